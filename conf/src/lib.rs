@@ -1,0 +1,31 @@
+//! Every setting of the preloaded shim: one table, from which file and environment are read.
+//!
+//! # How it is parsed in a `no_std` process, and why
+//!
+//! The shim has no std, and the file is read at the start of a host's process, so the parser must need
+//! nothing but an allocator. The `toml` crate without its `std` and `serde` features is that: `DeTable`
+//! gives keys and values with their byte spans (hence the line numbers of messages), and a table of
+//! settings is matched by hand ([`value`]). A parser of our own would be smaller but would read another
+//! language than users know; serde would hide where an error is.
+//!
+//! # Order
+//!
+//! Defaults, then the file, then `SPARKANALYZER_<KEY>` in the environment. A list in the environment is
+//! separated by commas. A key that does not exist, a value of the wrong type or out of range is an
+//! [`Error`] that names the place; the shim is passive then.
+#![cfg_attr(not(test), no_std)]
+
+extern crate alloc;
+
+pub mod load;
+mod nearest;
+pub mod settings;
+pub mod value;
+
+pub use load::{Error, load};
+pub use settings::{SETTINGS, Setting, Settings, document};
+
+/// Where the file is looked for unless `SPARKANALYZER_CONF` says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/sparkanalyzer/sparkanalyzer.toml";
+/// What the environment's names of settings start with.
+pub const ENVIRONMENT_PREFIX: &str = "SPARKANALYZER_";
