@@ -1,0 +1,22 @@
+//! Counting: what a metric is, the tracer's contract, and the x86-64 dynamic binary translator.
+//!
+//! The engine knows nothing of Spark, of record files or of the C library: a [`contract::Host`] tells it which
+//! branch targets are its own hooks and is told about system calls, new processes and everything that makes
+//! counts incomplete.
+#![no_std]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod contract;
+pub mod metric;
+pub mod reserved;
+pub mod sys;
+pub mod x86;
+
+pub use contract::{Call, Host, Notice, Redirect};
+pub use metric::{METRICS, Metric, Totals, Weights};
+pub use x86::dispatch::{engine_enter, unfollow_me};
+pub use x86::engine::{Engine, Limits, abandon};
+pub use x86::thread::ThreadState;

@@ -1,0 +1,121 @@
+//! Raw Linux system calls for the engine's own needs.
+//!
+//! The engine may be entered while the application holds any lock of its C library, so it calls the
+//! kernel itself. Numbers are those of x86-64 (`arch/x86/entry/syscalls/syscall_64.tbl`).
+
+use core::arch::asm;
+
+/// System-call numbers that the engine issues or looks for.
+pub mod nr {
+    #![allow(missing_docs)]
+    pub const READ: u64 = 0;
+    pub const OPEN: u64 = 2;
+    pub const CLOSE: u64 = 3;
+    pub const MMAP: u64 = 9;
+    pub const MPROTECT: u64 = 10;
+    pub const MUNMAP: u64 = 11;
+    pub const RT_SIGACTION: u64 = 13;
+    pub const RT_SIGPROCMASK: u64 = 14;
+    pub const RT_SIGRETURN: u64 = 15;
+    pub const MREMAP: u64 = 25;
+    pub const MADVISE: u64 = 28;
+    pub const SHMAT: u64 = 30;
+    pub const GETPID: u64 = 39;
+    pub const CLONE: u64 = 56;
+    pub const FORK: u64 = 57;
+    pub const VFORK: u64 = 58;
+    pub const EXECVE: u64 = 59;
+    pub const EXIT: u64 = 60;
+    pub const SHMDT: u64 = 67;
+    pub const SIGALTSTACK: u64 = 131;
+    pub const ARCH_PRCTL: u64 = 158;
+    pub const GETTID: u64 = 186;
+    pub const FUTEX: u64 = 202;
+    pub const EXIT_GROUP: u64 = 231;
+    pub const TGKILL: u64 = 234;
+    pub const RT_TGSIGQUEUEINFO: u64 = 297;
+    pub const PROCESS_VM_READV: u64 = 310;
+    pub const PROCESS_VM_WRITEV: u64 = 311;
+    pub const EXECVEAT: u64 = 322;
+    pub const PKEY_MPROTECT: u64 = 329;
+    pub const CLONE3: u64 = 435;
+}
+
+/// `PROT_READ` (`include/uapi/asm-generic/mman-common.h`).
+pub const PROT_READ: u64 = 1;
+/// `PROT_WRITE`.
+pub const PROT_WRITE: u64 = 2;
+/// `PROT_EXEC`.
+pub const PROT_EXEC: u64 = 4;
+const MAP_PRIVATE: u64 = 0x02;
+const MAP_ANONYMOUS: u64 = 0x20;
+const MAP_NORESERVE: u64 = 0x4000;
+
+/// Issues a system call and returns the kernel's answer (`-errno` on failure).
+///
+/// # Safety
+/// The call's own contract: pointers must be valid for what the kernel does with them.
+#[inline]
+pub unsafe fn syscall6(nr: u64, a: [u64; 6]) -> i64 {
+    let ret: i64;
+    // SAFETY: the caller vouches for the arguments; the kernel clobbers rcx and r11 alone.
+    unsafe {
+        asm!("syscall", inlateout("rax") nr as i64 => ret,
+            in("rdi") a[0], in("rsi") a[1], in("rdx") a[2], in("r10") a[3], in("r8") a[4], in("r9") a[5],
+            lateout("rcx") _, lateout("r11") _, options(nostack));
+    }
+    ret
+}
+
+/// Maps `len` bytes of private anonymous memory near `hint` (0 = anywhere), not reserved in swap.
+///
+/// Returns the address, or `None` when the kernel refuses.
+pub fn map_anonymous(hint: usize, len: usize, prot: u64) -> Option<usize> {
+    let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    // SAFETY: a new mapping without MAP_FIXED replaces nothing.
+    let at = unsafe { syscall6(nr::MMAP, [hint as u64, len as u64, prot, flags, u64::MAX, 0]) };
+    (at > 0).then_some(at as usize)
+}
+
+/// Unmaps a range that the engine mapped itself.
+///
+/// # Safety
+/// Nothing may use the range any more.
+pub unsafe fn unmap(at: usize, len: usize) {
+    // SAFETY: the caller gives the range up.
+    unsafe { syscall6(nr::MUNMAP, [at as u64, len as u64, 0, 0, 0, 0]) };
+}
+
+/// The calling thread's kernel id.
+pub fn gettid() -> u32 {
+    // SAFETY: no pointers.
+    unsafe { syscall6(nr::GETTID, [0; 6]) as u32 }
+}
+
+/// Reads a whole small file (one of `/proc`) into `buf`; returns the bytes read, `None` on failure.
+///
+/// `path` must end in NUL.
+pub fn read_file(path: &[u8], buf: &mut [u8]) -> Option<usize> {
+    debug_assert_eq!(path.last(), Some(&0));
+    const O_CLOEXEC: u64 = 0o2000000;
+    // SAFETY: path is NUL-terminated, buf is ours and its length is passed.
+    unsafe {
+        let fd = syscall6(nr::OPEN, [path.as_ptr() as u64, O_CLOEXEC, 0, 0, 0, 0]);
+        if fd < 0 {
+            return None;
+        }
+        let mut got = 0;
+        while got < buf.len() {
+            let n = syscall6(
+                nr::READ,
+                [fd as u64, buf[got..].as_mut_ptr() as u64, (buf.len() - got) as u64, 0, 0, 0],
+            );
+            if n <= 0 {
+                break;
+            }
+            got += n as usize;
+        }
+        syscall6(nr::CLOSE, [fd as u64, 0, 0, 0, 0, 0]);
+        Some(got)
+    }
+}

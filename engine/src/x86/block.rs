@@ -1,0 +1,298 @@
+//! Decoding a basic block and finding where its counter may stand.
+
+use iced_x86::{
+    Decoder, DecoderOptions, FlowControl, InstructionInfoFactory, Mnemonic, OpKind, Register,
+    RflagsBits,
+};
+
+use super::{Instruction, weights};
+
+/// Most instructions of one block; a longer run is split into several blocks.
+pub const MAX_INSTRUCTIONS: usize = 48;
+/// The longest x86 instruction (SDM vol. 2, 2.3.11).
+const MAX_INSTRUCTION_BYTES: u64 = 15;
+
+const STATUS_FLAGS: u32 = RflagsBits::OF
+    | RflagsBits::SF
+    | RflagsBits::ZF
+    | RflagsBits::AF
+    | RflagsBits::CF
+    | RflagsBits::PF;
+
+/// How a block ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Cut by a limit, or before something that cannot be translated: goes on at the next PC.
+    Cut,
+    /// JMP or CALL to a fixed address.
+    Direct,
+    /// Jcc, JRCXZ, LOOPcc.
+    Conditional,
+    /// JMP or CALL through a register or memory.
+    Indirect,
+    /// RET, RET imm16.
+    Return,
+    /// SYSCALL.
+    Syscall,
+    /// An instruction that always traps or faults (UD2, INT3, HLT ...).
+    Trap,
+}
+
+/// Why an instruction cannot be translated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum Refusal {
+    /// The decoder does not know it.
+    Undecodable = 1,
+    /// It uses or changes GS, which the engine needs.
+    UsesGs = 2,
+    /// A far transfer, transaction, 32-bit system call or other rarity.
+    Unsupported = 3,
+}
+
+/// A decoded basic block.
+pub struct Block {
+    /// PC of the first instruction.
+    pub pc: u64,
+    /// PC after the last instruction.
+    pub next_pc: u64,
+    /// The instructions.
+    pub instructions: [Instruction; MAX_INSTRUCTIONS],
+    /// How many of them.
+    pub len: usize,
+    /// How the block ends.
+    pub end: End,
+    /// When it is empty: why.
+    pub refusal: Option<Refusal>,
+}
+
+impl Block {
+    /// An empty block to decode into.
+    pub fn empty() -> Block {
+        Block {
+            pc: 0,
+            next_pc: 0,
+            instructions: [Instruction::default(); MAX_INSTRUCTIONS],
+            len: 0,
+            end: End::Cut,
+            refusal: None,
+        }
+    }
+
+    /// The decoded instructions.
+    pub fn instructions(&self) -> &[Instruction] {
+        &self.instructions[..self.len]
+    }
+
+    /// Decodes the block at `pc`, whose bytes are readable up to `limit`.
+    ///
+    /// # Safety
+    /// `[pc, limit)` must be readable for the time of the call.
+    pub unsafe fn decode(&mut self, pc: u64, limit: u64) {
+        let span = (limit - pc).min(MAX_INSTRUCTIONS as u64 * MAX_INSTRUCTION_BYTES);
+        // SAFETY: the caller says that the bytes are readable.
+        let bytes = unsafe { core::slice::from_raw_parts(pc as *const u8, span as usize) };
+        let mut decoder = Decoder::with_ip(64, bytes, pc, DecoderOptions::NONE);
+        *self = Block {
+            instructions: self.instructions,
+            pc,
+            next_pc: pc,
+            len: 0,
+            end: End::Cut,
+            refusal: None,
+        };
+        while self.len < MAX_INSTRUCTIONS && decoder.can_decode() {
+            let slot = &mut self.instructions[self.len];
+            decoder.decode_out(slot);
+            match classify(slot) {
+                Err(refusal) => {
+                    if self.len == 0 {
+                        self.refusal = Some(refusal);
+                    }
+                    return;
+                }
+                Ok(end) => {
+                    self.len += 1;
+                    self.next_pc = slot.next_ip();
+                    if let Some(end) = end {
+                        self.end = end;
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Whether the instruction ends a block, or why it cannot be translated.
+fn classify(instruction: &Instruction) -> Result<Option<End>, Refusal> {
+    if instruction.is_invalid() {
+        return Err(Refusal::Undecodable);
+    }
+    if uses_gs(instruction) {
+        return Err(Refusal::UsesGs);
+    }
+    use Mnemonic::*;
+    match instruction.mnemonic() {
+        Sysenter | Sysexit | Sysret | Int | Int1 | Into | Iret | Iretd | Iretq | Retf | Loadall
+        | Xbegin | Xabort | Swapgs | Rdgsbase | Wrgsbase | Rsm | Uiret => {
+            return Err(Refusal::Unsupported);
+        }
+        Ud0 | Ud1 | Ud2 | Int3 | Hlt => return Ok(Some(End::Trap)),
+        Syscall => return Ok(Some(End::Syscall)),
+        _ => {}
+    }
+    match instruction.flow_control() {
+        FlowControl::Next | FlowControl::Interrupt | FlowControl::Exception => Ok(None),
+        FlowControl::UnconditionalBranch | FlowControl::Call => match instruction.op0_kind() {
+            OpKind::NearBranch64 => Ok(Some(End::Direct)),
+            _ => Err(Refusal::Unsupported),
+        },
+        FlowControl::ConditionalBranch => match instruction.op0_kind() {
+            OpKind::NearBranch64 => Ok(Some(End::Conditional)),
+            _ => Err(Refusal::Unsupported),
+        },
+        FlowControl::IndirectBranch | FlowControl::IndirectCall => {
+            let wide = instruction.is_jmp_near_indirect() || instruction.is_call_near_indirect();
+            let size = match instruction.op0_kind() {
+                OpKind::Register => instruction.op0_register().size(),
+                _ => instruction.memory_size().size(),
+            };
+            if wide && size == 8 { Ok(Some(End::Indirect)) } else { Err(Refusal::Unsupported) }
+        }
+        FlowControl::Return => {
+            use iced_x86::Code::{Retnq, Retnq_imm16};
+            match instruction.code() {
+                Retnq | Retnq_imm16 => Ok(Some(End::Return)),
+                _ => Err(Refusal::Unsupported),
+            }
+        }
+        FlowControl::XbeginXabortXend => Ok(None),
+    }
+}
+
+fn uses_gs(instruction: &Instruction) -> bool {
+    let writes = instruction.op_count() > 0
+        && instruction.op0_kind() == OpKind::Register
+        && instruction.op0_register() == Register::GS
+        && matches!(instruction.mnemonic(), Mnemonic::Mov | Mnemonic::Pop);
+    let loads = instruction.mnemonic() == Mnemonic::Lgs;
+    // An LEA or NOP may carry the prefix without an access; they are rare enough to be refused along.
+    writes || loads || instruction.segment_prefix() == Register::GS
+}
+
+/// Where the counter's `add` may stand: before which instruction flags are dead.
+///
+/// The place must be exact for a signal handler too: between it and the instruction that overwrites the
+/// last live flag nothing may fault, so only plain integer instructions on registers lie there.
+/// Returns it and the first instruction that sees only new flags; `None` when the block has no such place.
+pub fn flags_dead_before(
+    instructions: &[Instruction],
+    factory: &mut InstructionInfoFactory,
+) -> Option<(usize, usize)> {
+    /// Instructions looked at from one place; flags are mostly overwritten at once.
+    const WINDOW: usize = 4;
+    (0..instructions.len()).find_map(|start| {
+        let mut live = STATUS_FLAGS;
+        for (i, instruction) in instructions.iter().enumerate().skip(start).take(WINDOW) {
+            if !is_plain(instruction, factory)
+                || instruction.rflags_read() & live != 0
+                || flags_depend_on_count(instruction)
+            {
+                return None;
+            }
+            live &= !overwritten_flags(instruction);
+            if live == 0 {
+                return Some((start, i + 1));
+            }
+        }
+        None
+    })
+}
+
+/// Status flags that no longer hold an older value after the instruction.
+fn overwritten_flags(instruction: &Instruction) -> u32 {
+    let mut flags =
+        instruction.rflags_written() | instruction.rflags_cleared() | instruction.rflags_set();
+    // AF is called undefined after logic instructions; every CPU clears it.
+    if matches!(
+        instruction.mnemonic(),
+        Mnemonic::And | Mnemonic::Or | Mnemonic::Xor | Mnemonic::Test
+    ) {
+        flags |= RflagsBits::AF;
+    }
+    flags
+}
+
+/// Shifts by a count of zero leave all flags alone.
+fn flags_depend_on_count(instruction: &Instruction) -> bool {
+    use Mnemonic::*;
+    matches!(instruction.mnemonic(), Shl | Shr | Sar | Sal | Rol | Ror | Rcl | Rcr | Shld | Shrd)
+}
+
+/// An integer instruction on registers and immediates that cannot fault.
+fn is_plain(instruction: &Instruction, factory: &mut InstructionInfoFactory) -> bool {
+    use Mnemonic::*;
+    let known = matches!(
+        instruction.mnemonic(),
+        Add | Sub
+            | Cmp
+            | Test
+            | And
+            | Or
+            | Xor
+            | Adc
+            | Sbb
+            | Inc
+            | Dec
+            | Neg
+            | Not
+            | Mov
+            | Movzx
+            | Movsx
+            | Movsxd
+            | Lea
+            | Imul
+            | Cdq
+            | Cdqe
+            | Cqo
+            | Bswap
+    );
+    known
+        && instruction.op_kinds().all(|kind| match kind {
+            OpKind::Register => true,
+            OpKind::Memory => instruction.mnemonic() == Lea,
+            kind => matches!(
+                kind,
+                OpKind::Immediate8
+                    | OpKind::Immediate16
+                    | OpKind::Immediate32
+                    | OpKind::Immediate64
+                    | OpKind::Immediate8to16
+                    | OpKind::Immediate8to32
+                    | OpKind::Immediate8to64
+                    | OpKind::Immediate32to64
+            ),
+        })
+        && (0..instruction.op_count())
+            .filter(|&op| instruction.op_kind(op) == OpKind::Register)
+            .all(|op| instruction.op_register(op).is_gpr())
+        && (instruction.mnemonic() == Lea || factory.info(instruction).used_memory().is_empty())
+}
+
+/// The weights of a block's instructions, summed; dynamic parts are passed to `dynamic`.
+pub fn sum_weights(
+    instructions: &[Instruction],
+    factory: &mut InstructionInfoFactory,
+    mut dynamic: impl FnMut(usize, weights::InstructionWeights),
+) -> crate::metric::Weights {
+    let mut sum = crate::metric::Weights::default();
+    for (i, instruction) in instructions.iter().enumerate() {
+        let w = weights::of_instruction(instruction, factory);
+        sum.accumulate(&w.fixed);
+        if w.repeats != weights::Repeats::Never {
+            dynamic(i, w);
+        }
+    }
+    sum
+}

@@ -1,0 +1,242 @@
+//! How a block is left: the branch, call, return or system call at its end, exit stubs, and the links between blocks.
+
+use iced_x86::{Code as Opcode, MemoryOperand, OpKind, Register};
+
+use super::Instruction;
+use super::block::{Block, End, Refusal};
+use super::emit::Code;
+use super::fragment::{Exit, Recipe};
+use super::thread::gpr;
+use super::translate::{Failure, Translator};
+
+/// Bytes of an exit stub: `mov dword gs:[disp32], imm32` and `jmp rel32`.
+const STUB_BYTES: usize = 17;
+/// Bytes of a jump that reaches anywhere.
+const FAR_BYTES: usize = 14;
+
+impl Translator {
+    /// The instruction that ends the block. Returns the offset of the part that may fault.
+    pub(super) fn emit_end(
+        &mut self,
+        code: &mut Code,
+        arena: u8,
+        block: &Block,
+        instruction: &Instruction,
+        recipe: &mut Recipe,
+    ) -> Result<usize, Failure> {
+        let mut body = code.len();
+        match block.end {
+            End::Cut => unreachable!("a cut block has no end instruction"),
+            End::Trap => body = self.emit_plain(code, instruction, recipe)?,
+            End::Direct => {
+                if instruction.is_call_near() {
+                    let literal = self.cache.arena(arena).put_cold(&block.next_pc.to_le_bytes(), 8);
+                    code.push_literal(literal);
+                }
+                self.emit_exit_jump(code, arena, instruction.near_branch_target())?;
+            }
+            End::Conditional => {
+                let taken = instruction.near_branch_target();
+                if instruction.is_jcc_short_or_near() {
+                    let condition = instruction.condition_code() as u8 - 1;
+                    self.emit_exit(code, arena, taken, &[0x0f, 0x80 | condition])?;
+                    self.emit_exit_jump(code, arena, block.next_pc)?;
+                } else {
+                    // JRCXZ and LOOPcc have short forms alone: they hop over the way out that is not taken.
+                    self.emit_short_conditional(code, arena, instruction, block.next_pc, taken)?;
+                }
+            }
+            End::Indirect => {
+                code.spill_three();
+                body = code.len();
+                self.load_target(code, instruction)?;
+                if instruction.is_call_near_indirect() {
+                    let literal = self.cache.arena(arena).put_cold(&block.next_pc.to_le_bytes(), 8);
+                    code.push_literal(literal);
+                }
+                code.lookup(self.cache.arena(arena).lookup_miss);
+                *recipe = Recipe::Three;
+            }
+            End::Return => {
+                code.spill_three();
+                body = code.len();
+                code.put(&[0x59]); // pop rcx
+                if instruction.op_count() == 1 {
+                    code.put(&[0x48, 0x8d, 0xa4, 0x24]); // lea rsp, [rsp+imm32]
+                    code.put(&u32::from(instruction.immediate16()).to_le_bytes());
+                }
+                code.lookup(self.cache.arena(arena).lookup_miss);
+                *recipe = Recipe::Three;
+            }
+            End::Syscall => {
+                let to_dispatcher = self.cache.arena(arena).to_dispatcher;
+                let exit = Exit {
+                    target: block.next_pc,
+                    site: 0,
+                    stub: 0,
+                    next_incoming: 0,
+                    arena,
+                    syscall: true,
+                };
+                let index = self.exits.push(exit).ok_or(Failure::Full)?;
+                code.exit(index, to_dispatcher);
+            }
+        }
+        Ok(body)
+    }
+
+    /// `mov rcx, operand` of an indirect branch.
+    fn load_target(&mut self, code: &mut Code, instruction: &Instruction) -> Result<(), Failure> {
+        let refused = Failure::Refused(Refusal::Unsupported);
+        let load = if instruction.op0_kind() == OpKind::Register {
+            Instruction::with2(Opcode::Mov_r64_rm64, Register::RCX, instruction.op0_register())
+        } else if instruction.is_ip_rel_memory_operand() {
+            let target = instruction.ip_rel_memory_address();
+            if i32::try_from(target.wrapping_sub(code.here() + 7) as i64).is_ok() {
+                code.put(&[0x48, 0x8b, 0x0d]); // mov rcx, [rip+disp32]
+                let next = code.here() + 4;
+                code.put(&(target.wrapping_sub(next) as u32).to_le_bytes());
+                return Ok(());
+            }
+            code.load_immediate(gpr::RCX, target);
+            Instruction::with2(
+                Opcode::Mov_r64_rm64,
+                Register::RCX,
+                MemoryOperand::with_base(Register::RCX),
+            )
+        } else {
+            let operand = MemoryOperand {
+                segment_prefix: instruction.segment_prefix(),
+                base: instruction.memory_base(),
+                index: instruction.memory_index(),
+                scale: instruction.memory_index_scale(),
+                displacement: instruction.memory_displacement64() as i64,
+                displ_size: instruction.memory_displ_size(),
+                is_broadcast: false,
+            };
+            Instruction::with2(Opcode::Mov_r64_rm64, Register::RCX, operand)
+        };
+        let mut bytes = [0u8; 16];
+        let len =
+            self.encode(&load.map_err(|_| refused)?, code.here(), &mut bytes).ok_or(refused)?;
+        code.put(&bytes[..len]);
+        Ok(())
+    }
+
+    fn emit_short_conditional(
+        &mut self,
+        code: &mut Code,
+        arena: u8,
+        instruction: &Instruction,
+        fall_through: u64,
+        taken: u64,
+    ) -> Result<(), Failure> {
+        use iced_x86::Mnemonic::{Jecxz, Jrcxz, Loop, Loope, Loopne};
+        let opcode = match instruction.mnemonic() {
+            Loopne => 0xe0,
+            Loope => 0xe1,
+            Loop => 0xe2,
+            Jrcxz | Jecxz => 0xe3,
+            _ => return Err(Failure::Refused(Refusal::Unsupported)),
+        };
+        // The two-byte branch comes right before the first jump's opcode: keep both displacements whole.
+        let prefix = address_size_prefix(instruction);
+        let start = prefix.len() as u64 + 2;
+        while (code.here() + start + 1) & 63 > 60 || (code.here() + start + 6) & 63 > 60 {
+            code.put(&[0x90]);
+        }
+        code.put(prefix);
+        code.put(&[opcode, 0x05]);
+        self.emit_exit(code, arena, fall_through, &[0xe9])?;
+        self.emit_exit(code, arena, taken, &[0xe9])
+    }
+
+    pub(super) fn emit_exit_jump(
+        &mut self,
+        code: &mut Code,
+        arena: u8,
+        target: u64,
+    ) -> Result<(), Failure> {
+        self.emit_exit(code, arena, target, &[0xe9])
+    }
+
+    /// A branch that leads to its stub until it is linked to its target's fragment.
+    fn emit_exit(
+        &mut self,
+        code: &mut Code,
+        arena: u8,
+        target: u64,
+        opcode: &[u8],
+    ) -> Result<(), Failure> {
+        code.align_field(opcode.len() as u64);
+        code.put(opcode);
+        let index = self.exits.len() as u32;
+        let arena_ref = self.cache.arena(arena);
+        let to_dispatcher = arena_ref.to_dispatcher;
+        let mut stub: Code<STUB_BYTES> = Code::at(arena_ref.cold_address(STUB_BYTES));
+        stub.exit(index, to_dispatcher);
+        debug_assert_eq!(stub.len(), STUB_BYTES);
+        let stub_at = arena_ref.put_cold(stub.bytes(), 1);
+        let site = (code.here() - arena_ref.base) as u32;
+        code.put(&(stub_at.wrapping_sub(code.here() + 4) as u32).to_le_bytes());
+        let stub = (stub_at - arena_ref.base) as u32;
+        let exit = Exit { target, site, stub, next_incoming: 0, arena, syscall: false };
+        self.exits.push(exit).ok_or(Failure::Full).map(|_| ())
+    }
+
+    /// Links an exit to a fragment: from now on the branch goes there without the dispatcher.
+    pub fn link(&mut self, index: u32, fragment: u32) {
+        let exit = self.exits.as_slice()[index as usize];
+        let host = self.fragments.as_slice()[fragment as usize].host;
+        let arena = self.cache.arena(exit.arena);
+        if exit.site == 0 || arena.target(exit.site) != arena.base + u64::from(exit.stub) {
+            return; // a system call, or another thread was here first
+        }
+        let target = if arena.contains(host) {
+            host
+        } else if arena.free() > FAR_BYTES + 64 {
+            let mut far: Code<FAR_BYTES> = Code::at(0);
+            far.jump_far(host);
+            arena.put_cold(far.bytes(), 1)
+        } else {
+            return;
+        };
+        arena.patch(exit.site, target);
+        let incoming = &mut self.fragments.as_mut_slice()[fragment as usize].incoming;
+        self.exits.as_mut_slice()[index as usize].next_incoming = *incoming;
+        *incoming = index + 1;
+    }
+
+    /// Marks all fragments dead that were translated from `[start, end)`, and unlinks what leads to them.
+    /// Returns whether there were any.
+    pub fn kill(&mut self, start: u64, end: u64) -> bool {
+        let mut any = false;
+        for fragment in self.fragments.as_mut_slice() {
+            if fragment.dead
+                || fragment.pc >= end
+                || fragment.pc + u64::from(fragment.app_len) <= start
+            {
+                continue;
+            }
+            any = true;
+            fragment.dead = true;
+            let mut next = core::mem::take(&mut fragment.incoming);
+            while next != 0 {
+                let exit = &mut self.exits.as_mut_slice()[next as usize - 1];
+                let arena = self.cache.arena(exit.arena);
+                arena.patch(exit.site, arena.base + u64::from(exit.stub));
+                next = core::mem::take(&mut exit.next_incoming);
+            }
+        }
+        any
+    }
+}
+
+/// The address-size prefix of JECXZ and of LOOPcc that count in ECX.
+fn address_size_prefix(instruction: &Instruction) -> &'static [u8] {
+    use Opcode::*;
+    match instruction.code() {
+        Jecxz_rel8_64 | Loop_rel8_64_ECX | Loope_rel8_64_ECX | Loopne_rel8_64_ECX => &[0x67],
+        _ => &[],
+    }
+}

@@ -1,0 +1,186 @@
+//! The code cache: arenas of executable memory, each within reach of the code it translates.
+//!
+//! # Design
+//! RIP-relative operands reach 2 GiB. A program's image and its libraries lie further apart than that,
+//! so there is one arena per neighbourhood: with it nearly every RIP-relative operand and every link
+//! between blocks of one neighbourhood is re-encoded in place. Blocks grow from an arena's start, what is
+//! rarely executed (exit stubs, literals, far jumps) from its end downwards.
+
+use crate::sys;
+
+/// Address space of one arena.
+pub const ARENA_BYTES: usize = 64 << 20;
+/// How far from the arena's start a translated PC may lie.
+const REACH: u64 = (1 << 31) - (ARENA_BYTES as u64) - (16 << 20);
+/// Most arenas; past them far forms are used.
+pub const MAX_ARENAS: usize = 16;
+
+/// One region of translated code.
+pub struct Arena {
+    /// First byte.
+    pub base: u64,
+    hot: usize,
+    cold: usize,
+    /// Address of the jump to the dispatcher.
+    pub to_dispatcher: u64,
+    /// Address of the shared tail of indirect branches whose lookup missed.
+    pub lookup_miss: u64,
+}
+
+impl Arena {
+    /// Maps an arena within reach of `pc`, or anywhere when the kernel finds no place there.
+    fn new(pc: u64) -> Option<Arena> {
+        const GIB: u64 = 1 << 30;
+        let prot = sys::PROT_READ | sys::PROT_WRITE | sys::PROT_EXEC;
+        // Below the code first (a heap grows above a program's image), then above.
+        let hints = [
+            pc.saturating_sub(GIB),
+            pc.saturating_sub(GIB / 2),
+            pc + GIB + GIB / 4,
+            pc + GIB / 2,
+            0,
+        ];
+        for hint in hints {
+            let hint = hint & !0xfff;
+            if hint != 0 && hint < (64 << 10) {
+                continue;
+            }
+            let base = sys::map_anonymous(hint as usize, ARENA_BYTES, prot)? as u64;
+            if hint == 0 || base.abs_diff(pc) < REACH {
+                return Some(Arena {
+                    base,
+                    hot: 0,
+                    cold: ARENA_BYTES,
+                    to_dispatcher: 0,
+                    lookup_miss: 0,
+                });
+            }
+            // SAFETY: mapped just now and not used.
+            unsafe { sys::unmap(base as usize, ARENA_BYTES) };
+        }
+        None
+    }
+
+    /// Room between the two ends.
+    pub fn free(&self) -> usize {
+        self.cold - self.hot
+    }
+
+    /// Bytes in use.
+    pub fn used(&self) -> usize {
+        ARENA_BYTES - self.free()
+    }
+
+    /// Address of the next hot byte.
+    pub fn hot_address(&self) -> u64 {
+        self.base + self.hot as u64
+    }
+
+    /// Appends bytes to the hot end.
+    pub fn put(&mut self, bytes: &[u8]) {
+        assert!(self.free() >= bytes.len());
+        // SAFETY: the range lies inside the mapping, between the two ends; no one executes it yet.
+        unsafe {
+            core::ptr::copy_nonoverlapping(
+                bytes.as_ptr(),
+                (self.base as usize + self.hot) as *mut u8,
+                bytes.len(),
+            );
+        }
+        self.hot += bytes.len();
+    }
+
+    /// Places bytes at the cold end, aligned; returns their address.
+    pub fn put_cold(&mut self, bytes: &[u8], align: usize) -> u64 {
+        assert!(self.free() >= bytes.len() + align);
+        self.cold = (self.cold - bytes.len()) & !(align - 1);
+        let at = self.base as usize + self.cold;
+        // SAFETY: as in `put`.
+        unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), at as *mut u8, bytes.len()) };
+        at as u64
+    }
+
+    /// Where `len` bytes placed unaligned at the cold end would lie.
+    pub fn cold_address(&self, len: usize) -> u64 {
+        self.base + (self.cold - len) as u64
+    }
+
+    /// Where the 32-bit displacement at `site` leads.
+    pub fn target(&self, site: u32) -> u64 {
+        let at = self.base + u64::from(site);
+        // SAFETY: a displacement field that the translator emitted in this arena.
+        let displacement = unsafe { (at as *const i32).read_unaligned() };
+        (at + 4).wrapping_add_signed(i64::from(displacement))
+    }
+
+    /// Rewrites the 32-bit displacement at `site` so that it leads to `target`; one atomic store.
+    ///
+    /// Sites are laid out so that the displacement does not cross a cache line.
+    pub fn patch(&mut self, site: u32, target: u64) {
+        let at = self.base + u64::from(site);
+        let disp = target.wrapping_sub(at + 4) as i64;
+        debug_assert!(i32::try_from(disp).is_ok());
+        // SAFETY: `site` is the displacement field of a branch that the translator emitted in this arena. One
+        // MOV, because the field has no alignment of its own and an unaligned Rust atomic would be undefined.
+        unsafe {
+            core::arch::asm!("mov dword ptr [{at}], {disp:e}", at = in(reg) at, disp = in(reg) disp as u32,
+                options(nostack, preserves_flags));
+        }
+    }
+
+    /// Does a 32-bit displacement from anywhere in the arena lead to `target`?
+    pub fn reaches(&self, target: u64) -> bool {
+        self.base.abs_diff(target) < REACH
+    }
+
+    /// Does the arena hold this host address?
+    pub fn contains(&self, host: u64) -> bool {
+        host.wrapping_sub(self.base) < ARENA_BYTES as u64
+    }
+}
+
+/// All arenas.
+pub struct Cache {
+    arenas: [Option<Arena>; MAX_ARENAS],
+    count: usize,
+}
+
+impl Cache {
+    /// No arena yet.
+    pub const fn new() -> Cache {
+        Cache { arenas: [const { None }; MAX_ARENAS], count: 0 }
+    }
+
+    /// The arena for code at `pc`: one within reach, else a new one, else the first.
+    /// The flag says that it is new and has no routines yet.
+    pub fn near(&mut self, pc: u64) -> Option<(u8, bool)> {
+        let near = |a: &Arena| a.reaches(pc) && a.free() > (1 << 20);
+        if let Some(i) = self.arenas.iter().flatten().position(near) {
+            return Some((i as u8, false));
+        }
+        if self.count < MAX_ARENAS
+            && let Some(arena) = Arena::new(pc)
+        {
+            self.arenas[self.count] = Some(arena);
+            self.count += 1;
+            return Some((self.count as u8 - 1, true));
+        }
+        let any = self.arenas.iter().flatten().position(|a| a.free() > (1 << 20))?;
+        Some((any as u8, false))
+    }
+
+    /// One arena by its number.
+    pub fn arena(&mut self, index: u8) -> &mut Arena {
+        self.arenas[index as usize].as_mut().expect("arena numbers come from near()")
+    }
+
+    /// First addresses of all arenas.
+    pub fn bases(&self) -> impl Iterator<Item = u64> {
+        self.arenas.iter().flatten().map(|arena| arena.base)
+    }
+
+    /// Bytes in use in all arenas.
+    pub fn used(&self) -> usize {
+        self.arenas.iter().flatten().map(Arena::used).sum()
+    }
+}

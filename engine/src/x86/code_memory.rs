@@ -1,0 +1,171 @@
+//! Which application memory may be translated: the executable mappings of `/proc/self/maps`.
+//!
+//! # Limitations
+//! Only code that cannot change without a system call is translated: file mappings (and the vdso) that are
+//! executable and not writable. Code in writable or anonymous memory is reported as [`Code::Changing`].
+
+use crate::reserved::Reserved;
+use crate::sys;
+
+/// One executable mapping.
+#[derive(Clone, Copy, Debug)]
+pub struct Range {
+    /// First byte.
+    pub start: u64,
+    /// One past the last byte.
+    pub end: u64,
+    /// Nobody can change its bytes without telling the kernel first.
+    pub stable: bool,
+}
+
+/// What lies at an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// Code whose bytes hold still; `end` bounds the mapping.
+    Stable {
+        /// One past the last executable byte.
+        end: u64,
+    },
+    /// Writable or anonymous executable memory.
+    Changing,
+    /// Not executable at all: a branch there faults.
+    None,
+}
+
+const MAX_RANGES: usize = 4096;
+const PAGE_BITS: u32 = 12;
+const TRANSLATED_PAGES: u64 = 1 << 16;
+const MAPS_BUFFER: usize = 1 << 20;
+
+/// The executable mappings as last read.
+pub struct CodeMemory {
+    ranges: Reserved<Range>,
+    buffer: usize,
+    /// Pages that blocks were translated from, by the low bits of their number: most memory calls of a program
+    /// concern none of them, and are told apart without a look at the blocks.
+    translated: [u64; TRANSLATED_PAGES as usize / 64],
+}
+
+impl CodeMemory {
+    /// Nothing known yet.
+    pub fn new() -> Option<CodeMemory> {
+        let buffer = sys::map_anonymous(0, MAPS_BUFFER, sys::PROT_READ | sys::PROT_WRITE)?;
+        Some(CodeMemory {
+            ranges: Reserved::new(MAX_RANGES)?,
+            buffer,
+            translated: [0; TRANSLATED_PAGES as usize / 64],
+        })
+    }
+
+    /// What lies at `pc`; asks the kernel again when the address is not known.
+    pub fn lookup(&mut self, pc: u64) -> Code {
+        if self.find(pc).is_none() {
+            self.refresh();
+        }
+        match self.find(pc) {
+            None => Code::None,
+            Some(i) => {
+                let range = self.ranges.as_slice()[i];
+                if range.stable { Code::Stable { end: range.end } } else { Code::Changing }
+            }
+        }
+    }
+
+    /// A block was translated from `[start, end)`.
+    pub fn translated(&mut self, start: u64, end: u64) {
+        for page in start >> PAGE_BITS..=(end - 1) >> PAGE_BITS {
+            let bit = (page % TRANSLATED_PAGES) as usize;
+            self.translated[bit / 64] |= 1 << (bit % 64);
+        }
+    }
+
+    /// The kernel was told to change `[start, start + len)`: forgets what was known about it.
+    /// Returns whether translated code may lie there.
+    pub fn changed(&mut self, start: u64, len: u64) -> bool {
+        let end = start.saturating_add(len.max(1));
+        for range in self.ranges.as_mut_slice() {
+            if range.start < end && start < range.end {
+                // An empty range is found by no lookup; the next refresh drops it.
+                range.end = range.start;
+            }
+        }
+        let pages = start >> PAGE_BITS..=(end - 1) >> PAGE_BITS;
+        pages.clone().count() as u64 >= TRANSLATED_PAGES
+            || pages.into_iter().any(|page| {
+                let bit = (page % TRANSLATED_PAGES) as usize;
+                self.translated[bit / 64] & 1 << (bit % 64) != 0
+            })
+    }
+
+    fn find(&self, pc: u64) -> Option<usize> {
+        self.ranges.as_slice().iter().position(|r| r.start <= pc && pc < r.end)
+    }
+
+    fn refresh(&mut self) {
+        // SAFETY: the buffer is our own mapping of this size, used under the engine's lock.
+        let buffer =
+            unsafe { core::slice::from_raw_parts_mut(self.buffer as *mut u8, MAPS_BUFFER) };
+        let Some(got) = sys::read_file(b"/proc/self/maps\0", buffer) else { return };
+        self.ranges.clear();
+        for line in buffer[..got].split(|&b| b == b'\n') {
+            if let Some(range) = parse(line)
+                && self.ranges.push(range).is_none()
+            {
+                return;
+            }
+        }
+    }
+}
+
+/// Parses one line `start-end perms offset dev inode path`; `None` unless it is executable and readable.
+fn parse(line: &[u8]) -> Option<Range> {
+    let mut fields = line.split(|&b| b == b' ').filter(|f| !f.is_empty());
+    let span = fields.next()?;
+    let dash = span.iter().position(|&b| b == b'-')?;
+    let (start, end) = (hex(&span[..dash])?, hex(&span[dash + 1..])?);
+    let perms = fields.next()?;
+    if perms.len() < 4 || perms[0] != b'r' || perms[2] != b'x' {
+        return None;
+    }
+    let (_offset, _device, inode) = (fields.next()?, fields.next()?, fields.next()?);
+    let path = fields.next().unwrap_or(b"");
+    let from_file = inode != b"0" || path == b"[vdso]";
+    Some(Range { start, end, stable: perms[1] != b'w' && perms[3] == b'p' && from_file })
+}
+
+fn hex(digits: &[u8]) -> Option<u64> {
+    digits
+        .iter()
+        .try_fold(0u64, |value, &b| Some(value << 4 | u64::from((b as char).to_digit(16)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_maps() {
+        let text = parse(b"00400000-00452000 r-xp 00000000 08:02 173521      /usr/bin/dbus-daemon")
+            .unwrap();
+        assert_eq!((text.start, text.end, text.stable), (0x400000, 0x452000, true));
+        assert!(
+            parse(b"00651000-00652000 r--p 00051000 08:02 173521 /usr/bin/dbus-daemon").is_none()
+        );
+        assert!(!parse(b"7f0000000000-7f0000001000 rwxp 00000000 00:00 0 ").unwrap().stable);
+        assert!(!parse(b"7f0000000000-7f0000001000 r-xp 00000000 00:00 0 ").unwrap().stable);
+        assert!(parse(b"7ffd1000-7ffd3000 r-xp 00000000 00:00 0    [vdso]").unwrap().stable);
+        assert!(parse(b"").is_none());
+    }
+
+    #[test]
+    fn this_test_is_stable_code_until_it_changes() {
+        let mut memory = CodeMemory::new().unwrap();
+        let here = lines_of_maps as fn() as usize as u64;
+        assert!(matches!(memory.lookup(here), Code::Stable { .. }));
+        memory.translated(here, here + 8);
+        assert!(!memory.changed((here & !0xfff) + 0x1000, 1));
+        assert!(memory.changed(here, 1));
+        assert!(memory.changed(0, 1 << 40));
+        assert_eq!(memory.lookup(1), Code::None);
+    }
+}

@@ -1,0 +1,223 @@
+//! A buffer of machine code at a known address, and the few instruction forms that the engine inserts.
+//!
+//! None of the inserted forms changes a flag, except [`Code::count`].
+
+use core::mem::MaybeUninit;
+
+use super::thread::{disp, gpr, spill};
+
+/// Largest translation of one block.
+pub const MAX_CODE: usize = 12 * 1024;
+
+/// Code under construction for `address`, at most `N` bytes.
+pub struct Code<const N: usize = MAX_CODE> {
+    /// Where the first byte will be executed.
+    pub address: u64,
+    bytes: [MaybeUninit<u8>; N],
+    len: usize,
+}
+
+impl<const N: usize> Code<N> {
+    /// An empty buffer for code at `address`.
+    pub fn at(address: u64) -> Code<N> {
+        // Clearing 12 KiB for each block would cost more than emitting it.
+        Code { address, bytes: [const { MaybeUninit::uninit() }; N], len: 0 }
+    }
+
+    /// The bytes so far.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: the first `len` bytes were written by `put`.
+        unsafe { core::slice::from_raw_parts(self.bytes.as_ptr().cast(), self.len) }
+    }
+
+    /// Number of bytes so far.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Address of the next byte.
+    pub fn here(&self) -> u64 {
+        self.address + self.len as u64
+    }
+
+    /// Appends raw bytes.
+    pub fn put(&mut self, bytes: &[u8]) {
+        self.bytes[self.len..self.len + bytes.len()].write_copy_of_slice(bytes);
+        self.len += bytes.len();
+    }
+
+    fn put_u32(&mut self, value: u32) {
+        self.put(&value.to_le_bytes());
+    }
+
+    /// Overwrites a 32-bit field at an offset.
+    pub fn set_u32(&mut self, offset: usize, value: u32) {
+        assert!(offset + 4 <= self.len);
+        self.bytes[offset..offset + 4].write_copy_of_slice(&value.to_le_bytes());
+    }
+
+    /// `op reg, gs:[disp32]` in its 64-bit form.
+    fn gs_form(&mut self, opcode: u8, reg: usize, disp: usize) {
+        self.put(&[0x65, 0x48 | ((reg as u8 & 8) >> 1), opcode, ((reg as u8 & 7) << 3) | 4, 0x25]);
+        self.put_u32(disp as u32);
+    }
+
+    /// `mov gs:[disp], reg`
+    pub fn store(&mut self, reg: usize, disp: usize) {
+        self.gs_form(0x89, reg, disp);
+    }
+
+    /// `mov reg, gs:[disp]`
+    pub fn load(&mut self, reg: usize, disp: usize) {
+        self.gs_form(0x8b, reg, disp);
+    }
+
+    /// `add qword gs:[counter], 1`: the block's counter where flags are dead.
+    pub fn count(&mut self, slot: u32) {
+        self.put(&[0x65, 0x48, 0x83, 0x04, 0x25]);
+        self.put_u32(disp::counter(slot) as u32);
+        self.put(&[1]);
+    }
+
+    /// The block's counter where flags are live: through RAX and LEA.
+    pub fn count_flag_free(&mut self, slot: u32) {
+        self.store(gpr::RAX, disp::spill(spill::ANY));
+        self.load(gpr::RAX, disp::counter(slot));
+        self.put(&[0x48, 0x8d, 0x40, 0x01]); // lea rax, [rax+1]
+        self.store(gpr::RAX, disp::counter(slot));
+        self.load(gpr::RAX, disp::spill(spill::ANY));
+    }
+
+    /// Adds RCX (ECX when the instruction's addresses are 32-bit) to a slot, flags untouched.
+    pub fn add_rcx(&mut self, slot: u32, narrow: bool) {
+        self.with_rcx_and_slot(slot, narrow, &[0x48, 0x8d, 0x04, 0x10]); // lea rax, [rax+rdx]
+    }
+
+    /// Subtracts RCX (or ECX) from a slot, flags untouched.
+    pub fn subtract_rcx(&mut self, slot: u32, narrow: bool) {
+        // not rax; lea rax, [rax+rdx+1]
+        self.with_rcx_and_slot(slot, narrow, &[0x48, 0xf7, 0xd0, 0x48, 0x8d, 0x44, 0x10, 0x01]);
+    }
+
+    fn with_rcx_and_slot(&mut self, slot: u32, narrow: bool, combine: &[u8]) {
+        self.store(gpr::RAX, disp::spill(spill::RAX));
+        self.store(gpr::RDX, disp::spill(spill::RDX));
+        self.load(gpr::RDX, disp::counter(slot));
+        if narrow {
+            self.put(&[0x89, 0xc8]); // mov eax, ecx
+        } else {
+            self.put(&[0x48, 0x89, 0xc8]); // mov rax, rcx
+        }
+        self.put(combine);
+        self.store(gpr::RAX, disp::counter(slot));
+        self.load(gpr::RAX, disp::spill(spill::RAX));
+        self.load(gpr::RDX, disp::spill(spill::RDX));
+    }
+
+    /// Adds the number of bits set in `RAX & lanes` to a slot; `mask` fetches the bits into RAX. Flags are
+    /// kept by LAHF/SETO, because POPCNT clears them.
+    pub fn add_population(&mut self, slot: u32, lanes: u64, mask: &[u8]) {
+        self.store(gpr::RAX, disp::spill(spill::RAX));
+        self.put(&[0x9f, 0x0f, 0x90, 0xc0]); // lahf; seto al
+        self.store(gpr::RAX, disp::spill(spill::FLAGS));
+        self.put(mask);
+        match lanes {
+            64 => {}
+            32 => self.put(&[0x89, 0xc0]), // mov eax, eax
+            _ => {
+                self.put(&[0x25]); // and eax, imm32
+                self.put_u32((1u32 << lanes) - 1);
+            }
+        }
+        self.put(&[0xf3, 0x48, 0x0f, 0xb8, 0xc0]); // popcnt rax, rax
+        self.put(&[0x65, 0x48, 0x01, 0x04, 0x25]); // add gs:[slot], rax
+        self.put_u32(disp::counter(slot) as u32);
+        self.load(gpr::RAX, disp::spill(spill::FLAGS));
+        self.put(&[0x04, 0x7f, 0x9e]); // add al, 0x7f; sahf
+        self.load(gpr::RAX, disp::spill(spill::RAX));
+    }
+
+    /// `mov reg, imm64`
+    pub fn load_immediate(&mut self, reg: usize, value: u64) {
+        self.put(&[0x48 | (reg as u8 >> 3), 0xb8 | (reg as u8 & 7)]);
+        self.put(&value.to_le_bytes());
+    }
+
+    /// `push qword [literal]`, one full store so that the matching RET's load is forwarded.
+    pub fn push_literal(&mut self, literal: u64) {
+        self.put(&[0xff, 0x35]);
+        self.put_disp_to(literal);
+    }
+
+    fn put_disp_to(&mut self, target: u64) {
+        let next = self.here() + 4;
+        self.put_u32(target.wrapping_sub(next) as u32);
+    }
+
+    /// `jmp rel32` to a fixed place in the same arena.
+    pub fn jump(&mut self, target: u64) {
+        self.put(&[0xe9]);
+        self.put_disp_to(target);
+    }
+
+    /// Pads so that a 32-bit field, `before` bytes from here, does not cross a cache line.
+    pub fn align_field(&mut self, before: u64) {
+        while (self.here() + before) & 63 > 60 {
+            self.put(&[0x90]);
+        }
+    }
+
+    /// Saves the three registers that an indirect branch works with.
+    pub fn spill_three(&mut self) {
+        self.store(gpr::RAX, disp::spill(spill::RAX));
+        self.store(gpr::RCX, disp::spill(spill::RCX));
+        self.store(gpr::RDX, disp::spill(spill::RDX));
+    }
+
+    /// Restores them.
+    pub fn unspill_three(&mut self) {
+        self.load(gpr::RAX, disp::spill(spill::RAX));
+        self.load(gpr::RCX, disp::spill(spill::RCX));
+        self.load(gpr::RDX, disp::spill(spill::RDX));
+    }
+
+    /// The inline lookup: application target in RCX, three registers spilled. Flag-free: the table holds
+    /// negated PCs, so a hit makes RCX zero by LEA and JRCXZ sees it.
+    pub fn lookup(&mut self, miss: u64) {
+        self.put(&[0x0f, 0xb7, 0xc1]); // movzx eax, cx
+        self.put(&[0x65, 0x48, 0x8b, 0x14, 0xc5]); // mov rdx, gs:[rax*8 + negated]
+        self.put_u32(disp::LOOKUP_NEGATED_PC as u32);
+        self.put(&[0x65, 0x48, 0x8b, 0x04, 0xc5]); // mov rax, gs:[rax*8 + host]
+        self.put_u32(disp::LOOKUP_HOST as u32);
+        self.put(&[0x48, 0x8d, 0x0c, 0x11]); // lea rcx, [rcx+rdx]
+        self.put(&[0xe3, 0x05]); // jrcxz over the jump
+        self.jump(miss);
+        self.store(gpr::RAX, disp::HOST_TARGET);
+        self.unspill_three();
+        self.put(&[0x65, 0xff, 0x24, 0x25]); // jmp gs:[host target]
+        self.put_u32(disp::HOST_TARGET as u32);
+    }
+
+    /// The shared tail of a lookup that missed: RCX holds target + RDX.
+    pub fn lookup_miss(&mut self, exit: u32, to_dispatcher: u64) {
+        self.put(&[0x48, 0xf7, 0xd2]); // not rdx
+        self.put(&[0x48, 0x8d, 0x4c, 0x11, 0x01]); // lea rcx, [rcx+rdx+1]
+        self.store(gpr::RCX, disp::LOOKUP_TARGET);
+        self.unspill_three();
+        self.exit(exit, to_dispatcher);
+    }
+
+    /// Names the exit and leaves for the dispatcher.
+    pub fn exit(&mut self, exit: u32, to_dispatcher: u64) {
+        self.put(&[0x65, 0xc7, 0x04, 0x25]); // mov dword gs:[exit], imm32
+        self.put_u32(disp::EXIT as u32);
+        self.put_u32(exit);
+        self.jump(to_dispatcher);
+    }
+
+    /// `jmp [rip+0]` with the 64-bit address behind it: reaches anywhere.
+    pub fn jump_far(&mut self, target: u64) {
+        self.put(&[0xff, 0x25, 0, 0, 0, 0]);
+        self.put(&target.to_le_bytes());
+    }
+}

@@ -1,0 +1,338 @@
+//! The engine: its tables, the threads it follows, and what it does when code goes away.
+
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::block_map::BlockMap;
+use super::cache::{ARENA_BYTES, MAX_ARENAS};
+use super::code_memory::{Code, CodeMemory};
+use super::dispatch::{self, unfollow_me};
+use super::lock::Lock;
+use super::signal_settings::Actions;
+use super::thread::{EXIT_INDIRECT, ThreadState, set_gs_base};
+use super::translate::{Failure, Translator};
+use crate::contract::{Host, Notice, Redirect};
+use crate::metric::{METRICS, Totals};
+use crate::reserved::Reserved;
+use crate::sys::{self, nr};
+
+/// Why a branch target is not translated.
+pub(super) enum Away {
+    /// It cannot be: the thread is released with this notice.
+    Release(Notice, u64),
+    /// Following ends here.
+    Leave,
+    /// A function of the host's own.
+    Native,
+}
+
+/// What a host may set.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of memory for translations and tables; past it threads are released.
+    pub memory: usize,
+}
+
+/// State under the engine's lock.
+pub(super) struct Tables {
+    pub translator: Translator,
+    code: CodeMemory,
+    map: BlockMap,
+    /// Addresses of all threads' blocks; those whose thread has ended are used again.
+    blocks: Reserved<usize>,
+}
+
+/// Threads that were ever followed at the same time.
+const MAX_BLOCKS: usize = 1 << 16;
+
+/// The dynamic binary translator.
+pub struct Engine {
+    pub(super) host: &'static dyn Host,
+    limits: Limits,
+    lock: Lock,
+    tables: UnsafeCell<Tables>,
+    /// Set by [`abandon`].
+    broken: AtomicBool,
+    pub(super) actions: Actions,
+    /// First addresses of the arenas, for signal handlers, which must not take the lock.
+    arenas: [AtomicU64; MAX_ARENAS],
+}
+
+// SAFETY: `tables` is reached through the lock alone.
+unsafe impl Sync for Engine {}
+
+/// The way out for a host whose code, or ours, cannot go on (a panic): if the calling thread is followed and in
+/// the engine, it continues natively where its block says it is, and this does not return.
+///
+/// The engine follows nobody new afterwards: its tables may be half written.
+pub fn abandon() {
+    let Some(thread) = ThreadState::current() else { return };
+    let here = &raw const thread as u64;
+    if !thread.is_followed() || !thread.owns_stack(here) {
+        return;
+    }
+    // SAFETY: a block's engine is 'static.
+    let engine = unsafe { &*thread.engine };
+    engine.broken.store(true, Ordering::Release);
+    engine.lock.release();
+    engine.leave(thread);
+    thread.host_target = thread.pc;
+    // SAFETY: the thread's block holds its whole state; nothing in the frames below is needed any more.
+    unsafe { dispatch::resume(thread) }
+}
+
+impl Engine {
+    /// An engine; `None` when the kernel refuses memory.
+    pub fn new(host: &'static dyn Host, limits: Limits) -> Option<Engine> {
+        let mut translator = Translator::new(dispatch::exit_address())?;
+        translator.warm_up();
+        let tables = Tables {
+            translator,
+            code: CodeMemory::new()?,
+            map: BlockMap::new()?,
+            blocks: Reserved::new(MAX_BLOCKS)?,
+        };
+        Some(Engine {
+            host,
+            limits,
+            lock: Lock::new(),
+            tables: UnsafeCell::new(tables),
+            broken: AtomicBool::new(false),
+            actions: Actions::new(),
+            arenas: [const { AtomicU64::new(0) }; MAX_ARENAS],
+        })
+    }
+
+    /// Prepares the calling thread; it is followed once it calls `engine_enter` with the result.
+    /// `None` when memory is refused, or the engine was abandoned.
+    pub fn attach(&'static self, cookie: u64) -> Option<*mut ThreadState> {
+        if self.broken.load(Ordering::Acquire) {
+            return None;
+        }
+        let known = ThreadState::current().filter(|t| core::ptr::eq(t.engine, self));
+        let thread = match known {
+            Some(thread) => thread,
+            None => self.with_tables(|tables| block(self, tables))?,
+        };
+        thread.cookie = cookie;
+        thread.tid = sys::gettid();
+        thread.followed.store(true, Ordering::Release);
+        // SAFETY: the block lives as long as the thread.
+        unsafe { set_gs_base(thread.this) };
+        Some(thread)
+    }
+
+    /// A block for a thread that a followed one is about to start.
+    pub(super) fn new_block(&self, parent: &ThreadState) -> Option<&'static mut ThreadState> {
+        if self.broken.load(Ordering::Acquire) {
+            return None;
+        }
+        // SAFETY: a block's engine is 'static, and it is this one.
+        let engine: &'static Engine = unsafe { &*parent.engine };
+        let child = self.with_tables(|tables| block(engine, tables))?;
+        child.followed.store(true, Ordering::Release);
+        Some(child)
+    }
+
+    /// The thread of this block ends, or was never started: the block may be used again once it is gone.
+    pub(super) fn give_back(&self, thread: &mut ThreadState) {
+        thread.ended.store(true, Ordering::Release);
+    }
+
+    pub(super) fn with_tables<R>(&self, work: impl FnOnce(&mut Tables) -> R) -> R {
+        self.lock.take();
+        // SAFETY: the lock is held.
+        let result = work(unsafe { &mut *self.tables.get() });
+        self.lock.release();
+        result
+    }
+
+    /// Host code for the thread's PC; links the exit that led there, or remembers it for indirect branches.
+    pub(super) fn host_code(
+        &self,
+        thread: &mut ThreadState,
+        link: Option<u32>,
+    ) -> Result<u64, Away> {
+        let pc = thread.pc;
+        self.with_tables(|tables| {
+            let fragment = match tables.map.get(pc) {
+                Some(fragment) => fragment,
+                None => self.translate(tables, pc)?,
+            };
+            let host = tables.translator.fragments.as_slice()[fragment as usize].host;
+            if let Some(exit) = link {
+                tables.translator.link(exit, fragment);
+            }
+            // Under the lock, so that an invalidation sees the entry or comes before it.
+            if thread.exit == EXIT_INDIRECT {
+                thread.remember(pc, host);
+            }
+            Ok(host)
+        })
+    }
+
+    fn translate(&self, tables: &mut Tables, pc: u64) -> Result<u32, Away> {
+        if pc == unfollow_me as *const () as u64 {
+            return Err(Away::Leave);
+        }
+        let target = match self.host.redirect(pc) {
+            Redirect::Follow => pc,
+            Redirect::To(next) => next,
+            Redirect::Native => return Err(Away::Native),
+        };
+        let known = if target == pc { None } else { tables.map.get(target) };
+        let fragment = match known {
+            Some(fragment) => fragment,
+            None => self.translate_new(tables, target)?,
+        };
+        let full = Away::Release(Notice::MemoryLimit, self.limits.memory as u64);
+        let inserted =
+            tables.map.insert(target, fragment).and_then(|()| tables.map.insert(pc, fragment));
+        inserted.map(|()| fragment).ok_or(full)
+    }
+
+    fn translate_new(&self, tables: &mut Tables, pc: u64) -> Result<u32, Away> {
+        let full = Away::Release(Notice::MemoryLimit, self.limits.memory as u64);
+        if tables.translator.memory() + tables.map.memory() > self.limits.memory {
+            return Err(full);
+        }
+        let limit = match tables.code.lookup(pc) {
+            Code::Stable { end } => end,
+            Code::Changing => return Err(Away::Release(Notice::ChangingCode, 0)),
+            Code::None => return Err(Away::Release(Notice::NotExecutable, 0)),
+        };
+        // SAFETY: the kernel says that the mapping is readable up to `limit`; a thread that unmaps it while
+        // another is about to execute it breaks the program natively too.
+        let translated = unsafe { tables.translator.translate(pc, limit) };
+        for (known, arena) in self.arenas.iter().zip(tables.translator.cache.bases()) {
+            known.store(arena, Ordering::Release);
+        }
+        if let Ok(fragment) = translated {
+            let fragment = tables.translator.fragments.as_slice()[fragment as usize];
+            tables.code.translated(pc, pc + u64::from(fragment.app_len));
+        }
+        translated.map_err(|failure| match failure {
+            Failure::Full => full,
+            Failure::Refused(why) => Away::Release(Notice::Untranslatable, why as u64),
+        })
+    }
+
+    /// Lets the thread run natively from now on, with a notice.
+    pub(super) fn release(&self, thread: &mut ThreadState, notice: Notice, detail: u64) {
+        self.leave(thread);
+        self.host.notice(thread, notice, thread.pc, detail);
+    }
+
+    pub(super) fn leave(&self, thread: &mut ThreadState) {
+        thread.followed.store(false, Ordering::Release);
+    }
+
+    /// The application changed a range of its memory: nothing translated from there may be found any more.
+    pub(super) fn invalidate(&self, start: u64, len: u64) {
+        self.with_tables(|tables| {
+            if !tables.code.changed(start, len)
+                || !tables.translator.kill(start, start.saturating_add(len))
+            {
+                return;
+            }
+            let Tables { translator, map, blocks, .. } = tables;
+            let fragments = translator.fragments.as_slice();
+            map.retain(|pc, fragment| {
+                let dead = fragments[fragment as usize].dead;
+                if dead {
+                    for &block in blocks.as_slice() {
+                        // SAFETY: blocks are never unmapped. The owner may be reading its table: it finds the
+                        // old entry or none, as if it had been earlier or later.
+                        unsafe { ThreadState::forget(block as *mut ThreadState, pc) };
+                    }
+                }
+                !dead
+            });
+        });
+    }
+
+    /// In a child of fork: the calling thread is the only one, and its counts start anew.
+    pub(super) fn alone_after_fork(&self, thread: &mut ThreadState) {
+        self.with_tables(|tables| {
+            clear(tables, thread);
+            for &block in tables.blocks.as_slice() {
+                if block != thread.this as usize {
+                    // SAFETY: blocks are never unmapped, and this one's thread does not exist here.
+                    unsafe {
+                        (*(block as *const ThreadState)).ended.store(true, Ordering::Release)
+                    };
+                }
+            }
+        });
+    }
+
+    /// Cumulative totals of one thread.
+    pub(super) fn totals(&self, thread: &ThreadState) -> Totals {
+        self.with_tables(|tables| sum(tables, thread))
+    }
+
+    /// Does a host address lie in the code cache? Lock-free, for signal handlers.
+    pub(super) fn in_cache(&self, host: u64) -> bool {
+        self.arenas.iter().any(|arena| {
+            let base = arena.load(Ordering::Acquire);
+            base != 0 && host.wrapping_sub(base) < ARENA_BYTES as u64
+        })
+    }
+
+    /// Blocks translated so far and bytes of memory that they take.
+    pub fn size(&self) -> (usize, usize) {
+        self.with_tables(|t| (t.translator.fragments.len(), t.translator.memory() + t.map.memory()))
+    }
+}
+
+/// A thread's block: one whose thread has ended, else a new one.
+#[allow(clippy::mut_from_ref, reason = "a mapping of its own, not a part of the engine")]
+fn block(engine: &'static Engine, tables: &mut Tables) -> Option<&'static mut ThreadState> {
+    for &at in tables.blocks.as_slice() {
+        // SAFETY: blocks are never unmapped; an ended one is nobody's once the kernel has forgotten its thread.
+        let old = unsafe { &mut *(at as *mut ThreadState) };
+        if old.ended.load(Ordering::Acquire) && !exists(old.tid) {
+            return Some(ThreadState::renew(old, engine));
+        }
+    }
+    let fresh = ThreadState::new(engine)?;
+    tables.blocks.push(fresh.this as usize)?;
+    Some(fresh)
+}
+
+fn exists(tid: u32) -> bool {
+    const ESRCH: i64 = 3;
+    // SAFETY: signal 0 only asks.
+    unsafe {
+        let pid = sys::syscall6(nr::GETPID, [0; 6]) as u64;
+        tid != 0 && sys::syscall6(nr::TGKILL, [pid, u64::from(tid), 0, 0, 0, 0]) != -ESRCH
+    }
+}
+
+fn sum(tables: &Tables, thread: &ThreadState) -> Totals {
+    let mut totals = [0u64; METRICS];
+    for (sum, adjust) in totals.iter_mut().zip(&thread.adjust) {
+        *sum = adjust.load(Ordering::Relaxed);
+    }
+    for (weights, counter) in tables.translator.slots.as_slice().iter().zip(&thread.counters) {
+        let count = counter.load(Ordering::Relaxed);
+        if count != 0 {
+            for (sum, &weight) in totals.iter_mut().zip(&weights.0) {
+                *sum = sum.wrapping_add(count.wrapping_mul(u64::from(weight)));
+            }
+        }
+    }
+    totals
+}
+
+fn clear(tables: &Tables, thread: &ThreadState) {
+    for counter in &thread.counters[..tables.translator.slots.len()] {
+        // Untouched pages stay untouched.
+        if counter.load(Ordering::Relaxed) != 0 {
+            counter.store(0, Ordering::Relaxed);
+        }
+    }
+    for sum in &thread.adjust {
+        sum.store(0, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,125 @@
+//! What is kept of a translated block: where it lies, how it maps back to the application's instructions, and its ways
+//! out.
+
+use super::block::MAX_INSTRUCTIONS;
+
+/// A translated block.
+#[derive(Clone, Copy)]
+pub struct Fragment {
+    /// Application PC.
+    pub pc: u64,
+    /// First host byte.
+    pub host: u64,
+    /// Counter slot; slots of dynamic parts follow it.
+    pub slot: u32,
+    /// First entry in the map.
+    pub map: u32,
+    /// Host bytes.
+    pub host_len: u16,
+    /// Application bytes.
+    pub app_len: u16,
+    /// Instructions.
+    pub len: u8,
+    /// The counter stands before this instruction.
+    pub counter_at: u8,
+    /// Status flags are not the application's from the counter up to (not including) this instruction.
+    pub flags_until: u8,
+    /// Its code went away: nothing leads here any more.
+    pub dead: bool,
+    /// The last exit that was linked here, plus one; 0 = none.
+    pub incoming: u32,
+}
+
+/// Where one application instruction lies in its fragment.
+#[derive(Clone, Copy)]
+pub struct Place {
+    /// Offset of the first host byte, inserted code included.
+    pub host: u16,
+    /// Inserted bytes before the instruction proper.
+    pub body: u8,
+    /// Bytes of the application's instruction.
+    pub app_len: u8,
+    /// A packed [`Recipe`].
+    pub recipe: u8,
+}
+
+impl Place {
+    /// What must be undone to see the application's state at the instruction proper.
+    pub fn recipe(&self) -> Recipe {
+        Recipe::unpack(self.recipe)
+    }
+}
+
+/// How the application's registers are found while an instruction proper executes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recipe {
+    /// They are in place.
+    Plain,
+    /// This one lies in the spill slot `ANY`.
+    Spilled(u8),
+    /// RAX, RCX and RDX lie in their spill slots.
+    Three,
+    /// In place; what is left in RCX was counted beforehand in this dynamic slot of the fragment.
+    Rep {
+        /// Index of the dynamic slot.
+        slot: u8,
+        /// Addresses, and so the count, are 32-bit.
+        narrow: bool,
+    },
+}
+
+impl Recipe {
+    /// One byte: there is a place for each instruction of every block.
+    pub fn pack(self) -> u8 {
+        match self {
+            Recipe::Plain => 0,
+            Recipe::Three => 1,
+            Recipe::Spilled(register) => 0x10 | register,
+            Recipe::Rep { slot, narrow } => 0x80 | u8::from(narrow) << 6 | slot,
+        }
+    }
+
+    fn unpack(byte: u8) -> Recipe {
+        match byte {
+            0 => Recipe::Plain,
+            1 => Recipe::Three,
+            0x80.. => Recipe::Rep { slot: byte & 0x3f, narrow: byte & 0x40 != 0 },
+            _ => Recipe::Spilled(byte & 0xf),
+        }
+    }
+}
+
+const _: () = assert!(size_of::<Place>() == 6 && MAX_INSTRUCTIONS <= 0x40);
+
+/// A way out of a fragment.
+#[derive(Clone, Copy)]
+pub struct Exit {
+    /// Application PC to go on at.
+    pub target: u64,
+    /// Offset in the arena of the displacement to patch; 0 when the exit is never linked.
+    pub site: u32,
+    /// Offset in the arena of the exit's stub.
+    pub stub: u32,
+    /// The next exit that is linked to the same fragment, plus one; 0 = none.
+    pub next_incoming: u32,
+    /// The arena.
+    pub arena: u8,
+    /// Leads to a system call first.
+    pub syscall: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recipes_fit_in_a_byte() {
+        let rep = |slot, narrow| Recipe::Rep { slot, narrow };
+        let spilled = (0..16).map(Recipe::Spilled);
+        for recipe in
+            [Recipe::Plain, Recipe::Three, rep(0, false), rep(47, true)].into_iter().chain(spilled)
+        {
+            assert_eq!(Recipe::unpack(recipe.pack()), recipe);
+        }
+    }
+}

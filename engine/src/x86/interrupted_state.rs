@@ -1,0 +1,151 @@
+//! From an interrupted host state to the application's: registers, flags and PC as they would be natively, and counts
+//! that end at the instruction the application sees.
+
+use core::sync::atomic::Ordering;
+
+use super::engine::Engine;
+use super::fragment::{Fragment, Place, Recipe};
+use super::signal::{CONTEXT, CONTEXT_FLAGS, CONTEXT_RIP, SIGTRAP, UserContext};
+use super::syscall::{Stage, gadget};
+use super::thread::{ThreadState, gpr, spill};
+use crate::metric::{METRICS, Metric};
+
+impl Engine {
+    /// Rewrites a context inside the engine's system call to the application's state.
+    pub(super) fn show_syscall(
+        &self,
+        thread: &mut ThreadState,
+        context: &mut UserContext,
+        before: bool,
+    ) {
+        // Not made yet, or to be restarted: the application is at its SYSCALL, as its block says.
+        if thread.in_syscall == Stage::Application {
+            if !before {
+                self.finish_syscall(thread, context.registers[CONTEXT[gpr::RAX]]);
+            } else if context.registers[CONTEXT[gpr::RCX]] as u64 != gadget().after {
+                // Never made: the block that ends with this SYSCALL was counted whole, and will be run again.
+                thread.adjust[Metric::Instructions as usize].fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        thread.in_syscall = Stage::None;
+        for (register, &at) in CONTEXT.iter().enumerate() {
+            context.registers[at] = thread.gpr[register] as i64;
+        }
+        context.registers[CONTEXT_RIP] = thread.pc as i64;
+        context.registers[CONTEXT_FLAGS] = thread.rflags as i64;
+        if context.fpstate != 0 {
+            // FXSAVE layout (SDM vol. 1, 10.5.1): MXCSR at 24, xmm0 at 160; XSTATE_BV at 512 of the XSAVE area,
+            // which is there when the magic number at 464 says so.
+            let area = context.fpstate as *mut u8;
+            // SAFETY: the kernel's frame holds a whole FXSAVE area, and the extended one if so marked.
+            unsafe {
+                area.add(24).cast::<u32>().write_unaligned(thread.mxcsr);
+                core::ptr::copy_nonoverlapping(
+                    thread.xmm.as_ptr().cast::<u8>(),
+                    area.add(160),
+                    256,
+                );
+                const FP_XSTATE_MAGIC1: u32 = 0x4650_5853;
+                if area.add(464).cast::<u32>().read_unaligned() == FP_XSTATE_MAGIC1 {
+                    let components = area.add(512).cast::<u64>();
+                    components.write_unaligned(components.read_unaligned() | 2);
+                }
+            }
+        }
+    }
+
+    /// Rewrites a context inside the code cache to the application's state, counts corrected for the part of
+    /// the block that was not executed. `false` when this is no place where that is possible.
+    pub(super) fn show_application(
+        &self,
+        thread: &mut ThreadState,
+        context: &mut UserContext,
+        synchronous: bool,
+        signal: i32,
+    ) -> bool {
+        let mut host = context.registers[CONTEXT_RIP] as u64;
+        let trapped = synchronous && signal == SIGTRAP;
+        if trapped {
+            // INT3 traps behind the instruction.
+            host -= 1;
+        }
+        self.with_tables(|tables| {
+            let translator = &mut tables.translator;
+            let Some(fragment) = translator.fragment_at(host) else { return false };
+            let Some(found) = find(translator.places_of(&fragment), &fragment, host, synchronous)
+            else {
+                return false;
+            };
+            let mut pc = fragment.pc + found.app_offset;
+            let mut executed = found.index;
+            if trapped {
+                pc += found.app_len;
+                executed += 1;
+            }
+            match found.recipe {
+                Recipe::Plain => {}
+                Recipe::Spilled(register) => {
+                    context.registers[CONTEXT[register as usize]] =
+                        thread.spills[spill::ANY] as i64;
+                }
+                Recipe::Three => {
+                    context.registers[CONTEXT[gpr::RAX]] = thread.spills[spill::RAX] as i64;
+                    context.registers[CONTEXT[gpr::RCX]] = thread.spills[spill::RCX] as i64;
+                    context.registers[CONTEXT[gpr::RDX]] = thread.spills[spill::RDX] as i64;
+                }
+                Recipe::Rep { slot, narrow } => {
+                    let mut left = context.registers[CONTEXT[gpr::RCX]] as u64;
+                    if narrow {
+                        left = u64::from(left as u32);
+                    }
+                    let counter = &thread.counters[(fragment.slot + 1 + u32::from(slot)) as usize];
+                    counter.store(
+                        counter.load(Ordering::Relaxed).wrapping_sub(left),
+                        Ordering::Relaxed,
+                    );
+                }
+            }
+            context.registers[CONTEXT_RIP] = pc as i64;
+            thread.pc = pc;
+            // SAFETY: a stable mapping, which the followed thread has just executed from.
+            let part = unsafe { translator.weights_before(&fragment, executed) };
+            let whole = translator.slots.as_slice()[fragment.slot as usize];
+            for m in 0..METRICS {
+                let counted = if found.counted { whole.0[m] } else { 0 };
+                let difference = u64::from(part.0[m]).wrapping_sub(u64::from(counted));
+                thread.adjust[m].fetch_add(difference, Ordering::Relaxed);
+            }
+            true
+        })
+    }
+}
+
+/// What a host address inside a fragment stands for.
+struct Found {
+    index: usize,
+    app_offset: u64,
+    app_len: u64,
+    recipe: Recipe,
+    counted: bool,
+}
+
+fn find(places: &[Place], fragment: &Fragment, host: u64, synchronous: bool) -> Option<Found> {
+    let offset = (host - fragment.host) as u16;
+    let index = places.iter().rposition(|p| p.host <= offset)?;
+    let place = &places[index];
+    let app_offset = places[..index].iter().map(|p| u64::from(p.app_len)).sum();
+    let at_start = offset == place.host;
+    let at_body = offset == place.host + u16::from(place.body);
+    // From the counter on, flags are not the application's until they are overwritten.
+    let counter_at = usize::from(fragment.counter_at);
+    let past_counter = index > counter_at || (index == counter_at && !at_start);
+    let flags_whole = !past_counter || index >= usize::from(fragment.flags_until);
+    let found = Found {
+        index,
+        app_offset,
+        app_len: u64::from(place.app_len),
+        recipe: if at_start && place.body > 0 { Recipe::Plain } else { place.recipe() },
+        counted: past_counter,
+    };
+    (synchronous || (flags_whole && (at_start || at_body))).then_some(found)
+}

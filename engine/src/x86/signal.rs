@@ -1,0 +1,371 @@
+//! Signals of followed threads.
+//!
+//! # Design
+//! A handler that the application sets is recorded; the kernel calls `engine_signal_entry` instead, with the
+//! application's flags and mask. The kernel's own frame is what the handler gets to see: it lies on the
+//! application's stack (or its alternate one), because the stack pointer is the application's in the code cache
+//! and in the engine's system call alike. Where a followed thread was interrupted decides what happens:
+//!
+//! - in the code cache at an instruction's beginning, or by a fault: registers, flags and PC in the frame are
+//!   rewritten to the application's, and the handler is entered as followed code;
+//! - in inserted code: the thread is single-stepped to the next such place, then the signal is queued anew;
+//! - in the system call: the frame shows it interrupted, done or to be restarted, as the kernel left it;
+//! - elsewhere in the engine: the signal waits, everything blocked, until the dispatcher has the state whole.
+//!
+//! The handler's return is a system call like others: `rt_sigreturn` is given a frame whose PC leads to
+//! `engine_landing`, so the kernel restores registers, vector state and mask, and the engine goes on at the PC
+//! that the handler left.
+//!
+//! # Limitations
+//! While a handler runs on the alternate stack the kernel is told to disarm it (`SS_AUTODISARM`), because a signal
+//! that arrives on the dispatcher's stack would otherwise overwrite the handler's frame. After a `siglongjmp` out
+//! of such a handler it is armed again at the next system call.
+
+use core::sync::atomic::{AtomicPtr, Ordering};
+
+use super::dispatch::{again, landing, resume_range};
+use super::engine::Engine;
+use super::signal_settings::SS_AUTODISARM;
+use super::syscall::{gadget, read_memory};
+use super::thread::{EXIT_ENTER, ThreadState, disp, gpr};
+use crate::sys::{self, nr};
+
+const SIGILL: i32 = 4;
+pub(super) const SIGTRAP: i32 = 5;
+const SIGBUS: i32 = 7;
+const SIGFPE: i32 = 8;
+const SIGSEGV: i32 = 11;
+/// RFLAGS.TF, DF and RF (SDM vol. 1, 3.4.3).
+const TRAP_FLAG: i64 = 1 << 8;
+const CLEARED_FOR_HANDLERS: u64 = 1 << 8 | 1 << 10 | 1 << 16;
+/// MXCSR that the kernel gives to handlers.
+const INITIAL_MXCSR: u32 = 0x1f80;
+
+/// A signal that waits until the thread is at a place where its state can be told.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct Pending {
+    signal: i32,
+    stepping: bool,
+    /// The application's mask, to be given back.
+    mask: u64,
+    info: [u64; 16],
+}
+
+impl Pending {
+    pub(super) fn is_some(&self) -> bool {
+        self.signal != 0
+    }
+}
+
+/// `struct ucontext` with `struct sigcontext` of x86-64 (`arch/x86/include/uapi/asm/sigcontext.h`).
+#[repr(C)]
+pub(super) struct UserContext {
+    flags: u64,
+    link: u64,
+    stack: AlternateStack,
+    /// r8-r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, eflags, ...
+    pub registers: [i64; 23],
+    pub fpstate: u64,
+    reserved: [u64; 8],
+    mask: u64,
+}
+
+/// `stack_t`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct AlternateStack {
+    pub start: u64,
+    pub flags: u32,
+    pub padding: u32,
+    pub size: u64,
+}
+
+/// Position in `UserContext::registers` of each register in hardware numbering.
+pub(super) const CONTEXT: [usize; 16] = [13, 14, 12, 11, 15, 10, 9, 8, 0, 1, 2, 3, 4, 5, 6, 7];
+pub(super) const CONTEXT_RIP: usize = 16;
+pub(super) const CONTEXT_FLAGS: usize = 17;
+
+core::arch::global_asm!(
+    ".pushsection .text.engine_signal, \"ax\", @progbits",
+    ".globl engine_restorer", ".hidden engine_restorer",
+    "engine_restorer:",
+    "mov eax, 15", // rt_sigreturn
+    "syscall",
+    // The kernel enters here: rdi = signal, rsi = siginfo, rdx = ucontext, [rsp] = return address.
+    ".globl engine_signal_entry", ".hidden engine_signal_entry", ".type engine_signal_entry, @function",
+    "engine_signal_entry:",
+    "push rbp", "mov rbp, rsp",
+    "push rdi", "push rsi", "push rdx", "push rbx",
+    "lea rcx, [rbp + 8]",
+    "call {on_signal}",
+    "cmp eax, {ON_ENGINE_STACK}",
+    "jne 2f",
+    // The engine's stack is not in use, or what is on it is given up: an alternate stack may be tiny.
+    "mov rdx, [rsp + 8]", "mov rsi, [rsp + 16]", "mov rdi, [rsp + 24]",
+    "lea rcx, [rbp + 8]",
+    "mov rbx, rsp",
+    "mov rsp, gs:[{STACK}]",
+    "call {on_engine_stack}",
+    "cmp eax, {FOLLOW}",
+    "je engine_again",
+    "mov rsp, rbx",
+    "2:",
+    "pop rbx", "pop rdx", "pop rsi", "pop rdi", "pop rbp",
+    "ret",
+    ".popsection",
+    STACK = const disp::ENGINE_STACK,
+    ON_ENGINE_STACK = const Answer::OnEngineStack as u32, FOLLOW = const Answer::Follow as u32,
+    on_signal = sym on_signal, on_engine_stack = sym on_engine_stack,
+);
+
+unsafe extern "C" {
+    fn engine_restorer();
+    fn engine_signal_entry();
+}
+
+/// Address of the handler that the kernel is told.
+pub(super) fn entry() -> u64 {
+    engine_signal_entry as *const () as u64
+}
+
+/// Address of the restorer for handlers that the application set without one.
+pub(super) fn restorer() -> u64 {
+    engine_restorer as *const () as u64
+}
+
+/// Makes the engine known to handlers; before the first one is set.
+pub(super) fn serve(engine: &Engine) {
+    ENGINE.store((&raw const *engine).cast_mut(), Ordering::Release);
+}
+
+/// What the entry code shall do.
+#[repr(u32)]
+enum Answer {
+    /// Return to the kernel's frame.
+    Return = 0,
+    /// Go on in [`on_engine_stack`].
+    OnEngineStack = 1,
+    /// Dispatch: the thread's block stands at the handler's first instruction.
+    Follow = 2,
+}
+
+/// The engine of handlers that arrive on threads without a block.
+static ENGINE: AtomicPtr<Engine> = AtomicPtr::new(core::ptr::null_mut());
+
+type Info = [u64; 16];
+
+/// Little may be done here: the stack may be small, and may hold the dispatcher's frames.
+extern "C" fn on_signal(
+    signal: i32,
+    info: *mut Info,
+    context: *mut UserContext,
+    _entry: u64,
+) -> Answer {
+    // SAFETY: set before any handler is installed, to a 'static engine.
+    let Some(engine) = (unsafe { ENGINE.load(Ordering::Acquire).as_ref() }) else {
+        return Answer::Return;
+    };
+    // SAFETY: the kernel passes its own frame, ours to change until we return.
+    let (info_ref, context_ref) = unsafe { (&*info, &mut *context) };
+    match ThreadState::current() {
+        Some(thread) if thread.is_followed() && (thread.fresh || thread.tid == sys::gettid()) => {
+            engine.interrupted(thread, signal, info_ref, context_ref)
+        }
+        _ => {
+            engine.call_natively(signal, info, context);
+            Answer::Return
+        }
+    }
+}
+
+extern "C" fn on_engine_stack(
+    signal: i32,
+    info: *mut Info,
+    context: *mut UserContext,
+    entry: u64,
+) -> Answer {
+    let Some(thread) = ThreadState::current() else { return Answer::Return };
+    // SAFETY: a block's engine is 'static; the frame is the kernel's.
+    let (engine, context_ref) = unsafe { (&*thread.engine, &mut *context) };
+    engine.deliver(thread, signal, info, context_ref, entry)
+}
+
+impl Engine {
+    fn call_natively(&self, signal: i32, info: *mut Info, context: *mut UserContext) {
+        let handler = self.actions.handler(signal);
+        if handler > 1 {
+            // SAFETY: the application set this handler for this signal; one without SA_SIGINFO ignores the rest.
+            let handler: extern "C" fn(i32, *mut Info, *mut UserContext) =
+                unsafe { core::mem::transmute(handler as usize) };
+            handler(signal, info, context);
+        } else if handler == 0 && signal == SIGTRAP {
+            self.die_of_trap();
+        }
+    }
+
+    /// A signal interrupted a followed thread.
+    fn interrupted(
+        &self,
+        thread: &mut ThreadState,
+        signal: i32,
+        info: &Info,
+        context: &mut UserContext,
+    ) -> Answer {
+        let host = context.registers[CONTEXT_RIP] as u64;
+        let whole = self.in_cache(host) || thread.at_gadget(host) || host == landing();
+        if whole {
+            return Answer::OnEngineStack;
+        }
+        if thread.pending.stepping {
+            // Stepped into the dispatcher, which looks for a pending signal before it goes back.
+            self.stop_stepping(thread, context);
+        } else {
+            self.postpone(thread, signal, info, context);
+        }
+        context.mask = u64::MAX;
+        if resume_range().contains(&host) {
+            context.registers[CONTEXT_RIP] = again() as i64;
+            context.registers[CONTEXT_FLAGS] = 0x202;
+            context.registers[CONTEXT[gpr::RSP]] = thread.engine_stack as i64;
+        }
+        Answer::Return
+    }
+
+    /// At a place where the application's state may be told; runs on the engine's stack.
+    fn deliver(
+        &self,
+        thread: &mut ThreadState,
+        signal: i32,
+        info: *mut Info,
+        context: &mut UserContext,
+        entry: u64,
+    ) -> Answer {
+        let host = context.registers[CONTEXT_RIP] as u64;
+        let stepped = thread.pending.stepping && signal == SIGTRAP;
+        // SAFETY: the kernel's siginfo.
+        let info_ref = unsafe { &*info };
+        // si_code lies in the second half of the second word of siginfo on x86-64.
+        let synchronous = !stepped
+            && info_ref[1] as i32 > 0
+            && matches!(signal, SIGILL | SIGTRAP | SIGBUS | SIGFPE | SIGSEGV);
+        if host == landing() {
+            context.registers[CONTEXT_RIP] = thread.pc as i64;
+        } else if self.in_cache(host) {
+            if !self.show_application(thread, context, synchronous, signal) {
+                if !stepped {
+                    self.postpone(thread, signal, info_ref, context);
+                    self.start_stepping(thread, context);
+                }
+                return Answer::Return;
+            }
+        } else {
+            self.show_syscall(thread, context, host != gadget().after);
+        }
+        if stepped {
+            // Queued anew for the application's state, which the kernel restores now: the signal arrives at the
+            // landing, before anything else happens.
+            self.stop_stepping(thread, context);
+            context.mask = thread.pending.mask;
+            self.queue_pending(thread);
+            thread.pc = context.registers[CONTEXT_RIP] as u64;
+            context.registers[CONTEXT_RIP] = landing() as i64;
+            return Answer::Return;
+        }
+        let handler = self.actions.handler(signal);
+        if handler <= 1 {
+            if handler == 0 && signal == SIGTRAP {
+                self.die_of_trap();
+            }
+            thread.pc = context.registers[CONTEXT_RIP] as u64;
+            context.registers[CONTEXT_RIP] = landing() as i64;
+            return Answer::Return;
+        }
+        for (register, &at) in CONTEXT.iter().enumerate() {
+            thread.gpr[register] = context.registers[at] as u64;
+        }
+        thread.gpr[gpr::RAX] = 0;
+        thread.gpr[gpr::RDI] = signal as u64;
+        thread.gpr[gpr::RSI] = info as u64;
+        thread.gpr[gpr::RDX] = &raw const *context as u64;
+        thread.gpr[gpr::RSP] = entry;
+        thread.rflags = context.registers[CONTEXT_FLAGS] as u64 & !CLEARED_FOR_HANDLERS;
+        // The kernel gives handlers a fresh vector state, and has set it up by now.
+        thread.xmm = [[0; 2]; 16];
+        thread.mxcsr = INITIAL_MXCSR;
+        thread.pc = handler;
+        thread.exit = EXIT_ENTER;
+        let alternate = thread.alternate_stack;
+        if entry.wrapping_sub(alternate.start) < alternate.size {
+            thread.disarmed = true;
+            context.stack.flags &= !SS_AUTODISARM;
+        }
+        Answer::Follow
+    }
+
+    /// The handler returns: rt_sigreturn on the application's frame, with the PC bent to the engine's landing.
+    /// `false` when there is no such frame; then the kernel shall say what it thinks of it.
+    pub(super) fn prepare_sigreturn(&self, thread: &mut ThreadState) -> bool {
+        let at = thread.gpr[gpr::RSP];
+        let mut probe = [0u8; size_of::<UserContext>()];
+        if !read_memory(at, &mut probe) {
+            return false;
+        }
+        // SAFETY: readable, and the application's own frame, which it returns through now.
+        let context = unsafe { &mut *(at as *mut UserContext) };
+        thread.pc = context.registers[CONTEXT_RIP] as u64;
+        context.registers[CONTEXT_RIP] = landing() as i64;
+        if thread.disarmed && context.stack.size != 0 {
+            context.stack.flags = SS_AUTODISARM;
+            thread.disarmed = false;
+        }
+        true
+    }
+
+    /// Keeps a signal for later, with everything blocked meanwhile.
+    fn postpone(
+        &self,
+        thread: &mut ThreadState,
+        signal: i32,
+        info: &Info,
+        context: &mut UserContext,
+    ) {
+        thread.pending = Pending { signal, stepping: false, mask: context.mask, info: *info };
+        context.mask = u64::MAX;
+        self.keep_one_shot(signal);
+    }
+
+    fn start_stepping(&self, thread: &mut ThreadState, context: &mut UserContext) {
+        self.take_trap();
+        thread.pending.stepping = true;
+        context.registers[CONTEXT_FLAGS] |= TRAP_FLAG;
+        // A blocked SIGTRAP from the trap flag would kill.
+        context.mask &= !(1 << (SIGTRAP - 1));
+    }
+
+    fn stop_stepping(&self, thread: &mut ThreadState, context: &mut UserContext) {
+        thread.pending.stepping = false;
+        context.registers[CONTEXT_FLAGS] &= !TRAP_FLAG;
+    }
+
+    /// Queues the postponed signal for this thread once more.
+    fn queue_pending(&self, thread: &mut ThreadState) {
+        let pending = thread.pending;
+        thread.pending.signal = 0;
+        // SAFETY: the kernel copies the siginfo, which it made itself before.
+        unsafe {
+            let pid = sys::syscall6(nr::GETPID, [0; 6]) as u64;
+            let info = pending.info.as_ptr() as u64;
+            let tid = u64::from(thread.tid);
+            sys::syscall6(nr::RT_TGSIGQUEUEINFO, [pid, tid, pending.signal as u64, info, 0, 0]);
+        }
+    }
+
+    /// The dispatcher found a postponed signal, and the thread's state is whole: gives the application its mask
+    /// back, on its own stack. The signal arrives at that call's end.
+    pub(super) fn hand_back_pending(&self, thread: &mut ThreadState) {
+        let mask = thread.pending.mask;
+        self.queue_pending(thread);
+        self.unblock(thread, &mask);
+    }
+}

@@ -1,0 +1,256 @@
+//! What the application set up for signals: handlers (rt_sigaction) and alternate stacks (sigaltstack), recorded and
+//! answered as it set them while the kernel knows the engine's entry.
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::engine::Engine;
+use super::signal::{self, AlternateStack, SIGTRAP};
+use super::syscall::{read_memory, write_memory};
+use super::thread::{ThreadState, gpr};
+use crate::contract::Call;
+use crate::sys::{self, nr};
+
+/// Number of signals (`_NSIG`).
+const SIGNALS: usize = 64;
+const SA_SIGINFO: u64 = 4;
+const SA_RESTORER: u64 = 0x0400_0000;
+const SA_RESETHAND: u64 = 0x8000_0000;
+/// `SS_DISABLE`, `SS_AUTODISARM` (`include/uapi/linux/signal.h`).
+const SS_DISABLE: u32 = 2;
+pub(super) const SS_AUTODISARM: u32 = 1 << 31;
+
+/// `struct kernel_sigaction` of x86-64 (`include/linux/signal_types.h`).
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct KernelAction {
+    handler: u64,
+    flags: u64,
+    restorer: u64,
+    mask: u64,
+}
+
+impl KernelAction {
+    fn from_bytes(bytes: [u8; 32]) -> KernelAction {
+        let word =
+            |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
+        KernelAction { handler: word(0), flags: word(8), restorer: word(16), mask: word(24) }
+    }
+
+    fn to_bytes(self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        let words = [self.handler, self.flags, self.restorer, self.mask];
+        for (field, word) in bytes.chunks_exact_mut(8).zip(words) {
+            field.copy_from_slice(&word.to_le_bytes());
+        }
+        bytes
+    }
+}
+
+/// The application's handlers, as it set them.
+pub(super) struct Actions {
+    table: [ActionCell; SIGNALS + 1],
+    /// SIGTRAP is ours although the application set no handler: a thread has been stepped.
+    stepper_installed: AtomicBool,
+}
+
+struct ActionCell {
+    handler: AtomicU64,
+    flags: AtomicU64,
+    mask: AtomicU64,
+}
+
+impl Actions {
+    pub(super) const fn new() -> Actions {
+        Actions {
+            table: [const {
+                ActionCell {
+                    handler: AtomicU64::new(0),
+                    flags: AtomicU64::new(0),
+                    mask: AtomicU64::new(0),
+                }
+            }; SIGNALS + 1],
+            stepper_installed: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn handler(&self, signal: i32) -> u64 {
+        self.table[signal as usize].handler.load(Ordering::Acquire)
+    }
+}
+
+impl Engine {
+    /// The application's rt_sigaction.
+    pub(super) fn sigaction(&self, call: &Call) -> i64 {
+        const EINVAL: i64 = 22;
+        const EFAULT: i64 = 14;
+        let [number, new, old, size, ..] = call.arguments;
+        if size != 8 || number == 0 || number as usize > SIGNALS {
+            return -EINVAL;
+        }
+        signal::serve(self);
+        let mut action = KernelAction::default();
+        if new != 0 {
+            let mut bytes = [0u8; 32];
+            if !read_memory(new, &mut bytes) {
+                return -EFAULT;
+            }
+            action = KernelAction::from_bytes(bytes);
+        }
+        let ours = signal::entry();
+        let stepped =
+            number as i32 == SIGTRAP && self.actions.stepper_installed.load(Ordering::Acquire);
+        let mut kernel = action;
+        if action.handler > 1 || (stepped && new != 0) {
+            kernel.handler = ours;
+            kernel.flags |= SA_SIGINFO;
+            if kernel.flags & SA_RESTORER == 0 {
+                kernel.flags |= SA_RESTORER;
+                kernel.restorer = signal::restorer();
+            }
+        }
+        let cell = &self.actions.table[number as usize];
+        let before = (cell.handler.load(Ordering::Relaxed), cell.flags.load(Ordering::Relaxed));
+        if action.handler > 1 || (stepped && new != 0) {
+            // Known before the kernel can call it.
+            cell.flags.store(action.flags, Ordering::Relaxed);
+            cell.mask.store(action.mask, Ordering::Relaxed);
+            cell.handler.store(action.handler, Ordering::Release);
+        }
+        let mut previous = KernelAction::default();
+        let new_pointer = if new == 0 { 0 } else { &raw const kernel as u64 };
+        // SAFETY: both pointers lead to the engine's own structures.
+        let result = unsafe {
+            sys::syscall6(
+                nr::RT_SIGACTION,
+                [number, new_pointer, &raw mut previous as u64, 8, 0, 0],
+            )
+        };
+        if result < 0 {
+            cell.handler.store(before.0, Ordering::Relaxed);
+            cell.flags.store(before.1, Ordering::Relaxed);
+            return result;
+        }
+        if old == 0 {
+            return 0;
+        }
+        if previous.handler == ours {
+            previous.handler = before.0;
+            previous.flags = before.1;
+            if before.1 & SA_RESTORER == 0 {
+                previous.restorer = 0;
+            }
+        }
+        write_memory(old, &previous.to_bytes())
+    }
+
+    /// The application's sigaltstack.
+    pub(super) fn sigaltstack(&self, thread: &mut ThreadState, call: &Call) -> i64 {
+        const EFAULT: i64 = 14;
+        const EPERM: i64 = 1;
+        let [new, old, ..] = call.arguments;
+        let mut stack = AlternateStack { start: 0, flags: 0, padding: 0, size: 0 };
+        let mut call = *call;
+        if new != 0 {
+            let mut bytes = [0u8; 24];
+            if !read_memory(new, &mut bytes) {
+                return -EFAULT;
+            }
+            let word =
+                |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
+            stack = AlternateStack {
+                start: word(0),
+                flags: word(8) as u32,
+                padding: 0,
+                size: word(16),
+            };
+            if stack.flags == 0 {
+                stack.flags = SS_AUTODISARM;
+            }
+            call.arguments[0] = &raw const stack as u64;
+        }
+        let known = thread.alternate_stack;
+        let inside = thread.gpr[gpr::RSP].wrapping_sub(known.start) < known.size;
+        if new != 0 && inside {
+            return -EPERM;
+        }
+        // SAFETY: the new stack is described by our own structure, the old one goes where the application says.
+        let result = unsafe { sys::syscall6(nr::SIGALTSTACK, call.arguments) };
+        if result != 0 {
+            return result;
+        }
+        if new != 0 {
+            thread.alternate_stack = stack;
+        }
+        if old != 0 && known.size != 0 {
+            // The kernel's answer knows of disarming; the application does not.
+            let mut bytes = [0u8; 24];
+            bytes[..8].copy_from_slice(&known.start.to_le_bytes());
+            let flags = if known.flags & SS_DISABLE != 0 { SS_DISABLE } else { u32::from(inside) };
+            bytes[8..12].copy_from_slice(&flags.to_le_bytes());
+            bytes[16..].copy_from_slice(&known.size.to_le_bytes());
+            return write_memory(old, &bytes);
+        }
+        0
+    }
+
+    /// Arms the alternate stack again after a handler on it was left by a long jump.
+    pub(super) fn rearm_alternate_stack(&self, thread: &mut ThreadState) {
+        let stack = thread.alternate_stack;
+        if thread.disarmed && thread.gpr[gpr::RSP].wrapping_sub(stack.start) >= stack.size {
+            thread.disarmed = false;
+            // SAFETY: the application's own alternate stack, as it set it.
+            unsafe { sys::syscall6(nr::SIGALTSTACK, [&raw const stack as u64, 0, 0, 0, 0, 0]) };
+        }
+    }
+
+    /// The kernel's action for a signal whose handler is the engine's entry.
+    fn ours(&self, flags: u64, mask: u64) -> KernelAction {
+        KernelAction {
+            handler: signal::entry(),
+            flags: flags | SA_SIGINFO | SA_RESTORER,
+            restorer: signal::restorer(),
+            mask,
+        }
+    }
+
+    /// A one-shot handler was taken off when the kernel delivered its signal, but it has not run yet.
+    pub(super) fn keep_one_shot(&self, signal: i32) {
+        let cell = &self.actions.table[signal as usize];
+        let flags = cell.flags.load(Ordering::Relaxed);
+        if flags & SA_RESETHAND != 0 {
+            set(signal, &self.ours(flags, cell.mask.load(Ordering::Relaxed)));
+        }
+    }
+
+    /// SIGTRAP must be the engine's while a thread is stepped.
+    pub(super) fn take_trap(&self) {
+        if self.actions.handler(SIGTRAP) <= 1
+            && !self.actions.stepper_installed.swap(true, Ordering::AcqRel)
+        {
+            set(SIGTRAP, &self.ours(0, u64::MAX));
+        }
+    }
+
+    /// SIGTRAP is ours because of stepping, but this one is the application's, which set no handler.
+    pub(super) fn die_of_trap(&self) {
+        self.actions.stepper_installed.store(false, Ordering::Release);
+        let default = KernelAction::default();
+        // SAFETY: the default action again, then the signal once more.
+        unsafe {
+            sys::syscall6(
+                nr::RT_SIGACTION,
+                [SIGTRAP as u64, &raw const default as u64, 0, 8, 0, 0],
+            );
+            let pid = sys::syscall6(nr::GETPID, [0; 6]) as u64;
+            sys::syscall6(nr::TGKILL, [pid, u64::from(sys::gettid()), SIGTRAP as u64, 0, 0, 0]);
+        }
+    }
+}
+
+/// Tells the kernel an action of the engine's own.
+fn set(signal: i32, action: &KernelAction) {
+    // SAFETY: the engine's own structure.
+    unsafe {
+        sys::syscall6(nr::RT_SIGACTION, [signal as u64, &raw const *action as u64, 0, 8, 0, 0])
+    };
+}

@@ -1,0 +1,261 @@
+//! The per-thread block that GS points at: saved application state, lookup tables, counters.
+//!
+//! # Design
+//! GS is free on x86-64 Linux (neither glibc nor HotSpot touches it), so translated code reaches its
+//! thread's counters and spill slots by absolute GS displacements: no register is taken from the
+//! application and no thread-local storage of the C library is involved. The block is one mapping;
+//! pages that a thread never touches (most of the lookup table and of the counters) cost no memory.
+
+use core::arch::asm;
+use core::mem::offset_of;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::engine::Engine;
+use crate::metric::{METRICS, Totals};
+use crate::sys;
+
+/// Counter slots, and so translated blocks (plus dynamic parts), that one cache can hold.
+pub const MAX_SLOTS: usize = 1 << 20;
+/// Entries of the indirect branch lookup table: indexed by the target's low 16 bits, the largest hash
+/// that one flag-free instruction (MOVZX) makes.
+pub const LOOKUP_ENTRIES: usize = 1 << 16;
+/// Bytes of the stack that the dispatcher runs on.
+const ENGINE_STACK: usize = 128 * 1024;
+
+/// Exit index written by an indirect branch whose target was not in the lookup table.
+pub const EXIT_INDIRECT: u32 = u32::MAX;
+/// Exit index written when a thread comes in from native code.
+pub const EXIT_ENTER: u32 = u32::MAX - 1;
+/// Exit index written when a host function that ran natively has returned.
+pub const EXIT_RETURNED: u32 = u32::MAX - 2;
+
+/// General-purpose registers in hardware numbering, as saved in [`ThreadState::gpr`].
+pub mod gpr {
+    #![allow(missing_docs)]
+    pub const RAX: usize = 0;
+    pub const RCX: usize = 1;
+    pub const RDX: usize = 2;
+    pub const RBX: usize = 3;
+    pub const RSP: usize = 4;
+    pub const RBP: usize = 5;
+    pub const RSI: usize = 6;
+    pub const RDI: usize = 7;
+    pub const R8: usize = 8;
+    pub const R9: usize = 9;
+    pub const R10: usize = 10;
+    pub const R11: usize = 11;
+    pub const R15: usize = 15;
+}
+
+/// Spill slots: three for the indirect branch sequence, one for a single scratch register.
+pub mod spill {
+    #![allow(missing_docs)]
+    pub const RAX: usize = 0;
+    pub const RCX: usize = 1;
+    pub const RDX: usize = 2;
+    pub const ANY: usize = 3;
+    pub const FLAGS: usize = 4;
+    pub const COUNT: usize = 6;
+}
+
+/// One thread's block. Its address is the thread's GS base while the thread is followed.
+#[repr(C, align(4096))]
+pub struct ThreadState {
+    pub(super) this: u64,
+    /// Application registers while the thread is in the dispatcher.
+    pub(super) gpr: [u64; 16],
+    pub(super) rflags: u64,
+    /// Application PC at which to go on.
+    pub(super) pc: u64,
+    pub(super) exit: u32,
+    pub(super) mxcsr: u32,
+    pub(super) engine_mxcsr: u32,
+    pub(super) in_syscall: super::syscall::Stage,
+    pub(super) lookup_target: u64,
+    pub(super) host_target: u64,
+    pub(super) spills: [u64; spill::COUNT],
+    pub(super) engine_stack: u64,
+    /// Where to go on after a host function that runs natively.
+    pub(super) native_return: u64,
+    pub(super) engine: *const Engine,
+    /// The host's own word for this thread.
+    pub cookie: u64,
+    pub(super) tid: u32,
+    pub(super) followed: AtomicBool,
+    /// The thread is about to end.
+    pub(super) ended: AtomicBool,
+    pub(super) pending: super::signal::Pending,
+    /// The dispatcher's stack pointer while a system call is made on the application's.
+    pub(super) engine_rsp: u64,
+    /// The application's system call in progress, and what the host wants to be told at its end.
+    pub(super) call: crate::contract::Call,
+    pub(super) call_token: u64,
+    /// The alternate signal stack as the application set it (size 0: none).
+    pub(super) alternate_stack: super::signal::AlternateStack,
+    /// The kernel holds it disarmed, because a handler runs on it.
+    pub(super) disarmed: bool,
+    /// A new thread has not told the host of itself yet.
+    pub(super) fresh: bool,
+    /// Corrections to the block counts: part-executed blocks, and counts folded when a cache was flushed.
+    pub(super) adjust: [AtomicU64; METRICS],
+    pub(super) xmm: [[u64; 2]; 16],
+    pub(super) lookup_negated_pc: [u64; LOOKUP_ENTRIES],
+    pub(super) lookup_host: [u64; LOOKUP_ENTRIES],
+    pub(super) counters: [AtomicU64; MAX_SLOTS],
+    pub(super) stack: [u8; ENGINE_STACK],
+}
+
+impl ThreadState {
+    /// Maps a new block.
+    #[allow(clippy::mut_from_ref, reason = "a fresh mapping, not a part of the engine")]
+    pub(super) fn new(engine: &'static Engine) -> Option<&'static mut ThreadState> {
+        let at = sys::map_anonymous(0, size_of::<ThreadState>(), sys::PROT_READ | sys::PROT_WRITE)?;
+        // SAFETY: the mapping is fresh, zeroed, page-aligned and large enough; all fields are valid as zeros.
+        Some(unsafe { Self::begin(at as *mut ThreadState, engine) })
+    }
+
+    /// Makes an old block as good as new; its memory goes back to the kernel.
+    pub(super) fn renew(
+        old: &'static mut ThreadState,
+        engine: &'static Engine,
+    ) -> &'static mut ThreadState {
+        const MADV_DONTNEED: u64 = 4;
+        let at = &raw mut *old;
+        // SAFETY: private anonymous memory reads as zeros afterwards, and the block has no other user.
+        unsafe {
+            let len = size_of::<ThreadState>() as u64;
+            sys::syscall6(sys::nr::MADVISE, [at as u64, len, MADV_DONTNEED, 0, 0, 0]);
+            Self::begin(at, engine)
+        }
+    }
+
+    /// # Safety
+    /// `at` must be zeroed memory of a block that nobody else uses.
+    #[allow(clippy::mut_from_ref, reason = "a mapping of its own, not a part of the engine")]
+    unsafe fn begin(at: *mut ThreadState, engine: &'static Engine) -> &'static mut ThreadState {
+        // SAFETY: forwarded.
+        let state = unsafe { &mut *at };
+        state.this = at as u64;
+        state.engine = engine;
+        // All exceptions masked, round to nearest: the value at process start (SDM vol. 1, 10.2.3).
+        state.engine_mxcsr = 0x1f80;
+        state.engine_stack = at as u64 + size_of::<ThreadState>() as u64;
+        state
+    }
+
+    /// The state of the calling thread if GS says that it has one.
+    pub fn current() -> Option<&'static mut ThreadState> {
+        let base = gs_base();
+        if base == 0 {
+            return None;
+        }
+        // SAFETY: only the engine sets GS (a program that does so itself is released and never followed),
+        // to the address of a ThreadState that lives as long as its thread.
+        let state = unsafe { &mut *(base as *mut ThreadState) };
+        (state.this == base).then_some(state)
+    }
+
+    /// Is the thread counted now?
+    pub fn is_followed(&self) -> bool {
+        self.followed.load(Ordering::Relaxed)
+    }
+
+    /// Is this address on the dispatcher's own stack?
+    pub(super) fn owns_stack(&self, address: u64) -> bool {
+        self.stack.as_ptr_range().contains(&(address as *const u8))
+    }
+
+    /// The thread's cumulative totals. May be called from any thread while this one runs: then the
+    /// values are monotonic, not an atomic cut.
+    pub fn totals(&self) -> Totals {
+        // SAFETY: the engine is 'static.
+        let engine = unsafe { &*self.engine };
+        engine.totals(self)
+    }
+
+    /// Is this host address in the engine's system call, with the state in the block whole?
+    pub(super) fn at_gadget(&self, host: u64) -> bool {
+        let gadget = super::syscall::gadget();
+        self.in_syscall != super::syscall::Stage::None
+            && (gadget.before.contains(&host) || host == gadget.after || host == gadget.unblocked)
+    }
+
+    /// Drops a PC from a thread's lookup table.
+    ///
+    /// # Safety
+    /// `block` must be a thread's block; the engine's lock must be held.
+    pub(super) unsafe fn forget(block: *mut ThreadState, pc: u64) {
+        let entry = (pc & (LOOKUP_ENTRIES as u64 - 1)) as usize;
+        // SAFETY: inside the block; one aligned word, which the owner may be reading.
+        unsafe {
+            let negated = &raw mut (*block).lookup_negated_pc[entry];
+            if negated.read_volatile() == pc.wrapping_neg() {
+                negated.write_volatile(0);
+            }
+        }
+    }
+
+    pub(super) fn remember(&mut self, pc: u64, host: u64) {
+        let entry = (pc & (LOOKUP_ENTRIES as u64 - 1)) as usize;
+        self.lookup_negated_pc[entry] = pc.wrapping_neg();
+        self.lookup_host[entry] = host;
+    }
+}
+
+/// Displacements of the block's fields from GS, for emitted code.
+pub mod disp {
+    #![allow(missing_docs)]
+    use super::*;
+    pub const THIS: usize = offset_of!(ThreadState, this);
+    pub const GPR: usize = offset_of!(ThreadState, gpr);
+    pub const RFLAGS: usize = offset_of!(ThreadState, rflags);
+    pub const PC: usize = offset_of!(ThreadState, pc);
+    pub const EXIT: usize = offset_of!(ThreadState, exit);
+    pub const MXCSR: usize = offset_of!(ThreadState, mxcsr);
+    pub const ENGINE_MXCSR: usize = offset_of!(ThreadState, engine_mxcsr);
+    pub const LOOKUP_TARGET: usize = offset_of!(ThreadState, lookup_target);
+    pub const ENGINE_RSP: usize = offset_of!(ThreadState, engine_rsp);
+    pub const HOST_TARGET: usize = offset_of!(ThreadState, host_target);
+    pub const PENDING_SIGNAL: usize = offset_of!(ThreadState, pending);
+    pub const ENGINE_STACK: usize = offset_of!(ThreadState, engine_stack);
+    pub const XMM: usize = offset_of!(ThreadState, xmm);
+    pub const LOOKUP_NEGATED_PC: usize = offset_of!(ThreadState, lookup_negated_pc);
+    pub const LOOKUP_HOST: usize = offset_of!(ThreadState, lookup_host);
+
+    /// Displacement of a spill slot.
+    pub const fn spill(slot: usize) -> usize {
+        offset_of!(ThreadState, spills) + 8 * slot
+    }
+    /// Displacement of a counter slot.
+    pub const fn counter(slot: u32) -> usize {
+        offset_of!(ThreadState, counters) + 8 * slot as usize
+    }
+}
+
+/// `ARCH_SET_GS`, `ARCH_GET_GS` (`arch/x86/include/uapi/asm/prctl.h`).
+pub(super) const ARCH_SET_GS: u64 = 0x1001;
+pub(super) const ARCH_GET_GS: u64 = 0x1004;
+
+/// The calling thread's GS base.
+pub fn gs_base() -> u64 {
+    let mut base = 0u64;
+    // SAFETY: the kernel writes one word at the given address.
+    unsafe { sys::syscall6(sys::nr::ARCH_PRCTL, [ARCH_GET_GS, &raw mut base as u64, 0, 0, 0, 0]) };
+    base
+}
+
+/// Sets the calling thread's GS base.
+///
+/// # Safety
+/// Code that uses GS must find there what it expects.
+pub(super) unsafe fn set_gs_base(base: u64) {
+    // SAFETY: forwarded to the caller.
+    unsafe { sys::syscall6(sys::nr::ARCH_PRCTL, [ARCH_SET_GS, base, 0, 0, 0, 0]) };
+}
+
+/// Reads the time-stamp-free pause hint used while spinning.
+#[inline]
+pub(super) fn relax() {
+    // SAFETY: PAUSE has no operands and no side effects.
+    unsafe { asm!("pause", options(nomem, nostack, preserves_flags)) };
+}

@@ -1,0 +1,469 @@
+//! From a basic block to host code.
+//!
+//! Most instructions are copied byte for byte. What depends on its own address is re-encoded: RIP-relative
+//! operands, branches, calls. Every fragment keeps a map from host offsets to instructions, so that the
+//! application's state can be told wherever a signal or fault interrupts.
+
+use iced_x86::{
+    Code as Opcode, Decoder, DecoderOptions, Encoder, InstructionInfoFactory, OpKind, Register,
+};
+
+use super::Instruction;
+use super::block::{self, Block, End, Refusal};
+use super::cache::Cache;
+use super::emit::Code;
+use super::fragment::{Exit, Fragment, Place, Recipe};
+use super::thread::{EXIT_INDIRECT, MAX_SLOTS, disp, gpr, spill};
+use super::weights::{self, Repeats};
+use crate::metric::Weights;
+use crate::reserved::Reserved;
+
+/// Why a block was not translated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Its first instruction cannot be.
+    Refused(Refusal),
+    /// The configured memory is used up.
+    Full,
+}
+
+/// The translator's tables and scratch space.
+pub struct Translator {
+    /// Where translations go.
+    pub cache: Cache,
+    /// All fragments; per arena their host addresses ascend.
+    pub fragments: Reserved<Fragment>,
+    /// Their maps.
+    pub places: Reserved<Place>,
+    /// All exits.
+    pub exits: Reserved<Exit>,
+    /// Weights of all counter slots.
+    pub slots: Reserved<Weights>,
+    factory: InstructionInfoFactory,
+    encoder: Encoder,
+    block: Block,
+    to_engine: u64,
+}
+
+/// Direct branches of one block at most (conditional: two).
+const MAX_EXITS: usize = 1 << 21;
+const MAX_PLACES: usize = 1 << 24;
+
+impl Translator {
+    /// Fresh tables. `to_engine` is the address that stubs jump to.
+    pub fn new(to_engine: u64) -> Option<Translator> {
+        Some(Translator {
+            cache: Cache::new(),
+            fragments: Reserved::new(MAX_SLOTS)?,
+            places: Reserved::new(MAX_PLACES)?,
+            exits: Reserved::new(MAX_EXITS)?,
+            slots: Reserved::new(MAX_SLOTS)?,
+            factory: InstructionInfoFactory::new(),
+            encoder: Encoder::new(64),
+            block: Block::empty(),
+            to_engine,
+        })
+    }
+
+    /// Makes the decoder and encoder build their tables now: they ask the host's allocator for them, and later
+    /// the application may hold locks.
+    pub fn warm_up(&mut self) {
+        let mut bytes = [0u8; 16];
+        let code = [0x48u8, 0x8b, 0x05, 0, 0, 0, 0, 0xf3, 0xa4];
+        let mut decoder = Decoder::with_ip(64, &code, 0, DecoderOptions::NONE);
+        for instruction in &mut decoder {
+            let _ = self.factory.info(&instruction);
+            self.encode(&instruction, 0, &mut bytes);
+        }
+    }
+
+    /// Bytes of memory in use, code and tables.
+    pub fn memory(&self) -> usize {
+        self.cache.used()
+            + self.fragments.bytes()
+            + self.places.bytes()
+            + self.exits.bytes()
+            + self.slots.bytes()
+    }
+
+    /// Translates the block at `pc`; returns the fragment's index.
+    ///
+    /// # Safety
+    /// `[pc, limit)` must be readable application code.
+    pub unsafe fn translate(&mut self, pc: u64, limit: u64) -> Result<u32, Failure> {
+        let mut block = core::mem::replace(&mut self.block, Block::empty());
+        // SAFETY: forwarded.
+        unsafe { block.decode(pc, limit) };
+        let result = self.emit(&block);
+        self.block = block;
+        result
+    }
+
+    fn emit(&mut self, block: &Block) -> Result<u32, Failure> {
+        if let Some(refusal) = block.refusal {
+            return Err(Failure::Refused(refusal));
+        }
+        let arena = self.arena_near(block.pc).ok_or(Failure::Full)?;
+        let instructions = block.instructions();
+
+        let mut dynamic = [(0usize, Repeats::Never); block::MAX_INSTRUCTIONS];
+        let mut dynamic_weights = [Weights::default(); block::MAX_INSTRUCTIONS];
+        let mut dynamics = 0;
+        let sum = block::sum_weights(instructions, &mut self.factory, |i, w| {
+            dynamic[dynamics] = (i, w.repeats);
+            dynamic_weights[dynamics] = w.repeated;
+            dynamics += 1;
+        });
+        let slot = self.slots.push(sum).ok_or(Failure::Full)?;
+        for weights in &dynamic_weights[..dynamics] {
+            self.slots.push(*weights).ok_or(Failure::Full)?;
+        }
+
+        let dead = block::flags_dead_before(instructions, &mut self.factory);
+        let counter_at = dead.map_or(0, |(start, _)| start);
+        let mut code: Code = Code::at(self.cache.arena(arena).hot_address());
+        let map = self.places.len() as u32;
+        let mut next_dynamic = 0;
+        for (i, instruction) in instructions.iter().enumerate() {
+            let host = code.len();
+            if i == counter_at {
+                if dead.is_some() { code.count(slot) } else { code.count_flag_free(slot) }
+            }
+            let mut recipe = Recipe::Plain;
+            let mut rep = None;
+            if next_dynamic < dynamics && dynamic[next_dynamic].0 == i {
+                let dynamic_slot = slot + 1 + next_dynamic as u32;
+                let narrow = rep_is_narrow(instruction);
+                match dynamic[next_dynamic].1 {
+                    Repeats::Iterations => {
+                        code.add_rcx(dynamic_slot, narrow);
+                        recipe = Recipe::Rep { slot: next_dynamic as u8, narrow };
+                        rep = Some((dynamic_slot, narrow));
+                    }
+                    repeats => self.count_population(&mut code, dynamic_slot, repeats),
+                }
+                next_dynamic += 1;
+            }
+            let last = i + 1 == instructions.len();
+            let body = if last && block.end != End::Cut {
+                self.emit_end(&mut code, arena, block, instruction, &mut recipe)?
+            } else {
+                self.emit_plain(&mut code, instruction, &mut recipe)?
+            };
+            if let Some((dynamic_slot, narrow)) = rep
+                && stops_early(instruction)
+            {
+                code.subtract_rcx(dynamic_slot, narrow);
+            }
+            let place = Place {
+                host: host as u16,
+                body: (body - host) as u8,
+                app_len: instruction.len() as u8,
+                recipe: recipe.pack(),
+            };
+            self.places.push(place).ok_or(Failure::Full)?;
+        }
+        if matches!(block.end, End::Cut | End::Trap) {
+            self.emit_exit_jump(&mut code, arena, block.next_pc)?;
+        }
+
+        let arena_ref = self.cache.arena(arena);
+        arena_ref.put(code.bytes());
+        let fragment = Fragment {
+            pc: block.pc,
+            host: code.address,
+            slot,
+            map,
+            host_len: code.len() as u16,
+            app_len: (block.next_pc - block.pc) as u16,
+            len: instructions.len() as u8,
+            counter_at: counter_at as u8,
+            flags_until: dead.map_or(0, |(_, until)| until as u8),
+            dead: false,
+            incoming: 0,
+        };
+        self.fragments.push(fragment).ok_or(Failure::Full)
+    }
+
+    /// The arena for `pc`, its routines in place.
+    fn arena_near(&mut self, pc: u64) -> Option<u8> {
+        let (index, fresh) = self.cache.near(pc)?;
+        if fresh {
+            let arena = self.cache.arena(index);
+            let mut code: Code = Code::at(arena.hot_address());
+            code.jump_far(self.to_engine);
+            arena.to_dispatcher = code.address;
+            arena.lookup_miss = code.here();
+            code.lookup_miss(EXIT_INDIRECT, arena.to_dispatcher);
+            arena.put(code.bytes());
+        }
+        Some(index)
+    }
+
+    /// Counts the elements that a mask enables; the mask's register is read before the instruction.
+    fn count_population(&mut self, code: &mut Code, slot: u32, repeats: Repeats) {
+        let (lanes, fetch) = match repeats {
+            Repeats::Opmask(mask, lanes) => {
+                let opcode = match lanes {
+                    64 => Opcode::VEX_Kmovq_r64_kr,
+                    17..=32 => Opcode::VEX_Kmovd_r32_kr,
+                    _ => Opcode::VEX_Kmovw_r32_kr,
+                };
+                let into = if lanes == 64 { Register::RAX } else { Register::EAX };
+                (u64::from(lanes), Instruction::with2(opcode, into, mask))
+            }
+            Repeats::VectorMask { mask, lanes, element } => {
+                let opcode = match (element, mask.is_ymm()) {
+                    (4, false) => Opcode::VEX_Vmovmskps_r32_xmm,
+                    (4, true) => Opcode::VEX_Vmovmskps_r32_ymm,
+                    (_, false) => Opcode::VEX_Vmovmskpd_r32_xmm,
+                    (_, true) => Opcode::VEX_Vmovmskpd_r32_ymm,
+                };
+                (u64::from(lanes), Instruction::with2(opcode, Register::EAX, mask))
+            }
+            Repeats::ByteMask(mask) if mask.is_mm() => {
+                (8, Instruction::with2(Opcode::Pmovmskb_r32_mm, Register::EAX, mask))
+            }
+            Repeats::ByteMask(mask) => {
+                (16, Instruction::with2(Opcode::Pmovmskb_r32_xmm, Register::EAX, mask))
+            }
+            Repeats::Never | Repeats::Iterations => return,
+        };
+        let Ok(fetch) = fetch else { return };
+        let mut bytes = [0u8; 16];
+        let len = self.encode(&fetch, 0, &mut bytes).unwrap_or(0);
+        code.add_population(slot, lanes, &bytes[..len]);
+    }
+
+    pub(super) fn encode(
+        &mut self,
+        instruction: &Instruction,
+        rip: u64,
+        into: &mut [u8; 16],
+    ) -> Option<usize> {
+        let len = self.encoder.encode(instruction, rip).ok()?;
+        let buffer = self.encoder.take_buffer();
+        into[..len].copy_from_slice(&buffer[..len]);
+        let mut buffer = buffer;
+        buffer.clear();
+        self.encoder.set_buffer(buffer);
+        Some(len)
+    }
+
+    /// An instruction that does not end the block. Returns the offset of the instruction proper.
+    pub(super) fn emit_plain(
+        &mut self,
+        code: &mut Code,
+        instruction: &Instruction,
+        recipe: &mut Recipe,
+    ) -> Result<usize, Failure> {
+        if !instruction.is_ip_rel_memory_operand() {
+            let body = code.len();
+            // SAFETY: the block was decoded from these bytes a moment ago, under the engine's lock.
+            let bytes = unsafe {
+                core::slice::from_raw_parts(instruction.ip() as *const u8, instruction.len())
+            };
+            code.put(bytes);
+            return Ok(body);
+        }
+        let target = instruction.ip_rel_memory_address();
+        if self.put_near(code, instruction, target) {
+            return Ok(code.len() - instruction.len());
+        }
+        let full = Failure::Refused(Refusal::Unsupported);
+        if instruction.code() == Opcode::Lea_r64_m {
+            let body = code.len();
+            code.load_immediate(number(instruction.op0_register()), target);
+            return Ok(body);
+        }
+        // Too far: through a register that the instruction does not use.
+        let scratch = self.free_register(instruction).ok_or(full)?;
+        code.store(scratch, disp::spill(spill::ANY));
+        code.load_immediate(scratch, target);
+        let mut through = *instruction;
+        through.set_memory_base(register(scratch));
+        through.set_memory_displacement64(0);
+        through.set_memory_displ_size(0);
+        let mut bytes = [0u8; 16];
+        let len = self.encode(&through, code.here(), &mut bytes).ok_or(full)?;
+        let body = code.len();
+        code.put(&bytes[..len]);
+        code.load(scratch, disp::spill(spill::ANY));
+        *recipe = Recipe::Spilled(scratch as u8);
+        Ok(body)
+    }
+
+    /// Copies a RIP-relative instruction with a new displacement, if one reaches.
+    fn put_near(&mut self, code: &mut Code, instruction: &Instruction, target: u64) -> bool {
+        let next = code.here() + instruction.len() as u64;
+        let Ok(displacement) = i32::try_from(target.wrapping_sub(next) as i64) else {
+            return false;
+        };
+        if instruction.memory_base() != Register::RIP {
+            return false;
+        }
+        // SAFETY: as in `emit_plain`.
+        let bytes = unsafe {
+            core::slice::from_raw_parts(instruction.ip() as *const u8, instruction.len())
+        };
+        // The displacement is followed by an immediate at most, whose size the decoder told.
+        let old = (target.wrapping_sub(instruction.next_ip()) as u32).to_le_bytes();
+        let trailing = immediate_bytes(instruction);
+        let at = instruction.len() - trailing - 4;
+        if bytes[at..at + 4] != old {
+            return false;
+        }
+        let start = code.len();
+        code.put(bytes);
+        code.set_u32(start + at, displacement as u32);
+        true
+    }
+
+    /// A low register that the instruction neither uses nor implies.
+    fn free_register(&mut self, instruction: &Instruction) -> Option<usize> {
+        let info = self.factory.info(instruction);
+        let candidates = [gpr::RAX, gpr::RCX, gpr::RDX, gpr::RBX, gpr::RSI, gpr::RDI];
+        candidates.into_iter().find(|&candidate| {
+            let full = register(candidate);
+            info.used_registers().iter().all(|used| used.register().full_register() != full)
+        })
+    }
+
+    /// The fragment whose host code holds this address.
+    pub fn fragment_at(&self, host: u64) -> Option<Fragment> {
+        // Fragments of one arena ascend, but arenas interleave: signals are rare, a scan is enough.
+        self.fragments
+            .as_slice()
+            .iter()
+            .find(|f| host.wrapping_sub(f.host) < u64::from(f.host_len))
+            .copied()
+    }
+
+    /// The places of a fragment's instructions.
+    pub fn places_of(&self, fragment: &Fragment) -> &[Place] {
+        &self.places.as_slice()
+            [fragment.map as usize..fragment.map as usize + usize::from(fragment.len)]
+    }
+
+    /// Weights of the first `until` instructions of a fragment, decoded again.
+    ///
+    /// # Safety
+    /// The fragment's application code must still be readable.
+    pub unsafe fn weights_before(&mut self, fragment: &Fragment, until: usize) -> Weights {
+        let mut block = core::mem::replace(&mut self.block, Block::empty());
+        // SAFETY: forwarded.
+        unsafe { block.decode(fragment.pc, fragment.pc + u64::from(fragment.app_len)) };
+        let sum = block::sum_weights(
+            &block.instructions()[..until.min(block.len)],
+            &mut self.factory,
+            |_, _| {},
+        );
+        self.block = block;
+        sum
+    }
+}
+
+/// CMPS and SCAS may stop before the count is used up.
+fn stops_early(instruction: &Instruction) -> bool {
+    use iced_x86::Mnemonic::*;
+    matches!(instruction.mnemonic(), Cmpsb | Cmpsw | Cmpsd | Cmpsq | Scasb | Scasw | Scasd | Scasq)
+}
+
+/// Does a REP instruction count in ECX (32-bit addresses)?
+fn rep_is_narrow(instruction: &Instruction) -> bool {
+    (0..instruction.op_count()).any(|op| {
+        matches!(
+            instruction.op_kind(op),
+            OpKind::MemorySegESI | OpKind::MemoryESEDI | OpKind::MemorySegEDI
+        )
+    })
+}
+
+/// Bytes of the immediate behind a memory operand's displacement.
+fn immediate_bytes(instruction: &Instruction) -> usize {
+    (0..instruction.op_count())
+        .map(|op| match instruction.op_kind(op) {
+            OpKind::Immediate8
+            | OpKind::Immediate8to16
+            | OpKind::Immediate8to32
+            | OpKind::Immediate8to64 => 1,
+            OpKind::Immediate8_2nd => 1,
+            OpKind::Immediate16 => 2,
+            OpKind::Immediate32 | OpKind::Immediate32to64 => 4,
+            OpKind::Immediate64 => 8,
+            _ => 0,
+        })
+        .sum()
+}
+
+/// Hardware number of a 64-bit register.
+pub fn number(register: Register) -> usize {
+    register.full_register().number()
+}
+
+/// The 64-bit register of a hardware number.
+pub fn register(number: usize) -> Register {
+    const REGISTERS: [Register; 16] = [
+        Register::RAX,
+        Register::RCX,
+        Register::RDX,
+        Register::RBX,
+        Register::RSP,
+        Register::RBP,
+        Register::RSI,
+        Register::RDI,
+        Register::R8,
+        Register::R9,
+        Register::R10,
+        Register::R11,
+        Register::R12,
+        Register::R13,
+        Register::R14,
+        Register::R15,
+    ];
+    REGISTERS[number]
+}
+
+const _: () = assert!(size_of::<weights::InstructionWeights>() < 128);
+
+#[cfg(test)]
+mod tests {
+    use std::println;
+
+    use super::*;
+
+    /// Translates this test program's own code from end to end, as a program with no repetition would have it.
+    #[test]
+    fn translates_the_text_of_this_program() {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let text = maps.lines().find(|line| line.contains(" r-xp ")).unwrap();
+        let (start, end) = text.split(' ').next().unwrap().split_once('-').unwrap();
+        let (start, end) =
+            (u64::from_str_radix(start, 16).unwrap(), u64::from_str_radix(end, 16).unwrap());
+        let mut translator = Translator::new(0x1000).unwrap();
+        let (mut pc, mut blocks, mut refused) = (start, 0u32, 0u32);
+        let before = std::time::Instant::now();
+        while pc < end && blocks < 200_000 {
+            // SAFETY: the program's own text.
+            match unsafe { translator.translate(pc, end) } {
+                Ok(fragment) => {
+                    let fragment = translator.fragments.as_slice()[fragment as usize];
+                    pc += u64::from(fragment.app_len);
+                    blocks += 1;
+                }
+                Err(Failure::Refused(_)) => {
+                    pc += 1;
+                    refused += 1;
+                }
+                Err(Failure::Full) => panic!("full after {blocks} blocks"),
+            }
+        }
+        let bytes = translator.memory() as f64 / f64::from(blocks);
+        println!(
+            "{blocks} blocks, {refused} refused, {bytes:.0} bytes a block, {:?}",
+            before.elapsed()
+        );
+        assert!(blocks > 1_000);
+        assert!(bytes < 200.0, "{bytes} bytes a block");
+    }
+}
