@@ -1,0 +1,80 @@
+//! The two clocks, read through the vDSO when the kernel offers one.
+
+use crate::{start::Startup, sys};
+use core::sync::atomic::{AtomicUsize, Ordering};
+use guest::dynamic_symbols::{Name, Symbols};
+use records::Stamp;
+
+const CLOCK_REALTIME: u64 = 0;
+const CLOCK_MONOTONIC: u64 = 1;
+/// `AT_SYSINFO_EHDR`: where the vDSO's ELF header is.
+const AT_SYSINFO_EHDR: u64 = 33;
+
+static VDSO: AtomicUsize = AtomicUsize::new(0);
+
+type ClockGettime = unsafe extern "C" fn(i32, *mut [u64; 2]) -> i32;
+
+/// Finds the vDSO's function; without it every reading is a system call.
+pub fn find_vdso(startup: &Startup) {
+    let Some(header) = startup.auxiliary(AT_SYSINFO_EHDR).filter(|&address| address != 0) else {
+        return;
+    };
+    let header = header as usize;
+    // SAFETY: the kernel maps an ELF image there: e_phoff at 32, e_phentsize at 54, e_phnum at 56;
+    // program headers of 56 bytes with type, offset and address at 0, 8 and 16.
+    let symbols = unsafe {
+        let at = |offset: usize| (header + offset) as *const u8;
+        let table = header + *at(32).cast::<u64>() as usize;
+        let (size, count) = (*at(54).cast::<u16>() as usize, *at(56).cast::<u16>() as usize);
+        let mut base = None;
+        let mut dynamic = None;
+        for index in 0..count {
+            let entry = table + index * size;
+            let kind = *(entry as *const u32);
+            let (offset, address) = (*((entry + 8) as *const u64), *((entry + 16) as *const u64));
+            match kind {
+                1 if base.is_none() => base = Some(header + offset as usize - address as usize),
+                2 => dynamic = Some(header + offset as usize),
+                _ => {}
+            }
+        }
+        match (base, dynamic) {
+            (Some(base), Some(dynamic)) => Symbols::new(base, dynamic as *const u8),
+            _ => None,
+        }
+    };
+    if let Some(address) =
+        symbols.and_then(|symbols| symbols.address(Name::new(c"__vdso_clock_gettime")))
+    {
+        VDSO.store(address, Ordering::Relaxed);
+    }
+}
+
+fn read(clock: u64) -> u64 {
+    let mut time = [0u64; 2];
+    match VDSO.load(Ordering::Relaxed) {
+        // SAFETY: writes a timespec of two words.
+        0 => unsafe {
+            sys::call2(sys::nr::CLOCK_GETTIME, clock, &raw mut time as u64);
+        },
+        address => {
+            // SAFETY: the address of the vDSO's clock_gettime, which has this type.
+            unsafe {
+                let clock_gettime: ClockGettime = core::mem::transmute(address);
+                clock_gettime(clock as i32, &raw mut time);
+            }
+        }
+    }
+    time[0] * 1_000_000_000 + time[1]
+}
+
+/// CLOCK_MONOTONIC in ns.
+#[inline]
+pub fn monotonic_ns() -> u64 {
+    read(CLOCK_MONOTONIC)
+}
+
+/// Both clocks, one right after the other.
+pub fn stamp() -> Stamp {
+    Stamp { mono_ns: read(CLOCK_MONOTONIC), real_ns: read(CLOCK_REALTIME) }
+}

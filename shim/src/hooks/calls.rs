@@ -1,0 +1,157 @@
+//! What each hook does before and after the call it stands for.
+
+use super::{Decision, Frame, Hook};
+use crate::{
+    jvm::{launcher, tasks},
+    process, recorder, sys,
+    syscalls::{self, Token},
+    threads, ticker, tls,
+};
+use guest::syscall_number as nr;
+use records::ProcessEndReason;
+
+/// The system call that a hook stands for, as the kernel would see it; `None` for other hooks. The
+/// arguments of these functions are in the kernel's order already.
+fn number(hook: Hook) -> Option<u64> {
+    Some(match hook {
+        Hook::Open | Hook::Open64 => nr::OPEN,
+        Hook::Openat | Hook::Openat64 => nr::OPENAT,
+        Hook::Creat | Hook::Creat64 => nr::CREAT,
+        Hook::Close => nr::CLOSE,
+        Hook::Read => nr::READ,
+        Hook::Pread | Hook::Pread64 => nr::PREAD64,
+        Hook::Readv => nr::READV,
+        Hook::Preadv | Hook::Preadv64 => nr::PREADV,
+        Hook::Preadv2 | Hook::Preadv64v2 => nr::PREADV2,
+        Hook::Write => nr::WRITE,
+        Hook::Pwrite | Hook::Pwrite64 => nr::PWRITE64,
+        Hook::Writev => nr::WRITEV,
+        Hook::Pwritev | Hook::Pwritev64 => nr::PWRITEV,
+        Hook::Pwritev2 | Hook::Pwritev64v2 => nr::PWRITEV2,
+        Hook::Send | Hook::Sendto => nr::SENDTO,
+        Hook::Sendmsg => nr::SENDMSG,
+        Hook::Sendmmsg => nr::SENDMMSG,
+        Hook::Recv | Hook::Recvfrom => nr::RECVFROM,
+        Hook::Recvmsg => nr::RECVMSG,
+        Hook::Recvmmsg => nr::RECVMMSG,
+        Hook::Sendfile | Hook::Sendfile64 => nr::SENDFILE,
+        Hook::Splice => nr::SPLICE,
+        Hook::CopyFileRange => nr::COPY_FILE_RANGE,
+        _ => return None,
+    })
+}
+
+/// Whether the function returns `int`: the upper half of the register then has no meaning.
+fn returns_int(number: u64) -> bool {
+    matches!(number, nr::OPEN | nr::OPENAT | nr::CREAT | nr::CLOSE | nr::SENDMMSG | nr::RECVMMSG)
+}
+
+/// Before the call.
+pub fn before(hook: Hook, frame: &mut Frame) -> Decision {
+    process::check_fork();
+    if let Some(number) = number(hook) {
+        if !syscalls::is_counted(number) || threads::is_vfork_child() {
+            return Decision::PassThrough;
+        }
+        frame.notes[0] = syscalls::before(number, &frame.arguments).0;
+        return Decision::CallThenAfter;
+    }
+    match hook {
+        Hook::Fork | Hook::PosixSpawn | Hook::PosixSpawnp if !process::is_borrowed() => {
+            Decision::CallThenAfter
+        }
+        Hook::Unshare | Hook::Setns if !process::is_borrowed() => {
+            ticker::pause();
+            Decision::CallThenAfter
+        }
+        Hook::Vfork => {
+            threads::enter_vfork();
+            Decision::PassThrough
+        }
+        Hook::Execve
+        | Hook::Execv
+        | Hook::Execvp
+        | Hook::Execvpe
+        | Hook::Execl
+        | Hook::Execlp
+        | Hook::Execle
+        | Hook::Fexecve
+        | Hook::Execveat => {
+            executes(hook, &frame.arguments);
+            Decision::PassThrough
+        }
+        Hook::ExitNow | Hook::ExitNowC99 | Hook::QuickExit => {
+            process::end(ProcessEndReason::EXIT, i32::from(frame.arguments[0] as u8));
+            Decision::PassThrough
+        }
+        Hook::LibcStartMain => {
+            if process::wants_agent() {
+                // SAFETY: this is libc's own call with the initial stack's arguments.
+                unsafe { launcher::insert_agent(&mut frame.arguments) };
+            }
+            Decision::PassThrough
+        }
+        Hook::PthreadSetname => {
+            named(&frame.arguments);
+            Decision::PassThrough
+        }
+        _ => Decision::PassThrough,
+    }
+}
+
+/// After the call.
+pub fn after(hook: Hook, frame: &mut Frame) {
+    if let Some(number) = number(hook) {
+        let result =
+            if returns_int(number) { i64::from(frame.result as i32) } else { frame.result };
+        let result = if result == -1 { -super::errno() } else { result };
+        let thread = threads::current();
+        let shared = thread.map(|thread| thread.shared);
+        syscalls::observe(shared, number, &frame.arguments, Token(frame.notes[0]), result);
+        return;
+    }
+    match hook {
+        Hook::Fork => process::check_fork(),
+        Hook::Unshare | Hook::Setns => ticker::resume(),
+        Hook::PosixSpawn | Hook::PosixSpawnp if frame.result as i32 == 0 => {
+            let pid = frame.arguments[0] as *const u32;
+            let mut path = [0u8; 224];
+            let path = sys::read_string(frame.arguments[1], &mut path);
+            if !pid.is_null() {
+                // SAFETY: the call has succeeded and has just stored the child's id there.
+                recorder::spawned(unsafe { *pid }, path);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn executes(hook: Hook, arguments: &[u64; 6]) {
+    let mut buffer = [0u8; 224];
+    let mut name = [0u8; 32];
+    let path = match hook {
+        Hook::Fexecve => {
+            let link = syscalls::descriptor_path(u64::from(arguments[0] as u32), &mut name);
+            sys::read_link(link, &mut buffer).unwrap_or_default()
+        }
+        Hook::Execveat => sys::read_string(arguments[1], &mut buffer),
+        _ => sys::read_string(arguments[0], &mut buffer),
+    };
+    if process::is_borrowed() {
+        recorder::spawned(sys::getpid(), path);
+    } else {
+        recorder::before_exec(path);
+    }
+}
+
+fn named(arguments: &[u64; 6]) {
+    // A thread that names itself; pthread_t is the thread pointer in glibc and musl.
+    if arguments[0] as usize != tls::thread_pointer() {
+        return;
+    }
+    let mut name = [0u8; 16];
+    let name = sys::read_string(arguments[1], &mut name);
+    if let Some(thread) = threads::current() {
+        tasks::named(thread, name);
+    }
+}

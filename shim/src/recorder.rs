@@ -1,0 +1,374 @@
+//! From events to groups: the queue between the application's threads and the ticker.
+//!
+//! # Design
+//!
+//! An application thread never writes to a file. It encodes its group into a queue, under the one lock of
+//! the recorder, and the ticker ([`crate::ticker`]) writes it: a slow or dead disk delays nobody. What
+//! must be on its way to disk before the process goes on (exec, exit) waits for the ticker, a limited
+//! time. The list of live threads is under the same lock, so that totals are consistent with the
+//! groups before them.
+
+use crate::{
+    clock,
+    lock::Lock,
+    sys,
+    threads::{self, Shared, Values},
+    ticker, tracer,
+};
+use alloc::vec::Vec;
+use core::fmt::{self, Write};
+use guest::budget::Weight;
+use records::{
+    Event, Flags, MAX_GROUP_BYTES, METRIC_COUNT, ProcessEndReason, Stamp, encode_group, notice,
+};
+
+/// Bytes that may wait for the ticker; what does not fit is counted and told in a notice.
+const QUEUE_BYTES: usize = 512 * 1024;
+/// From here on the ticker is woken for anything.
+const QUEUE_HIGH: usize = QUEUE_BYTES / 4;
+/// How long exec and exit wait for the ticker.
+const FLUSH_NS: u64 = 2_000_000_000;
+
+/// One group in the queue: its weight and length before its bytes.
+const ENTRY_HEADER: usize = 4;
+
+struct Live {
+    thread: &'static Shared,
+    written: Values,
+}
+
+struct State {
+    open: bool,
+    queue: Vec<u8>,
+    dropped: u64,
+    sequence: u32,
+    live: Vec<Live>,
+    ended: Values,
+    total_written: Values,
+    ended_flags: Flags,
+}
+
+static STATE: Lock<State> = Lock::new(State {
+    open: false,
+    queue: Vec::new(),
+    dropped: 0,
+    sequence: 0,
+    live: Vec::new(),
+    ended: [0; METRIC_COUNT],
+    total_written: [0; METRIC_COUNT],
+    ended_flags: Flags::NONE,
+});
+
+impl State {
+    /// Encodes a group into the queue; whether the ticker should be woken.
+    fn put(
+        &mut self,
+        weight: Weight,
+        tid: u32,
+        flags: Flags,
+        event: &Event<'_>,
+        values: Option<&Values>,
+        stamp: Stamp,
+    ) -> bool {
+        if !self.open {
+            return false;
+        }
+        let start = self.queue.len();
+        if start + ENTRY_HEADER + MAX_GROUP_BYTES > QUEUE_BYTES && weight != Weight::Last {
+            self.dropped += 1;
+            return true;
+        }
+        if self.queue.try_reserve(ENTRY_HEADER + MAX_GROUP_BYTES).is_err() {
+            self.dropped += 1;
+            return true;
+        }
+        self.queue.resize(start + ENTRY_HEADER + MAX_GROUP_BYTES, 0);
+        let group = &mut self.queue[start + ENTRY_HEADER..];
+        let length = encode_group(group, self.sequence, stamp, tid, flags, event, values)
+            .unwrap_or_default();
+        self.sequence = self.sequence.wrapping_add(1);
+        self.queue[start] = weight as u8;
+        self.queue[start + 2..start + 4].copy_from_slice(&(length as u16).to_le_bytes());
+        self.queue.truncate(start + ENTRY_HEADER + length);
+        matches!(weight, Weight::Major | Weight::Last) || self.queue.len() > QUEUE_HIGH
+    }
+
+    fn totals(&self) -> (Values, Flags) {
+        let mut values = self.ended;
+        add(&mut values, &threads::after_end());
+        let mut flags = self.ended_flags;
+        let mut followed = !self.live.is_empty();
+        for live in &self.live {
+            add(&mut values, &live.thread.values());
+            let of_thread = live.thread.flags();
+            followed &= of_thread.contains(Flags::FOLLOWED);
+            if of_thread.contains(Flags::WAS_RELEASED) {
+                flags |= Flags::WAS_RELEASED;
+            }
+        }
+        if followed {
+            flags |= Flags::FOLLOWED;
+        }
+        (values, flags)
+    }
+
+    /// Snapshots of the threads that counted something since their last one (or of all), then of the
+    /// process.
+    fn snapshots(&mut self, weight: Weight, extra: Flags, all: bool) {
+        let stamp = clock::stamp();
+        for index in 0..self.live.len() {
+            let live = &mut self.live[index];
+            let values = live.thread.values();
+            if all || values != live.written {
+                live.written = values;
+                let (tid, flags) = (live.thread.tid, live.thread.flags() | extra);
+                self.put(weight, tid, flags, &Event::Snapshot, Some(&values), stamp);
+            }
+        }
+        let (values, flags) = self.totals();
+        if all || values != self.total_written {
+            self.total_written = values;
+            self.put(weight, 0, flags | extra, &Event::Snapshot, Some(&values), stamp);
+        }
+    }
+
+    fn end(&mut self, index: usize) -> &'static Shared {
+        let thread = self.live.swap_remove(index).thread;
+        let values = thread.values();
+        add(&mut self.ended, &values);
+        let flags = thread.flags();
+        if flags.contains(Flags::WAS_RELEASED) {
+            self.ended_flags |= Flags::WAS_RELEASED;
+        }
+        let flags = flags | Flags::FINAL;
+        self.put(
+            Weight::Major,
+            thread.tid,
+            flags,
+            &Event::ThreadEnd,
+            Some(&values),
+            clock::stamp(),
+        );
+        thread
+    }
+}
+
+fn add(to: &mut Values, from: &Values) {
+    for (to, from) in to.iter_mut().zip(from) {
+        *to = to.wrapping_add(*from);
+    }
+}
+
+fn locked(body: impl FnOnce(&mut State) -> bool) {
+    if STATE.with(body) == Some(true) {
+        ticker::wake();
+    }
+}
+
+/// Starts taking events.
+pub fn open() {
+    STATE.with(|state| state.open = true);
+}
+
+/// A thread counts its first event.
+pub fn thread_starts(thread: &'static Shared) {
+    let mut name = [0u8; 16];
+    sys::thread_name(&mut name);
+    let length = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
+    locked(|state| {
+        if state.live.try_reserve(1).is_err() {
+            state.dropped += 1;
+            return true;
+        }
+        state.live.push(Live { thread, written: [0; METRIC_COUNT] });
+        let event = Event::ThreadStart { name: &name[..length] };
+        state.put(Weight::Minor, thread.tid, thread.flags(), &event, None, clock::stamp())
+    });
+}
+
+/// A thread ends.
+pub fn thread_ends(thread: &'static Shared) {
+    locked(|state| match state.live.iter().position(|live| core::ptr::eq(live.thread, thread)) {
+        Some(index) => {
+            state.end(index);
+            false
+        }
+        None => false,
+    });
+}
+
+/// Ends the threads that do not exist any more although they never said so.
+pub fn end_vanished() {
+    let process = sys::getpid();
+    STATE.with(|state| {
+        let mut index = 0;
+        while index < state.live.len() {
+            if sys::thread_exists(process, state.live[index].thread.tid) {
+                index += 1;
+            } else {
+                let thread = state.end(index);
+                tracer::thread_vanished(thread);
+            }
+        }
+    });
+}
+
+/// Something happened on a thread.
+pub fn thread_event(thread: &Shared, flags: Flags, event: &Event<'_>) {
+    let flags = flags | thread.flags();
+    locked(|state| {
+        let values = thread.values();
+        state.put(Weight::Major, thread.tid, flags, event, Some(&values), clock::stamp())
+    });
+}
+
+/// A notice about a thread (or tid 0, the process).
+pub fn notice(tid: u32, code: u16, a: u64, b: u64, text: fmt::Arguments<'_>) {
+    put_notice(Weight::Major, tid, code, a, b, text);
+}
+
+/// A notice that is written even past the size limits.
+pub fn last_notice(code: u16, a: u64, text: fmt::Arguments<'_>) {
+    put_notice(Weight::Last, 0, code, a, 0, text);
+}
+
+fn put_notice(weight: Weight, tid: u32, code: u16, a: u64, b: u64, text: fmt::Arguments<'_>) {
+    let mut buffer = Text { bytes: [0; 200], used: 0 };
+    let _ = buffer.write_fmt(text);
+    locked(|state| {
+        let event = Event::Notice { code, a, b, text: &buffer.bytes[..buffer.used] };
+        state.put(weight, tid, Flags::NONE, &event, None, clock::stamp())
+    });
+}
+
+struct Text {
+    bytes: [u8; 200],
+    used: usize,
+}
+
+impl Write for Text {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let take = text.len().min(self.bytes.len() - self.used);
+        self.bytes[self.used..self.used + take].copy_from_slice(&text.as_bytes()[..take]);
+        self.used += take;
+        Ok(())
+    }
+}
+
+/// The process image is about to be replaced: everything counted so far is written before.
+pub fn before_exec(path: &[u8]) {
+    locked(|state| {
+        state.snapshots(Weight::Major, Flags::NONE, false);
+        let tid = sys::gettid();
+        state.put(Weight::Major, tid, Flags::NONE, &Event::Exec { path }, None, clock::stamp())
+    });
+    ticker::flush(FLUSH_NS);
+}
+
+/// A child was started by posix_spawn, or by vfork and exec.
+pub fn spawned(pid: u32, path: &[u8]) {
+    locked(|state| {
+        let tid = sys::gettid();
+        state.put(
+            Weight::Major,
+            tid,
+            Flags::NONE,
+            &Event::Spawn { pid, path },
+            None,
+            clock::stamp(),
+        )
+    });
+}
+
+/// The process is about to end: last snapshots and totals are on their way to disk, then nothing more.
+pub fn process_ends(reason: ProcessEndReason, status: i32) {
+    if put_process_end(reason, status) {
+        ticker::flush(FLUSH_NS);
+    }
+}
+
+/// Puts last snapshots, totals and the end into the queue and takes no more events; whether this call did.
+pub fn put_process_end(reason: ProcessEndReason, status: i32) -> bool {
+    let put = STATE.with(|state| {
+        if !state.open {
+            return false;
+        }
+        state.snapshots(Weight::Last, Flags::FINAL, false);
+        let (values, flags) = state.totals();
+        let event = Event::ProcessEnd { reason, status };
+        let flags = flags | Flags::FINAL;
+        state.put(Weight::Last, 0, flags, &event, Some(&values), clock::stamp());
+        state.open = false;
+        true
+    });
+    put == Some(true)
+}
+
+/// Periodic snapshots, into the queue.
+pub fn tick() {
+    STATE.with(|state| {
+        if state.open {
+            state.snapshots(Weight::Periodic, Flags::NONE, false);
+        }
+    });
+}
+
+/// Takes the queue's groups. With `begin_segment` they are followed by what begins a segment: snapshots of
+/// all threads and the process; the second value says where that starts.
+pub fn drain(into: &mut Vec<u8>, begin_segment: bool) -> usize {
+    into.clear();
+    STATE
+        .with(|state| {
+            if state.dropped > 0 && state.open {
+                let a = core::mem::take(&mut state.dropped);
+                let event =
+                    Event::Notice { code: notice::TABLE_FULL, a, b: 0, text: b"queue of records" };
+                state.put(Weight::Last, 0, Flags::NONE, &event, None, clock::stamp());
+            }
+            let middle = state.queue.len();
+            if begin_segment {
+                let was_open = core::mem::replace(&mut state.open, true);
+                state.snapshots(Weight::Last, Flags::FIRST_OF_SEGMENT, true);
+                state.open = was_open;
+            }
+            core::mem::swap(&mut state.queue, into);
+            state.queue.clear();
+            middle
+        })
+        .unwrap_or(0)
+}
+
+/// The entries of a drained queue.
+pub fn entries(mut queue: &[u8]) -> impl Iterator<Item = (Weight, &[u8])> {
+    core::iter::from_fn(move || {
+        let (header, rest) = queue.split_at_checked(ENTRY_HEADER)?;
+        let length = usize::from(u16::from_le_bytes([header[2], header[3]]));
+        let weight = match header[0] {
+            0 => Weight::Periodic,
+            1 => Weight::Minor,
+            2 => Weight::Major,
+            _ => Weight::Last,
+        };
+        let (group, rest) = rest.split_at_checked(length)?;
+        queue = rest;
+        Some((weight, group))
+    })
+}
+
+/// In a child of fork: forgets the parent's threads and what waited in its queue.
+pub fn after_fork_in_child() {
+    // SAFETY: the child has one thread, and it is not inside the lock: signals are blocked there, and fork
+    // is not called there. What another thread left half done is replaced as a whole.
+    unsafe { STATE.reset() };
+    STATE.with(|state| {
+        // The vectors may have been half changed by a thread that does not exist here: left alone.
+        core::mem::forget(core::mem::take(&mut state.queue));
+        core::mem::forget(core::mem::take(&mut state.live));
+        state.open = true;
+        state.dropped = 0;
+        state.sequence = 0;
+        state.ended = [0; METRIC_COUNT];
+        state.total_written = [0; METRIC_COUNT];
+        state.ended_flags = Flags::NONE;
+    });
+}

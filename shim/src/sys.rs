@@ -1,0 +1,379 @@
+//! Raw system calls, and the few constants of the kernel's interface that the shim uses.
+//!
+//! Results are the kernel's: a value, or a negated errno between -4095 and -1. libc's `errno` is never
+//! touched. Numbers and constants are those of `asm/unistd_64.h` and `uapi/linux`.
+
+use core::arch::asm;
+
+/// System-call numbers (`arch/x86/entry/syscalls/syscall_64.tbl`).
+#[allow(missing_docs)]
+pub mod nr {
+    pub use guest::syscall_number::*;
+}
+
+macro_rules! syscalls {
+    ($( $name:ident ( $( $arg:ident in $reg:tt ),* ); )*) => { $(
+        /// One system call with this many arguments.
+        ///
+        /// # Safety
+        ///
+        /// As the system call itself: pointers must be valid for what the kernel does with them.
+        #[inline]
+        pub unsafe fn $name(number: u64 $(, $arg: u64)*) -> i64 {
+            let result: i64;
+            // SAFETY: the kernel clobbers rcx and r11 and keeps the rest; the caller vouches for the arguments.
+            unsafe {
+                asm!("syscall", inlateout("rax") number as i64 => result, $( in($reg) $arg, )*
+                    lateout("rcx") _, lateout("r11") _, options(nostack));
+            }
+            result
+        }
+    )* };
+}
+
+syscalls! {
+    call0();
+    call1(a in "rdi");
+    call2(a in "rdi", b in "rsi");
+    call3(a in "rdi", b in "rsi", c in "rdx");
+    call4(a in "rdi", b in "rsi", c in "rdx", d in "r10");
+    call6(a in "rdi", b in "rsi", c in "rdx", d in "r10", e in "r8", f in "r9");
+}
+
+/// `-EINTR`.
+pub const EINTR: i64 = -4;
+/// `-ENOSPC`.
+pub const ENOSPC: i64 = -28;
+/// `-EDQUOT`.
+pub const EDQUOT: i64 = -122;
+/// The descriptor number that means "the current directory" (`AT_FDCWD`).
+pub const AT_FDCWD: u64 = -100i64 as u64;
+
+/// Whether a result is an error.
+#[inline]
+pub const fn failed(result: i64) -> bool {
+    result < 0 && result >= -4095
+}
+
+/// Anonymous private memory, zeroed; `None` when the kernel refuses.
+pub fn map_anonymous(bytes: usize) -> Option<*mut u8> {
+    const PROT_READ_WRITE: u64 = 3;
+    const MAP_PRIVATE_ANONYMOUS: u64 = 0x22;
+    // SAFETY: a new mapping at a place of the kernel's choice disturbs nobody.
+    let result = unsafe {
+        call6(nr::MMAP, 0, bytes as u64, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS, u64::MAX, 0)
+    };
+    (!failed(result)).then_some(result as *mut u8)
+}
+
+/// Gives back memory from [`map_anonymous`].
+///
+/// # Safety
+///
+/// The range is a whole mapping of ours that nobody uses any more.
+pub unsafe fn unmap(start: *mut u8, bytes: usize) {
+    // SAFETY: as the caller says.
+    unsafe { call2(nr::MUNMAP, start as u64, bytes as u64) };
+}
+
+/// This thread's id.
+#[inline]
+pub fn gettid() -> u32 {
+    // SAFETY: takes no argument and changes nothing.
+    unsafe { call0(nr::GETTID) as u32 }
+}
+
+/// This process's id (also right in the child of vfork, where memory is the parent's).
+#[inline]
+pub fn getpid() -> u32 {
+    // SAFETY: takes no argument and changes nothing.
+    unsafe { call0(nr::GETPID) as u32 }
+}
+
+/// The parent's process id.
+pub fn getppid() -> u32 {
+    // SAFETY: takes no argument and changes nothing.
+    unsafe { call0(nr::GETPPID) as u32 }
+}
+
+/// Writes all bytes to a descriptor of this process, for messages; errors are dropped.
+pub fn write_all(fd: i32, mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        // SAFETY: the slice is readable for its length.
+        let result =
+            unsafe { call3(nr::WRITE, fd as u64, bytes.as_ptr() as u64, bytes.len() as u64) };
+        match result {
+            EINTR => {}
+            written if written > 0 => bytes = &bytes[written as usize..],
+            _ => return,
+        }
+    }
+}
+
+/// Opens a file; `path` ends with NUL. The descriptor, or a negated errno.
+pub fn open(path: &core::ffi::CStr, flags: u64, mode: u64) -> i64 {
+    // SAFETY: the path is NUL-terminated and the kernel only reads it.
+    unsafe { call4(nr::OPENAT, AT_FDCWD, path.as_ptr() as u64, flags, mode) }
+}
+
+/// Closes a descriptor that the shim itself opened.
+pub fn close(fd: i32) {
+    // SAFETY: only descriptors of the shim's own are given here.
+    unsafe { call1(nr::CLOSE, fd as u64) };
+}
+
+/// Reads up to the buffer's length; the count, or a negated errno. Interrupted reads are repeated.
+pub fn read(fd: i32, buffer: &mut [u8]) -> i64 {
+    loop {
+        // SAFETY: the kernel writes within the buffer only.
+        let result =
+            unsafe { call3(nr::READ, fd as u64, buffer.as_mut_ptr() as u64, buffer.len() as u64) };
+        if result != EINTR {
+            return result;
+        }
+    }
+}
+
+/// Blocks every signal in this thread for as long as the value lives.
+///
+/// Taken around what must not be entered twice by one thread: a handler that runs inside would find
+/// its own locks held.
+pub struct SignalsBlocked {
+    before: u64,
+}
+
+impl SignalsBlocked {
+    /// Blocks them.
+    pub fn new() -> SignalsBlocked {
+        const SIG_SETMASK: u64 = 2;
+        let all = u64::MAX;
+        let mut before = 0u64;
+        // SAFETY: both pointers are to u64, the size of the kernel's sigset_t on x86-64.
+        unsafe {
+            call4(
+                nr::RT_SIGPROCMASK,
+                SIG_SETMASK,
+                &raw const all as u64,
+                &raw mut before as u64,
+                8,
+            );
+        }
+        SignalsBlocked { before }
+    }
+}
+
+impl Drop for SignalsBlocked {
+    fn drop(&mut self) {
+        const SIG_SETMASK: u64 = 2;
+        // SAFETY: as above; restores what `new` found.
+        unsafe { call4(nr::RT_SIGPROCMASK, SIG_SETMASK, &raw const self.before as u64, 0, 8) };
+    }
+}
+
+/// Sleeps while `*word == expected`, at most this long; wakes early on [`futex_wake`].
+pub fn futex_wait(word: &core::sync::atomic::AtomicU32, expected: u32, nanoseconds: u64) {
+    const FUTEX_WAIT_PRIVATE: u64 = 128;
+    let timeout = [nanoseconds / 1_000_000_000, nanoseconds % 1_000_000_000];
+    // SAFETY: the word lives as long as the reference, the timeout as long as the call.
+    unsafe {
+        call4(
+            nr::FUTEX,
+            word.as_ptr() as u64,
+            FUTEX_WAIT_PRIVATE,
+            u64::from(expected),
+            &raw const timeout as u64,
+        );
+    }
+}
+
+/// Wakes up to `count` waiters of the word.
+pub fn futex_wake(word: &core::sync::atomic::AtomicU32, count: u32) {
+    const FUTEX_WAKE_PRIVATE: u64 = 129;
+    // SAFETY: the kernel only uses the address as a key.
+    unsafe { call3(nr::FUTEX, word.as_ptr() as u64, FUTEX_WAKE_PRIVATE, u64::from(count)) };
+}
+
+/// This thread's name, NUL-padded (`TASK_COMM_LEN`).
+pub fn thread_name(into: &mut [u8; 16]) {
+    const PR_GET_NAME: u64 = 16;
+    // SAFETY: the kernel writes 16 bytes.
+    unsafe { call2(nr::PRCTL, PR_GET_NAME, into.as_mut_ptr() as u64) };
+}
+
+/// Names this thread.
+pub fn set_thread_name(name: &core::ffi::CStr) {
+    const PR_SET_NAME: u64 = 15;
+    // SAFETY: the name is NUL-terminated and only read.
+    unsafe { call2(nr::PRCTL, PR_SET_NAME, name.as_ptr() as u64) };
+}
+
+/// Whether a thread of this process exists.
+pub fn thread_exists(process: u32, thread: u32) -> bool {
+    const ESRCH: i64 = -3;
+    // SAFETY: signal 0 is sent to nobody.
+    unsafe { call3(nr::TGKILL, u64::from(process), u64::from(thread), 0) != ESRCH }
+}
+
+/// The parts of `struct stat` that the shim uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Device.
+    pub device: u64,
+    /// Inode.
+    pub inode: u64,
+    /// Number of names.
+    pub links: u64,
+    /// Type and permissions.
+    pub mode: u32,
+    /// Owner.
+    pub owner: u32,
+    /// Size in bytes.
+    pub size: u64,
+}
+
+/// `struct stat` of x86-64 (`arch/x86/include/uapi/asm/stat.h`).
+#[repr(C)]
+struct RawStat {
+    device: u64,
+    inode: u64,
+    links: u64,
+    mode: u32,
+    uid: u32,
+    gid: u32,
+    pad: u32,
+    rdev: u64,
+    size: i64,
+    rest: [u64; 11],
+}
+
+fn status_of(raw: &RawStat) -> Status {
+    Status {
+        device: raw.device,
+        inode: raw.inode,
+        links: raw.links,
+        mode: raw.mode,
+        owner: raw.uid,
+        size: raw.size as u64,
+    }
+}
+
+/// What a descriptor stands for; `None` if it is not open.
+#[inline]
+pub fn fstat(fd: u64) -> Option<Status> {
+    let mut raw = core::mem::MaybeUninit::<RawStat>::uninit();
+    // SAFETY: the kernel fills the structure when it succeeds.
+    unsafe {
+        let result = call2(nr::FSTAT, fd, raw.as_mut_ptr() as u64);
+        (!failed(result)).then(|| status_of(raw.assume_init_ref()))
+    }
+}
+
+/// What a path names, symbolic links followed.
+pub fn stat(path: &core::ffi::CStr) -> Option<Status> {
+    stat_at(AT_FDCWD, path)
+}
+
+/// What a path below a directory's descriptor names.
+pub fn stat_at(directory: u64, path: &core::ffi::CStr) -> Option<Status> {
+    let mut raw = core::mem::MaybeUninit::<RawStat>::uninit();
+    // SAFETY: as above; the path is NUL-terminated.
+    unsafe {
+        let result =
+            call4(nr::NEWFSTATAT, directory, path.as_ptr() as u64, raw.as_mut_ptr() as u64, 0);
+        (!failed(result)).then(|| status_of(raw.assume_init_ref()))
+    }
+}
+
+/// Reads a whole file of at most `limit` bytes; a negated errno, or `-EFBIG`.
+pub fn read_file(path: &core::ffi::CStr, limit: usize) -> Result<alloc::vec::Vec<u8>, i64> {
+    const O_CLOEXEC: u64 = 0o2_000_000;
+    const EFBIG: i64 = -27;
+    const ENOMEM: i64 = -12;
+    let fd = open(path, O_CLOEXEC, 0);
+    if failed(fd) {
+        return Err(fd);
+    }
+    let mut text = alloc::vec::Vec::new();
+    let result = loop {
+        let used = text.len();
+        if used > limit {
+            break Err(EFBIG);
+        }
+        if text.try_reserve(4096).is_err() {
+            break Err(ENOMEM);
+        }
+        text.resize(used + 4096, 0);
+        let count = read(fd as i32, &mut text[used..]);
+        text.truncate(used + count.max(0) as usize);
+        match count {
+            0 => break Ok(()),
+            count if count < 0 => break Err(count),
+            _ => {}
+        }
+    };
+    close(fd as i32);
+    result.map(|()| text)
+}
+
+/// The target of a symbolic link (not NUL-terminated); `None` if it cannot be read or does not fit.
+pub fn read_link<'b>(path: &core::ffi::CStr, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
+    // SAFETY: the kernel writes within the buffer only.
+    let length = unsafe {
+        call3(nr::READLINK, path.as_ptr() as u64, buffer.as_mut_ptr() as u64, buffer.len() as u64)
+    };
+    (length > 0 && (length as usize) < buffer.len()).then(|| &buffer[..length as usize])
+}
+
+/// Fills the buffer with random bytes.
+pub fn random(buffer: &mut [u8]) {
+    // SAFETY: the kernel writes within the buffer only; up to 256 bytes come in one piece.
+    unsafe { call3(nr::GETRANDOM, buffer.as_mut_ptr() as u64, buffer.len() as u64, 0) };
+}
+
+/// Whether a path names something.
+pub fn exists(path: &core::ffi::CStr) -> bool {
+    // SAFETY: the path is NUL-terminated and only read.
+    unsafe { !failed(call2(nr::ACCESS, path.as_ptr() as u64, 0)) }
+}
+
+/// Reads this process's memory at an address that may be invalid, up to the buffer's end or the first byte
+/// that cannot be read; the number of bytes.
+pub fn read_memory(address: u64, buffer: &mut [u8]) -> usize {
+    let local = [buffer.as_mut_ptr() as u64, buffer.len() as u64];
+    let remote = [address, buffer.len() as u64];
+    // SAFETY: the kernel writes within the buffer; an unreadable source is an error code.
+    let result = unsafe {
+        call6(
+            nr::PROCESS_VM_READV,
+            u64::from(getpid()),
+            &raw const local as u64,
+            1,
+            &raw const remote as u64,
+            1,
+            0,
+        )
+    };
+    result.max(0) as usize
+}
+
+/// Reads this process's memory at an address that may be invalid, up to the first NUL, the buffer's end or
+/// the first page that cannot be read.
+pub fn read_string(address: u64, buffer: &mut [u8]) -> &[u8] {
+    const PAGE: u64 = 4096;
+    let mut used = 0;
+    while used < buffer.len() {
+        let from = address.wrapping_add(used as u64);
+        let length = (PAGE - from % PAGE).min((buffer.len() - used) as u64);
+        let result = read_memory(from, &mut buffer[used..used + length as usize]);
+        if result == 0 {
+            break;
+        }
+        let read = &buffer[used..used + result];
+        if let Some(end) = read.iter().position(|&byte| byte == 0) {
+            used += end;
+            break;
+        }
+        used += result;
+    }
+    &buffer[..used]
+}

@@ -1,0 +1,287 @@
+//! The engine's place in the shim: the host that it asks, and the thread that it hands over.
+//!
+//! On a followed thread no hook runs: a branch to one is translated as a branch to the next definition, and
+//! the engine reports the system call itself. Other functions of this library that libc calls back (at exit,
+//! at a thread's end) run natively and are not counted.
+
+use crate::{
+    hooks, link, process, recorder, sys, syscalls,
+    threads::{self, Shared, Values},
+    ticker,
+};
+use alloc::boxed::Box;
+use conf::settings::Tracer;
+use core::{
+    arch::naked_asm,
+    fmt,
+    sync::atomic::{AtomicPtr, Ordering},
+};
+use engine::{Call, Engine, Host, Limits, Notice, Redirect, ThreadState};
+use guest::role::Role;
+use records::{Flags, METRIC_COUNT, MetricSet, ProcessEndReason, notice};
+
+/// A thread of the engine.
+pub type Thread = ThreadState;
+
+/// The engine of this process; null where nothing is followed.
+static ENGINE: AtomicPtr<Engine> = AtomicPtr::new(core::ptr::null_mut());
+
+/// Follows from the return address on the stack: `rdi` is the thread. The constructor's stub jumps here.
+#[unsafe(naked)]
+pub unsafe extern "C" fn enter_return(_thread: *mut Thread) {
+    naked_asm!("jmp {enter}", enter = sym engine::engine_enter)
+}
+
+fn engine() -> Option<&'static Engine> {
+    // SAFETY: null or a leaked box.
+    unsafe { ENGINE.load(Ordering::Acquire).as_ref() }
+}
+
+/// Makes the engine where the settings ask for it. Before the first record file, whose header names the tracer.
+pub fn prepare() {
+    let identity = process::identity();
+    let wanted = identity.settings.tracer == Tracer::Engine
+        && identity.role == Role::Program
+        && !identity.metrics.intersection(MetricSet::ENGINE).is_empty();
+    if !wanted {
+        return;
+    }
+    let memory = process::memory_shares(&identity.settings).1;
+    match Engine::new(&SHIM, Limits { memory }) {
+        Some(engine) => ENGINE.store(Box::into_raw(Box::new(engine)), Ordering::Release),
+        None => unavailable("the kernel refuses memory"),
+    }
+}
+
+/// The calling thread, for the engine to follow; null = the process runs natively.
+pub fn start() -> *mut Thread {
+    let (Some(engine), Some(thread)) = (engine(), threads::current()) else {
+        return core::ptr::null_mut();
+    };
+    let shared: &'static Shared = thread.shared;
+    let Some(state) = engine.attach(0) else {
+        unavailable("the kernel refuses memory for the first thread");
+        return core::ptr::null_mut();
+    };
+    adopt(shared, state);
+    state
+}
+
+fn unavailable(why: &str) {
+    threads::notice(notice::ENGINE_UNAVAILABLE, 0, format_args!("{why}"));
+}
+
+/// From now on the engine's counts of this thread are part of its values.
+fn adopt(shared: &Shared, state: *mut ThreadState) {
+    shared.engine.store(state as usize, Ordering::Release);
+    shared.flags.fetch_or(u32::from(Flags::FOLLOWED.0), Ordering::Release);
+}
+
+/// Whether the engine counts in this process.
+pub fn is_running() -> bool {
+    engine().is_some()
+}
+
+/// Whether the engine will see the process's exit system call; else libc's exit handler is the end.
+pub fn sees_exit() -> bool {
+    follows_current()
+}
+
+/// The engine's counts of a thread so far, in their places in the metric table.
+pub fn totals(thread: &Shared) -> Values {
+    let mut values = [0; METRIC_COUNT];
+    // SAFETY: 0 or a block that outlives its thread.
+    let state = unsafe { (thread.engine.load(Ordering::Acquire) as *const ThreadState).as_ref() };
+    if let Some(state) = state {
+        values[..engine::METRICS].copy_from_slice(&state.totals());
+    }
+    values
+}
+
+/// Whether the engine follows the calling thread, and so will see its exit system call.
+pub fn follows_current() -> bool {
+    is_running() && ThreadState::current().is_some_and(|thread| thread.is_followed())
+}
+
+/// A thread was found to have ended without a word.
+pub fn thread_vanished(_thread: &'static Shared) {}
+
+/// This process is a child made by fork. The engine itself calls [`Host::fork_child`] for followed threads.
+pub fn after_fork_in_child() {}
+
+/// The way out for a panic in the engine or below it: the thread goes on natively. Returns where the engine is
+/// not concerned.
+pub fn abandon() {
+    if is_running() {
+        engine::abandon();
+    }
+}
+
+/// The host that the engine asks.
+struct Shim;
+
+static SHIM: Shim = Shim;
+
+/// Is this address in the library's own code?
+fn is_own(pc: u64) -> bool {
+    let (start, end) = link::own_range();
+    (start..end).contains(&(pc as usize))
+}
+
+/// The calling thread's listed part; `None` after its end.
+fn listed() -> Option<&'static Shared> {
+    threads::current().map(|thread| thread.shared)
+}
+
+impl Host for Shim {
+    fn redirect(&self, pc: u64) -> Redirect {
+        match hooks::next_of_stub(pc as usize) {
+            Some(next) => Redirect::To(next as u64),
+            None if is_own(pc) => Redirect::Native,
+            None => Redirect::Follow,
+        }
+    }
+
+    fn before_syscall(&self, _: &mut ThreadState, call: &Call) -> u64 {
+        if syscalls::is_counted(call.number) {
+            syscalls::before(call.number, &call.arguments).0
+        } else {
+            if ticker::must_not_run_during(call.number) {
+                ticker::pause();
+            }
+            if is_vfork_like(call) {
+                threads::enter_vfork();
+            }
+            0
+        }
+    }
+
+    fn after_syscall(&self, _: &mut ThreadState, call: &Call, result: i64, before: u64) {
+        if syscalls::is_counted(call.number) {
+            let token = syscalls::Token(before);
+            syscalls::observe(listed(), call.number, &call.arguments, token, result);
+        } else if ticker::must_not_run_during(call.number) {
+            ticker::resume();
+        }
+    }
+
+    fn before_exec(&self, _: &mut ThreadState, call: &Call) {
+        let mut path = [0u8; 224];
+        let at = if call.number == engine::sys::nr::EXECVEAT { 1 } else { 0 };
+        recorder::before_exec(sys::read_string(call.arguments[at], &mut path));
+    }
+
+    fn thread_started(&self, thread: &mut ThreadState) {
+        match listed() {
+            Some(shared) if shared.tid == sys::gettid() => adopt(shared, thread),
+            Some(_) => recorder::notice(
+                sys::gettid(),
+                notice::THREAD_NOT_FOLLOWED,
+                0,
+                0,
+                format_args!("shares another thread's thread-local storage"),
+            ),
+            None => {}
+        }
+    }
+
+    fn fork_child(&self, thread: &mut ThreadState) {
+        process::check_fork();
+        self.thread_started(thread);
+    }
+
+    fn exiting(&self, _: &mut ThreadState, process: bool, status: i32) {
+        if process {
+            process::end(ProcessEndReason::EXIT, i32::from(status as u8));
+        } else {
+            threads::end_current();
+        }
+    }
+
+    fn notice(&self, thread: &mut ThreadState, notice: Notice, at: u64, detail: u64) {
+        let shared = listed();
+        if let Some(shared) = shared
+            && !thread.is_followed()
+        {
+            shared.flags.fetch_and(!u32::from(Flags::FOLLOWED.0), Ordering::Relaxed);
+            shared.flags.fetch_or(u32::from(Flags::WAS_RELEASED.0), Ordering::Release);
+        }
+        let tid = shared.map_or(0, |shared| shared.tid);
+        let tell = |code, a, text: fmt::Arguments<'_>| recorder::notice(tid, code, a, detail, text);
+        match notice {
+            Notice::Untranslatable => {
+                let why = match detail {
+                    1 => "not known to the decoder",
+                    2 => "uses GS, which the engine needs",
+                    _ => "of a kind that is not translated",
+                };
+                tell(notice::THREAD_RELEASED, at, format_args!("instruction {why}"));
+            }
+            Notice::ChangingCode => {
+                tell(
+                    notice::THREAD_RELEASED,
+                    at,
+                    format_args!("code in writable or anonymous memory"),
+                );
+            }
+            Notice::NotExecutable => {
+                tell(
+                    notice::THREAD_RELEASED,
+                    at,
+                    format_args!("branch to memory that is not executable"),
+                );
+            }
+            Notice::MemoryLimit => {
+                tell(notice::MEMORY_LIMIT, detail, format_args!("the engine's memory is used up"));
+            }
+            Notice::ThreadNotFollowed => {
+                tell(
+                    notice::THREAD_NOT_FOLLOWED,
+                    at,
+                    format_args!("no memory to follow a new thread"),
+                );
+            }
+            Notice::VforkChild => spawned(detail as u32, tell),
+        }
+    }
+}
+
+/// Whether a call makes a child that runs in this process's memory until it executes or ends.
+fn is_vfork_like(call: &Call) -> bool {
+    const CLONE_VFORK: u64 = 0x4000;
+    match call.number {
+        sys::nr::VFORK => true,
+        sys::nr::CLONE => call.arguments[0] & CLONE_VFORK != 0,
+        sys::nr::CLONE3 => {
+            let mut flags = [0u8; 8];
+            sys::read_memory(call.arguments[0], &mut flags);
+            u64::from_le_bytes(flags) & CLONE_VFORK != 0
+        }
+        _ => false,
+    }
+}
+
+/// A vfork-like child has executed another program (or ended): the parent runs again.
+fn spawned(pid: u32, tell: impl Fn(u16, u64, fmt::Arguments<'_>)) {
+    let mut link = [0u8; 32];
+    let mut path = [0u8; 224];
+    let mut text = Path { bytes: &mut link, used: 0 };
+    let _ = fmt::Write::write_fmt(&mut text, format_args!("/proc/{pid}/exe\0"));
+    let link = core::ffi::CStr::from_bytes_until_nul(&link).unwrap_or_default();
+    tell(notice::VFORK_CHILD, u64::from(pid), format_args!("ran natively until it executed"));
+    recorder::spawned(pid, sys::read_link(link, &mut path).unwrap_or_default());
+}
+
+struct Path<'a> {
+    bytes: &'a mut [u8],
+    used: usize,
+}
+
+impl fmt::Write for Path<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = self.bytes.get_mut(self.used..self.used + text.len()).ok_or(fmt::Error)?;
+        room.copy_from_slice(text.as_bytes());
+        self.used += text.len();
+        Ok(())
+    }
+}
