@@ -1,0 +1,141 @@
+//! The command line: every flag is defined once, and help, man pages and completions are made from
+//! it.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::exit::{Exit, Failure, after_help};
+use crate::terminal::Color;
+use crate::{dump, ingest, report, trace};
+
+/// Exact instruction, memory and system-call counts of programs and of Spark tasks
+///
+/// `trace` runs any dynamically linked x86-64 program and counts what it executes. On a Spark
+/// cluster the same library, preloaded into the workers, writes record files; `ingest` loads them
+/// together with Spark's event log, and `report` says per node, stage, task, executor and
+/// application where the work went.
+#[derive(Debug, Parser)]
+#[command(
+    name = "analyzer",
+    version,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_long_help = after_help(&EXAMPLES)
+)]
+pub struct Cli {
+    /// When to use colours
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "WHEN",
+        default_value_t = Color::Auto,
+        display_order = 100
+    )]
+    pub color: Color,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands of `analyzer`.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Trace(trace::Args),
+    #[command(after_long_help = after_help(&DUMP_EXAMPLES))]
+    Dump(dump::Args),
+    #[command(after_long_help = after_help(&INGEST_EXAMPLES))]
+    Ingest(ingest::Args),
+    #[command(after_long_help = after_help(&REPORT_EXAMPLES))]
+    Report(report::Args),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Print the man page, or write the pages of all commands to a folder
+    Man {
+        /// Where to write analyzer.1, analyzer-trace.1 ...
+        folder: Option<PathBuf>,
+    },
+}
+
+const EXAMPLES: [&str; 5] = [
+    "analyzer trace -- gzip -9 -k big.txt          what gzip executed, as a table on standard error",
+    "analyzer trace --json counts.json -- ls -l    the same as JSON, per process and thread",
+    "analyzer dump node1-4711-*.sar                what a record file holds",
+    "analyzer ingest --event-log /spark/events /var/lib/sparkanalyzer",
+    "analyzer report --by node,stage               where the work of a Spark job went",
+];
+
+const DUMP_EXAMPLES: [&str; 3] = [
+    "analyzer dump records/*.sar",
+    "analyzer dump --metrics instructions,file node1-4711-*.sar",
+    "analyzer dump --format json node1-4711-*.sar | jq '.groups[-1].values'",
+];
+
+const INGEST_EXAMPLES: [&str; 3] = [
+    "analyzer ingest --event-log /spark/events /var/lib/sparkanalyzer",
+    "analyzer ingest --store /data/runs records-of-node1/ records-of-node2/",
+    "zstdcat events_1_app-1.zstd | analyzer ingest --store /data/runs --event-log -",
+];
+
+const REPORT_EXAMPLES: [&str; 3] = [
+    "analyzer report --by node,stage",
+    "analyzer report --store /data/runs --by task --app app-20260101120000-0001 --format csv",
+    "analyzer report --by executor --columns instructions,memory_reads",
+];
+
+/// Prints the completion script for `shell`.
+///
+/// # Errors
+/// When standard output cannot be written.
+pub fn print_completions(shell: clap_complete::Shell) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "analyzer", &mut script);
+    print(&script)
+}
+
+/// Prints the main man page, or writes all pages to `folder`.
+///
+/// # Errors
+/// When the output cannot be written.
+pub fn write_man_pages(folder: Option<PathBuf>) -> Result<(), Failure> {
+    // A man page has its own wrapping.
+    let command = Cli::command().max_term_width(0);
+    let Some(folder) = folder else {
+        let mut page = Vec::new();
+        clap_mangen::Man::new(command).render(&mut page).map_err(unwritable)?;
+        return print(&page);
+    };
+    std::fs::create_dir_all(&folder)
+        .and_then(|()| clap_mangen::generate_to(command, &folder))
+        .map_err(|error| Failure::new(Exit::BadOutput, format!("{}: {error}", folder.display())))
+}
+
+fn print(text: &[u8]) -> Result<(), Failure> {
+    match std::io::stdout().write_all(text) {
+        // The reader of a pipe has seen enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed.map_err(unwritable),
+    }
+}
+
+fn unwritable(error: std::io::Error) -> Failure {
+    Failure::new(Exit::BadOutput, format!("standard output: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+}

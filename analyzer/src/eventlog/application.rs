@@ -1,0 +1,347 @@
+//! What event logs say about one attempt of an application.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::event::{Event, SparkMetrics, StageInfo, TaskEvent};
+
+/// One attempt of an application, as far as its logs tell. Times are ms since the epoch.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Application {
+    /// Application id.
+    pub id: Option<String>,
+    /// Attempt id; YARN and Kubernetes have one, standalone has none.
+    pub attempt: Option<String>,
+    /// The name that the user gave it.
+    pub name: Option<String>,
+    /// The user who submitted it.
+    pub user: Option<String>,
+    /// Spark's version.
+    pub spark_version: Option<String>,
+    /// When it started.
+    pub started: Option<i64>,
+    /// When it ended; unknown for running and crashed ones.
+    pub ended: Option<i64>,
+    /// By executor id.
+    pub executors: BTreeMap<String, Executor>,
+    /// By job id.
+    pub jobs: BTreeMap<i64, Job>,
+    /// The stages' attempts.
+    pub stages: Vec<Stage>,
+    /// By TID.
+    pub tasks: BTreeMap<i64, Task>,
+    /// By execution id.
+    pub sql: BTreeMap<i64, SqlExecution>,
+}
+
+/// An executor.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Executor {
+    /// Where it ran.
+    pub host: Option<String>,
+    /// Its cores.
+    pub cores: Option<i64>,
+    /// When it was added.
+    pub added: Option<i64>,
+    /// When it was removed.
+    pub removed: Option<i64>,
+    /// Why it was removed.
+    pub removed_reason: Option<String>,
+}
+
+/// A job.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    /// When it was submitted.
+    pub submitted: Option<i64>,
+    /// When it completed.
+    pub completed: Option<i64>,
+    /// How it ended.
+    pub result: Option<String>,
+    /// Its stages; with adaptive execution some of them never run.
+    pub stages: Vec<i64>,
+    /// The description that the user gave it.
+    pub description: Option<String>,
+    /// The job group that the user gave it.
+    pub group: Option<String>,
+    /// The SQL execution that it belongs to.
+    pub sql_execution: Option<String>,
+}
+
+/// An attempt of a stage.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Stage {
+    /// Stage id.
+    pub id: i64,
+    /// Attempt.
+    pub attempt: i64,
+    /// Its name: the call in the user's program.
+    pub name: Option<String>,
+    /// Planned number of tasks.
+    pub tasks: Option<i64>,
+    /// The stages that it depends on.
+    pub parents: Vec<i64>,
+    /// When it was submitted.
+    pub submitted: Option<i64>,
+    /// When it completed.
+    pub completed: Option<i64>,
+    /// Why it failed, if it did.
+    pub failure: Option<String>,
+}
+
+/// An attempt of a task.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Task {
+    /// Stage id.
+    pub stage: i64,
+    /// Stage attempt.
+    pub stage_attempt: i64,
+    /// Index in the stage.
+    pub index: Option<i64>,
+    /// Attempt.
+    pub attempt: Option<i64>,
+    /// Partition.
+    pub partition: Option<i64>,
+    /// Executor id.
+    pub executor: Option<String>,
+    /// The executor's host.
+    pub host: Option<String>,
+    /// When the driver launched it.
+    pub launched: Option<i64>,
+    /// When the driver saw its end; unknown for open ones.
+    pub finished: Option<i64>,
+    /// Locality level.
+    pub locality: Option<String>,
+    /// Whether it was a speculative copy.
+    pub speculative: Option<bool>,
+    /// Whether it failed; unknown for open ones.
+    pub failed: Option<bool>,
+    /// Whether it was killed; unknown for open ones.
+    pub killed: Option<bool>,
+    /// How it ended: `Success`, `ExceptionFailure`, ...; unknown for open ones.
+    pub reason: Option<String>,
+    /// Spark's own metrics; unknown for open tasks and for those whose executor was lost.
+    pub metrics: Option<SparkMetrics>,
+}
+
+/// A SQL query.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SqlExecution {
+    /// Its description.
+    pub description: Option<String>,
+    /// When it started.
+    pub started: Option<i64>,
+    /// When it ended.
+    pub ended: Option<i64>,
+}
+
+impl Application {
+    /// Takes in one event; `Err` gives it back if it starts another application.
+    pub(super) fn take(&mut self, event: Event) -> Result<(), Box<Event>> {
+        match event {
+            Event::LogStart(start) => learn(&mut self.spark_version, start.spark_version),
+            Event::ApplicationStart(start) => {
+                let is_other = self.id.is_some() && self.id != start.id
+                    || self.id.is_some() && self.attempt != start.attempt;
+                if is_other {
+                    return Err(Box::new(Event::ApplicationStart(start)));
+                }
+                learn(&mut self.id, start.id);
+                learn(&mut self.attempt, start.attempt);
+                learn(&mut self.name, start.name);
+                learn(&mut self.user, start.user);
+                learn(&mut self.started, start.time);
+            }
+            Event::ApplicationEnd(end) => learn(&mut self.ended, end.time),
+            Event::ExecutorAdded(added) => {
+                let executor = self.executors.entry(added.id).or_default();
+                learn(&mut executor.host, added.info.host);
+                learn(&mut executor.cores, added.info.cores);
+                learn(&mut executor.added, added.time);
+            }
+            Event::ExecutorRemoved(removed) => {
+                let executor = self.executors.entry(removed.id).or_default();
+                learn(&mut executor.removed, removed.time);
+                learn(&mut executor.removed_reason, removed.reason);
+            }
+            Event::BlockManagerAdded(added) => {
+                // In local mode the driver runs the tasks, and no ExecutorAdded may come for it.
+                let executor = self.executors.entry(added.id.executor).or_default();
+                learn(&mut executor.host, added.id.host);
+                learn(&mut executor.added, added.time);
+            }
+            Event::JobStart(start) => {
+                let job = self.jobs.entry(start.id).or_default();
+                learn(&mut job.submitted, start.time);
+                job.stages = start.stages;
+                if let Some(properties) = start.properties {
+                    learn(&mut job.description, properties.description);
+                    learn(&mut job.group, properties.group);
+                    learn(&mut job.sql_execution, properties.sql_execution);
+                }
+            }
+            Event::JobEnd(end) => {
+                let job = self.jobs.entry(end.id).or_default();
+                learn(&mut job.completed, end.time);
+                learn(&mut job.result, end.result.name);
+            }
+            Event::StageSubmitted(stage) | Event::StageCompleted(stage) => {
+                self.take_stage(stage.info);
+            }
+            Event::TaskStart(task) | Event::TaskEnd(task) => self.take_task(*task),
+            Event::SqlStart(start) => {
+                let execution = self.sql.entry(start.id).or_default();
+                learn(&mut execution.description, start.description);
+                learn(&mut execution.started, start.time);
+            }
+            Event::SqlEnd(end) => {
+                learn(&mut self.sql.entry(end.id).or_default().ended, end.time);
+            }
+            Event::Other => {}
+        }
+        Ok(())
+    }
+
+    fn take_stage(&mut self, info: StageInfo) {
+        let stage = Stage {
+            id: info.id,
+            attempt: info.attempt,
+            name: info.name,
+            tasks: info.tasks,
+            parents: info.parents,
+            submitted: info.submitted,
+            completed: info.completed,
+            failure: info.failure,
+        };
+        self.add_stage(stage);
+    }
+
+    fn add_stage(&mut self, stage: Stage) {
+        let key = |stage: &Stage| (stage.id, stage.attempt);
+        match self.stages.binary_search_by_key(&key(&stage), key) {
+            Ok(place) => self.stages[place].merge(stage),
+            Err(place) => self.stages.insert(place, stage),
+        }
+    }
+
+    fn take_task(&mut self, event: TaskEvent) {
+        let info = event.info;
+        // Start events already carry these fields, with values that mean nothing yet.
+        let is_end = event.reason.is_some();
+        let task = Task {
+            stage: event.stage,
+            stage_attempt: event.stage_attempt,
+            index: info.index,
+            attempt: info.attempt,
+            partition: info.partition.filter(|&partition| partition >= 0),
+            executor: info.executor,
+            host: info.host,
+            launched: info.launched,
+            finished: info.finished.filter(|&time| is_end && time > 0),
+            locality: info.locality,
+            speculative: info.speculative,
+            failed: info.failed.filter(|_| is_end),
+            killed: info.killed.filter(|_| is_end),
+            reason: event.reason.and_then(|reason| reason.name),
+            metrics: event.metrics.as_ref().map(|metrics| metrics.values()),
+        };
+        self.tasks.entry(info.id).or_default().merge(task);
+    }
+
+    /// Adds what another copy of the log says; the result does not depend on the order of merging.
+    pub fn merge(&mut self, other: Application) {
+        agree(&mut self.id, other.id);
+        agree(&mut self.attempt, other.attempt);
+        agree(&mut self.name, other.name);
+        agree(&mut self.user, other.user);
+        agree(&mut self.spark_version, other.spark_version);
+        agree(&mut self.started, other.started);
+        agree(&mut self.ended, other.ended);
+        for (id, from) in other.executors {
+            let to = self.executors.entry(id).or_default();
+            agree(&mut to.host, from.host);
+            agree(&mut to.cores, from.cores);
+            // Two events give this time; the earlier one stands.
+            to.added = [to.added, from.added].into_iter().flatten().min();
+            agree(&mut to.removed, from.removed);
+            agree(&mut to.removed_reason, from.removed_reason);
+        }
+        for (id, from) in other.jobs {
+            let to = self.jobs.entry(id).or_default();
+            agree(&mut to.submitted, from.submitted);
+            agree(&mut to.completed, from.completed);
+            agree(&mut to.result, from.result);
+            agree(&mut to.description, from.description);
+            agree(&mut to.group, from.group);
+            agree(&mut to.sql_execution, from.sql_execution);
+            if from.stages > to.stages {
+                to.stages = from.stages;
+            }
+        }
+        for stage in other.stages {
+            self.add_stage(stage);
+        }
+        for (id, from) in other.tasks {
+            self.tasks.entry(id).or_default().merge(from);
+        }
+        for (id, from) in other.sql {
+            let to = self.sql.entry(id).or_default();
+            agree(&mut to.description, from.description);
+            agree(&mut to.started, from.started);
+            agree(&mut to.ended, from.ended);
+        }
+    }
+}
+
+impl Stage {
+    fn merge(&mut self, other: Stage) {
+        agree(&mut self.name, other.name);
+        agree(&mut self.tasks, other.tasks);
+        agree(&mut self.submitted, other.submitted);
+        agree(&mut self.completed, other.completed);
+        agree(&mut self.failure, other.failure);
+        if other.parents > self.parents {
+            self.parents = other.parents;
+        }
+    }
+}
+
+impl Task {
+    fn merge(&mut self, other: Task) {
+        self.stage = self.stage.max(other.stage);
+        self.stage_attempt = self.stage_attempt.max(other.stage_attempt);
+        agree(&mut self.index, other.index);
+        agree(&mut self.attempt, other.attempt);
+        agree(&mut self.partition, other.partition);
+        agree(&mut self.executor, other.executor);
+        agree(&mut self.host, other.host);
+        agree(&mut self.launched, other.launched);
+        agree(&mut self.finished, other.finished);
+        agree(&mut self.locality, other.locality);
+        agree(&mut self.speculative, other.speculative);
+        agree(&mut self.failed, other.failed);
+        agree(&mut self.killed, other.killed);
+        agree(&mut self.reason, other.reason);
+        agree(&mut self.metrics, other.metrics);
+    }
+}
+
+/// A later event knows better, where it knows at all.
+fn learn<T>(to: &mut Option<T>, from: Option<T>) {
+    if from.is_some() {
+        *to = from;
+    }
+}
+
+/// Known wins over unknown; of two different values, which copies of one log never have, the larger.
+fn agree<T: PartialOrd>(to: &mut Option<T>, from: Option<T>) {
+    let is_better = match (&to, &from) {
+        (_, None) => false,
+        (None, Some(_)) => true,
+        (Some(old), Some(new)) => new > old,
+    };
+    if is_better {
+        *to = from;
+    }
+}

@@ -1,0 +1,30 @@
+//! Spark's event logs: finding them, unpacking them, and what they say about an application.
+//!
+//! # Format
+//!
+//! Lines of JSON, each an object whose key `Event` names the listener event. Spark 3 writes one plain
+//! file per application attempt by default, Spark 4 a folder `eventlog_v2_<application>` of rolling
+//! files `events_<n>_<application>[.codec][.compact]`, compressed with zstd by default. Times are
+//! milliseconds since the epoch, except CPU times and the shuffle write time, which are nanoseconds.
+//!
+//! # Limitations
+//!
+//! The codecs lz4, snappy and lzf are not served: Spark frames them in ways of its own. They are
+//! refused by name.
+//!
+//! # Design
+//!
+//! A log may still be written to, or its writer may have been killed: a line that is cut, or a
+//! compressed frame that is, ends the reading and is reported, not an error. Events that are not needed
+//! are skipped unread. What is known of an application from several logs, or from an older and a newer
+//! copy of one, is merged by key, the more finished entry winning, so that order does not matter.
+
+mod application;
+mod event;
+pub mod reader;
+mod source;
+
+pub use application::Application;
+pub use event::{SPARK_METRICS, SparkMetrics};
+pub use reader::{ReadError, read};
+pub use source::{Source, find};

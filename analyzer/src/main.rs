@@ -1,0 +1,53 @@
+//! `analyzer`: traces programs, and loads and reports what the preloaded shim recorded.
+
+mod cli;
+mod counts;
+mod dump;
+mod elf;
+mod eventlog;
+mod exit;
+mod ingest;
+mod metric_list;
+mod processes;
+mod record_files;
+mod report;
+mod store;
+mod terminal;
+mod trace;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches};
+
+use cli::{Cli, Command};
+use exit::{Exit, Failure};
+use terminal::{Color, ERROR};
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let command = Cli::command().color(Color::for_clap(&arguments));
+    let parsed = command
+        .try_get_matches_from(arguments)
+        .and_then(|matches| Cli::from_arg_matches(&matches))
+        .unwrap_or_else(|error| error.exit());
+    parsed.color.apply();
+    match run(parsed.command) {
+        Ok(code) => code,
+        Err(failure) => {
+            anstream::eprintln!("{ERROR}error:{ERROR:#} {}", failure.message);
+            failure.exit.into()
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Trace(args) => return trace::run(args),
+        Command::Dump(args) => return dump::run(args),
+        Command::Ingest(args) => return ingest::run(args),
+        Command::Report(args) => return report::run(args),
+        Command::Completions { shell } => cli::print_completions(shell)?,
+        Command::Man { folder } => cli::write_man_pages(folder)?,
+    }
+    Ok(Exit::Success.into())
+}

@@ -1,0 +1,536 @@
+//! Record files put together into processes and their threads.
+//!
+//! A process is one process image: a new one begins after fork and after exec, with an id of its
+//! own. Its segments may be given in any order; each repeats the totals, so what an earlier one
+//! lacks is history, not work.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use records::event::Event;
+use records::notice;
+use records::{Flags, Group, Header, MetricSet, ProcessEndReason, ProcessId, Segment};
+
+use crate::counts::Counts;
+use crate::dump::arguments;
+use crate::record_files::RecordFile;
+
+/// What the record files say about one process image.
+#[derive(Debug, Clone)]
+pub struct Process {
+    /// Its random identity.
+    pub id: ProcessId,
+    /// The counted process that it was forked or exec'd from.
+    pub parent: Option<ProcessId>,
+    /// Process number.
+    pub pid: u32,
+    /// Name of its main thread.
+    pub comm: String,
+    /// Redacted arguments.
+    pub arguments: Vec<String>,
+    /// `engine` or `none`.
+    pub tracer: String,
+    /// From where on it was counted.
+    pub starts_at: String,
+    /// CLOCK_MONOTONIC in ns when counting began.
+    pub start_mono_ns: u64,
+    /// Sums over all threads, ended ones included.
+    pub totals: Counts,
+    /// Threads in order of appearance.
+    pub threads: Vec<Thread>,
+    /// What the writer wants the reader to know.
+    pub notices: Vec<Notice>,
+    /// How it ended; `None` if no record says so.
+    pub end: Option<(ProcessEndReason, i32)>,
+    /// The program that it exec'd as its last deed.
+    pub exec: Option<String>,
+    /// Children that were started by posix_spawn, or by vfork and exec.
+    pub spawned: Vec<Spawned>,
+    /// Bytes of its files that could not be used.
+    pub left_out_bytes: usize,
+    /// Segments that should be there and are not.
+    pub missing_segments: u32,
+}
+
+/// One thread of a process.
+#[derive(Debug, Clone)]
+pub struct Thread {
+    /// Thread number.
+    pub tid: u32,
+    /// Its name.
+    pub name: String,
+    /// Its counters.
+    pub totals: Counts,
+    /// Every flag that its records carried.
+    pub flags: Flags,
+    has_ended: bool,
+}
+
+/// A remark of the writer; the codes are in [`records::notice`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// The thread that it is about; 0 = the process.
+    pub tid: u32,
+    /// What.
+    pub code: u16,
+    /// First number, by code.
+    pub a: u64,
+    /// Second number, by code.
+    pub b: u64,
+    /// Text, by code.
+    pub text: String,
+}
+
+impl Notice {
+    /// The thread that was not followed, of a notice of that kind: another one than the writer.
+    fn thread_not_followed(&self) -> Option<u32> {
+        let is_other = self.code == notice::THREAD_NOT_FOLLOWED && self.b != 0;
+        u32::try_from(self.b).ok().filter(|_| is_other)
+    }
+}
+
+/// A child that was started without fork's copy of the process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spawned {
+    /// Its process number.
+    pub pid: u32,
+    /// Its program, as given.
+    pub path: String,
+}
+
+impl Thread {
+    /// True when the engine counted it for at least some time.
+    pub fn was_followed(&self) -> bool {
+        self.flags.contains(Flags::FOLLOWED) || self.was_released()
+    }
+
+    /// True when the engine let go of it before its end.
+    pub fn was_released(&self) -> bool {
+        self.flags.contains(Flags::WAS_RELEASED)
+    }
+}
+
+impl Process {
+    /// True when the engine counted one of its threads for at least some time.
+    pub fn was_followed(&self) -> bool {
+        self.threads.iter().any(Thread::was_followed)
+    }
+}
+
+/// Reads record files and puts them together; processes come in the order in which they began.
+/// Files that cannot be used come back as messages.
+pub fn read_processes(files: &[PathBuf]) -> (Vec<Process>, Vec<String>) {
+    let mut building = BTreeMap::<ProcessId, Building>::new();
+    let mut unusable = Vec::new();
+    // Segments of one process have to be seen in their order, and only one file need be in memory.
+    let mut in_order: Vec<&PathBuf> = files.iter().collect();
+    in_order.sort_by_key(|file| segment_number(file));
+    for path in in_order {
+        let taken = RecordFile::load(path).and_then(|file| {
+            let segment = file.segment()?;
+            building.entry(segment.header().process_id).or_default().take(&segment);
+            Ok(())
+        });
+        unusable.extend(taken.err());
+    }
+    let mut processes: Vec<_> = building.into_values().filter_map(Building::finish).collect();
+    processes.sort_by_key(|process| (process.start_mono_ns, process.pid));
+    (processes, unusable)
+}
+
+fn segment_number(file: &Path) -> u32 {
+    let name = file.file_name().and_then(|name| name.to_str());
+    name.and_then(records::file_name::parse).map_or(0, |(_, segment)| segment)
+}
+
+/// A process of which more segments may come.
+#[derive(Default)]
+struct Building {
+    process: Option<Process>,
+    segments: Vec<u32>,
+    /// The last counters of tid 0.
+    whole: Counts,
+    /// Whether they are the last that the writer wanted to write.
+    is_final: bool,
+    /// When the last Exec record was written.
+    exec_mono_ns: u64,
+    /// The last program that each thread wanted to exec.
+    execs: BTreeMap<u32, String>,
+}
+
+/// How long other threads' snapshots may come after an Exec record although exec succeeds: the shim
+/// waits up to two seconds for the disk before it lets exec go on.
+const EXEC_DELAY_NS: u64 = 3_000_000_000;
+
+impl Building {
+    fn take(&mut self, segment: &Segment<'_>) {
+        let header = segment.header();
+        let process = self.process.get_or_insert_with(|| begin(header));
+        self.segments.push(header.segment);
+        let mut groups = segment.groups();
+        for group in groups.by_ref() {
+            let counts = group.values.as_ref().map(Counts::from);
+            if shows_life(&group, self.exec_mono_ns) {
+                process.exec = None;
+            }
+            record_event(process, &group);
+            match group.event {
+                Event::Exec { path } => {
+                    self.exec_mono_ns = group.stamp.mono_ns;
+                    self.execs.insert(group.tid, text(path));
+                }
+                // A child of vfork writes its Exec record here, in the memory of its parent.
+                Event::Spawn { pid, .. } => {
+                    let path = self.execs.remove(&pid);
+                    let child = process.spawned.last_mut().filter(|child| child.path.is_empty());
+                    if let (Some(child), Some(path)) = (child, path) {
+                        child.path = path;
+                    }
+                }
+                _ => {}
+            }
+            match counts {
+                Some(counts) if group.tid == 0 => {
+                    self.whole = counts;
+                    self.is_final = group.flags.contains(Flags::FINAL);
+                }
+                Some(counts) => {
+                    let thread = thread_of(process, group.tid);
+                    thread.totals = counts;
+                    thread.flags |= group.flags;
+                    thread.has_ended = matches!(group.event, Event::ThreadEnd);
+                }
+                None => {}
+            }
+        }
+        process.left_out_bytes += groups.left_out().total();
+    }
+
+    fn finish(mut self) -> Option<Process> {
+        let mut process = self.process?;
+        process.totals = self.whole;
+        if process.end.is_none() && !self.is_final {
+            // Killed: single threads may have written later than the last snapshot of all.
+            let mut threads = Counts::default();
+            process.threads.iter().for_each(|thread| threads.add(&thread.totals));
+            process.totals.raise_to(&threads);
+        }
+        if process.tracer == "engine" {
+            if process.threads.is_empty() {
+                // Threads write their first record when something of them is counted.
+                let pid = process.pid;
+                push_thread(&mut process, pid);
+            }
+            for thread in &mut process.threads {
+                if !thread.was_followed() {
+                    thread.totals.forget(MetricSet::ENGINE);
+                }
+            }
+            if !process.was_followed() {
+                process.totals.forget(MetricSet::ENGINE);
+            }
+        }
+        self.segments.sort_unstable();
+        self.segments.dedup();
+        let last = self.segments.last().copied().unwrap_or(0);
+        let expected = u64::from(last) + 1;
+        process.missing_segments =
+            u32::try_from(expected - self.segments.len() as u64).unwrap_or(u32::MAX);
+        Some(process)
+    }
+}
+
+/// Whether a group can only come from a process that did not succeed in its last exec, at that time.
+fn shows_life(group: &Group<'_>, exec_mono_ns: u64) -> bool {
+    match group.event {
+        Event::Exec { .. } | Event::Notice { .. } => false,
+        Event::ProcessEnd { reason, .. } => reason != ProcessEndReason::EXEC,
+        Event::Snapshot if group.flags.contains(Flags::FIRST_OF_SEGMENT) => false,
+        Event::Snapshot => group.stamp.mono_ns > exec_mono_ns.saturating_add(EXEC_DELAY_NS),
+        _ => true,
+    }
+}
+
+fn begin(header: &Header<'_>) -> Process {
+    Process {
+        id: header.process_id,
+        parent: header.parent_process,
+        pid: header.pid,
+        comm: text(header.comm),
+        arguments: arguments(header.command_line),
+        tracer: text(header.tracer),
+        starts_at: text(header.starts_at),
+        start_mono_ns: header.start_mono_ns,
+        totals: Counts::default(),
+        threads: Vec::new(),
+        notices: Vec::new(),
+        end: None,
+        exec: None,
+        spawned: Vec::new(),
+        left_out_bytes: 0,
+        missing_segments: 0,
+    }
+}
+
+fn record_event(process: &mut Process, group: &Group<'_>) {
+    match group.event {
+        Event::ThreadStart { name } => {
+            let thread = match process.threads.iter().rposition(|one| one.tid == group.tid) {
+                Some(place) if !process.threads[place].has_ended => &mut process.threads[place],
+                // The kernel gives numbers of ended threads to new ones.
+                _ => push_thread(process, group.tid),
+            };
+            if !name.is_empty() {
+                thread.name = text(name);
+            }
+            thread.flags |= group.flags;
+        }
+        Event::Notice { code, a, b, text: words } => {
+            let mut remark = Notice { tid: group.tid, code, a, b, text: text(words) };
+            if let Some(tid) = remark.thread_not_followed() {
+                remark.tid = tid;
+                let prefix = format!("thread {tid}: ");
+                if let Some(reason) = remark.text.strip_prefix(&prefix) {
+                    remark.text = reason.to_owned();
+                }
+                // It may never write a record of its own.
+                thread_of(process, tid);
+            }
+            process.notices.push(remark);
+        }
+        Event::Exec { path } => process.exec = Some(text(path)),
+        Event::Spawn { pid, path } => process.spawned.push(Spawned { pid, path: text(path) }),
+        Event::ProcessEnd { reason, status } => process.end = Some((reason, status)),
+        Event::ThreadEnd | Event::TaskStart(_) | Event::TaskEnd { .. } | Event::Snapshot => {}
+    }
+}
+
+fn thread_of(process: &mut Process, tid: u32) -> &mut Thread {
+    match process.threads.iter().rposition(|thread| thread.tid == tid) {
+        Some(place) => &mut process.threads[place],
+        None => push_thread(process, tid),
+    }
+}
+
+fn push_thread(process: &mut Process, tid: u32) -> &mut Thread {
+    let name = if tid == process.pid { process.comm.clone() } else { String::new() };
+    process.threads.push(Thread {
+        tid,
+        name,
+        totals: Counts::default(),
+        flags: Flags::NONE,
+        has_ended: false,
+    });
+    process.threads.last_mut().expect("just pushed")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[cfg(test)]
+impl Process {
+    /// A process for tests of what is made of processes: followed from start to end, one thread.
+    pub fn whole(pid: u32, comm: &str, totals: Counts) -> Process {
+        let flags = Flags::FOLLOWED | Flags::FINAL;
+        let mut id = [0; 16];
+        id[..4].copy_from_slice(&pid.to_le_bytes());
+        let mut process = begin(&Header { process_id: id, pid, ..Header::default() });
+        process.comm = comm.to_owned();
+        process.arguments = vec![comm.to_owned(), "-x".to_owned()];
+        process.tracer = "engine".to_owned();
+        process.starts_at = "constructor".to_owned();
+        process.end = Some((ProcessEndReason::EXIT, 0));
+        let thread = push_thread(&mut process, pid);
+        (thread.totals, thread.flags) = (totals.clone(), flags);
+        process.totals = totals;
+        process
+    }
+
+    /// The same with one more thread.
+    pub fn with_thread(mut self, tid: u32, name: &str, totals: Counts, flags: Flags) -> Process {
+        let thread = push_thread(&mut self, tid);
+        thread.name = name.to_owned();
+        (thread.totals, thread.flags) = (totals, flags);
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use records::metric::{Class, INSTRUCTIONS, METRIC_COUNT};
+    use records::{MAX_GROUP_BYTES, MAX_HEADER_BYTES, Stamp, encode_group};
+
+    use super::*;
+
+    const READ_CALLS: usize = Class::File.first() + 6;
+
+    /// A segment of process 100 with these groups: thread, flags, event, instructions and read
+    /// calls.
+    fn segment(number: u32, groups: &[(u32, Flags, Event<'_>, [u64; 2])]) -> Vec<u8> {
+        let header = Header {
+            segment: number,
+            process_id: [7; 16],
+            pid: 100,
+            comm: b"prog",
+            command_line: b"prog\0-x\0",
+            tracer: b"engine",
+            starts_at: b"constructor",
+            metrics: MetricSet::ENGINE.union(MetricSet::class(Class::File)),
+            ..Header::default()
+        };
+        let mut file = vec![0; MAX_HEADER_BYTES];
+        let length = header.encode(&mut file).expect("room");
+        file.truncate(length);
+        for (seq, (tid, flags, event, [instructions, reads])) in groups.iter().enumerate() {
+            let mut values = [0; METRIC_COUNT];
+            (values[INSTRUCTIONS], values[READ_CALLS]) = (*instructions, *reads);
+            let mut group = [0; MAX_GROUP_BYTES];
+            let stamp = Stamp { mono_ns: 1000 + seq as u64, real_ns: 0 };
+            let length =
+                encode_group(&mut group, seq as u32, stamp, *tid, *flags, event, Some(&values));
+            file.extend(&group[..length.expect("room")]);
+        }
+        file
+    }
+
+    /// Writes the segments to files, reads them back, and expects one process.
+    fn process(segments: &[(u32, Vec<u8>)]) -> Process {
+        let folder = tempfile::tempdir().expect("a folder");
+        let files: Vec<_> = segments
+            .iter()
+            .map(|(number, bytes)| {
+                let id = "07".repeat(16);
+                let file = folder.path().join(format!("node-100-{id}.{number:04}.sar"));
+                std::fs::write(&file, bytes).expect("room");
+                file
+            })
+            .collect();
+        let (mut processes, unusable) = read_processes(&files);
+        assert_eq!((processes.len(), unusable.len()), (1, 0));
+        processes.remove(0)
+    }
+
+    const END: Event<'_> = Event::ProcessEnd { reason: ProcessEndReason::EXIT, status: 3 };
+    const LAST: Flags = Flags(Flags::FOLLOWED.0 | Flags::FINAL.0);
+
+    #[test]
+    fn a_process_with_two_threads_that_ended() {
+        let start = Event::ThreadStart { name: b"worker" };
+        let process = process(&[(
+            0,
+            segment(
+                0,
+                &[
+                    (101, Flags::FOLLOWED, start, [0, 0]),
+                    (101, LAST, Event::ThreadEnd, [40, 2]),
+                    (100, LAST, Event::ThreadEnd, [60, 1]),
+                    (0, LAST, END, [100, 3]),
+                ],
+            ),
+        )]);
+        assert_eq!(process.totals.get(INSTRUCTIONS), Some(100));
+        assert_eq!(process.totals.get(READ_CALLS), Some(3));
+        assert_eq!(process.totals.get(Class::Pipe.first()), None);
+        let threads: Vec<_> = process
+            .threads
+            .iter()
+            .map(|one| (one.tid, one.name.as_str(), one.totals.get(INSTRUCTIONS)))
+            .collect();
+        assert_eq!(threads, [(101, "worker", Some(40)), (100, "prog", Some(60))]);
+        assert_eq!(process.end, Some((ProcessEndReason::EXIT, 3)));
+        assert_eq!(process.arguments, ["prog", "-x"]);
+        assert_eq!((process.left_out_bytes, process.missing_segments), (0, 0));
+    }
+
+    #[test]
+    fn a_reused_thread_number_is_another_thread() {
+        let start = Event::ThreadStart { name: b"worker" };
+        let process = process(&[(
+            0,
+            segment(
+                0,
+                &[
+                    (101, Flags::FOLLOWED, start, [0, 0]),
+                    (101, LAST, Event::ThreadEnd, [40, 0]),
+                    (101, Flags::FOLLOWED, start, [0, 0]),
+                    (101, LAST, Event::ThreadEnd, [2, 0]),
+                ],
+            ),
+        )]);
+        let counts: Vec<_> =
+            process.threads.iter().map(|one| one.totals.get(INSTRUCTIONS)).collect();
+        assert_eq!(counts, [Some(40), Some(2)]);
+    }
+
+    #[test]
+    fn instructions_of_threads_that_were_never_followed_are_unknown() {
+        let start = Event::ThreadStart { name: b"" };
+        let process = process(&[(
+            0,
+            segment(0, &[(100, Flags::NONE, start, [0, 0]), (0, Flags::FINAL, END, [0, 5])]),
+        )]);
+        assert!(!process.was_followed());
+        assert_eq!(process.totals.get(INSTRUCTIONS), None);
+        assert_eq!(process.totals.get(READ_CALLS), Some(5));
+    }
+
+    #[test]
+    fn the_last_segment_has_the_totals_and_gaps_are_counted() {
+        let first = segment(0, &[(0, Flags::FOLLOWED, Event::Snapshot, [10, 1])]);
+        let last = segment(
+            2,
+            &[
+                (100, Flags::FOLLOWED, Event::Snapshot, [25, 2]),
+                (0, Flags::FOLLOWED, Event::Snapshot, [20, 2]),
+                (100, Flags::FOLLOWED, Event::Snapshot, [30, 2]),
+            ],
+        );
+        // Given in the wrong order; killed, so one thread's record is newer than the process's.
+        let process = process(&[(2, last), (0, first)]);
+        assert_eq!(process.totals.get(INSTRUCTIONS), Some(30));
+        assert_eq!(process.missing_segments, 1);
+        assert_eq!(process.end, None);
+    }
+
+    #[test]
+    fn an_exec_that_failed_is_forgotten() {
+        let exec = Event::Exec { path: b"/bin/one" };
+        let gone = segment(0, &[(100, Flags::FOLLOWED, exec, [0, 0])]);
+        assert_eq!(process(&[(0, gone)]).exec.as_deref(), Some("/bin/one"));
+        let failed = segment(
+            0,
+            &[
+                (100, Flags::FOLLOWED, exec, [0, 0]),
+                (100, Flags::FOLLOWED, Event::Snapshot, [9, 0]),
+                (0, LAST, END, [9, 0]),
+            ],
+        );
+        assert_eq!(process(&[(0, failed)]).exec, None);
+    }
+
+    #[test]
+    fn the_program_of_a_vforked_child_is_known_by_its_exec() {
+        let exec = Event::Exec { path: b"/bin/one" };
+        let spawn = Event::Spawn { pid: 107, path: b"" };
+        let groups = [
+            (107, Flags::NONE, exec, [0, 0]),
+            (100, Flags::FOLLOWED, spawn, [0, 0]),
+            (0, LAST, END, [9, 0]),
+        ];
+        let process = process(&[(0, segment(0, &groups))]);
+        assert_eq!(process.spawned, [Spawned { pid: 107, path: "/bin/one".to_owned() }]);
+        assert_eq!(process.exec, None);
+    }
+
+    #[test]
+    fn unusable_files_are_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("x.sar");
+        std::fs::write(&file, "plain text").expect("room");
+        let (processes, unusable) = read_processes(&[file.clone(), folder.path().join("none.sar")]);
+        assert!(processes.is_empty());
+        assert_eq!(unusable.len(), 2);
+        assert!(unusable.iter().any(|line| line.starts_with(&file.display().to_string())));
+    }
+}

@@ -1,0 +1,141 @@
+//! What a reader should know besides the figures: what is missing, what was left out, what went wrong.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Remarks on a report, collected while it is made.
+#[derive(Debug, Default)]
+pub struct Notes {
+    left_out_roles: BTreeMap<String, u64>,
+    tasks_without_start: u64,
+    open_tasks: u64,
+    late_tasks: u64,
+    closed_tasks: u64,
+    open_processes: u64,
+    missing_segments: u64,
+    left_out_bytes: u64,
+    /// Application -> tasks with a record that its event log does not have.
+    unlogged_tasks: BTreeMap<String, u64>,
+    apps_without_log: BTreeSet<String>,
+    /// Application -> tasks of its event log without a record.
+    unrecorded_tasks: BTreeMap<String, u64>,
+    logs_without_records: BTreeSet<String>,
+    /// Notice -> how often, and the first one's text.
+    notices: BTreeMap<String, (u64, String)>,
+}
+
+impl Notes {
+    /// A process was left out for its role.
+    pub fn left_out_role(&mut self, role: &str) {
+        *self.left_out_roles.entry(role.to_owned()).or_default() += 1;
+    }
+
+    /// A task's record lacks something.
+    pub fn task(&mut self, has_no_start: bool, is_open: bool, is_late: bool, is_closed: bool) {
+        self.tasks_without_start += u64::from(has_no_start);
+        self.open_tasks += u64::from(is_open);
+        self.late_tasks += u64::from(is_late);
+        self.closed_tasks += u64::from(is_closed);
+    }
+
+    /// A process took part.
+    pub fn process(&mut self, is_final: bool, missing_segments: u64, left_out_bytes: u64) {
+        self.open_processes += u64::from(!is_final);
+        self.missing_segments += missing_segments;
+        self.left_out_bytes += left_out_bytes;
+    }
+
+    /// A task with a record is in no event log.
+    pub fn unlogged_task(&mut self, application: &str, has_log: bool) {
+        if has_log {
+            *self.unlogged_tasks.entry(application.to_owned()).or_default() += 1;
+        } else {
+            self.apps_without_log.insert(application.to_owned());
+        }
+    }
+
+    /// A task of an event log has no record.
+    pub fn unrecorded_task(&mut self, application: &str) {
+        *self.unrecorded_tasks.entry(application.to_owned()).or_default() += 1;
+    }
+
+    /// An application has an event log and not one record.
+    pub fn log_without_records(&mut self, application: &str) {
+        self.logs_without_records.insert(application.to_owned());
+    }
+
+    /// The writer of the records remarked something.
+    pub fn notice(&mut self, name: &str, text: String) {
+        let entry = self.notices.entry(name.to_owned()).or_insert((0, text));
+        entry.0 += 1;
+    }
+
+    /// The remarks as sentences.
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        let roles: Vec<_> =
+            self.left_out_roles.iter().map(|(role, count)| format!("{count} {role}")).collect();
+        if !roles.is_empty() {
+            lines.push(format!(
+                "left out, as they are no executors: processes of role {} (--roles all shows them)",
+                roles.join(", ")
+            ));
+        }
+        let list = |ids: &BTreeSet<String>| ids.iter().cloned().collect::<Vec<_>>().join(", ");
+        if !self.apps_without_log.is_empty() {
+            lines.push(format!(
+                "no event log of {} in the store: Spark's own figures are unknown (ingest --event-log)",
+                list(&self.apps_without_log)
+            ));
+        }
+        if !self.logs_without_records.is_empty() {
+            lines.push(format!(
+                "left out, as they have an event log but no records: {} (--app shows them)",
+                list(&self.logs_without_records)
+            ));
+        }
+        for (application, count) in &self.unlogged_tasks {
+            lines.push(format!(
+                "{application}: {count} recorded task attempts are not in the event log (is it cut?); \
+                 Spark's figures lack them"
+            ));
+        }
+        for (application, count) in &self.unrecorded_tasks {
+            lines.push(format!(
+                "{application}: {count} task attempts of the event log have no record; our figures \
+                 lack them"
+            ));
+        }
+        let mut count = |count: u64, text: &str| {
+            if count > 0 {
+                lines.push(format!("{count} {text}"));
+            }
+        };
+        count(
+            self.tasks_without_start,
+            "recorded task attempts lack their start record: what they did is outside tasks",
+        );
+        count(
+            self.open_tasks,
+            "recorded task attempts had not ended: counted up to the last record",
+        );
+        count(
+            self.late_tasks,
+            "task attempts were seen late: what they did before is outside tasks",
+        );
+        count(
+            self.closed_tasks,
+            "task attempts were closed by the next task or the thread's end, their own end unseen",
+        );
+        count(
+            self.open_processes,
+            "processes run still or were killed: counted up to their last records",
+        );
+        count(self.missing_segments, "record files are missing; totals hold, tasks may be missing");
+        count(self.left_out_bytes, "bytes of record files could not be used");
+        for (name, (count, text)) in &self.notices {
+            let text = if text.is_empty() { String::new() } else { format!(", such as: {text}") };
+            lines.push(format!("{count} notices {name}{text}"));
+        }
+        lines
+    }
+}

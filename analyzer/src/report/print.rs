@@ -1,0 +1,470 @@
+//! Printing a report as table, JSON or CSV.
+
+use std::io::{self, Write};
+
+use serde_json::{Map, Value, json};
+
+use super::figure::{Block, Figure, Scale};
+use super::gather::Answer;
+use super::rows::{Dimension, Key, Name, Part, Place, Row, Said};
+use crate::dump::printable;
+use crate::terminal::HEADING;
+
+/// A table's lines are at most this wide, unless the keys alone need more.
+const WIDTH: usize = 80;
+/// A key is cut to this many characters in a table.
+const KEY_WIDTH: usize = 26;
+
+type KeyedRows<'a> = Vec<(&'a Key, &'a Row)>;
+
+/// What is printed.
+pub struct Report<'a> {
+    /// The answer.
+    pub answer: &'a Answer,
+    /// Dimensions of the rows.
+    pub by: &'a [Dimension],
+}
+
+/// A dimension's value as text for a table.
+fn shown(key: &Key, dimension: Dimension) -> String {
+    let name = match dimension {
+        Dimension::App => key.application.as_ref().map(|name| name.0.clone()),
+        Dimension::Node => key.node.as_ref().map(|name| name.0.clone()),
+        Dimension::Executor => key.executor.as_ref().map(|name| name.0.clone()),
+        Dimension::Process => key.process.as_ref().map(|id| id[..8.min(id.len())].to_owned()),
+        Dimension::Stage if key.part == Part::Outside => Some("outside".into()),
+        Dimension::Stage => key.stage.map(|stage| stage_text(stage.0, stage.1)),
+        Dimension::Task if key.part == Part::Outside => Some(String::new()),
+        Dimension::Task => key.task.map(|task| task.to_string()),
+    };
+    let name = printable(&name.unwrap_or_else(|| "-".into()));
+    if name.chars().count() <= KEY_WIDTH {
+        return name;
+    }
+    // Ids differ at their ends.
+    let skip = name.chars().count() - KEY_WIDTH + 1;
+    format!("~{}", name.chars().skip(skip).collect::<String>())
+}
+
+/// `3`, or `3.1` for its second attempt.
+fn stage_text(stage: i64, attempt: Option<i64>) -> String {
+    match attempt {
+        None | Some(0) => stage.to_string(),
+        Some(attempt) => format!("{stage}.{attempt}"),
+    }
+}
+
+/// Three or four significant digits with a unit's prefix.
+fn human(value: u64, scale: Scale) -> String {
+    let scaled = |value: f64, units: &[&str]| {
+        let mut value = value;
+        let mut unit = 0;
+        while value >= 999.5 && unit + 1 < units.len() {
+            value /= 1000.0;
+            unit += 1;
+        }
+        let decimals = if unit == 0 || value >= 99.95 {
+            0
+        } else if value >= 9.995 {
+            1
+        } else {
+            2
+        };
+        format!("{value:.decimals$}{}", units[unit])
+    };
+    let value_f = value as f64;
+    match scale {
+        Scale::Count if value < 10_000 => value.to_string(),
+        Scale::Count => scaled(value_f, &["", "k", "M", "G", "T", "P", "E"]),
+        Scale::Bytes => scaled(value_f, &["B", "kB", "MB", "GB", "TB", "PB", "EB"]),
+        Scale::Nanoseconds => scaled(value_f, &["ns", "us", "ms", "s", "ks", "Ms"]),
+        Scale::Milliseconds => scaled(value_f, &["ms", "s", "ks", "Ms"]),
+    }
+}
+
+fn cell(row: &Row, figure: Figure) -> String {
+    match row.said(figure) {
+        Said::Exactly(value) => human(value, figure.scale()),
+        Said::AtLeast(value) => format!("{}+", human(value, figure.scale())),
+        Said::Unknown => "-".into(),
+    }
+}
+
+impl Report<'_> {
+    /// Prints a table for people, a section per application if rows are of single ones.
+    pub fn table(&self, out: &mut impl Write, blocks: &[Block]) -> io::Result<()> {
+        let has_sections = self.by.contains(&Dimension::App) && self.by.len() > 1;
+        let mut sections: Vec<(Option<&Name>, KeyedRows<'_>)> = Vec::new();
+        for (key, row) in self.answer.rows.iter() {
+            let application = key.application.as_ref().filter(|_| has_sections);
+            match sections.last_mut() {
+                Some((last, rows)) if *last == application => rows.push((key, row)),
+                _ => sections.push((application, vec![(key, row)])),
+            }
+        }
+        for (application, rows) in &sections {
+            if has_sections {
+                let id = application.map_or("unknown", |name| &name.0);
+                let name = self.answer.application_names.get(id);
+                let name = name.map(|name| format!(" ({name})")).unwrap_or_default();
+                let title = printable(&format!("Application {id}{name}"));
+                writeln!(out, "{HEADING}{title}{HEADING:#}\n")?;
+            }
+            self.section(out, blocks, rows, has_sections)?;
+        }
+        for line in self.answer.notes.lines() {
+            wrapped(out, "note: ", &printable(&line))?;
+        }
+        let has_bounds = self.answer.rows.iter().any(|(_, row)| {
+            let mut figures = blocks.iter().flat_map(|block| &block.columns);
+            figures.any(|(figure, _)| matches!(row.said(*figure), Said::AtLeast(_)))
+        });
+        if has_bounds {
+            writeln!(out, "+ = at least: a part is unknown.  - = unknown.")?;
+        }
+        Ok(())
+    }
+
+    /// The rows of one application, or all rows.
+    fn section(
+        &self,
+        out: &mut impl Write,
+        blocks: &[Block],
+        rows: &KeyedRows<'_>,
+        is_of_application: bool,
+    ) -> io::Result<()> {
+        let dimensions: Vec<_> = self
+            .by
+            .iter()
+            .copied()
+            .filter(|dimension| !is_of_application || *dimension != Dimension::App)
+            .collect();
+        let has_stage = dimensions.contains(&Dimension::Stage);
+        let mut heads: Vec<_> = dimensions.iter().map(|one| one.name().to_owned()).collect();
+        if !has_stage {
+            heads.push("part".into());
+        }
+        let keys = rows.iter().map(|(key, _)| {
+            let mut cells: Vec<_> = dimensions.iter().map(|one| shown(key, *one)).collect();
+            if !has_stage {
+                cells.push(key.part.name().into());
+            }
+            cells
+        });
+        let mut lines: Vec<Line> = keys
+            .zip(rows)
+            .map(|(key, (of, row))| Line { key, part: Some(of.part), row: (*row).clone() })
+            .collect();
+        let mut total = Row::default();
+        rows.iter().for_each(|(_, row)| total.join(row));
+        let mut key = vec!["total".to_owned()];
+        key.resize(heads.len(), String::new());
+        lines.push(Line { key, part: None, row: total });
+        for block in blocks {
+            // What says the same in all rows needs no column, unless the user chose the columns.
+            let is_everywhere = |figure: Figure, what: Said| {
+                figure != Figure::Tasks && rows.iter().all(|(_, row)| row.said(figure) == what)
+            };
+            let (mut unknown, mut zero, mut columns) = (Vec::new(), Vec::new(), Vec::new());
+            for column in &block.columns {
+                if is_everywhere(column.0, Said::Unknown) {
+                    unknown.push(column.0.name());
+                } else if Self::is_nowhere_but_zero(rows, column.0) && block.is_default {
+                    zero.push(column.0.name());
+                } else {
+                    columns.push(column);
+                }
+            }
+            writeln!(out, "{HEADING}{}{HEADING:#}", block.title)?;
+            if columns.iter().any(|(figure, _)| *figure != Figure::Tasks) || !block.is_default {
+                let is_shown =
+                    |line: &&Line| !(block.is_of_tasks && line.part == Some(Part::Outside));
+                let lines: Vec<_> = lines.iter().filter(is_shown).collect();
+                print_block(out, &heads, &lines, &columns)?;
+            }
+            if !unknown.is_empty() {
+                let why = if block.is_of_tasks { "  unknown: " } else { "  not counted: " };
+                wrapped(out, why, &unknown.join(", "))?;
+            }
+            if !zero.is_empty() {
+                wrapped(out, "  0 in every row: ", &zero.join(", "))?;
+            }
+            writeln!(out)?;
+        }
+        if has_stage { self.stage_names(out, rows) } else { Ok(()) }
+    }
+
+    /// Whether the rows that know the figure all know it to be 0. Spark's figures are of tasks alone, so
+    /// the rows of the rest need not know them.
+    fn is_nowhere_but_zero(rows: &KeyedRows<'_>, figure: Figure) -> bool {
+        rows.iter().all(|(key, row)| match row.said(figure) {
+            Said::Exactly(0) => true,
+            Said::Unknown => key.part == Part::Outside && !figure.is_of_processes(),
+            _ => false,
+        })
+    }
+
+    fn stage_names(&self, out: &mut impl Write, rows: &[(&Key, &Row)]) -> io::Result<()> {
+        let mut named = Vec::new();
+        for (key, _) in rows {
+            let (Some(application), Some((stage, attempt))) = (&key.application, key.stage) else {
+                continue;
+            };
+            let id = (application.0.clone(), stage, attempt.unwrap_or(0));
+            if let Some(name) = self.answer.stage_names.get(&id) {
+                named.push((stage, attempt, name));
+            }
+        }
+        named.sort();
+        named.dedup();
+        for (stage, attempt, name) in &named {
+            let name: String = printable(name).chars().take(66).collect();
+            writeln!(out, "stage {}: {name}", stage_text(*stage, *attempt))?;
+        }
+        if named.is_empty() { Ok(()) } else { writeln!(out) }
+    }
+
+    /// Prints JSON: rows with every figure by name, null where unknown.
+    pub fn json(&self, out: &mut impl Write, figures: &[Figure]) -> io::Result<()> {
+        let figures_of = |object: &mut Map<String, Value>, row: &Row, figures: &[Figure]| {
+            let mut bounds = Vec::new();
+            for figure in figures {
+                let said = row.said(*figure);
+                if matches!(said, Said::AtLeast(_)) {
+                    bounds.push(figure.name());
+                }
+                object.insert(figure.name(), json!(said.value()));
+            }
+            object.insert("at_least".into(), json!(bounds));
+        };
+        let by: Vec<_> = self.by.iter().map(|one| one.name()).collect();
+        writeln!(out, "{{\"by\":{},\"rows\":[", json!(by))?;
+        let mut separator = "";
+        for (key, row) in self.answer.rows.iter() {
+            let mut object = Map::new();
+            for (name, value) in self.keys(key) {
+                object.insert(name.into(), value);
+            }
+            figures_of(&mut object, row, figures);
+            writeln!(out, "{separator}{}", Value::Object(object))?;
+            separator = ",";
+        }
+        let mut total = Map::new();
+        figures_of(&mut total, &self.answer.rows.total(), figures);
+        let mut processes = Map::new();
+        let ours: Vec<_> =
+            figures.iter().copied().filter(|figure| figure.is_of_processes()).collect();
+        figures_of(&mut processes, &self.answer.process_totals, &ours);
+        let is_shown = |id: &str| {
+            let mut keys = self.answer.rows.iter().map(|(key, _)| key.application.as_ref());
+            keys.any(|application| application.is_none_or(|name| name.0 == id))
+        };
+        let stages: Vec<_> = self
+            .answer
+            .stage_names
+            .iter()
+            .filter(|((application, ..), _)| is_shown(application))
+            .map(|((application, stage, attempt), name)| {
+                json!({
+                    "application_id": application,
+                    "stage": stage,
+                    "stage_attempt": attempt,
+                    "name": name,
+                })
+            })
+            .collect();
+        writeln!(
+            out,
+            "],\"total\":{},\n\"process_totals\":{},\n\"stages\":{},\n\"notes\":{}}}",
+            Value::Object(total),
+            Value::Object(processes),
+            Value::Array(stages),
+            json!(self.answer.notes.lines())
+        )
+    }
+
+    /// The key's fields for JSON and CSV.
+    fn keys(&self, key: &Key) -> Vec<(&'static str, Value)> {
+        let mut fields = Vec::new();
+        for dimension in self.by {
+            match dimension {
+                Dimension::App => {
+                    fields.push((
+                        "application_id",
+                        json!(key.application.as_ref().map(|one| &one.0)),
+                    ));
+                }
+                Dimension::Node => {
+                    fields.push(("node", json!(key.node.as_ref().map(|one| &one.0))))
+                }
+                Dimension::Executor => {
+                    fields.push(("executor_id", json!(key.executor.as_ref().map(|one| &one.0))));
+                }
+                Dimension::Process => fields.push(("process_id", json!(key.process))),
+                Dimension::Stage => {
+                    fields.push(("stage", json!(key.stage.map(|stage| stage.0))));
+                    fields.push(("stage_attempt", json!(key.stage.and_then(|stage| stage.1))));
+                }
+                Dimension::Task => fields.push(("task_id", json!(key.task))),
+            }
+        }
+        fields.push(("part", json!(key.part.name())));
+        fields
+    }
+
+    /// Prints CSV (RFC 4180): unknown is an empty field; `at_least` names the lower bounds.
+    pub fn csv(&self, out: &mut impl Write, figures: &[Figure]) -> io::Result<()> {
+        let probe = Key::new(self.by, &Place::default(), Part::Tasks, None, None);
+        let mut head: Vec<_> =
+            self.keys(&probe).into_iter().map(|(name, _)| name.to_owned()).collect();
+        head.extend(figures.iter().map(|figure| figure.name()));
+        head.push("at_least".into());
+        write!(out, "{}\r\n", head.join(","))?;
+        for (key, row) in self.answer.rows.iter() {
+            let mut cells: Vec<String> =
+                self.keys(key).into_iter().map(|(_, value)| csv_cell(&value)).collect();
+            let mut bounds = Vec::new();
+            for figure in figures {
+                let said = row.said(*figure);
+                if matches!(said, Said::AtLeast(_)) {
+                    bounds.push(figure.name());
+                }
+                cells.push(said.value().map(|value| value.to_string()).unwrap_or_default());
+            }
+            cells.push(bounds.join(";"));
+            write!(out, "{}\r\n", cells.join(","))?;
+        }
+        Ok(())
+    }
+}
+
+/// A line of a table.
+struct Line {
+    key: Vec<String>,
+    /// `None` for the total.
+    part: Option<Part>,
+    row: Row,
+}
+
+/// Prints one block, in as many tables as its columns need.
+fn print_block(
+    out: &mut impl Write,
+    heads: &[String],
+    lines: &[&Line],
+    columns: &[&(Figure, String)],
+) -> io::Result<()> {
+    let widest = |cells: &mut dyn Iterator<Item = &String>| {
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let key_widths: Vec<usize> = (0..heads.len())
+        .map(|at| widest(&mut lines.iter().map(|line| &line.key[at]).chain([&heads[at]])))
+        .collect();
+    let key_width: usize = key_widths.iter().map(|width| width + 2).sum();
+    let mut rest = columns;
+    loop {
+        let mut taken: Vec<(Vec<String>, usize)> = Vec::new();
+        let mut width = key_width;
+        for (figure, head) in rest {
+            let mut cells = vec![head.clone()];
+            cells.extend(lines.iter().map(|line| cell(&line.row, *figure)));
+            let own = widest(&mut cells.iter());
+            if width + own + 1 > WIDTH && !taken.is_empty() {
+                break;
+            }
+            width += own + 1;
+            taken.push((cells, own));
+        }
+        rest = &rest[taken.len()..];
+        let keys = std::iter::once(heads).chain(lines.iter().map(|line| &line.key[..]));
+        for (at, key) in keys.enumerate() {
+            let mut text = String::new();
+            for (cell, width) in key.iter().zip(&key_widths) {
+                text.push_str(&format!("{cell:<width$}  "));
+            }
+            for (cells, width) in &taken {
+                text.push_str(&format!(" {:>width$}", cells[at]));
+            }
+            writeln!(out, "{}", text.trim_end())?;
+        }
+        if rest.is_empty() {
+            return Ok(());
+        }
+        writeln!(out)?;
+    }
+}
+
+/// A text that begins like a formula is quoted with an apostrophe: spreadsheets would run it.
+fn csv_cell(value: &Value) -> String {
+    let text = match value {
+        Value::Null => return String::new(),
+        Value::String(text) => text.clone(),
+        other => return other.to_string(),
+    };
+    let text =
+        if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}") } else { text };
+    if text.contains(['"', ',', '\n', '\r']) {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text
+    }
+}
+
+/// Prints text in lines of at most [`WIDTH`] characters, the later ones indented.
+fn wrapped(out: &mut impl Write, prefix: &str, text: &str) -> io::Result<()> {
+    let mut line = prefix.to_owned();
+    let mut is_empty = true;
+    for word in text.split(' ') {
+        if !is_empty && line.chars().count() + 1 + word.chars().count() > WIDTH {
+            writeln!(out, "{line}")?;
+            line = " ".repeat(6);
+            is_empty = true;
+        }
+        if !is_empty {
+            line.push(' ');
+        }
+        line.push_str(word);
+        is_empty = false;
+    }
+    writeln!(out, "{line}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_for_people() {
+        let cases = [
+            (0, Scale::Count, "0"),
+            (9_999, Scale::Count, "9999"),
+            (10_000, Scale::Count, "10.0k"),
+            (999_499, Scale::Count, "999k"),
+            (999_500, Scale::Count, "1.00M"),
+            (u64::MAX, Scale::Count, "18.4E"),
+            (999, Scale::Bytes, "999B"),
+            (1_234, Scale::Bytes, "1.23kB"),
+            (12_345_678, Scale::Bytes, "12.3MB"),
+            (1_500_000_000, Scale::Nanoseconds, "1.50s"),
+            (99_960, Scale::Milliseconds, "100s"),
+        ];
+        for (value, scale, expected) in cases {
+            assert_eq!(human(value, scale), expected);
+        }
+    }
+
+    #[test]
+    fn csv_cells_are_quoted_and_disarmed() {
+        assert_eq!(csv_cell(&json!("a,\"b\"")), "\"a,\"\"b\"\"\"");
+        assert_eq!(csv_cell(&json!("=1+1")), "'=1+1");
+        assert_eq!(csv_cell(&json!(-1)), "-1");
+        assert_eq!(csv_cell(&Value::Null), "");
+    }
+
+    #[test]
+    fn long_text_is_wrapped() {
+        let mut out = Vec::new();
+        wrapped(&mut out, "note: ", &"word ".repeat(40)).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.lines().count() > 1 && text.lines().all(|line| line.len() <= WIDTH));
+    }
+}

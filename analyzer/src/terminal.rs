@@ -1,0 +1,79 @@
+//! When output is coloured, and in which colours.
+//!
+//! Everything is printed through `anstream`, which drops the escape sequences where they are not
+//! wanted.
+
+use std::ffi::OsStr;
+
+use anstyle::{AnsiColor, Style};
+
+/// The values of `--color`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    /// Everywhere
+    Always,
+    /// Nowhere
+    Never,
+}
+
+/// Heads of tables and summaries.
+pub const HEADING: Style = Style::new().bold();
+/// Failures.
+pub const ERROR: Style = AnsiColor::Red.on_default().bold();
+/// What a reader of the figures should not overlook.
+pub const WARNING: Style = AnsiColor::Yellow.on_default().bold();
+/// All is well.
+pub const GOOD: Style = AnsiColor::Green.on_default();
+
+impl Color {
+    /// Makes this choice hold for all output of the process.
+    pub fn apply(self) {
+        match self {
+            Color::Auto => anstream::ColorChoice::Auto,
+            Color::Always => anstream::ColorChoice::Always,
+            Color::Never => anstream::ColorChoice::Never,
+        }
+        .write_global();
+    }
+
+    /// The choice for clap's own messages, which are printed before the command line is understood.
+    pub fn for_clap(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> clap::ColorChoice {
+        let mut value_follows = false;
+        for argument in arguments {
+            let argument = argument.as_ref();
+            let value = match argument.to_str() {
+                Some("--") => break,
+                Some("--color") => {
+                    value_follows = true;
+                    continue;
+                }
+                Some(other) if value_follows => Some(other),
+                Some(other) => other.strip_prefix("--color="),
+                None => None,
+            };
+            value_follows = false;
+            match value {
+                Some("always") => return clap::ColorChoice::Always,
+                Some("never") => return clap::ColorChoice::Never,
+                _ => {}
+            }
+        }
+        clap::ColorChoice::Auto
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn claps_colour_is_found_before_parsing() {
+        let choice = |line: &str| Color::for_clap(line.split(' '));
+        assert_eq!(choice("analyzer --color never trace"), clap::ColorChoice::Never);
+        assert_eq!(choice("analyzer trace --color=always"), clap::ColorChoice::Always);
+        assert_eq!(choice("analyzer trace -- ls --color=always"), clap::ColorChoice::Auto);
+        assert_eq!(choice("analyzer trace"), clap::ColorChoice::Auto);
+    }
+}

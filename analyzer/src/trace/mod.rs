@@ -1,0 +1,179 @@
+//! `analyzer trace`: runs a program under the preloaded shim and shows what it and its children
+//! executed.
+
+mod child;
+mod environment;
+mod json;
+mod outcome;
+mod output;
+mod shim;
+mod table;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::elf::{self, OutOfReach};
+use crate::exit::{Exit, Failure, after_help};
+use crate::metric_list;
+use crate::processes;
+use crate::terminal::WARNING;
+use child::Child;
+use environment::Wishes;
+use outcome::Outcome;
+use output::Folder;
+
+/// What counts instructions, memory accesses and barriers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Tracer {
+    /// The built-in binary translator: everything is counted
+    Engine,
+    /// Nothing: system calls only, at native speed
+    None,
+}
+
+impl Tracer {
+    /// The name in the conf file and in the records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Tracer::Engine => "engine",
+            Tracer::None => "none",
+        }
+    }
+}
+
+/// The shape of what is printed on standard error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// Aligned columns for people
+    Table,
+    /// The same content as --json
+    Json,
+}
+
+/// Run a program and count what it executes
+///
+/// The program runs with the same standard input, output and error and the same working directory.
+/// Its children are followed. When it has ended, the counts are printed on standard error, and its
+/// exit code is passed on.
+///
+/// Static, set-uid, 32-bit and foreign programs cannot be reached by a preloaded library: they are
+/// refused with the reason and exit code 5, or run uncounted with --best-effort. Children of that
+/// kind run uncounted and are named.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = after_help(&EXAMPLES))]
+pub struct Args {
+    /// What counts instructions, memory accesses and barriers
+    #[arg(long, value_enum, value_name = "TRACER", default_value_t = Tracer::Engine)]
+    tracer: Tracer,
+
+    /// Also write the counts as JSON to this file; - is standard output, after the program's own
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+
+    /// How to print the counts on standard error
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
+    format: Format,
+
+    /// Keep the record files in this folder, which is made if need be
+    ///
+    /// Without it they go to a temporary folder and are removed.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+
+    /// Run a program that cannot be traced anyway, uncounted
+    #[arg(long)]
+    best_effort: bool,
+
+    /// The library to preload
+    ///
+    /// Else SPARKANALYZER_SHIM, else libshim.so next to this executable, else in
+    /// ../lib/sparkanalyzer/ from there.
+    #[arg(long, value_name = "PATH")]
+    shim: Option<PathBuf>,
+
+    /// What to count: instructions, memory, barriers, syscalls, file, pipe, socket, other, or
+    /// metrics by name
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = metric_list::parse)]
+    metrics: Vec<metric_list::Choice>,
+
+    /// Milliseconds between two snapshots in the record files
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(10..=3_600_000))]
+    snapshot_interval: Option<u64>,
+
+    /// A conf file instead of /etc/sparkanalyzer/sparkanalyzer.toml
+    #[arg(long, value_name = "FILE")]
+    conf: Option<PathBuf>,
+
+    /// The program and its arguments
+    #[arg(value_name = "PROGRAM", required = true, trailing_var_arg = true)]
+    program: Vec<OsString>,
+}
+
+const EXAMPLES: [&str; 4] = [
+    "analyzer trace -- gzip -9 -k big.txt",
+    "analyzer trace --json counts.json -- sh -c 'sort words.txt | uniq -c'",
+    "analyzer trace --tracer none --metrics file -- python3 script.py",
+    "analyzer trace --out records/ --snapshot-interval 100 -- ./server --port 8080",
+];
+
+/// Runs the program and shows the counts.
+///
+/// # Errors
+/// When the program was not started, or the counts could not be written.
+pub fn run(args: Args) -> Result<ExitCode, Failure> {
+    let path = std::env::var_os("PATH");
+    let examined = elf::examine(&args.program[0], path.as_deref());
+    let (file, out_of_reach) = match examined {
+        Ok(program) => (program.path, None),
+        Err(reason) if args.best_effort && !reason.cannot_run() => {
+            let file = elf::find_program(&args.program[0], path.as_deref());
+            (file.map_err(|reason| refusal(&reason))?, Some(reason))
+        }
+        Err(reason) => return Err(refusal(&reason)),
+    };
+    let shim = shim::find(args.shim.as_deref())?;
+    let folder = Folder::prepare(args.out.as_deref())?;
+    let json = args.json.as_deref().map(output::open_json).transpose()?;
+    let wishes = Wishes {
+        shim: &shim,
+        records: folder.path(),
+        tracer: args.tracer,
+        metrics: args.metrics.iter().map(|choice| choice.metrics).reduce(|one, two| one.union(two)),
+        snapshot_interval_ms: args.snapshot_interval,
+        conf: args.conf.as_deref(),
+    };
+    let variables = environment::variables(&wishes)?;
+    if let Some(reason) = &out_of_reach {
+        anstream::eprintln!("{WARNING}warning:{WARNING:#} runs uncounted: {reason}");
+    }
+    let before = folder.list()?;
+    let child = Child::start(&file, &args.program, &variables)?;
+    let ended = child.wait()?;
+
+    let mut files = folder.list()?;
+    files.retain(|file| !before.contains(file));
+    let (processes, unusable) = processes::read_processes(&files);
+    let outcome =
+        Outcome::new(&args.program, args.tracer, ended, processes, unusable, out_of_reach);
+    if let Some(mut out) = json {
+        let name = args.json.unwrap_or_default();
+        json::write(&outcome, &mut out).and_then(|()| out.flush()).map_err(|error| {
+            Failure::new(Exit::BadOutput, format!("{}: {error}", name.display()))
+        })?;
+    }
+    let mut screen = Vec::new();
+    let written = match args.format {
+        Format::Table => table::write(&outcome, wishes.metrics, &mut screen),
+        Format::Json => json::write(&outcome, &mut screen),
+    };
+    // Nobody may be listening on standard error any more; the program's exit code still counts.
+    let _ = written.and_then(|()| anstream::stderr().write_all(&screen));
+    Ok(ExitCode::from(outcome.ended.exit_code()))
+}
+
+fn refusal(reason: &OutOfReach) -> Failure {
+    let hint = if reason.cannot_run() { "" } else { "\n  --best-effort runs it uncounted" };
+    Failure::new(Exit::OutOfReach, format!("{reason}{hint}"))
+}

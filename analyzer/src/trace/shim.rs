@@ -1,0 +1,67 @@
+//! Where `libshim.so` is.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use crate::elf::{Image, Kind};
+use crate::exit::{Exit, Failure};
+
+/// The variable that names the library.
+const VARIABLE: &str = "SPARKANALYZER_SHIM";
+/// The library's file name.
+const NAME: &str = "libshim.so";
+
+/// Finds the library: as said on the command line, else as the variable says, else at its usual
+/// places.
+///
+/// # Errors
+/// When there is none, or when what is there cannot be preloaded; with the places that were tried.
+pub fn find(said: Option<&Path>) -> Result<PathBuf, Failure> {
+    if let Some(path) = said {
+        return check(path, "--shim");
+    }
+    if let Some(path) = std::env::var_os(VARIABLE).filter(|path| !path.is_empty()) {
+        return check(Path::new(&path), VARIABLE);
+    }
+    let places = usual_places();
+    match places.iter().find(|place| place.exists()) {
+        Some(place) => check(place, "found"),
+        None => {
+            let tried: Vec<_> =
+                places.iter().map(|place| format!("\n  {}", place.display())).collect();
+            Err(Failure::new(
+                Exit::Environment,
+                format!(
+                    "{NAME} not found; looked for{}\n  name it by --shim PATH or {VARIABLE}, or build it: ./run build",
+                    tried.concat()
+                ),
+            ))
+        }
+    }
+}
+
+fn usual_places() -> Vec<PathBuf> {
+    let own = std::env::current_exe().and_then(|path| path.canonicalize()).unwrap_or_default();
+    let folder = own.parent().unwrap_or(Path::new("."));
+    vec![folder.join(NAME), folder.parent().unwrap_or(folder).join("lib/sparkanalyzer").join(NAME)]
+}
+
+fn check(path: &Path, origin: &str) -> Result<PathBuf, Failure> {
+    let fail = |why: String| {
+        Failure::new(Exit::Environment, format!("{} ({origin}): {why}", path.display()))
+    };
+    let full = path.canonicalize().map_err(|error| fail(error.to_string()))?;
+    let file = File::open(&full).map_err(|error| fail(error.to_string()))?;
+    let image = Image::read(file).map_err(|why| fail(format!("not a library: {why}")))?;
+    if !image.is_x86_64() || image.kind != Kind::SharedObject {
+        return Err(fail("not a shared library for x86-64".to_owned()));
+    }
+    // ld.so(8): the elements of LD_PRELOAD are separated by spaces or colons, and nothing can be
+    // escaped.
+    if full.as_os_str().as_encoded_bytes().iter().any(|byte| b" :".contains(byte)) {
+        return Err(fail(
+            "LD_PRELOAD takes no path with a space or a colon; copy it elsewhere".into(),
+        ));
+    }
+    Ok(full)
+}

@@ -1,0 +1,332 @@
+//! Bad input of dump, ingest and report: message, exit code, and that nothing else is lost.
+
+mod fixture;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use fixture::{APPLICATION, Writer, data, event_log, executors, expect, report, rolling_event_log};
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// A good record file to be among the bad ones.
+fn good(folder: &Path) -> String {
+    let [writer, _] = executors();
+    writer.save(folder);
+    writer.file(0)
+}
+
+#[test]
+fn dump_of_golden_files() {
+    let folder = data("golden");
+    let sound = "v1-executor-676f6c64656e206578656375746f7221.0001.sar";
+    let (table, _) = expect(&folder, 0, &["dump", sound]);
+    for part in [
+        "task_end",
+        "outcome=\"threw\"",
+        "closed_by_thread_end",
+        "disk_full",
+        "pid=4800",
+        "cluster",
+    ] {
+        assert!(table.contains(part), "{part}\n{table}");
+    }
+    let (json, _) = expect(&folder, 0, &["dump", "--format", "json", sound]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["header"]["command_line"][2], "*********(redacted)");
+    assert_eq!(json["groups"][7]["values"]["file_open_calls"], 3006);
+    assert_eq!(json["groups"][7]["values"]["instructions"], serde_json::Value::Null);
+    assert_eq!(json["left_out_bytes"]["total"], 0);
+    let damaged = "v1-damaged-676f6c64656e206578656375746f7221.0000.sar";
+    let (json, warning) = expect(&folder, 1, &["dump", "--format", "json", damaged]);
+    assert!(warning.contains("left out 3228 bytes"), "{warning}");
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["left_out_bytes"]["torn_tail"], 156);
+}
+
+#[test]
+fn record_files_that_are_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let name = good(at);
+    let sound = fs::read(at.join(&name)).unwrap();
+    let mut newer = sound.clone();
+    newer[8] = 2;
+    let mut flipped = sound.clone();
+    flipped[100] ^= 1;
+    for (file, bytes, message) in [
+        ("empty.sar", &b""[..], "the file is empty"),
+        ("foreign.sar", b"\x7fELF and so on", "not a record file"),
+        ("newer.sar", &newer, "format version 2 is newer than 1"),
+        ("cut.sar", &sound[..100], "ends within its header"),
+        ("flipped.sar", &flipped, "damaged header (checksum)"),
+    ] {
+        fs::write(at.join(file), bytes).unwrap();
+        for arguments in [&["dump", file][..], &["ingest", "--store", "bad", file]] {
+            let (_, error) = expect(at, 3, arguments);
+            assert!(error.contains(file) && error.contains(message), "{error}");
+        }
+        // Together with a good file the good one counts, and the bad one is told.
+        let (_, error) = expect(at, 1, &["ingest", "--store", "mixed", file, &name]);
+        assert!(error.contains(message), "{error}");
+        assert_eq!(report(at, &["--store", "mixed"])["total"]["recorded_tasks"], 5);
+    }
+    let (_, error) = expect(at, 3, &["dump", "absent.sar"]);
+    assert!(error.contains("absent.sar: No such file"), "{error}");
+    let (_, error) = expect(at, 3, &["ingest", "absent"]);
+    assert!(error.contains("absent: No such file"), "{error}");
+    fs::create_dir(at.join("nothing")).unwrap();
+    let (_, error) = expect(at, 3, &["ingest", "nothing"]);
+    assert!(error.contains("no record file"), "{error}");
+}
+
+#[test]
+fn a_truncated_record_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let name = good(at);
+    let sound = fs::read(at.join(&name)).unwrap();
+    fs::write(at.join(&name), &sound[..sound.len() - 300]).unwrap();
+    let (_, warning) = expect(at, 1, &["dump", &name]);
+    assert!(warning.contains("left out"), "{warning}");
+    let (_, warning) = expect(at, 1, &["ingest", &name]);
+    assert!(warning.contains(&name) && warning.contains("left out"), "{warning}");
+    let report = report(at, &[]);
+    assert_eq!(report["total"]["recorded_tasks"], 5);
+    assert!(report["notes"].to_string().contains("could not be used"));
+}
+
+#[test]
+fn the_event_log_of_another_application() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let name = good(at);
+    let log = rolling_event_log();
+    let (_, warning) = expect(at, 1, &["ingest", &name, "--event-log", text(&log)]);
+    assert!(
+        warning.contains("app-20261121034638-0001") && warning.contains(APPLICATION),
+        "{warning}"
+    );
+    // The right one too: its figures are there, and the other application is named, not mixed in.
+    expect(at, 0, &["ingest", &name, "--event-log", text(&event_log())]);
+    let report = report(at, &[]);
+    assert_eq!(report["total"]["tasks"], 10);
+    assert!(report["notes"].to_string().contains("app-20261121034638-0001"));
+}
+
+#[test]
+fn event_logs_that_are_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let whole = fs::read(event_log()).unwrap();
+    let start = "{\"Event\":\"SparkListenerLogStart\",\"Spark Version\":\"4.3.0\"}\n";
+    for (file, bytes, message) in [
+        ("empty.log", &b""[..], "the event log is empty"),
+        ("foreign.log", b"one\ntwo\nthree\n", "not a Spark event log"),
+        ("cut.log", &whole[..20], "ends before its first event"),
+        ("nameless.log", start.as_bytes(), "no application id"),
+        ("packed.lz4", b"LZ4Block", "lz4 are not served"),
+        ("packed.zstd", b"\x28\xb5\x2f\xfd\x00", "packed.zstd"),
+    ] {
+        fs::write(at.join(file), bytes).unwrap();
+        let (_, error) = expect(at, 3, &["ingest", "--store", "bad", "--event-log", file]);
+        assert!(error.contains(file) && error.contains(message), "{error}");
+    }
+    let (_, error) = expect(at, 3, &["ingest", "--event-log", "absent.log"]);
+    assert!(error.contains("absent.log: No such file"), "{error}");
+}
+
+#[test]
+fn event_logs_with_flaws() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let whole = fs::read_to_string(event_log()).unwrap();
+    // Cut in the last line: what is before it counts.
+    fs::write(at.join("cut.log"), &whole[..whole.len() - 30]).unwrap();
+    let (_, note) = expect(at, 0, &["ingest", "--store", "cut", "--event-log", "cut.log"]);
+    assert!(note.contains("the end is cut"), "{note}");
+    assert_eq!(report(at, &["--store", "cut"])["total"]["tasks"], 10);
+    // Unknown events, unknown fields, a line of another program, bytes that are no UTF-8.
+    let mut flawed = b"{\"Event\":\"SparkListenerOfTheFuture\",\"New\":[1]}\n".to_vec();
+    flawed.extend(b"WARN something else wrote here\n");
+    flawed.extend(b"{\"New\":1,\"Event\":\"SparkListenerJobStart\",\"Job ID\":77,\"Stage IDs\":[],\"x\":\"\xff\"}\n");
+    flawed.extend(whole.bytes());
+    fs::write(at.join("flawed.log"), flawed).unwrap();
+    let (_, warning) = expect(at, 1, &["ingest", "--store", "flawed", "--event-log", "flawed.log"]);
+    assert!(warning.contains("flawed.log: 1 lines are no events"), "{warning}");
+    assert_eq!(report(at, &["--store", "flawed"])["total"]["tasks"], 10);
+    // Half of a compressed log, as of an application that is still running.
+    let packed =
+        fs::read(rolling_event_log().join("events_1_app-20261121034638-0001.zstd")).unwrap();
+    let plain = zstd_of(&packed);
+    fs::write(at.join("half.zstd"), plain).unwrap();
+    let (_, note) = expect(at, 0, &["ingest", "--store", "half", "--event-log", "half.zstd"]);
+    assert!(note.contains("the end is cut"), "{note}");
+}
+
+/// The same log packed in small blocks, without its end.
+fn zstd_of(packed: &[u8]) -> Vec<u8> {
+    use std::io::Write;
+    let plain = zstd::decode_all(packed).unwrap();
+    let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+    for chunk in plain.chunks(4096) {
+        encoder.write_all(chunk).unwrap();
+        encoder.flush().unwrap();
+    }
+    let mut bytes = encoder.finish().unwrap();
+    bytes.truncate(bytes.len() / 2);
+    bytes
+}
+
+#[test]
+fn stores_that_are_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let name = good(at);
+    let (_, error) = expect(at, 3, &["report"]);
+    assert!(error.contains("no store here"), "{error}");
+    let (_, error) = expect(at, 4, &["ingest", "--store", ".", &name]);
+    assert!(error.contains("holds other files"), "{error}");
+    let (_, error) = expect(at, 4, &["ingest", "--store", &format!("{name}/store"), &name]);
+    assert!(error.contains("Not a directory"), "{error}");
+    let (_, error) = expect(at, 4, &["ingest", "--store", "/proc/store", &name]);
+    assert!(error.contains("/proc/store"), "{error}");
+    // A store of a later program.
+    expect(at, 0, &["ingest", &name]);
+    let mark = at.join("sparkanalyzer-store/store.json");
+    fs::write(&mark, r#"{"store":"sparkanalyzer","schema":9}"#).unwrap();
+    for arguments in [&["report"][..], &["ingest", &name]] {
+        let (_, error) = expect(at, 3, arguments);
+        assert!(error.contains("schema version 9"), "{error}");
+    }
+    fs::write(&mark, "x").unwrap();
+    let (_, error) = expect(at, 3, &["report"]);
+    assert!(error.contains("damaged"), "{error}");
+    // An empty one.
+    Writer::new("shell", "other", "n", "").segment().save(&at.join("shell"));
+    expect(at, 0, &["ingest", "--store", "shells", "shell"]);
+    let (_, error) = expect(at, 3, &["report", "--store", "shells"]);
+    assert!(error.contains("nothing to report") && error.contains("1 other"), "{error}");
+}
+
+#[test]
+fn a_store_that_may_not_be_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let name = good(at);
+    fs::create_dir(at.join("locked")).unwrap();
+    fs::set_permissions(at.join("locked"), fs::Permissions::from_mode(0o555)).unwrap();
+    if fs::write(at.join("locked/probe"), "").is_ok() {
+        fs::remove_file(at.join("locked/probe")).unwrap();
+        // root may write anywhere: become nobody for the analyzer's run.
+        fs::set_permissions(at, fs::Permissions::from_mode(0o755)).unwrap();
+        let output = Command::new("setpriv")
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+            .arg(assert_cmd::cargo::cargo_bin("analyzer"))
+            .args(["ingest", "--store", "locked", &name])
+            .current_dir(at)
+            .output();
+        match output {
+            Ok(output) if output.status.code() != Some(127) => {
+                let error = String::from_utf8_lossy(&output.stderr);
+                if error.contains("setpriv: ") {
+                    eprintln!("SKIPPED a_store_that_may_not_be_written: {error}");
+                    return;
+                }
+                assert_eq!(output.status.code(), Some(4), "{error}");
+                assert!(error.contains("Permission denied"), "{error}");
+            }
+            _ => eprintln!("SKIPPED a_store_that_may_not_be_written: root, and no setpriv"),
+        }
+        return;
+    }
+    let (_, error) = expect(at, 4, &["ingest", "--store", "locked", &name]);
+    assert!(error.contains("Permission denied"), "{error}");
+}
+
+/// A full file system: the message names it, nothing half-written stays, and the same command goes on
+/// when there is room again.
+#[test]
+fn a_store_on_a_full_file_system() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let disk = at.join("disk");
+    fs::create_dir(&disk).unwrap();
+    let mounted =
+        Command::new("mount").args(["-t", "tmpfs", "-o", "size=256k", "tmpfs"]).arg(&disk).output();
+    if !mounted.is_ok_and(|output| output.status.success()) {
+        eprintln!("SKIPPED a_store_on_a_full_file_system: mounting a tmpfs is not permitted here");
+        return;
+    }
+    let _unmount = Unmount(&disk);
+    fs::write(disk.join("ballast"), vec![1; 220 * 1024]).unwrap();
+    for writer in executors() {
+        writer.save(&at.join("records"));
+    }
+    let log = event_log();
+    let ingest = ["ingest", "--store", "disk/store", "records", "--event-log", text(&log)];
+    let (_, error) = expect(at, 4, &ingest);
+    assert!(
+        error.contains("No space left on device") && error.contains("free some space"),
+        "{error}"
+    );
+    let half_written = fixture::contents(&disk).into_iter().map(|(path, _)| path);
+    let half_written: Vec<_> = half_written
+        .filter(|path| path.file_name().unwrap().to_string_lossy().starts_with(".new-"))
+        .collect();
+    assert!(half_written.is_empty(), "{half_written:?}");
+    fs::remove_file(disk.join("ballast")).unwrap();
+    // 256 KiB would not do for all of it.
+    let grown = Command::new("mount").args(["-o", "remount,size=64m"]).arg(&disk).status().unwrap();
+    assert!(grown.success());
+    expect(at, 0, &ingest);
+    assert_eq!(report(at, &["--store", "disk/store"])["total"]["recorded_tasks"], 10);
+}
+
+struct Unmount<'a>(&'a Path);
+
+impl Drop for Unmount<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.0).status();
+    }
+}
+
+#[test]
+fn wrong_words_get_their_neighbours() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let (_, error) = expect(at, 2, &["report", "--columns", "memory_reed"]);
+    assert!(error.contains("did you mean \"memory_reads\""), "{error}");
+    let (_, error) = expect(at, 2, &["report", "--by", "nodes"]);
+    assert!(error.contains("node"), "{error}");
+    let (_, error) = expect(at, 2, &["dump", "--metrics", "soket", "x.sar"]);
+    assert!(error.contains("did you mean \"socket\""), "{error}");
+    expect(at, 2, &["ingest"]);
+    expect(at, 2, &["dump"]);
+    good(&at.join("records"));
+    expect(at, 0, &["ingest", "records"]);
+    let (_, error) = expect(at, 3, &["report", "--app", "app-0"]);
+    assert!(error.contains("app-0 is not in the store") && error.contains(APPLICATION), "{error}");
+}
+
+#[test]
+fn hostile_names_do_not_steer_the_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let mut writer = Writer::new("hostile", "executor", "\u{1b}[2Jnode", "=cmd|' /C calc'!A0");
+    writer.application = "../../app\n\u{7}";
+    writer.segment().start(1, 0, 0, 0).end(1, 0, 0, 3).finish(4);
+    writer.save(&at.join("records"));
+    expect(at, 0, &["ingest", "records"]);
+    for by in ["node", "executor", "app"] {
+        let (table, _) = expect(at, 0, &["report", "--by", by]);
+        assert!(!table.contains(['\u{1b}', '\u{7}']), "{table:?}");
+    }
+    let (csv, _) =
+        expect(at, 0, &["report", "--by", "executor", "--format", "csv", "--columns", "tasks"]);
+    assert!(csv.contains("'=cmd|"), "{csv}");
+}

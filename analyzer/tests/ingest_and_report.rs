@@ -1,0 +1,441 @@
+//! Ingest and report: what goes in comes out, reconciled, whatever the order.
+
+mod fixture;
+
+use std::fs;
+
+use fixture::{
+    APPLICATION, TASKS, Writer, contents, counters, data, event_log, executors, expect, report,
+    rolling_event_log,
+};
+use records::{Event, Flags, METRICS, MetricSet};
+use serde_json::Value;
+
+fn text(path: &std::path::Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn rows(report: &Value) -> &Vec<Value> {
+    report["rows"].as_array().unwrap()
+}
+
+/// Sum over rows; null counts as nothing.
+fn sum(report: &Value, figure: &str) -> u64 {
+    rows(report).iter().filter_map(|row| row[figure].as_u64()).sum()
+}
+
+#[test]
+fn rows_reconcile_with_process_totals() {
+    let folder = tempfile::tempdir().unwrap();
+    for writer in executors() {
+        writer.save(&folder.path().join("records"));
+    }
+    expect(folder.path(), 0, &["ingest", "records", "--event-log", text(&event_log())]);
+    for by in ["app", "node", "executor", "process", "stage", "task", "node,stage", "executor,task"]
+    {
+        let report = report(folder.path(), &["--by", by]);
+        for metric in METRICS {
+            let expected = report["process_totals"][metric.name].as_u64();
+            assert_eq!(report["total"][metric.name].as_u64(), expected, "{by} {}", metric.name);
+            assert_eq!(sum(&report, metric.name), expected.unwrap_or(0), "{by} {}", metric.name);
+            assert_eq!(expected.is_none(), metric.is_engine(), "{by} {}", metric.name);
+        }
+        assert_eq!(report["total"]["tasks"], 10);
+        assert_eq!(report["total"]["recorded_tasks"], 10);
+        assert_eq!(report["notes"], serde_json::json!([]), "{by}");
+    }
+    // Per process, and per stage within the process, from the numbers that the records were made with.
+    let report = report(folder.path(), &["--by", "process,stage"]);
+    for writer in executors() {
+        let id: String = writer.process.iter().map(|byte| format!("{byte:02x}")).collect();
+        let own: Vec<_> = rows(&report).iter().filter(|row| row["process_id"] == *id).collect();
+        let tasks: Vec<_> = TASKS.iter().filter(|task| task.3 == writer.executor).collect();
+        let steps: u64 = tasks.iter().map(|task| task.0 as u64 + 1).sum();
+        let total = steps + tasks.len() as u64 + 1001;
+        let index = records::metric::by_name("file_read_bytes").unwrap() as u64;
+        let read = |row: &Value| row["file_read_bytes"].as_u64().unwrap();
+        assert_eq!(own.iter().map(|row| read(row)).sum::<u64>(), total * (index + 1));
+        for row in own {
+            let expected = match row["stage"].as_i64() {
+                None => total - steps,
+                Some(stage) => {
+                    let of_stage = tasks.iter().filter(|task| i64::from(task.1) == stage);
+                    of_stage.map(|task| task.0 as u64 + 1).sum()
+                }
+            };
+            assert_eq!(read(row), expected * (index + 1), "{row}");
+        }
+    }
+}
+
+#[test]
+fn spark_figures_stand_beside_ours() {
+    let folder = tempfile::tempdir().unwrap();
+    for writer in executors() {
+        writer.save(&folder.path().join("records"));
+    }
+    expect(folder.path(), 0, &["ingest", "records", "--event-log", text(&event_log())]);
+    // Spark's sums, taken from the log's lines without our reader.
+    let log = fs::read_to_string(event_log()).unwrap();
+    let ends: Vec<Value> = log
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .filter(|event| event["Event"] == "SparkListenerTaskEnd")
+        .collect();
+    let expect_sum = |stage: Option<i64>, path: &[&str]| -> u64 {
+        let of_stage = |event: &&Value| stage.is_none_or(|stage| event["Stage ID"] == stage);
+        let value = |event: &Value| {
+            path.iter().fold(&event["Task Metrics"], |value, key| &value[*key]).as_u64().unwrap()
+        };
+        ends.iter().filter(of_stage).map(value).sum()
+    };
+    let report = report(folder.path(), &["--by", "stage"]);
+    let stages: Vec<_> = rows(&report).iter().filter_map(|row| row["stage"].as_i64()).collect();
+    assert_eq!(stages, [0, 2, 4, 7]);
+    for (row, stage) in rows(&report).iter().zip(stages.into_iter().map(Some)) {
+        for (figure, path) in [
+            ("spark_run_time_ms", &["Executor Run Time"][..]),
+            ("spark_cpu_time_ns", &["Executor CPU Time"]),
+            ("spark_gc_time_ms", &["JVM GC Time"]),
+            ("spark_shuffle_write_bytes", &["Shuffle Write Metrics", "Shuffle Bytes Written"]),
+            ("spark_shuffle_read_records", &["Shuffle Read Metrics", "Total Records Read"]),
+            ("spark_input_bytes", &["Input Metrics", "Bytes Read"]),
+            ("spark_output_records", &["Output Metrics", "Records Written"]),
+            ("spark_memory_spilled_bytes", &["Memory Bytes Spilled"]),
+        ] {
+            assert_eq!(row[figure], expect_sum(stage, path), "{stage:?} {figure}");
+        }
+    }
+    let outside = rows(&report).last().unwrap();
+    assert_eq!(outside["part"], "outside tasks");
+    assert_eq!(outside["spark_cpu_time_ns"], Value::Null);
+    assert_eq!(report["total"]["spark_cpu_time_ns"], expect_sum(None, &["Executor CPU Time"]));
+    assert_eq!(report["stages"][0]["name"], "csv at NativeMethodAccessorImpl.java:0");
+}
+
+/// The same inputs in any order, apart or together, once or again, make the same store.
+#[test]
+fn order_and_repetition_do_not_matter() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let [one, other] = executors();
+    one.save(&at.join("one"));
+    other.save(&at.join("other"));
+    // An earlier copy of the same executor's file, as a live ingest would have seen it.
+    let whole = other.bytes(0);
+    fs::create_dir(at.join("early")).unwrap();
+    fs::write(at.join("early").join(other.file(0)), &whole[..whole.len() / 2 / 256 * 256]).unwrap();
+    let log = event_log();
+    let half = fs::read(&log).unwrap();
+    fs::write(at.join("early.log"), &half[..half.len() / 2]).unwrap();
+    let steps: [(&str, &[&[&str]]); 3] = [
+        ("together", &[&["one", "other", "--event-log", text(&log)]]),
+        (
+            "apart",
+            &[
+                &["--event-log", text(&log)],
+                &["other"],
+                &["early"],
+                &["one"],
+                &["one", "other", "--event-log", "early.log"],
+            ],
+        ),
+        (
+            "growing",
+            &[
+                &["early", "--event-log", "early.log"],
+                &["one"],
+                &["--event-log", text(&log)],
+                &["other"],
+                &["other"],
+            ],
+        ),
+    ];
+    let stores = steps.map(|(store, ingests)| {
+        for inputs in ingests {
+            let mut arguments = vec!["ingest", "--quiet", "--store", store];
+            arguments.extend(*inputs);
+            // The earlier copies end within a group: that is told, as part of them is left out.
+            let code = if inputs.contains(&"early") { None } else { Some(0) };
+            let output = fixture::analyzer(at, &arguments);
+            assert!(
+                code.is_none_or(|code| output.status.code() == Some(code)),
+                "{arguments:?} {output:?}"
+            );
+        }
+        let root = at.join(store);
+        let files = contents(&root).into_iter();
+        files
+            .map(|(path, bytes)| (path.strip_prefix(&root).unwrap().to_owned(), bytes))
+            .collect::<Vec<_>>()
+    });
+    for store in &stores[1..] {
+        let names = |store: &Vec<(std::path::PathBuf, Vec<u8>)>| {
+            store.iter().map(|(path, _)| path.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(store), names(&stores[0]));
+        for ((path, bytes), (_, first)) in store.iter().zip(&stores[0]) {
+            assert!(bytes == first, "{} differs", path.display());
+        }
+    }
+}
+
+#[test]
+fn growing_files_are_taken_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let [_, writer] = executors();
+    let path = folder.path().join(writer.file(0));
+    let whole = writer.bytes(0);
+    let mut tasks = Vec::new();
+    let header = records::Segment::parse(whole).unwrap().records_at();
+    for end in (header..=whole.len()).step_by(256 * 8).chain([whole.len()]) {
+        fs::write(&path, &whole[..end]).unwrap();
+        let output = fixture::analyzer(folder.path(), &["ingest", text(&path)]);
+        assert!(matches!(output.status.code(), Some(0 | 1)), "{output:?}");
+        let report = report(folder.path(), &[]);
+        assert_eq!(report["total"]["syscall_calls"], report["process_totals"]["syscall_calls"]);
+        tasks.push(report["total"]["recorded_tasks"].as_u64().unwrap());
+    }
+    assert!(tasks.is_sorted() && tasks[0] == 0, "{tasks:?}");
+    assert_eq!(tasks.last(), Some(&5));
+}
+
+#[test]
+fn a_killed_executor_reconciles_with_its_last_records() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = Writer::new("killed", "executor", "n", "0");
+    writer.segment();
+    writer.put(100, Flags::NONE, &Event::ThreadStart { name: b"java" }, None);
+    writer.put(0, Flags::NONE, &Event::Snapshot, Some(counters(5)));
+    // After the last total, a task ended and another one began.
+    writer.start(101, 0, 0, 1).end(101, 0, 0, 41);
+    writer.start(101, 1, 0, 42);
+    writer.put(101, Flags::NONE, &Event::Snapshot, Some(counters(50)));
+    writer.save(&folder.path().join("records"));
+    expect(folder.path(), 0, &["ingest", "records"]);
+    let report = report(folder.path(), &["--by", "task", "--columns", "file_open_calls,tasks"]);
+    let index = records::metric::by_name("file_open_calls").unwrap() as u64 + 1;
+    let calls: Vec<_> = rows(&report).iter().map(|row| row["file_open_calls"].as_u64()).collect();
+    assert_eq!(calls, [Some(40 * index), Some(8 * index), Some(2 * index)]);
+    assert_eq!(report["process_totals"]["file_open_calls"], 50 * index);
+    let notes = report["notes"].to_string();
+    assert!(notes.contains("1 recorded task attempts had not ended"), "{notes}");
+    assert!(notes.contains("run still or were killed"), "{notes}");
+    assert!(notes.contains("no event log of app-20261121034702-0000"), "{notes}");
+}
+
+#[test]
+fn what_the_engine_did_not_count_is_unknown() {
+    let folder = tempfile::tempdir().unwrap();
+    let task = |writer: &mut Writer, tid: u32, task: i64, from: u64, to: u64, end_flags: Flags| {
+        let start =
+            Event::TaskStart(records::TaskId { stage: 0, task_id: task, ..Default::default() });
+        let followed =
+            end_flags.contains(Flags::FOLLOWED) || end_flags.contains(Flags::WAS_RELEASED);
+        let flags = if followed { Flags::FOLLOWED } else { Flags::NONE };
+        writer.put(tid, flags, &start, Some(counters(from)));
+        let end = Event::TaskEnd {
+            task: records::TaskId { stage: 0, task_id: task, ..Default::default() },
+            outcome: records::TaskOutcome::RETURNED,
+        };
+        writer.put(tid, end_flags, &end, Some(counters(to)));
+    };
+    let mut writer = Writer::new("engine", "executor", "n", "0");
+    writer.metrics = MetricSet::ALL;
+    writer.segment();
+    task(&mut writer, 101, 0, 0, 10, Flags::FOLLOWED);
+    task(&mut writer, 102, 1, 0, 20, Flags::WAS_RELEASED);
+    task(&mut writer, 103, 2, 0, 0, Flags::NONE);
+    writer.put(0, Flags::WAS_RELEASED | Flags::FINAL, &Event::Snapshot, Some(counters(30)));
+    writer.save(&folder.path().join("records"));
+    expect(folder.path(), 0, &["ingest", "records"]);
+    let by_task = report(folder.path(), &["--by", "task"]);
+    let said: Vec<_> = rows(&by_task)
+        .iter()
+        .map(|row| {
+            let bounds = row["at_least"].as_array().unwrap();
+            (row["instructions"].as_u64(), bounds.contains(&Value::from("instructions")))
+        })
+        .collect();
+    // Exact, a lower bound, unknown, and the rest of the process: at least zero, so unknown.
+    assert_eq!(said, [(Some(10), false), (Some(20), true), (None, false), (None, false)]);
+    let by_stage = report(folder.path(), &["--by", "stage"]);
+    assert_eq!(rows(&by_stage)[0]["instructions"], 30);
+    assert!(rows(&by_stage)[0]["at_least"].to_string().contains("instructions"));
+    let (table, _) = expect(folder.path(), 0, &["report", "--by", "task"]);
+    assert!(table.contains("20+") && table.contains("+ = at least"), "{table}");
+    let (csv, _) = expect(
+        folder.path(),
+        0,
+        &["report", "--by", "task", "--format", "csv", "--columns", "instructions"],
+    );
+    let lines: Vec<_> = csv.lines().collect();
+    assert_eq!(
+        lines[0],
+        "application_id,executor_id,stage,stage_attempt,task_id,part,instructions,at_least"
+    );
+    assert_eq!(lines[2], format!("{APPLICATION},0,0,,1,tasks,20,instructions"));
+    assert_eq!(lines[3], format!("{APPLICATION},0,0,,2,tasks,,"));
+}
+
+#[test]
+fn other_roles_are_left_out_and_named() {
+    let folder = tempfile::tempdir().unwrap();
+    for writer in executors() {
+        writer.save(&folder.path().join("records"));
+    }
+    for (name, role) in [("driver", "driver"), ("shell", "other"), ("launcher", "other")] {
+        Writer::new(name, role, "127.0.0.1", "")
+            .segment()
+            .finish(7)
+            .save(&folder.path().join("records"));
+    }
+    expect(folder.path(), 0, &["ingest", "records"]);
+    let executors_only = report(folder.path(), &["--by", "node"]);
+    let notes = executors_only["notes"].to_string();
+    assert!(notes.contains("processes of role 1 driver, 2 other"), "{notes}");
+    let all = report(folder.path(), &["--by", "node", "--roles", "all"]);
+    let calls = |report: &Value| report["total"]["file_open_calls"].as_u64().unwrap();
+    let index = records::metric::by_name("file_open_calls").unwrap() as u64 + 1;
+    assert_eq!(calls(&all) - calls(&executors_only), 3 * 7 * index);
+    let driver = report(folder.path(), &["--by", "process", "--roles", "driver"]);
+    assert_eq!(rows(&driver).len(), 1);
+}
+
+#[test]
+fn a_local_mode_driver_is_an_executor_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut driver = Writer::new("local", "driver", "laptop", "");
+    driver.segment();
+    let id = records::TaskId {
+        stage: 3,
+        task_id: 5,
+        application_id: b"local-1",
+        executor_id: b"driver",
+        ..Default::default()
+    };
+    driver.put(7, Flags::NONE, &Event::TaskStart(id), Some(counters(1)));
+    let end = Event::TaskEnd { task: id, outcome: records::TaskOutcome::RETURNED };
+    driver.put(7, Flags::NONE, &end, Some(counters(3)));
+    driver.finish(4);
+    driver.save(&folder.path().join("records"));
+    expect(folder.path(), 0, &["ingest", "records"]);
+    let report = report(folder.path(), &["--by", "executor,stage"]);
+    assert_eq!(rows(&report)[0]["application_id"], "local-1");
+    assert_eq!(rows(&report)[0]["executor_id"], "driver");
+    assert_eq!(rows(&report)[0]["stage"], 3);
+    assert_eq!(rows(&report)[1]["part"], "outside tasks");
+}
+
+#[test]
+fn a_task_over_two_segments_is_one_task() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = Writer::new("rotated", "executor", "n", "0");
+    writer.segment().start(101, 0, 0, 10);
+    writer.segment();
+    writer.put(101, Flags::FIRST_OF_SEGMENT, &Event::Snapshot, Some(counters(15)));
+    writer.put(0, Flags::FIRST_OF_SEGMENT, &Event::Snapshot, Some(counters(15)));
+    writer.end(101, 0, 0, 30).finish(31);
+    writer.save(&folder.path().join("records"));
+    expect(folder.path(), 0, &["ingest", "records"]);
+    let whole = report(folder.path(), &["--by", "task"]);
+    assert_eq!(rows(&whole)[0]["pipe_open_calls"].as_u64().unwrap() % 20, 0);
+    assert_eq!(whole["total"]["tasks"], 1);
+    // Without the first segment it is known that the task ran, not what it did; totals hold.
+    fs::remove_file(folder.path().join("records").join(writer.file(0))).unwrap();
+    expect(folder.path(), 0, &["ingest", "records", "--store", "second"]);
+    let late = report(folder.path(), &["--by", "task", "--store", "second"]);
+    assert_eq!(rows(&late)[0]["pipe_open_calls"], Value::Null);
+    assert_eq!(
+        late["process_totals"]["pipe_open_calls"],
+        whole["process_totals"]["pipe_open_calls"]
+    );
+    assert_eq!(sum(&late, "pipe_open_calls"), whole["total"]["pipe_open_calls"].as_u64().unwrap());
+    let notes = late["notes"].to_string();
+    assert!(notes.contains("1 record files are missing"), "{notes}");
+    assert!(notes.contains("lack their start record"), "{notes}");
+}
+
+#[test]
+fn tables_fit_80_columns() {
+    let folder = tempfile::tempdir().unwrap();
+    for writer in executors() {
+        writer.save(&folder.path().join("records"));
+    }
+    let logs = data("eventlogs");
+    expect(folder.path(), 0, &["ingest", "records", "--event-log", text(&logs)]);
+    for by in [
+        "app",
+        "node",
+        "executor",
+        "process",
+        "stage",
+        "task",
+        "node,stage",
+        "app,node,executor,task",
+    ] {
+        for app in [APPLICATION, "app-20261121034638-0001"] {
+            let (table, _) = expect(folder.path(), 0, &["report", "--by", by, "--app", app]);
+            for line in table.lines() {
+                assert!(line.chars().count() <= 80, "{by}: {line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_rolling_log_of_spark_4() {
+    let folder = tempfile::tempdir().unwrap();
+    expect(folder.path(), 0, &["ingest", "--event-log", text(&rolling_event_log())]);
+    let report = report(folder.path(), &["--by", "node,stage"]);
+    assert_eq!(report["total"]["tasks"], 10);
+    assert_eq!(report["total"]["recorded_tasks"], 0);
+    assert_eq!(report["total"]["spark_failed_tasks"], 0);
+    assert_eq!(report["total"]["file_read_bytes"], Value::Null);
+    let keys: Vec<_> = rows(&report)
+        .iter()
+        .map(|row| format!("{} {}", row["node"].as_str().unwrap(), row["stage"]))
+        .collect();
+    assert_eq!(
+        keys,
+        ["127.0.0.1 0", "127.0.0.1 1", "127.0.0.1 3", "127.0.0.2 1", "127.0.0.2 5", "127.0.0.2 8"]
+    );
+}
+
+#[test]
+fn standard_input_is_an_event_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let log =
+        fs::File::open(rolling_event_log().join("events_1_app-20261121034638-0001.zstd")).unwrap();
+    let output = std::process::Command::new(assert_cmd::cargo::cargo_bin("analyzer"))
+        .current_dir(folder.path())
+        .args(["ingest", "--event-log", "-"])
+        .stdin(log)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(report(folder.path(), &["--by", "app"])["total"]["tasks"], 10);
+}
+
+#[test]
+fn what_a_killed_ingest_leaves_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    for writer in executors() {
+        writer.save(&folder.path().join("records"));
+    }
+    let log = event_log();
+    let ingest = ["ingest", "records", "--event-log", text(&log)];
+    expect(folder.path(), 0, &ingest);
+    let whole = report(folder.path(), &["--by", "task"]);
+    let store = folder.path().join("sparkanalyzer-store");
+    // Killed while it wrote a table, and between a source and its tables.
+    fs::write(store.join("tasks/.new-1-half.parquet"), b"PAR1").unwrap();
+    assert_eq!(report(folder.path(), &["--by", "task"]), whole);
+    for table in ["processes", "spark_apps"] {
+        let file = fs::read_dir(store.join(table)).unwrap().next().unwrap().unwrap().path();
+        fs::remove_file(file).unwrap();
+    }
+    assert_ne!(report(folder.path(), &["--by", "task"]), whole);
+    expect(folder.path(), 0, &ingest);
+    assert_eq!(report(folder.path(), &["--by", "task"]), whole);
+}
