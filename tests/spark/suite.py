@@ -1,0 +1,406 @@
+"""The JVM bridge on real Spark: standalone clusters of two workers, and local mode, of Spark 4.3.0 and 3.5.9.
+
+Every task in Spark's event log must have its records, with the right identity, and nothing else; the jobs'
+results must be those of runs without the library. Prints PASS, FAIL or SKIP per test; exit code 1 if one
+failed. Takes some five minutes on two idle cores when Spark is in the cache. SKIP only where PyPI cannot be
+reached or (one test) no Java compiler is installed.
+"""
+
+import argparse
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+sys.path[:0] = [str(ROOT / "demo"), str(HERE)]
+
+import cluster as standalone  # noqa: E402
+import fetch  # noqa: E402
+from observed import EventLog, Records, differences  # noqa: E402
+
+VERSIONS = ("4.3.0", "3.5.9")
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target")
+BIN = pathlib.Path(os.environ.get("SPARKANALYZER_TEST_BIN") or TARGET / "release").resolve()
+ANALYZER, SHIM = BIN / "analyzer", BIN / "libshim.so"
+SUBMIT_SECONDS = 300
+# Tasks and rows per task: some seconds on two executors, so that something can happen in the middle.
+LONG_JOB = (24, 5_000_000)
+
+
+class Skip(Exception):
+    """This test cannot run here; the message says why."""
+
+
+class Spark:
+    """One Spark version: its home, a Java, a scratch directory, and the reference results."""
+
+    def __init__(self, version, home, java, scratch):
+        self.version, self.home, self.java, self.scratch = version, home, java, scratch
+        self.references = {}
+
+    def cluster(self, name, **environment):
+        """A cluster of two workers whose environment switches the library on."""
+        records = self.scratch / name / "records"
+        records.mkdir(parents=True)
+        worker_env = {"LD_PRELOAD": SHIM, "SPARKANALYZER_OUTPUT_DIR": records, **environment}
+        return standalone.Cluster(self.home, self.scratch / name / "cluster", self.java, worker_env=worker_env)
+
+    def options(self, name, program, arguments, *more):
+        """spark-submit's arguments after --master: event log in `name`/events, job, job's arguments."""
+        events = self.scratch / name / "events"
+        events.mkdir(parents=True, exist_ok=True)
+        conf = {
+            "spark.eventLog.enabled": "true",
+            "spark.eventLog.dir": f"file://{events}",
+            "spark.eventLog.compress": "false",
+            "spark.eventLog.rolling.enabled": "false",
+            "spark.executor.memory": "512m",
+            "spark.sql.shuffle.partitions": "4",
+        }
+        settings = [part for key, value in conf.items() for part in ("--conf", f"{key}={value}")]
+        return [*settings, *more, str(HERE / "jobs" / program), *map(str, arguments)]
+
+    def local(self, name, program, arguments, preload=None):
+        """Runs a job in local mode; with `preload`, a libshim.so, the driver's JVM, where the tasks run, is counted."""
+        alone = standalone.Cluster(self.home, self.scratch / name / "cluster", self.java)
+        alone.work.mkdir(parents=True)
+        environment = alone.environment(alone.prepare_driver())
+        if preload:
+            records = self.scratch / name / "records"
+            records.mkdir()
+            environment.update(LD_PRELOAD=str(preload), SPARKANALYZER_OUTPUT_DIR=str(records))
+        command = [self.home / "bin" / "spark-submit", "--master", "local[2,4]"]
+        command += self.options(name, program, arguments)
+        run_to_end(command, environment, self.scratch / name / "submit.log")
+
+    def submit(self, cluster, name, program, arguments, *more):
+        """Starts a job on the cluster; returns the process, its log is in `name`/submit.log."""
+        command = [self.home / "bin" / "spark-submit", "--master", cluster.url]
+        command += self.options(name, program, arguments, *more)
+        with open(self.scratch / name / "submit.log", "wb") as log:
+            return subprocess.Popen(
+                command, env=cluster.driver_environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+
+    def finish(self, process, name):
+        """Waits for a job; it must succeed."""
+        try:
+            code = process.wait(SUBMIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise AssertionError(f"{name}: no end within {SUBMIT_SECONDS} s: {tail(self.scratch / name)}") from None
+        assert code == 0, f"{name}: spark-submit ended with {code}: {tail(self.scratch / name)}"
+
+    def reference(self, program, arguments):
+        """The results of a run in local mode without the library, computed once."""
+        key = (program, arguments)
+        if key not in self.references:
+            name = f"reference-{program.removesuffix('.py')}-{len(self.references)}"
+            out = self.scratch / name / "out"
+            self.local(name, program, [*arguments, f"file://{out}"])
+            self.references[key] = results(out)
+        return self.references[key]
+
+    def records(self, name, metrics=None):
+        """What the library wrote in a test."""
+        return Records(ANALYZER, self.scratch / name / "records", metrics)
+
+    def event_log(self, name):
+        """What Spark wrote about a test's job."""
+        return EventLog(self.scratch / name / "events")
+
+
+def run_to_end(command, environment, log_path):
+    """Runs a command; it must succeed."""
+    with open(log_path, "wb") as log:
+        done = subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=SUBMIT_SECONDS, check=False
+        )
+    assert done.returncode == 0, f"ended with {done.returncode}: {tail(log_path.parent)}"
+
+
+def tail(directory):
+    """The end of a test's submit.log."""
+    return (directory / "submit.log").read_text(encoding="utf-8", errors="replace")[-1500:]
+
+
+def results(directory):
+    """The lines that a job wrote, sorted."""
+    lines = [line for part in directory.glob("part-*") for line in part.read_text(encoding="utf-8").splitlines()]
+    assert lines, f"no results in {directory}"
+    return sorted(lines)
+
+
+def must_agree(records, log, **keywords):
+    """Fails with the first differences between records and event log."""
+    assert log.tasks, "the event log has no tasks"
+    found = differences(records, log, **keywords)
+    assert not found, f"{len(found)} differences; " + "; ".join(found[:6])
+
+
+# -- tests -----------------------------------------------------------------------------------------
+
+
+def retries_and_stage_attempts(spark):
+    """Failed and retried tasks, a stage's second attempt, Python workers; results as without the library."""
+    name = "retries"
+    out, ready, go = (spark.scratch / name / part for part in ("out", "ready", "go"))
+    with spark.cluster(name) as cluster:
+        job = spark.submit(cluster, name, "retries.py", [ready, go, f"file://{out}"])
+        wait_for(ready.exists, job, spark.scratch / name)
+        victim = "1" if ready.read_text(encoding="utf-8") == "0" else "0"
+        moment = kill_executor(cluster, victim)
+        submit_log = spark.scratch / name / "submit.log"
+        wait_for(lambda: f"Lost executor {victim}" in submit_log.read_text(encoding="utf-8"), job, spark.scratch / name)
+        go.touch()
+        spark.finish(job, name)
+    records, log = spark.records(name), spark.event_log(name)
+    must_agree(records, log, may_lack=lost_by_kill(victim, moment))
+    failed = [event for event in log.tasks.values() if event["Task Info"]["Failed"]]
+    assert len(failed) >= 5, f"{len(failed)} tasks failed, at least 5 were meant to"
+    attempts = {event["Stage Attempt ID"] for event in log.tasks.values()}
+    assert max(attempts) >= 1, f"stage attempts {attempts}"
+    roles = spark_role(spark, name)
+    assert roles <= {"executor", "python_worker"}, f"files of {roles}: master, worker and shells must have none"
+    executors = [header for header in records.headers if header["role"] == "executor"]
+    assert {header["node"] for header in executors} == {"127.0.0.1", "127.0.0.2"}, "nodes"
+    workers = [header for header in records.headers if header["role"] == "python_worker"]
+    assert workers, "no Python worker was counted"
+    known = {tuple(header[key] for key in ("node", "application_id", "executor_id")) for header in executors}
+    for header in workers:
+        ids = tuple(header[key] for key in ("node", "application_id", "executor_id"))
+        assert ids in known, f"a Python worker says it belongs to {ids}, the executors are {sorted(known)}"
+    assert results(out) == spark.reference("retries.py", (ready, go)), "results differ from those without the library"
+    return f"{len(log.tasks)} tasks, {len(failed)} of them failed"
+
+
+def local_mode(spark):
+    """Tasks in the JVM of spark-submit itself."""
+    name, arguments = "local", (6, 200_000)
+    out = spark.scratch / name / "out"
+    spark.local(name, "sums.py", [*arguments, f"file://{out}"], preload=SHIM)
+    records, log = spark.records(name), spark.event_log(name)
+    must_agree(records, log)
+    assert results(out) == spark.reference("sums.py", arguments), "results differ from those without the library"
+    return f"{len(log.tasks)} tasks"
+
+
+def names_without_the_agent(spark):
+    """Where the JVM cannot be given the agent, tasks are noticed by their threads' names, and it is said so."""
+    name, arguments = "names", (6, 200_000)
+    out = spark.scratch / name / "out"
+    # The option -agentpath:PATH=OPTIONS cannot carry a path with an equals sign.
+    shim = spark.scratch / "a=b" / "libshim.so"
+    shim.parent.mkdir(parents=True)
+    shutil.copy(SHIM, shim)
+    spark.local(name, "sums.py", [*arguments, f"file://{out}"], preload=shim)
+    records, log = spark.records(name), spark.event_log(name)
+    starts, ends = records.of("task_start"), records.of("task_end")
+    for record in starts + ends:
+        assert record.details["method"] == "thread_name", f"method {record.details['method']}"
+        assert record.details["task_id"] is None, f"TID {record.details['task_id']}"
+    assert len(starts) == len(ends) == len(log.tasks), f"{len(starts)} starts, {len(ends)} ends, {len(log.tasks)} tasks"
+    assert {header["task_method"] for header in records.headers} == {"thread_name"}, "the header's method"
+    assert results(out) == spark.reference("sums.py", arguments), "results differ from those without the library"
+    return f"{len(starts)} tasks"
+
+
+def killed_executor(spark):
+    """kill -9 of an executor in the middle: its records are readable, lost work is done again."""
+    name, arguments = "killed", LONG_JOB
+    out = spark.scratch / name / "out"
+    with spark.cluster(name) as cluster:
+        job = spark.submit(cluster, name, "sums.py", [*arguments, f"file://{out}"])
+        executor = wait_for(lambda: busy_executor(spark, name, tasks=4), job, spark.scratch / name)
+        moment = kill_executor(cluster, executor)
+        spark.finish(job, name)
+    records, log = spark.records(name), spark.event_log(name)
+    killed = [header for header in records.headers if header["executor_id"] == executor]
+    assert len(killed) == 1, f"{len(killed)} record files of executor {executor}"
+    assert any(event["Task Info"]["Failed"] for event in log.tasks.values()), "no task was lost by the kill"
+
+    must_agree(records, log, may_lack=lost_by_kill(executor, moment))
+    assert results(out) == spark.reference("sums.py", arguments), "results differ from those without the library"
+    return f"{len(log.tasks)} tasks"
+
+
+def lost_by_kill(executor, moment):
+    """Which tasks may lack records after kill -9 of an executor at `moment` (ms): what it ran then has no end,
+    and at most one snapshot interval (1 s) before it may be missing."""
+
+    def may_lack(event):
+        info = event["Task Info"]
+        return info["Executor ID"] == executor and info["Finish Time"] > moment - 1000
+
+    return may_lack
+
+
+def wait_for(condition, job, directory):
+    """Waits until `condition()` is true, while the job runs; returns it."""
+    deadline = time.monotonic() + SUBMIT_SECONDS
+    while not (result := condition()):
+        if job.poll() is not None or time.monotonic() > deadline:
+            job.kill()
+            job.wait()
+            raise AssertionError(f"the job ended or hung before it was where the test needs it: {tail(directory)}")
+        time.sleep(0.3)
+    return result
+
+
+def kill_executor(cluster, executor):
+    """kill -9 of the executor with this id; the time in ms."""
+    for pid, arguments in cluster.executors():
+        if arguments[arguments.index("--executor-id") + 1] == executor:
+            os.kill(pid, signal.SIGKILL)
+            return time.time() * 1000
+    raise AssertionError(f"executor {executor} does not run")
+
+
+def busy_executor(spark, name, tasks):
+    """An executor that runs a task right now, once `tasks` tasks have ended; else None."""
+    try:
+        records = spark.records(name, "barriers")
+    except AssertionError:  # a file whose header is not written yet
+        return None
+    if len(records.of("task_end")) < tasks:
+        return None
+    last = {}
+    for record in records.groups:
+        if record.kind in ("task_start", "task_end"):
+            last[record.details["executor_id"]] = record.kind
+    return next((executor for executor, kind in last.items() if kind == "task_start"), None)
+
+
+def redefined_classes(spark):
+    """Another agent retransforms Spark's classes: breakpoints vanish, are set again, and it is said so."""
+    if not shutil.which("javac") or not shutil.which("jar"):
+        raise Skip("no Java compiler")
+    name, arguments = "redefined", LONG_JOB
+    jar = spark.scratch / "retransform.jar"
+    classes = spark.scratch / "retransform"
+    subprocess.run(["javac", "--release", "17", "-d", classes, HERE / "agent" / "Retransform.java"], check=True)
+    subprocess.run(["jar", "cfm", jar, HERE / "agent" / "manifest.txt", "-C", classes, "."], check=True)
+    out = spark.scratch / name / "out"
+    with spark.cluster(name) as cluster:
+        agent = ("--conf", f"spark.executor.extraJavaOptions=-javaagent:{jar}=1500")
+        spark.finish(spark.submit(cluster, name, "sums.py", [*arguments, f"file://{out}"], *agent), name)
+    records, log = spark.records(name), spark.event_log(name)
+    notices = [record.details["text"] for record in records.of("notice")]
+    assert any("set again" in text for text in notices), f"no notice says that breakpoints were set again: {notices}"
+    named = [record for record in records.of("task_start") if record.details["method"] == "breakpoint"]
+    nameless = [record for record in records.of("task_start") if record.details["method"] == "thread_name"]
+    assert nameless, "no task was opened by its thread's name"
+    # Two executors of one thread each: a few tasks around the retransformation are not identified.
+    assert len(named) >= len(log.tasks) - 10, f"{len(named)} of {len(log.tasks)} tasks were identified"
+    last = max(log.tasks)
+    assert any(record.details["task_id"] == last for record in named), "the last task was not identified"
+    assert results(out) == spark.reference("sums.py", arguments), "results differ from those without the library"
+    return f"{len(named)} of {len(log.tasks)} tasks identified, {len(nameless)} by thread name"
+
+
+def flags_of_the_jvm(spark):
+    """The agent leaves HotSpot's flags alone, but for one that only the interpreter looks at."""
+    program = pathlib.Path(spark.java) / "bin" / "java"
+    # The class is not run (-version ends before), but makes this process an executor for the library.
+    command = [program, "-XX:+PrintFlagsFinal", "-version", "org.apache.spark.executor.CoarseGrainedExecutorBackend"]
+    records = spark.scratch / "flags" / "records"
+    records.mkdir(parents=True)
+
+    def flags(**environment):
+        done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=True)
+        words = (line.split() for line in done.stdout.splitlines())
+        return {line[1]: line[3] for line in words if len(line) > 3 and line[2] == "="}
+
+    alone, counted = flags(), flags(LD_PRELOAD=str(SHIM), SPARKANALYZER_OUTPUT_DIR=str(records))
+    assert len(alone) > 400, f"only {len(alone)} flags were read"
+    changed = {name for name in alone.keys() | counted.keys() if alone.get(name) != counted.get(name)}
+    # SharedBaseAddress is random. HotSpot gives up fused bytecode pairs in the interpreter, not in compiled
+    # code, for whoever may set breakpoints: its change also shows that the agent was there.
+    assert changed - {"SharedBaseAddress"} == {"RewriteFrequentPairs"}, f"changed flags: {sorted(changed)}"
+    assert spark_role(spark, "flags") == {"executor"}, "the process was not counted as an executor"
+    return f"{len(alone)} flags"
+
+
+def spark_role(spark, name):
+    """The roles in the record files of a test."""
+    return {header["role"] for header in spark.records(name).headers}
+
+
+TESTS = (flags_of_the_jvm, retries_and_stage_attempts, local_mode, names_without_the_agent, killed_executor, redefined_classes)
+
+
+# -- runner ----------------------------------------------------------------------------------------
+
+
+def prepare(version, scratch):
+    """Fetches a Spark version; `Skip` if it cannot be had."""
+    try:
+        names = [f"spark-{version}", "java"]
+        for missing in fetch.missing(names):
+            fetch.install(missing)
+    except fetch.FetchError as error:
+        raise Skip(f"Spark {version} is not in the cache and could not be fetched: {error}") from error
+    java = fetch.java_home() or fetch.place("java")
+    return Spark(version, fetch.place(f"spark-{version}"), java, scratch / version)
+
+
+def run(test, spark):
+    """Runs one test and prints its line; whether it did not fail."""
+    name, begin = f"spark {spark.version}: {test.__name__}", time.monotonic()
+    try:
+        remark = test(spark)
+    except Skip as reason:
+        print(f"SKIP {name}: {reason}", flush=True)
+        return True
+    except (AssertionError, standalone.ClusterError, subprocess.SubprocessError) as error:
+        print(f"FAIL {name}\n  {error}", flush=True)
+        return False
+    except Exception:  # pylint: disable=broad-except
+        print(f"FAIL {name}\n{traceback.format_exc()}", flush=True)
+        return False
+    print(f"PASS {name} ({time.monotonic() - begin:.0f} s; {remark})", flush=True)
+    return True
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="run the tests whose name, with the version, contains this")
+    parser.add_argument("--keep", action="store_true", help="keep the scratch directory and say where it is")
+    options = parser.parse_args()
+    for needed in (ANALYZER, SHIM):
+        if not needed.exists():
+            print(f"FAIL spark: {needed} is missing; ./run build makes it")
+            return 1
+    standalone.stop_on_signals()
+    scratch = pathlib.Path(tempfile.mkdtemp(prefix="sparkanalyzer-spark-"))
+    good = True
+    try:
+        for version in VERSIONS:
+            wanted = [test for test in TESTS if options.only in f"spark {version}: {test.__name__}"]
+            if not wanted:
+                continue
+            try:
+                spark = prepare(version, scratch)
+            except Skip as reason:
+                print(f"SKIP spark {version}: {reason}", flush=True)
+                continue
+            for test in wanted:
+                good = run(test, spark) and good
+    finally:
+        if options.keep:
+            print(f"kept: {scratch}", file=sys.stderr)
+        else:
+            shutil.rmtree(scratch, ignore_errors=True)
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

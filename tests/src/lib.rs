@@ -1,0 +1,22 @@
+//! Harness for the suites that need more than one crate.
+//!
+//! - [`artifacts`]: where `analyzer` and `libshim.so` are
+//! - [`build`]: compiles the programs of `tests/native`
+//! - [`stepper`]: the oracle: counts instructions by PTRACE_SINGLESTEP
+//! - [`weight`]: what one execution of an instruction is worth
+//! - [`preloaded`]: programs of `tests/shim` under the preloaded library, and what they recorded
+//! - [`passes`]: what passes of a program cost, by the oracle and by us
+//! - [`random_program`]: programs that nobody thought of
+//! - [`run`]: runs a program natively or under `analyzer trace`, in an environment that does not vary
+//! - [`skip`]: says loudly that a test could not run here
+
+pub mod artifacts;
+pub mod build;
+pub mod elf;
+pub mod passes;
+pub mod preloaded;
+pub mod random_program;
+pub mod run;
+pub mod skip;
+pub mod stepper;
+pub mod weight;

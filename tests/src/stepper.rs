@@ -1,0 +1,358 @@
+//! The oracle: counts the instructions that a program retires, by PTRACE_SINGLESTEP.
+//!
+//! # What a step is
+//! With EFLAGS.TF set by the kernel, the CPU traps after every instruction it retires, so the number of
+//! stops is the number of instructions, with these artefacts (measured, and corrected here):
+//! - a REP-prefixed string instruction traps after each iteration: it counts once, and its iterations
+//!   are its memory accesses;
+//! - `mov ss` holds the trap back until the next instruction is done: that stop counts two (Intel SDM
+//!   volume 3, 6.8.3 "Masking Exceptions and Interrupts When Switching Stacks");
+//! - `pushf` stores TF = 1: the bit is cleared in the stored image, as the program would have found it;
+//! - a stop for a signal, and the stop at a handler's first instruction, retire nothing.
+//!
+//! # Limitations
+//! One thread; children run uncounted. About 10 us a step. Instructions are decoded once per address, so
+//! programs under this oracle do not modify their own code.
+
+use std::collections::HashMap;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::ExitStatus;
+
+use crate::elf::Executable;
+use crate::run::{Captured, Quiet};
+use crate::weight::{Weight, weigh};
+
+/// What a program did from the starting point to its end.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Instructions retired at user level.
+    pub instructions: u64,
+    /// Memory reads, by the public rules (see [`crate::weight`]).
+    pub memory_reads: u64,
+    /// Memory writes.
+    pub memory_writes: u64,
+    /// Bytes that the reads move.
+    pub memory_bytes_read: u64,
+    /// Bytes that the writes move.
+    pub memory_bytes_written: u64,
+    /// Barriers.
+    pub barriers: u64,
+    /// Stops of the stepper, before any correction.
+    pub steps: u64,
+    /// Instructions whose number of accesses depends on a mask that the oracle does not evaluate: where
+    /// this is not 0, reads and writes are lower bounds.
+    pub accesses_vary: u64,
+    /// Those, and the ones whose bytes depend on a mask: likewise for bytes.
+    pub bytes_vary: u64,
+}
+
+impl Count {
+    fn add(&mut self, weight: &Weight) {
+        self.instructions += 1;
+        self.barriers += u64::from(weight.barriers);
+        self.add_accesses(weight);
+    }
+
+    /// `self - earlier`, for two runs of one program with more and fewer passes.
+    pub fn minus(&self, earlier: &Self) -> Self {
+        Self {
+            instructions: self.instructions.wrapping_sub(earlier.instructions),
+            memory_reads: self.memory_reads.wrapping_sub(earlier.memory_reads),
+            memory_writes: self.memory_writes.wrapping_sub(earlier.memory_writes),
+            barriers: self.barriers.wrapping_sub(earlier.barriers),
+            steps: self.steps.wrapping_sub(earlier.steps),
+            memory_bytes_read: self.memory_bytes_read.wrapping_sub(earlier.memory_bytes_read),
+            memory_bytes_written: self
+                .memory_bytes_written
+                .wrapping_sub(earlier.memory_bytes_written),
+            accesses_vary: self.accesses_vary.wrapping_sub(earlier.accesses_vary),
+            bytes_vary: self.bytes_vary.wrapping_sub(earlier.bytes_vary),
+        }
+    }
+
+    /// Where `ours` differs from this oracle, in words; empty when equal. Reads and writes are compared
+    /// only where the oracle knows them all.
+    pub fn differences(&self, ours: &Self) -> String {
+        let (exact, exact_bytes) = (self.accesses_vary == 0, self.bytes_vary == 0);
+        [
+            ("instructions", self.instructions, ours.instructions, true),
+            ("memory_reads", self.memory_reads, ours.memory_reads, exact),
+            ("memory_writes", self.memory_writes, ours.memory_writes, exact),
+            ("memory_bytes_read", self.memory_bytes_read, ours.memory_bytes_read, exact_bytes),
+            (
+                "memory_bytes_written",
+                self.memory_bytes_written,
+                ours.memory_bytes_written,
+                exact_bytes,
+            ),
+            ("barriers", self.barriers, ours.barriers, true),
+        ]
+        .iter()
+        .filter(|(_, oracle, ours, compared)| *compared && oracle != ours)
+        .map(|(name, oracle, ours, _)| {
+            format!(
+                "{name} {ours}, single steps {oracle} ({:+})",
+                ours.wrapping_sub(*oracle) as i64
+            )
+        })
+        .collect::<Vec<_>>()
+        .join("; ")
+    }
+
+    fn add_accesses(&mut self, weight: &Weight) {
+        self.memory_reads += u64::from(weight.reads);
+        self.memory_writes += u64::from(weight.writes);
+        self.memory_bytes_read += u64::from(weight.bytes_read);
+        self.memory_bytes_written += u64::from(weight.bytes_written);
+        self.accesses_vary += u64::from(weight.accesses_vary);
+        self.bytes_vary += u64::from(weight.bytes_vary);
+    }
+}
+
+/// A counted run: the counts, what the program printed, how it ended.
+#[derive(Debug)]
+pub struct Stepped {
+    /// The counts.
+    pub count: Count,
+    /// What it printed.
+    pub captured: Captured,
+    /// Its exit status.
+    pub status: ExitStatus,
+}
+
+/// Where counting starts.
+#[derive(Debug, Clone, Copy)]
+pub enum Start<'a> {
+    /// The first time this symbol of the executable is reached (its first instruction is counted).
+    Symbol(&'a str),
+    /// The first instruction after exec: the dynamic loader's.
+    Exec,
+}
+
+/// Runs `program` and counts from `start` to the program's end, its last system call included.
+///
+/// # Errors
+/// A line that says what the kernel refused or what was not found.
+pub fn count(program: &Path, arguments: &[&str], start: Start<'_>) -> Result<Stepped, String> {
+    count_with(program, arguments, start, None)
+}
+
+/// [`count`] with a library preloaded. A program that looks through its loaded libraries, as the
+/// unwinder of C++ exceptions does, takes other paths when there is one more of them.
+///
+/// # Errors
+/// As [`count`].
+pub fn count_with(
+    program: &Path,
+    arguments: &[&str],
+    start: Start<'_>,
+    preload: Option<&Path>,
+) -> Result<Stepped, String> {
+    let mut quiet = Quiet::new(program, arguments)?;
+    if let Some(library) = preload {
+        quiet.command().env("LD_PRELOAD", library);
+    }
+    // SAFETY: between fork and exec the closure makes one system call and touches no memory.
+    unsafe {
+        quiet.command().pre_exec(|| match libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) {
+            -1 => Err(std::io::Error::last_os_error()),
+            _ => Ok(()),
+        });
+    }
+    let child =
+        quiet.command().spawn().map_err(|error| format!("{}: {error}", program.display()))?;
+    let tracee = Tracee { pid: child.id().cast_signed() };
+    if !libc::WIFSTOPPED(tracee.wait()?) {
+        return Err(format!("{}: ended before its first instruction", program.display()));
+    }
+    // The child dies with us: a failing test leaves nothing behind.
+    tracee.request(libc::PTRACE_SETOPTIONS, libc::PTRACE_O_EXITKILL as u64)?;
+    if let Start::Symbol(name) = start {
+        let executable = Executable::read(program)?;
+        let address = executable
+            .symbol(name)
+            .ok_or_else(|| format!("{}: no symbol {name}", program.display()))?;
+        let bias = tracee.entry()?.wrapping_sub(executable.entry);
+        tracee.run_to(bias.wrapping_add(address))?;
+    }
+    let (count, status) = step_to_end(&tracee)?;
+    Ok(Stepped { count, captured: quiet.captured()?, status: ExitStatus::from_raw(status) })
+}
+
+/// Single-steps a stopped process until it is gone; the count and its wait status.
+fn step_to_end(tracee: &Tracee) -> Result<(Count, i32), String> {
+    let mut decoded: HashMap<u64, Weight> = HashMap::new();
+    let mut weight_at = |address: u64| {
+        *decoded.entry(address).or_insert_with(|| weigh(&tracee.read(address), address))
+    };
+    let mut count = Count::default();
+    let mut before = tracee.registers()?;
+    let mut signal = 0;
+    loop {
+        let weight = weight_at(before.rip);
+        tracee.request(libc::PTRACE_SINGLESTEP, signal)?;
+        let status = tracee.wait()?;
+        count.steps += 1;
+        if !libc::WIFSTOPPED(status) {
+            // exit_group's own `syscall` never traps; it is part of the program.
+            count.add(&weight);
+            return Ok((count, status));
+        }
+        let after = tracee.registers()?;
+        let stop = libc::WSTOPSIG(status);
+        let entered_handler = signal != 0 && tracee.stopped_at_handler()?;
+        signal = 0;
+        if stop != libc::SIGTRAP {
+            // The signal came before the instruction, or instead of it.
+            signal = stop as u64;
+        } else if entered_handler {
+        } else if weight.rep {
+            let mask = if weight.short_count { u64::from(u32::MAX) } else { u64::MAX };
+            if before.rcx & mask != 0 {
+                count.add_accesses(&weight);
+            }
+            count.instructions += u64::from(after.rip != before.rip);
+        } else {
+            count.add(&weight);
+            if weight.hides_next {
+                count.add(&weight_at(before.rip + u64::from(weight.length)));
+            }
+            if weight.pushes_flags {
+                tracee.clear_pushed_trap_flag(after.rsp)?;
+            }
+        }
+        before = after;
+    }
+}
+
+/// A process stopped under ptrace, our child.
+struct Tracee {
+    pid: libc::pid_t,
+}
+
+impl Tracee {
+    /// A ptrace request without address and without memory of ours.
+    fn request(&self, request: libc::c_uint, data: u64) -> Result<(), String> {
+        // SAFETY: the requests used (SINGLESTEP, CONT, SETOPTIONS) take numbers, no pointers.
+        match unsafe { libc::ptrace(request, self.pid, 0, data) } {
+            -1 => Err(format!("ptrace({request}): {}", std::io::Error::last_os_error())),
+            _ => Ok(()),
+        }
+    }
+
+    fn wait(&self) -> Result<i32, String> {
+        let mut status = 0;
+        // SAFETY: status is a valid place for an int.
+        while unsafe { libc::waitpid(self.pid, &raw mut status, 0) } == -1 {
+            let error = std::io::Error::last_os_error();
+            if error.kind() != std::io::ErrorKind::Interrupted {
+                return Err(format!("waitpid: {error}"));
+            }
+        }
+        Ok(status)
+    }
+
+    fn registers(&self) -> Result<libc::user_regs_struct, String> {
+        // SAFETY: a structure of integers, for which zero is a value; GETREGS fills it.
+        unsafe {
+            let mut registers: libc::user_regs_struct = std::mem::zeroed();
+            match libc::ptrace(libc::PTRACE_GETREGS, self.pid, 0, &raw mut registers) {
+                -1 => Err(format!("PTRACE_GETREGS: {}", std::io::Error::last_os_error())),
+                _ => Ok(registers),
+            }
+        }
+    }
+
+    /// Whether the present stop is the kernel's notice that a handler's frame was set up: the only
+    /// SIGTRAP whose si_code is SIGTRAP (ptrace_notify in kernel/signal.c).
+    fn stopped_at_handler(&self) -> Result<bool, String> {
+        // SAFETY: siginfo_t is plain data; GETSIGINFO fills it.
+        unsafe {
+            let mut information: libc::siginfo_t = std::mem::zeroed();
+            match libc::ptrace(libc::PTRACE_GETSIGINFO, self.pid, 0, &raw mut information) {
+                -1 => Err(format!("PTRACE_GETSIGINFO: {}", std::io::Error::last_os_error())),
+                _ => Ok(information.si_code == libc::SIGTRAP),
+            }
+        }
+    }
+
+    /// Up to 15 bytes of code; fewer at the end of a mapping.
+    fn read(&self, address: u64) -> Vec<u8> {
+        let mut bytes = vec![0u8; 15];
+        let to_page_end = (4096 - (address % 4096) as usize).min(15);
+        let local = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: 15 };
+        let parts = [(address, to_page_end), (address + to_page_end as u64, 15 - to_page_end)];
+        let remote =
+            parts.map(|(at, len)| libc::iovec { iov_base: at as *mut libc::c_void, iov_len: len });
+        // SAFETY: local describes `bytes`; remote addresses are checked by the kernel.
+        let got =
+            unsafe { libc::process_vm_readv(self.pid, &raw const local, 1, remote.as_ptr(), 2, 0) };
+        bytes.truncate(usize::try_from(got).unwrap_or(0));
+        bytes
+    }
+
+    fn peek(&self, address: u64) -> Result<u64, String> {
+        // The libc wrapper returns the word itself, so -1 is told from an error by errno alone.
+        // SAFETY: PEEKDATA reads the tracee's memory, none of ours; errno is this thread's own.
+        unsafe {
+            *libc::__errno_location() = 0;
+            let word = libc::ptrace(libc::PTRACE_PEEKDATA, self.pid, address, 0);
+            match *libc::__errno_location() {
+                0 => Ok(word.cast_unsigned()),
+                error => Err(format!("PTRACE_PEEKDATA at {address:#x}: errno {error}")),
+            }
+        }
+    }
+
+    fn poke(&self, address: u64, word: u64) -> Result<(), String> {
+        // SAFETY: POKEDATA writes the tracee's memory, none of ours.
+        match unsafe { libc::ptrace(libc::PTRACE_POKEDATA, self.pid, address, word) } {
+            -1 => {
+                Err(format!("PTRACE_POKEDATA at {address:#x}: {}", std::io::Error::last_os_error()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn clear_pushed_trap_flag(&self, stack_pointer: u64) -> Result<(), String> {
+        const TRAP_FLAG: u64 = 1 << 8;
+        let word = self.peek(stack_pointer)?;
+        self.poke(stack_pointer, word & !TRAP_FLAG)
+    }
+
+    /// The executable's entry point as loaded: AT_ENTRY of the auxiliary vector.
+    fn entry(&self) -> Result<u64, String> {
+        let path = format!("/proc/{}/auxv", self.pid);
+        let bytes = std::fs::read(&path).map_err(|error| format!("{path}: {error}"))?;
+        let words: Vec<u64> = bytes
+            .chunks_exact(8)
+            .map(|chunk| u64::from_le_bytes(chunk.try_into().expect("chunks of 8")))
+            .collect();
+        words
+            .chunks_exact(2)
+            .find(|pair| pair[0] == libc::AT_ENTRY)
+            .map(|pair| pair[1])
+            .ok_or_else(|| format!("{path}: no AT_ENTRY"))
+    }
+
+    /// Runs at full speed to `address`, with a breakpoint there that is gone afterwards.
+    fn run_to(&self, address: u64) -> Result<(), String> {
+        const INT3: u64 = 0xcc;
+        let word = self.peek(address)?;
+        self.poke(address, word & !0xff | INT3)?;
+        self.request(libc::PTRACE_CONT, 0)?;
+        let status = self.wait()?;
+        if !libc::WIFSTOPPED(status) || libc::WSTOPSIG(status) != libc::SIGTRAP {
+            return Err(format!("never came to {address:#x}: wait status {status:#x}"));
+        }
+        self.poke(address, word)?;
+        let mut registers = self.registers()?;
+        registers.rip = address;
+        // SAFETY: SETREGS reads the structure that GETREGS filled.
+        match unsafe { libc::ptrace(libc::PTRACE_SETREGS, self.pid, 0, &raw const registers) } {
+            -1 => Err(format!("PTRACE_SETREGS: {}", std::io::Error::last_os_error())),
+            _ => Ok(()),
+        }
+    }
+}

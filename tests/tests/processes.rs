@@ -1,0 +1,126 @@
+//! Children made in every way, signals, threads, sudden ends: the same output and exit code as natively,
+//! in a bounded time, under both tracers. Counts may be incomplete here; then `complete` says so.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tests::artifacts;
+use tests::build::{Linking, Source};
+
+/// Runs with a time limit; stdout and the exit code (128 + n for signal n), or `None` when time is up.
+fn run(command: &mut Command) -> Option<(String, i32)> {
+    use std::os::unix::process::{CommandExt, ExitStatusExt};
+    // A group of its own: what hangs is killed whole.
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .expect("starts");
+    let mut stdout = child.stdout.take().expect("piped");
+    let reader = std::thread::spawn(move || {
+        let mut text = String::new();
+        let _ = std::io::Read::read_to_string(&mut stdout, &mut text);
+        text
+    });
+    let limit = Instant::now() + Duration::from_secs(20);
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("waits") {
+            break status;
+        }
+        if Instant::now() > limit {
+            // SAFETY: a signal to the process group that this function made.
+            unsafe { libc::kill(-child.id().cast_signed(), libc::SIGKILL) };
+            let _ = child.wait();
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    };
+    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+    Some((reader.join().expect("reads"), code))
+}
+
+fn traced(artifacts: &artifacts::Artifacts, tracer: &str, program: &Path) -> Command {
+    let mut command = Command::new(&artifacts.analyzer);
+    command.args(["trace", "--tracer", tracer, "--shim"]).arg(&artifacts.shim);
+    command.arg("--").arg(program);
+    command
+}
+
+#[test]
+fn children_signals_threads_and_ends() {
+    let Some(artifacts) = artifacts::need("children_signals_threads_and_ends") else { return };
+    let program = Source::named("children.c").build(Linking::Pie);
+    let ways = [
+        "fork",
+        "fork-exec",
+        "fork-deep",
+        "vfork",
+        "vfork-exec",
+        "vfork-failed-exec",
+        "spawn",
+        "spawn-failed",
+        "system",
+        "popen",
+        "exec",
+        "sigchld",
+        "alarm",
+        "raise",
+        "threads",
+        "killed",
+        "abort",
+        "fault",
+        "quick-exit",
+        "_exit",
+    ];
+    let mut failures = Vec::new();
+    for way in ways {
+        let native = run(Command::new(&program).arg(way)).expect("ends natively");
+        for tracer in ["none", "engine"] {
+            let ours = run(traced(&artifacts, tracer, &program).arg(way));
+            if ours.as_ref() != Some(&native) {
+                failures.push(format!("{way}, {tracer}: native {native:?}, traced {ours:?}"));
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn compiler_and_shells() {
+    let Some(artifacts) = artifacts::need("compiler_and_shells") else { return };
+    let directory = tempfile::tempdir().expect("a directory");
+    let source = directory.path().join("program.c");
+    std::fs::write(&source, "int main(void) { return 7; }\n").expect("writes");
+    let source = source.to_str().expect("UTF-8");
+    let mut failures = Vec::new();
+    for (program, arguments) in [
+        ("/usr/bin/gcc", &["-O2", "-S", "-o", "-", source][..]),
+        ("/bin/bash", &["-c", "for i in 1 2 3; do echo $i | cat; done; (echo sub; exit 3)"]),
+        ("/bin/sh", &["-c", "ls / | wc -l; trap 'echo bye' EXIT; kill -0 $$"]),
+        (
+            "/usr/bin/python3",
+            &[
+                "-c",
+                "import subprocess; print(subprocess.run(['echo', 'hi'], capture_output=True).stdout)",
+            ],
+        ),
+        ("/usr/bin/perl", &["-e", "print `echo from a shell`; exit 4"]),
+        ("/usr/bin/timeout", &["5", "/bin/sleep", "0.1"]),
+    ] {
+        if !Path::new(program).exists() {
+            tests::skip::skip(program, "is not installed here");
+            continue;
+        }
+        let native = run(Command::new(program).args(arguments)).expect("ends natively");
+        for tracer in ["none", "engine"] {
+            let ours = run(traced(&artifacts, tracer, Path::new(program)).args(arguments));
+            if ours.as_ref() != Some(&native) {
+                failures.push(format!("{program}, {tracer}: native {native:?}, traced {ours:?}"));
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
