@@ -1,8 +1,9 @@
 """Tasks that fail at their first attempt, before and after a shuffle; the job succeeds.
 
-The first task after the shuffle writes its executor's id to the file READY and waits for the file GO, so
-that the test can kill the other executor then: tasks that still have to read its share of the shuffle
-fail to fetch it, and both stages get a second attempt.
+A task before the shuffle ends only when both executors run one that will succeed, so that each holds a share
+of the shuffle. The first task after it writes its executor's id to the file READY, waits for the file GO, and
+fails: the test kills the other executor in between, so that the second attempt cannot fetch that one's share,
+and both stages get a second attempt.
 
 spark-submit retries.py READY GO OUTPUT_DIR
 """
@@ -14,6 +15,23 @@ import time
 
 from pyspark import TaskContext
 from pyspark.sql import SparkSession
+
+
+def own_executor():
+    """The id of the executor that this Python worker serves: a standalone executor's directory is named by it."""
+    return os.path.basename(os.getcwd())
+
+
+def wait_for_both(present):
+    """A partition function: says in the directory `present` that this executor is here, waits for a second one."""
+
+    def run(_, rows):
+        pathlib.Path(present, own_executor()).touch()
+        while len(os.listdir(present)) < 2:
+            time.sleep(0.1)
+        return rows
+
+    return run
 
 
 def fail_at_first(every):
@@ -32,8 +50,7 @@ def wait_in_first(ready, go):
 
     def run(partition, rows):
         if partition == 0 and not pathlib.Path(go).exists():
-            # A standalone executor's Python workers run in its directory, which is named by its id.
-            pathlib.Path(f"{ready}.part").write_text(os.path.basename(os.getcwd()), encoding="utf-8")
+            pathlib.Path(f"{ready}.part").write_text(own_executor(), encoding="utf-8")
             os.rename(f"{ready}.part", ready)
             while not pathlib.Path(go).exists():
                 time.sleep(0.1)
@@ -45,6 +62,9 @@ def wait_in_first(ready, go):
 def main(ready, go, output):
     spark = SparkSession.builder.appName("retries").getOrCreate()
     words = spark.sparkContext.parallelize(range(60_000), 6).mapPartitionsWithIndex(fail_at_first(2))
+    present = f"{ready}.present"
+    os.makedirs(present, exist_ok=True)
+    words = words.mapPartitionsWithIndex(wait_for_both(present))
     sums = words.map(lambda number: (number % 101, number)).reduceByKey(lambda a, b: a + b, 6)
     waited = sums.mapPartitionsWithIndex(wait_in_first(ready, go)).mapPartitionsWithIndex(fail_at_first(3))
     waited.map(lambda pair: f"{pair[0]} {pair[1]}").saveAsTextFile(output)
