@@ -120,7 +120,7 @@ extern "C" fn count_down(_n: u64) -> u64 {
 }
 
 fn counted<R>(engine: &'static Engine, work: impl FnOnce() -> R) -> (R, engine::Totals) {
-    let thread = engine.attach(0).expect("no other thread is followed");
+    let thread = engine.attach().expect("no other thread is followed");
     // SAFETY: attached just now, on this thread.
     let before = unsafe { (*thread).totals() };
     // SAFETY: as above; the engine follows until `unfollow_me`.

@@ -59,7 +59,7 @@ pub fn start() -> *mut Thread {
         return core::ptr::null_mut();
     };
     let shared: &'static Shared = thread.shared;
-    let Some(state) = engine.attach(0) else {
+    let Some(state) = engine.attach() else {
         unavailable("the kernel refuses memory for the first thread");
         return core::ptr::null_mut();
     };

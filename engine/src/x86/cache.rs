@@ -6,7 +6,10 @@
 //! between blocks of one neighbourhood is re-encoded in place. Blocks grow from an arena's start, what is
 //! rarely executed (exit stubs, literals, far jumps) from its end downwards.
 
+use crate::reserved::Reserved;
 use crate::sys;
+
+use super::thread::MAX_SLOTS;
 
 /// Address space of one arena.
 pub const ARENA_BYTES: usize = 64 << 20;
@@ -25,6 +28,8 @@ pub struct Arena {
     pub to_dispatcher: u64,
     /// Address of the shared tail of indirect branches whose lookup missed.
     pub lookup_miss: u64,
+    /// The fragments that lie here, by ascending address.
+    pub fragments: Reserved<u32>,
 }
 
 impl Arena {
@@ -33,6 +38,7 @@ impl Arena {
         const GIB: u64 = 1 << 30;
         let prot = sys::PROT_READ | sys::PROT_WRITE | sys::PROT_EXEC;
         // Below the code first (a heap grows above a program's image), then above.
+        let fragments = Reserved::new(MAX_SLOTS)?;
         let hints = [
             pc.saturating_sub(GIB),
             pc.saturating_sub(GIB / 2),
@@ -53,6 +59,7 @@ impl Arena {
                     cold: ARENA_BYTES,
                     to_dispatcher: 0,
                     lookup_miss: 0,
+                    fragments,
                 });
             }
             // SAFETY: mapped just now and not used.
@@ -174,13 +181,18 @@ impl Cache {
         self.arenas[index as usize].as_mut().expect("arena numbers come from near()")
     }
 
+    /// The arena that holds a host address.
+    pub fn at(&self, host: u64) -> Option<&Arena> {
+        self.arenas.iter().flatten().find(|arena| arena.contains(host))
+    }
+
     /// First addresses of all arenas.
     pub fn bases(&self) -> impl Iterator<Item = u64> {
         self.arenas.iter().flatten().map(|arena| arena.base)
     }
 
-    /// Bytes in use in all arenas.
+    /// Bytes in use in all arenas, the lists of their fragments included.
     pub fn used(&self) -> usize {
-        self.arenas.iter().flatten().map(Arena::used).sum()
+        self.arenas.iter().flatten().map(|arena| arena.used() + arena.fragments.bytes()).sum()
     }
 }

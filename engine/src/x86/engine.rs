@@ -105,7 +105,7 @@ impl Engine {
 
     /// Prepares the calling thread; it is followed once it calls `engine_enter` with the result.
     /// `None` when memory is refused, or the engine was abandoned.
-    pub fn attach(&'static self, cookie: u64) -> Option<*mut ThreadState> {
+    pub fn attach(&'static self) -> Option<*mut ThreadState> {
         if self.broken.load(Ordering::Acquire) {
             return None;
         }
@@ -114,7 +114,6 @@ impl Engine {
             Some(thread) => thread,
             None => self.with_tables(|tables| block(self, tables))?,
         };
-        thread.cookie = cookie;
         thread.tid = sys::gettid();
         thread.followed.store(true, Ordering::Release);
         // SAFETY: the block lives as long as the thread.

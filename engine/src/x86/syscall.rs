@@ -155,17 +155,26 @@ struct NewTask {
 
 /// Reads application memory without the risk of a fault.
 pub(super) fn read_memory(from: u64, into: &mut [u8]) -> bool {
-    let local = [into.as_mut_ptr() as u64, into.len() as u64];
-    let remote = [from, into.len() as u64];
-    // SAFETY: the kernel checks the remote range and writes into our buffer.
-    let got = unsafe {
+    copy_memory(nr::PROCESS_VM_READV, into.as_mut_ptr(), from, into.len())
+}
+
+/// Writes application memory without the risk of a fault; 0 or `-EFAULT`.
+pub(super) fn write_memory(to: u64, bytes: &[u8]) -> i64 {
+    const EFAULT: i64 = 14;
+    let done = copy_memory(nr::PROCESS_VM_WRITEV, bytes.as_ptr().cast_mut(), to, bytes.len());
+    if done { 0 } else { -EFAULT }
+}
+
+/// Copies between the engine's memory and the application's, in the direction of the call; whether all of it.
+fn copy_memory(call: u64, ours: *mut u8, application: u64, len: usize) -> bool {
+    let local = [ours as u64, len as u64];
+    let remote = [application, len as u64];
+    // SAFETY: the kernel checks the application's range; the local one is the caller's, writable for a read.
+    let done = unsafe {
         let pid = sys::syscall6(nr::GETPID, [0; 6]) as u64;
-        sys::syscall6(
-            nr::PROCESS_VM_READV,
-            [pid, local.as_ptr() as u64, 1, remote.as_ptr() as u64, 1, 0],
-        )
+        sys::syscall6(call, [pid, local.as_ptr() as u64, 1, remote.as_ptr() as u64, 1, 0])
     };
-    got == into.len() as i64
+    done == len as i64
 }
 
 /// Blocks all signals; returns the mask to restore.
@@ -181,22 +190,6 @@ fn block_signals() -> u64 {
 fn restore_signals(mask: u64) {
     // SAFETY: the word is ours.
     unsafe { sys::syscall6(nr::RT_SIGPROCMASK, [2, &raw const mask as u64, 0, 8, 0, 0]) };
-}
-
-/// Writes application memory without the risk of a fault; 0 or `-EFAULT`.
-pub(super) fn write_memory(to: u64, bytes: &[u8]) -> i64 {
-    const EFAULT: i64 = 14;
-    let local = [bytes.as_ptr() as u64, bytes.len() as u64];
-    let remote = [to, bytes.len() as u64];
-    // SAFETY: the kernel checks the remote range.
-    let put = unsafe {
-        let pid = sys::syscall6(nr::GETPID, [0; 6]) as u64;
-        sys::syscall6(
-            nr::PROCESS_VM_WRITEV,
-            [pid, local.as_ptr() as u64, 1, remote.as_ptr() as u64, 1, 0],
-        )
-    };
-    if put == bytes.len() as i64 { 0 } else { -EFAULT }
 }
 
 impl Engine {

@@ -78,8 +78,6 @@ pub struct ThreadState {
     /// Where to go on after a host function that runs natively.
     pub(super) native_return: u64,
     pub(super) engine: *const Engine,
-    /// The host's own word for this thread.
-    pub cookie: u64,
     pub(super) tid: u32,
     pub(super) followed: AtomicBool,
     /// The thread is about to end.

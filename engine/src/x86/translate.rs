@@ -182,7 +182,9 @@ impl Translator {
             dead: false,
             incoming: 0,
         };
-        self.fragments.push(fragment).ok_or(Failure::Full)
+        let index = self.fragments.push(fragment).ok_or(Failure::Full)?;
+        self.cache.arena(arena).fragments.push(index).ok_or(Failure::Full)?;
+        Ok(index)
     }
 
     /// The arena for `pc`, its routines in place.
@@ -331,12 +333,11 @@ impl Translator {
 
     /// The fragment whose host code holds this address.
     pub fn fragment_at(&self, host: u64) -> Option<Fragment> {
-        // Fragments of one arena ascend, but arenas interleave: signals are rare, a scan is enough.
-        self.fragments
-            .as_slice()
-            .iter()
-            .find(|f| host.wrapping_sub(f.host) < u64::from(f.host_len))
-            .copied()
+        let all = self.fragments.as_slice();
+        let here = self.cache.at(host)?.fragments.as_slice();
+        let behind = here.partition_point(|&index| all[index as usize].host <= host);
+        let fragment = all[here[behind.checked_sub(1)?] as usize];
+        (host - fragment.host < u64::from(fragment.host_len)).then_some(fragment)
     }
 
     /// The places of a fragment's instructions.
