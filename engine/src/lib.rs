@@ -10,13 +10,12 @@ extern crate alloc;
 extern crate std;
 
 pub mod contract;
-pub mod metric;
 pub mod reserved;
 pub mod sys;
 pub mod x86;
 
+pub use ::weights::metric::{self, METRICS, Metric, Totals, Weights};
 pub use contract::{Call, Host, Notice, Redirect};
-pub use metric::{METRICS, Metric, Totals, Weights};
 pub use x86::dispatch::{engine_enter, unfollow_me};
 pub use x86::engine::{Engine, Limits, abandon};
 pub use x86::thread::ThreadState;

@@ -1,5 +1,6 @@
 //! Everything specific to x86-64.
 
+pub use ::weights::x86 as weights;
 pub use iced_x86::Instruction;
 
 mod block;
@@ -18,4 +19,3 @@ mod signal_settings;
 mod syscall;
 pub mod thread;
 mod translate;
-pub mod weights;

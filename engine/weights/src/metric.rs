@@ -1,6 +1,6 @@
 //! The static metrics: what one execution of an instruction adds to each count.
 //!
-//! A new static metric is one row in [`Metric`] and one weight in `x86::weights`, nothing else.
+//! A new static metric is one row in [`Metric`] and one weight in [`crate::x86`], nothing else.
 
 /// A metric that is a dot product of block counts with per-block weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

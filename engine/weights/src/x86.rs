@@ -3,10 +3,10 @@
 //! This is the one place that knows them; the translator, static inspection and the tests ask here.
 
 use iced_x86::{
-    Code, InstructionInfo, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register, UsedMemory,
+    Code, Instruction, InstructionInfo, InstructionInfoFactory, Mnemonic, OpAccess, OpKind,
+    Register, UsedMemory,
 };
 
-use super::Instruction;
 use crate::metric::{Metric, Weights};
 
 /// How often the dynamic part of an instruction's weights happens in one execution.
