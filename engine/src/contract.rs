@@ -1,6 +1,58 @@
 //! The contract between a tracer and the program that hosts it (the shim).
+//!
+//! The host talks to one [`Tracer`] and the tracer to one [`Host`], each about the tracer's own kind of thread. Two
+//! tracers keep it: the engine of this crate, and frida-gum's Stalker in `gum-tracer`. `tests/contract` is what both
+//! must pass.
 
+use crate::metric::Totals;
 use crate::x86::thread::ThreadState;
+
+/// What a host may set.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of memory for translations and tables; past it threads are released.
+    pub memory: usize,
+}
+
+/// A thread that is, was or will be followed.
+pub trait Thread {
+    /// Is it counted now?
+    fn is_followed(&self) -> bool;
+
+    /// Its cumulative totals. May be called from any thread while this one runs: then the values are monotonic,
+    /// not an atomic cut.
+    fn totals(&self) -> Totals;
+}
+
+/// What follows threads and counts what they execute.
+pub trait Tracer: Sync + Sized + 'static {
+    /// What it keeps of a thread. It outlives the thread.
+    type Thread: Thread;
+
+    /// A tracer; `None` when the kernel refuses memory.
+    fn new(host: &'static dyn Host<Self::Thread>, limits: Limits) -> Option<Self>;
+
+    /// Prepares the calling thread, to be followed once it calls [`Tracer::enter`] with the result. `None` when
+    /// memory is refused, or the tracer was abandoned.
+    fn attach(&'static self) -> Option<*mut Self::Thread>;
+
+    /// Starts to follow the calling thread at its return address: a caller sees it return, and is followed. Also a
+    /// jump target for assembly stubs whose stack pointer points at the address to go on at.
+    ///
+    /// # Safety
+    /// `thread` must come from [`Tracer::attach`] on this thread.
+    unsafe extern "C" fn enter(thread: *mut Self::Thread);
+
+    /// The calling thread runs natively from its return on. Does nothing on a thread that is not followed.
+    fn unfollow_me();
+
+    /// The calling thread, if a tracer of this kind knows it.
+    fn current() -> Option<&'static Self::Thread>;
+
+    /// The way out for a host whose code, or the tracer's, cannot go on (a panic): if the calling thread is followed
+    /// and in the tracer, it continues natively and this does not return. Nobody new is followed afterwards.
+    fn abandon();
+}
 
 /// What lies behind an application branch target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,31 +92,31 @@ pub struct Call {
     pub arguments: [u64; 6],
 }
 
-/// What the tracer asks of its host. All functions run on the engine's stack, on the thread concerned,
+/// What the tracer asks of its host. All functions run on the tracer's stack, on the thread concerned,
 /// possibly while the application holds any lock: they must not call the C library.
-pub trait Host: Sync {
+pub trait Host<Thread = ThreadState>: Sync {
     /// What lies at `pc`, asked once per branch target.
     fn redirect(&self, pc: u64) -> Redirect;
 
     /// A system call is about to be made; the returned word (a time, say) is passed to
     /// [`Host::after_syscall`].
-    fn before_syscall(&self, thread: &mut ThreadState, call: &Call) -> u64;
+    fn before_syscall(&self, thread: &mut Thread, call: &Call) -> u64;
 
     /// A system call returned `result` (`-errno` on failure).
-    fn after_syscall(&self, thread: &mut ThreadState, call: &Call, result: i64, before: u64);
+    fn after_syscall(&self, thread: &mut Thread, call: &Call, result: i64, before: u64);
 
     /// The process image is about to be replaced; `call` is execve or execveat.
-    fn before_exec(&self, thread: &mut ThreadState, call: &Call);
+    fn before_exec(&self, thread: &mut Thread, call: &Call);
 
     /// The calling thread was started by a followed one and is followed from its first instruction.
-    fn thread_started(&self, thread: &mut ThreadState);
+    fn thread_started(&self, thread: &mut Thread);
 
     /// The calling thread is the only thread of a new process; counters were cleared.
-    fn fork_child(&self, thread: &mut ThreadState);
+    fn fork_child(&self, thread: &mut Thread);
 
     /// The thread (or with `process` the whole process) is about to end.
-    fn exiting(&self, thread: &mut ThreadState, process: bool, status: i32);
+    fn exiting(&self, thread: &mut Thread, process: bool, status: i32);
 
     /// Something that makes the counts incomplete.
-    fn notice(&self, thread: &mut ThreadState, notice: Notice, at: u64, detail: u64);
+    fn notice(&self, thread: &mut Thread, notice: Notice, at: u64, detail: u64);
 }

@@ -15,7 +15,7 @@ pub mod sys;
 pub mod x86;
 
 pub use ::weights::metric::{self, METRICS, Metric, Totals, Weights};
-pub use contract::{Call, Host, Notice, Redirect};
+pub use contract::{Call, Host, Limits, Notice, Redirect, Thread, Tracer};
 pub use x86::dispatch::{engine_enter, unfollow_me};
-pub use x86::engine::{Engine, Limits, abandon};
+pub use x86::engine::{Engine, abandon};
 pub use x86::thread::ThreadState;

@@ -1,4 +1,4 @@
-//! The engine's place in the shim: the host that it asks, and the thread that it hands over.
+//! The tracer's place in the shim: the host that it asks, and the thread that it hands over.
 //!
 //! On a followed thread no hook runs: a branch to one is translated as a branch to the next definition, and
 //! the engine reports the system call itself. Other functions of this library that libc calls back (at exit,
@@ -16,25 +16,28 @@ use core::{
     fmt,
     sync::atomic::{AtomicPtr, Ordering},
 };
-use engine::{Call, Engine, Host, Limits, Notice, Redirect, ThreadState};
+use engine::{Call, Host, Limits, Notice, Redirect, Tracer as _};
 use guest::role::Role;
 use records::{Flags, METRIC_COUNT, MetricSet, ProcessEndReason, notice};
 
-/// A thread of the engine.
-pub type Thread = ThreadState;
+/// The tracer that this library is built with.
+use engine::Engine as Chosen;
 
-/// The engine of this process; null where nothing is followed.
-static ENGINE: AtomicPtr<Engine> = AtomicPtr::new(core::ptr::null_mut());
+/// A thread of the tracer.
+pub type Thread = <Chosen as engine::Tracer>::Thread;
+
+/// The tracer of this process; null where nothing is followed.
+static TRACER: AtomicPtr<Chosen> = AtomicPtr::new(core::ptr::null_mut());
 
 /// Follows from the return address on the stack: `rdi` is the thread. The constructor's stub jumps here.
 #[unsafe(naked)]
 pub unsafe extern "C" fn enter_return(_thread: *mut Thread) {
-    naked_asm!("jmp {enter}", enter = sym engine::engine_enter)
+    naked_asm!("jmp {enter}", enter = sym <Chosen as engine::Tracer>::enter)
 }
 
-fn engine() -> Option<&'static Engine> {
+fn tracer() -> Option<&'static Chosen> {
     // SAFETY: null or a leaked box.
-    unsafe { ENGINE.load(Ordering::Acquire).as_ref() }
+    unsafe { TRACER.load(Ordering::Acquire).as_ref() }
 }
 
 /// Makes the engine where the settings ask for it. Before the first record file, whose header names the tracer.
@@ -47,19 +50,19 @@ pub fn prepare() {
         return;
     }
     let memory = process::memory_shares(&identity.settings).1;
-    match Engine::new(&SHIM, Limits { memory }) {
-        Some(engine) => ENGINE.store(Box::into_raw(Box::new(engine)), Ordering::Release),
+    match Chosen::new(&SHIM, Limits { memory }) {
+        Some(tracer) => TRACER.store(Box::into_raw(Box::new(tracer)), Ordering::Release),
         None => unavailable("the kernel refuses memory"),
     }
 }
 
 /// The calling thread, for the engine to follow; null = the process runs natively.
 pub fn start() -> *mut Thread {
-    let (Some(engine), Some(thread)) = (engine(), threads::current()) else {
+    let (Some(tracer), Some(thread)) = (tracer(), threads::current()) else {
         return core::ptr::null_mut();
     };
     let shared: &'static Shared = thread.shared;
-    let Some(state) = engine.attach() else {
+    let Some(state) = tracer.attach() else {
         unavailable("the kernel refuses memory for the first thread");
         return core::ptr::null_mut();
     };
@@ -72,14 +75,14 @@ fn unavailable(why: &str) {
 }
 
 /// From now on the engine's counts of this thread are part of its values.
-fn adopt(shared: &Shared, state: *mut ThreadState) {
+fn adopt(shared: &Shared, state: *mut Thread) {
     shared.engine.store(state as usize, Ordering::Release);
     shared.flags.fetch_or(u32::from(Flags::FOLLOWED.0), Ordering::Release);
 }
 
 /// Whether the engine counts in this process.
 pub fn is_running() -> bool {
-    engine().is_some()
+    tracer().is_some()
 }
 
 /// Whether the engine will see the process's exit system call; else libc's exit handler is the end.
@@ -91,16 +94,16 @@ pub fn sees_exit() -> bool {
 pub fn totals(thread: &Shared) -> Values {
     let mut values = [0; METRIC_COUNT];
     // SAFETY: 0 or a block that outlives its thread.
-    let state = unsafe { (thread.engine.load(Ordering::Acquire) as *const ThreadState).as_ref() };
+    let state = unsafe { (thread.engine.load(Ordering::Acquire) as *const Thread).as_ref() };
     if let Some(state) = state {
-        values[..engine::METRICS].copy_from_slice(&state.totals());
+        values[..engine::METRICS].copy_from_slice(&engine::Thread::totals(state));
     }
     values
 }
 
 /// Whether the engine follows the calling thread, and so will see its exit system call.
 pub fn follows_current() -> bool {
-    is_running() && ThreadState::current().is_some_and(|thread| thread.is_followed())
+    is_running() && Chosen::current().is_some_and(engine::Thread::is_followed)
 }
 
 /// A thread was found to have ended without a word.
@@ -113,7 +116,7 @@ pub fn after_fork_in_child() {}
 /// not concerned.
 pub fn abandon() {
     if is_running() {
-        engine::abandon();
+        Chosen::abandon();
     }
 }
 
@@ -133,7 +136,7 @@ fn listed() -> Option<&'static Shared> {
     threads::current().map(|thread| thread.shared)
 }
 
-impl Host for Shim {
+impl Host<Thread> for Shim {
     fn redirect(&self, pc: u64) -> Redirect {
         match hooks::next_of_stub(pc as usize) {
             Some(next) => Redirect::To(next as u64),
@@ -142,7 +145,7 @@ impl Host for Shim {
         }
     }
 
-    fn before_syscall(&self, _: &mut ThreadState, call: &Call) -> u64 {
+    fn before_syscall(&self, _: &mut Thread, call: &Call) -> u64 {
         if syscalls::is_counted(call.number) {
             syscalls::before(call.number, &call.arguments).0
         } else {
@@ -156,7 +159,7 @@ impl Host for Shim {
         }
     }
 
-    fn after_syscall(&self, _: &mut ThreadState, call: &Call, result: i64, before: u64) {
+    fn after_syscall(&self, _: &mut Thread, call: &Call, result: i64, before: u64) {
         if syscalls::is_counted(call.number) {
             let token = syscalls::Token(before);
             syscalls::observe(listed(), call.number, &call.arguments, token, result);
@@ -165,13 +168,13 @@ impl Host for Shim {
         }
     }
 
-    fn before_exec(&self, _: &mut ThreadState, call: &Call) {
+    fn before_exec(&self, _: &mut Thread, call: &Call) {
         let mut path = [0u8; 224];
         let at = if call.number == engine::sys::nr::EXECVEAT { 1 } else { 0 };
         recorder::before_exec(sys::read_string(call.arguments[at], &mut path));
     }
 
-    fn thread_started(&self, thread: &mut ThreadState) {
+    fn thread_started(&self, thread: &mut Thread) {
         match listed() {
             Some(shared) if shared.tid == sys::gettid() => adopt(shared, thread),
             Some(_) => recorder::notice(
@@ -185,12 +188,12 @@ impl Host for Shim {
         }
     }
 
-    fn fork_child(&self, thread: &mut ThreadState) {
+    fn fork_child(&self, thread: &mut Thread) {
         process::check_fork();
         self.thread_started(thread);
     }
 
-    fn exiting(&self, _: &mut ThreadState, process: bool, status: i32) {
+    fn exiting(&self, _: &mut Thread, process: bool, status: i32) {
         if process {
             process::end(ProcessEndReason::EXIT, i32::from(status as u8));
         } else {
@@ -198,10 +201,10 @@ impl Host for Shim {
         }
     }
 
-    fn notice(&self, thread: &mut ThreadState, notice: Notice, at: u64, detail: u64) {
+    fn notice(&self, thread: &mut Thread, notice: Notice, at: u64, detail: u64) {
         let shared = listed();
         if let Some(shared) = shared
-            && !thread.is_followed()
+            && !engine::Thread::is_followed(&*thread)
         {
             shared.flags.fetch_and(!u32::from(Flags::FOLLOWED.0), Ordering::Relaxed);
             shared.flags.fetch_or(u32::from(Flags::WAS_RELEASED.0), Ordering::Release);

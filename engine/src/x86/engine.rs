@@ -11,7 +11,7 @@ use super::lock::Lock;
 use super::signal_settings::Actions;
 use super::thread::{EXIT_INDIRECT, ThreadState, set_gs_base};
 use super::translate::{Failure, Translator};
-use crate::contract::{Host, Notice, Redirect};
+use crate::contract::{Host, Limits, Notice, Redirect};
 use crate::metric::{METRICS, Totals};
 use crate::reserved::Reserved;
 use crate::sys::{self, nr};
@@ -24,13 +24,6 @@ pub(super) enum Away {
     Leave,
     /// A function of the host's own.
     Native,
-}
-
-/// What a host may set.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Bytes of memory for translations and tables; past it threads are released.
-    pub memory: usize,
 }
 
 /// State under the engine's lock.

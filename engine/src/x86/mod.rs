@@ -18,4 +18,5 @@ mod signal;
 mod signal_settings;
 mod syscall;
 pub mod thread;
+mod tracer;
 mod translate;

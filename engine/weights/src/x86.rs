@@ -65,7 +65,9 @@ pub fn of(instruction: &Instruction, info: &InstructionInfo) -> InstructionWeigh
             info.used_memory().iter().for_each(|m| access(&mut fixed, m, memory_bytes(m)))
         }
         Repeats::Iterations => {
-            info.used_memory().iter().for_each(|m| access(&mut repeated, m, memory_bytes(m)));
+            // Of the whole repetition the decoder knows no size; the operand has one.
+            let size = instruction.memory_size().size() as u16;
+            info.used_memory().iter().for_each(|m| access(&mut repeated, m, size));
         }
         Repeats::Opmask(_, elements) | Repeats::VectorMask { lanes: elements, .. } => {
             for m in info.used_memory() {

@@ -1,0 +1,48 @@
+//! The engine behind the contract.
+
+use core::arch::naked_asm;
+
+use super::dispatch;
+use super::engine::{self, Engine};
+use super::thread::ThreadState;
+use crate::contract::{Host, Limits, Thread, Tracer};
+use crate::metric::Totals;
+
+impl Thread for ThreadState {
+    fn is_followed(&self) -> bool {
+        ThreadState::is_followed(self)
+    }
+
+    fn totals(&self) -> Totals {
+        ThreadState::totals(self)
+    }
+}
+
+impl Tracer for Engine {
+    type Thread = ThreadState;
+
+    fn new(host: &'static dyn Host, limits: Limits) -> Option<Engine> {
+        Engine::new(host, limits)
+    }
+
+    fn attach(&'static self) -> Option<*mut ThreadState> {
+        Engine::attach(self)
+    }
+
+    #[unsafe(naked)]
+    unsafe extern "C" fn enter(_thread: *mut ThreadState) {
+        naked_asm!("jmp {enter}", enter = sym dispatch::engine_enter)
+    }
+
+    fn unfollow_me() {
+        dispatch::unfollow_me();
+    }
+
+    fn current() -> Option<&'static ThreadState> {
+        ThreadState::current().map(|thread| &*thread)
+    }
+
+    fn abandon() {
+        engine::abandon();
+    }
+}
