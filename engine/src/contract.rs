@@ -71,9 +71,7 @@ pub enum Redirect {
 pub enum Notice {
     /// An instruction that the engine does not translate; `at` is its PC, `detail` the reason.
     Untranslatable = 1,
-    /// Code in writable or anonymous memory.
-    ChangingCode = 2,
-    /// The memory limit is reached.
+    /// The memory limit is reached, and a thread did not leave the code cache, so that it could not be flushed.
     MemoryLimit = 4,
     /// A thread was started that is not followed, for want of memory; `detail` is its id.
     ThreadNotFollowed = 5,

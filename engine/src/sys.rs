@@ -20,6 +20,7 @@ pub mod nr {
     pub const MREMAP: u64 = 25;
     pub const MADVISE: u64 = 28;
     pub const SHMAT: u64 = 30;
+    pub const NANOSLEEP: u64 = 35;
     pub const GETPID: u64 = 39;
     pub const CLONE: u64 = 56;
     pub const FORK: u64 = 57;
@@ -84,6 +85,23 @@ pub fn map_anonymous(hint: usize, len: usize, prot: u64) -> Option<usize> {
 pub unsafe fn unmap(at: usize, len: usize) {
     // SAFETY: the caller gives the range up.
     unsafe { syscall6(nr::MUNMAP, [at as u64, len as u64, 0, 0, 0, 0]) };
+}
+
+/// Gives the memory of a page-aligned range back to the kernel; it reads as zeros afterwards.
+///
+/// # Safety
+/// The range must be private anonymous memory of the engine's own, whose contents are not needed any more.
+pub unsafe fn discard(at: usize, len: usize) {
+    const MADV_DONTNEED: u64 = 4;
+    // SAFETY: the caller gives the contents up.
+    unsafe { syscall6(nr::MADVISE, [at as u64, len as u64, MADV_DONTNEED, 0, 0, 0]) };
+}
+
+/// Sleeps for a time below a second, or until a signal comes.
+pub fn sleep_ns(ns: u64) {
+    let time = [0u64, ns];
+    // SAFETY: the kernel reads `struct timespec`.
+    unsafe { syscall6(nr::NANOSLEEP, [time.as_ptr() as u64, 0, 0, 0, 0, 0]) };
 }
 
 /// The calling thread's kernel id.

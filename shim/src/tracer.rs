@@ -220,13 +220,6 @@ impl Host<Thread> for Shim {
                 };
                 tell(notice::THREAD_RELEASED, at, format_args!("instruction {why}"));
             }
-            Notice::ChangingCode => {
-                tell(
-                    notice::THREAD_RELEASED,
-                    at,
-                    format_args!("code in writable or anonymous memory"),
-                );
-            }
             Notice::NotExecutable => {
                 tell(
                     notice::THREAD_RELEASED,

@@ -1,7 +1,7 @@
 //! Decoding a basic block and finding where its counter may stand.
 
 use iced_x86::{
-    Decoder, DecoderOptions, FlowControl, InstructionInfoFactory, Mnemonic, OpKind, Register,
+    Decoder, DecoderOptions, FlowControl, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register,
     RflagsBits,
 };
 
@@ -11,6 +11,8 @@ use super::{Instruction, weights};
 pub const MAX_INSTRUCTIONS: usize = 48;
 /// The longest x86 instruction (SDM vol. 2, 2.3.11).
 const MAX_INSTRUCTION_BYTES: u64 = 15;
+/// Most bytes of a block whose source may change: all of them are compared each time it is entered.
+pub const MAX_CHANGING_BYTES: usize = 64;
 
 const STATUS_FLAGS: u32 = RflagsBits::OF
     | RflagsBits::SF
@@ -56,6 +58,10 @@ pub struct Block {
     pub pc: u64,
     /// PC after the last instruction.
     pub next_pc: u64,
+    /// Its source may change: `bytes` holds what was decoded.
+    pub changing: bool,
+    /// The source of a changing block at the moment of its decoding.
+    bytes: [u8; MAX_CHANGING_BYTES],
     /// The instructions.
     pub instructions: [Instruction; MAX_INSTRUCTIONS],
     /// How many of them.
@@ -72,6 +78,8 @@ impl Block {
         Block {
             pc: 0,
             next_pc: 0,
+            changing: false,
+            bytes: [0; MAX_CHANGING_BYTES],
             instructions: [Instruction::default(); MAX_INSTRUCTIONS],
             len: 0,
             end: End::Cut,
@@ -84,23 +92,69 @@ impl Block {
         &self.instructions[..self.len]
     }
 
-    /// Decodes the block at `pc`, whose bytes are readable up to `limit`.
+    /// The bytes of one of its instructions.
+    ///
+    /// # Safety
+    /// The source of a block that is not changing must still be readable.
+    pub unsafe fn bytes_of(&self, instruction: &Instruction) -> &[u8] {
+        if self.changing {
+            let at = (instruction.ip() - self.pc) as usize;
+            return &self.bytes[at..at + instruction.len()];
+        }
+        // SAFETY: the caller says that the bytes are readable.
+        unsafe { core::slice::from_raw_parts(instruction.ip() as *const u8, instruction.len()) }
+    }
+
+    /// The whole source of a changing block.
+    pub fn source(&self) -> &[u8] {
+        &self.bytes[..(self.next_pc - self.pc) as usize]
+    }
+
+    /// Decodes the block at `pc`, whose bytes hold still and are readable up to `limit`.
     ///
     /// # Safety
     /// `[pc, limit)` must be readable for the time of the call.
     pub unsafe fn decode(&mut self, pc: u64, limit: u64) {
         let span = (limit - pc).min(MAX_INSTRUCTIONS as u64 * MAX_INSTRUCTION_BYTES);
+        self.changing = false;
         // SAFETY: the caller says that the bytes are readable.
         let bytes = unsafe { core::slice::from_raw_parts(pc as *const u8, span as usize) };
+        self.decode_bytes(pc, bytes, |_| false);
+    }
+
+    /// Decodes the block at `pc` from a copy of bytes that others may be changing. It ends behind an instruction that
+    /// may write to what follows it: any store but one through the stack pointer.
+    ///
+    /// # Safety
+    /// As [`Block::decode`].
+    pub unsafe fn decode_changing(
+        &mut self,
+        pc: u64,
+        limit: u64,
+        factory: &mut InstructionInfoFactory,
+    ) {
+        let span = ((limit - pc) as usize).min(MAX_CHANGING_BYTES);
+        self.changing = true;
+        for (at, byte) in self.bytes[..span].iter_mut().enumerate() {
+            // SAFETY: readable, as the caller says; volatile, because others may be writing.
+            *byte = unsafe { (pc as *const u8).add(at).read_volatile() };
+        }
+        let bytes = self.bytes;
+        self.decode_bytes(pc, &bytes[..span], |instruction| may_write_code(instruction, factory));
+    }
+
+    fn decode_bytes(
+        &mut self,
+        pc: u64,
+        bytes: &[u8],
+        mut ends_behind: impl FnMut(&Instruction) -> bool,
+    ) {
         let mut decoder = Decoder::with_ip(64, bytes, pc, DecoderOptions::NONE);
-        *self = Block {
-            instructions: self.instructions,
-            pc,
-            next_pc: pc,
-            len: 0,
-            end: End::Cut,
-            refusal: None,
-        };
+        self.pc = pc;
+        self.next_pc = pc;
+        self.len = 0;
+        self.end = End::Cut;
+        self.refusal = None;
         while self.len < MAX_INSTRUCTIONS && decoder.can_decode() {
             let slot = &mut self.instructions[self.len];
             decoder.decode_out(slot);
@@ -118,10 +172,22 @@ impl Block {
                         self.end = end;
                         return;
                     }
+                    if ends_behind(slot) {
+                        return;
+                    }
                 }
             }
         }
     }
+}
+
+/// Whether an instruction stores through anything but the stack pointer.
+fn may_write_code(instruction: &Instruction, factory: &mut InstructionInfoFactory) -> bool {
+    use OpAccess::{CondWrite, ReadCondWrite, ReadWrite, Write};
+    factory.info(instruction).used_memory().iter().any(|memory| {
+        matches!(memory.access(), Write | CondWrite | ReadWrite | ReadCondWrite)
+            && memory.base() != Register::RSP
+    })
 }
 
 /// Whether the instruction ends a block, or why it cannot be translated.

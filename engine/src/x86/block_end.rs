@@ -5,7 +5,7 @@ use iced_x86::{Code as Opcode, MemoryOperand, OpKind, Register};
 use super::Instruction;
 use super::block::{Block, End, Refusal};
 use super::emit::Code;
-use super::fragment::{Exit, Recipe};
+use super::fragment::{Exit, ExitKind, Recipe};
 use super::thread::gpr;
 use super::translate::{Failure, Translator};
 
@@ -27,7 +27,7 @@ impl Translator {
         let mut body = code.len();
         match block.end {
             End::Cut => unreachable!("a cut block has no end instruction"),
-            End::Trap => body = self.emit_plain(code, instruction, recipe)?,
+            End::Trap => body = self.emit_plain(code, block, instruction, recipe)?,
             End::Direct => {
                 if instruction.is_call_near() {
                     let literal = self.cache.arena(arena).put_cold(&block.next_pc.to_le_bytes(), 8);
@@ -70,19 +70,22 @@ impl Translator {
             }
             End::Syscall => {
                 let to_dispatcher = self.cache.arena(arena).to_dispatcher;
-                let exit = Exit {
-                    target: block.next_pc,
-                    site: 0,
-                    stub: 0,
-                    next_incoming: 0,
-                    arena,
-                    syscall: true,
-                };
-                let index = self.exits.push(exit).ok_or(Failure::Full)?;
+                let index = self.unlinked_exit(arena, block.next_pc, ExitKind::Syscall)?;
                 code.exit(index, to_dispatcher);
             }
         }
         Ok(body)
+    }
+
+    /// An exit that always leads to the dispatcher.
+    pub(super) fn unlinked_exit(
+        &mut self,
+        arena: u8,
+        target: u64,
+        kind: ExitKind,
+    ) -> Result<u32, Failure> {
+        let exit = Exit { target, site: 0, stub: 0, next_incoming: 0, arena, kind };
+        self.exits.push(exit).ok_or(Failure::Full)
     }
 
     /// `mov rcx, operand` of an indirect branch.
@@ -180,7 +183,7 @@ impl Translator {
         let site = (code.here() - arena_ref.base) as u32;
         code.put(&(stub_at.wrapping_sub(code.here() + 4) as u32).to_le_bytes());
         let stub = (stub_at - arena_ref.base) as u32;
-        let exit = Exit { target, site, stub, next_incoming: 0, arena, syscall: false };
+        let exit = Exit { target, site, stub, next_incoming: 0, arena, kind: ExitKind::Branch };
         self.exits.push(exit).ok_or(Failure::Full).map(|_| ())
     }
 
@@ -211,7 +214,8 @@ impl Translator {
     /// Returns whether there were any.
     pub fn kill(&mut self, start: u64, end: u64) -> bool {
         let mut any = false;
-        for fragment in self.fragments.as_mut_slice() {
+        for index in 0..self.fragments.len() {
+            let fragment = &self.fragments.as_slice()[index];
             if fragment.dead
                 || fragment.pc >= end
                 || fragment.pc + u64::from(fragment.app_len) <= start
@@ -219,16 +223,27 @@ impl Translator {
                 continue;
             }
             any = true;
-            fragment.dead = true;
-            let mut next = core::mem::take(&mut fragment.incoming);
-            while next != 0 {
-                let exit = &mut self.exits.as_mut_slice()[next as usize - 1];
-                let arena = self.cache.arena(exit.arena);
-                arena.patch(exit.site, arena.base + u64::from(exit.stub));
-                next = core::mem::take(&mut exit.next_incoming);
-            }
+            self.kill_one(index as u32);
         }
         any
+    }
+
+    /// Marks one fragment dead and unlinks what leads to it.
+    pub fn kill_one(&mut self, fragment: u32) {
+        self.fragments.as_mut_slice()[fragment as usize].dead = true;
+        self.unlink(fragment);
+    }
+
+    /// Leads every exit that was linked to a fragment back to its stub.
+    pub fn unlink(&mut self, fragment: u32) {
+        let fragment = &mut self.fragments.as_mut_slice()[fragment as usize];
+        let mut next = core::mem::take(&mut fragment.incoming);
+        while next != 0 {
+            let exit = &mut self.exits.as_mut_slice()[next as usize - 1];
+            let arena = self.cache.arena(exit.arena);
+            arena.patch(exit.site, arena.base + u64::from(exit.stub));
+            next = core::mem::take(&mut exit.next_incoming);
+        }
     }
 }
 

@@ -68,6 +68,23 @@ impl BlockMap {
         Some(())
     }
 
+    /// Removes the entry for `pc`, if there is one.
+    pub fn remove(&mut self, pc: u64) {
+        let at = self.slot(pc);
+        if self.entries()[at].fragment != 0 {
+            self.entries()[at].fragment = 0;
+            self.len -= 1;
+            self.close_gap(at);
+        }
+    }
+
+    /// Removes all entries.
+    pub fn clear(&mut self) {
+        // SAFETY: the table is the map's own, and zeros are free entries.
+        unsafe { sys::discard(self.table as usize, self.capacity * size_of::<Entry>()) };
+        self.len = 0;
+    }
+
     fn grow(&mut self) -> Option<()> {
         let (old, old_capacity) = (self.table, self.capacity);
         self.table = Self::allocate(old_capacity * 2)?;
@@ -144,5 +161,12 @@ mod tests {
             let found = map.get(0x7fff_0000_0000 + i * 5);
             found == (i % 3 == 0).then_some(i as u32)
         }));
+        (0..50_000u64).for_each(|i| map.remove(0x7fff_0000_0000 + i * 5));
+        assert!((0..100_000u64).all(|i| {
+            let found = map.get(0x7fff_0000_0000 + i * 5);
+            found == (i >= 50_000 && i % 3 == 0).then_some(i as u32)
+        }));
+        map.clear();
+        assert!((0..100_000u64).all(|i| map.get(0x7fff_0000_0000 + i * 5).is_none()));
     }
 }

@@ -68,6 +68,15 @@ impl Arena {
         None
     }
 
+    /// Forgets everything in it and gives its memory back.
+    fn empty(&mut self) {
+        // SAFETY: the mapping is ours; the caller says that nobody executes it.
+        unsafe { sys::discard(self.base as usize, ARENA_BYTES) };
+        self.hot = 0;
+        self.cold = ARENA_BYTES;
+        self.fragments.clear();
+    }
+
     /// Room between the two ends.
     pub fn free(&self) -> usize {
         self.cold - self.hot
@@ -184,6 +193,12 @@ impl Cache {
     /// The arena that holds a host address.
     pub fn at(&self, host: u64) -> Option<&Arena> {
         self.arenas.iter().flatten().find(|arena| arena.contains(host))
+    }
+
+    /// Empties all arenas, which stay where they are; nobody may be executing them.
+    pub fn empty(&mut self) -> impl Iterator<Item = u8> + use<> {
+        self.arenas.iter_mut().flatten().for_each(Arena::empty);
+        0..self.count as u8
     }
 
     /// First addresses of all arenas.

@@ -1,8 +1,11 @@
 //! Which application memory may be translated: the executable mappings of `/proc/self/maps`.
 //!
+//! Code in private memory that is not writable cannot change without a system call that the engine sees. All other
+//! code is reported as [`Code::Changing`]: its translations look at their source each time they are entered.
+//!
 //! # Limitations
-//! Only code that cannot change without a system call is translated: file mappings (and the vdso) that are
-//! executable and not writable. Code in writable or anonymous memory is reported as [`Code::Changing`].
+//! A file that is overwritten while it is mapped privately, and code written through `/proc/self/mem` or by a
+//! debugger, change what counts as stable.
 
 use crate::reserved::Reserved;
 use crate::sys;
@@ -26,8 +29,11 @@ pub enum Code {
         /// One past the last executable byte.
         end: u64,
     },
-    /// Writable or anonymous executable memory.
-    Changing,
+    /// Writable or shared executable memory: a store may change it at any time.
+    Changing {
+        /// One past the last executable byte.
+        end: u64,
+    },
     /// Not executable at all: a branch there faults.
     None,
 }
@@ -66,7 +72,8 @@ impl CodeMemory {
             None => Code::None,
             Some(i) => {
                 let range = self.ranges.as_slice()[i];
-                if range.stable { Code::Stable { end: range.end } } else { Code::Changing }
+                let end = range.end;
+                if range.stable { Code::Stable { end } } else { Code::Changing { end } }
             }
         }
     }
@@ -95,6 +102,11 @@ impl CodeMemory {
                 let bit = (page % TRANSLATED_PAGES) as usize;
                 self.translated[bit / 64] & 1 << (bit % 64) != 0
             })
+    }
+
+    /// All translations were dropped.
+    pub fn flushed(&mut self) {
+        self.translated.fill(0);
     }
 
     fn find(&self, pc: u64) -> Option<usize> {
@@ -127,10 +139,7 @@ fn parse(line: &[u8]) -> Option<Range> {
     if perms.len() < 4 || perms[0] != b'r' || perms[2] != b'x' {
         return None;
     }
-    let (_offset, _device, inode) = (fields.next()?, fields.next()?, fields.next()?);
-    let path = fields.next().unwrap_or(b"");
-    let from_file = inode != b"0" || path == b"[vdso]";
-    Some(Range { start, end, stable: perms[1] != b'w' && perms[3] == b'p' && from_file })
+    Some(Range { start, end, stable: perms[1] != b'w' && perms[3] == b'p' })
 }
 
 fn hex(digits: &[u8]) -> Option<u64> {
@@ -152,7 +161,8 @@ mod tests {
             parse(b"00651000-00652000 r--p 00051000 08:02 173521 /usr/bin/dbus-daemon").is_none()
         );
         assert!(!parse(b"7f0000000000-7f0000001000 rwxp 00000000 00:00 0 ").unwrap().stable);
-        assert!(!parse(b"7f0000000000-7f0000001000 r-xp 00000000 00:00 0 ").unwrap().stable);
+        assert!(!parse(b"7f0000000000-7f0000001000 r-xs 00000000 00:01 7 /memfd:jit").unwrap().stable);
+        assert!(parse(b"7f0000000000-7f0000001000 r-xp 00000000 00:00 0 ").unwrap().stable);
         assert!(parse(b"7ffd1000-7ffd3000 r-xp 00000000 00:00 0    [vdso]").unwrap().stable);
         assert!(parse(b"").is_none());
     }

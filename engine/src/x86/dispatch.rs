@@ -8,9 +8,13 @@
 //! touches nothing wider.
 
 use core::arch::global_asm;
+use core::sync::atomic::Ordering;
 
 use super::engine::{Away, Engine};
+use super::flush::Flush;
+use super::fragment::ExitKind;
 use super::thread::{EXIT_ENTER, EXIT_INDIRECT, EXIT_RETURNED, ThreadState, disp, gpr};
+use crate::contract::Notice;
 use crate::sys;
 
 global_asm!(
@@ -145,15 +149,21 @@ impl Engine {
             EXIT_INDIRECT => thread.pc = thread.lookup_target,
             EXIT_RETURNED => thread.pc = thread.native_return,
             index => {
-                let exit = self.with_tables(|t| t.translator.exits.as_slice()[index as usize]);
-                if exit.syscall {
-                    self.syscall(thread, exit.target);
-                } else {
-                    thread.pc = exit.target;
-                    link = Some(index);
+                let (exit, from) = self.left_by(thread, index);
+                match exit.kind {
+                    ExitKind::Syscall => self.syscall(thread, exit.target),
+                    ExitKind::Branch => {
+                        thread.pc = exit.target;
+                        link = Some(from);
+                    }
+                    ExitKind::Changed => {
+                        thread.pc = exit.target;
+                        self.source_changed(exit.target);
+                    }
                 }
             }
         }
+        thread.inside.store(false, Ordering::Release);
         while thread.pending.is_some() {
             self.hand_back_pending(thread);
         }
@@ -161,13 +171,23 @@ impl Engine {
             thread.host_target = thread.pc;
             return;
         }
-        match self.host_code(thread, link) {
+        let mut found = self.host_code(thread, link);
+        while matches!(found, Err(Away::Full)) {
+            found = match self.flush() {
+                Flush::Done => self.host_code(thread, link),
+                Flush::GivenUp => {
+                    Err(Away::Release(Notice::MemoryLimit, self.limits.memory as u64))
+                }
+            };
+        }
+        match found {
             Ok(host) => thread.host_target = host,
             Err(why) => {
                 match why {
                     Away::Release(notice, detail) => self.release(thread, notice, detail),
                     Away::Leave => self.leave(thread),
                     Away::Native => self.return_to_engine(thread),
+                    Away::Full => unreachable!("the loop above ends otherwise"),
                 }
                 thread.host_target = thread.pc;
             }

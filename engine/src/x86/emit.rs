@@ -207,6 +207,46 @@ impl<const N: usize> Code<N> {
         self.exit(exit, to_dispatcher);
     }
 
+    /// Compares `len` bytes at `source` with their copy and goes on behind when they are equal, else to `changed`.
+    /// RAX and the status flags are kept: what stands there by now may read them.
+    pub fn compare_source(&mut self, source: u64, copy: u64, len: usize, changed: u64) {
+        self.store(gpr::RAX, disp::spill(spill::ANY));
+        self.put(&[0x9f, 0x0f, 0x90, 0xc0]); // lahf; seto al
+        self.store(gpr::RAX, disp::spill(spill::FLAGS));
+        let mut done = 0;
+        while done < len {
+            // The last chunk overlaps the one before it rather than reading beyond the end.
+            let size = match len {
+                8.. => 8,
+                4.. => 4,
+                2.. => 2,
+                _ => 1,
+            };
+            let at = done.min(len - size) as u64;
+            for (opcode, from) in [(0x8b, source), (0x3b, copy)] {
+                // mov rax, [rip+source]; cmp rax, [rip+copy], and their narrow forms
+                match size {
+                    8 => self.put(&[0x48, opcode, 0x05]),
+                    4 => self.put(&[opcode, 0x05]),
+                    2 => self.put(&[0x66, opcode, 0x05]),
+                    _ => self.put(&[opcode - 1, 0x05]),
+                }
+                self.put_disp_to(from + at);
+            }
+            self.put(&[0x0f, 0x85]); // jne
+            self.put_disp_to(changed);
+            done += size;
+        }
+        self.after_compare();
+    }
+
+    /// Restores what [`Code::compare_source`] works with.
+    pub fn after_compare(&mut self) {
+        self.load(gpr::RAX, disp::spill(spill::FLAGS));
+        self.put(&[0x04, 0x7f, 0x9e]); // add al, 0x7f; sahf
+        self.load(gpr::RAX, disp::spill(spill::ANY));
+    }
+
     /// Names the exit and leaves for the dispatcher.
     pub fn exit(&mut self, exit: u32, to_dispatcher: u64) {
         self.put(&[0x65, 0xc7, 0x04, 0x25]); // mov dword gs:[exit], imm32

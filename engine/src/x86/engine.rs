@@ -7,12 +7,13 @@ use super::block_map::BlockMap;
 use super::cache::{ARENA_BYTES, MAX_ARENAS};
 use super::code_memory::{Code, CodeMemory};
 use super::dispatch::{self, unfollow_me};
+use super::fragment::Exit;
 use super::lock::Lock;
 use super::signal_settings::Actions;
 use super::thread::{EXIT_INDIRECT, ThreadState, set_gs_base};
 use super::translate::{Failure, Translator};
 use crate::contract::{Host, Limits, Notice, Redirect};
-use crate::metric::{METRICS, Totals};
+use crate::metric::Totals;
 use crate::reserved::Reserved;
 use crate::sys::{self, nr};
 
@@ -24,15 +25,38 @@ pub(super) enum Away {
     Leave,
     /// A function of the host's own.
     Native,
+    /// The cache must be flushed first.
+    Full,
 }
 
+/// An exit to be linked, unless its fragment was flushed meanwhile.
+#[derive(Clone, Copy)]
+pub(super) struct Link {
+    exit: u32,
+    generation: u32,
+}
+
+<<<<<<< HEAD
+=======
+/// What a host may set.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of memory for translations and tables; past it all translations are dropped and made anew.
+    pub memory: usize,
+}
+
+>>>>>>> 4e90838 ([engine] code that changes is compared with its source; a full cache is flushed)
 /// State under the engine's lock.
 pub(super) struct Tables {
     pub translator: Translator,
-    code: CodeMemory,
-    map: BlockMap,
+    pub code: CodeMemory,
+    pub map: BlockMap,
     /// Addresses of all threads' blocks; those whose thread has ended are used again.
-    blocks: Reserved<usize>,
+    pub blocks: Reserved<usize>,
+    /// Grows with each flush: fragments and exits of an older one are gone.
+    pub generation: u32,
+    /// Nobody may go into the cache: it is about to be flushed.
+    pub closed: bool,
 }
 
 /// Threads that were ever followed at the same time.
@@ -41,7 +65,7 @@ const MAX_BLOCKS: usize = 1 << 16;
 /// The dynamic binary translator.
 pub struct Engine {
     pub(super) host: &'static dyn Host,
-    limits: Limits,
+    pub(super) limits: Limits,
     lock: Lock,
     tables: UnsafeCell<Tables>,
     /// Set by [`abandon`].
@@ -84,6 +108,8 @@ impl Engine {
             code: CodeMemory::new()?,
             map: BlockMap::new()?,
             blocks: Reserved::new(MAX_BLOCKS)?,
+            generation: 0,
+            closed: false,
         };
         Some(Engine {
             host,
@@ -143,23 +169,38 @@ impl Engine {
     pub(super) fn host_code(
         &self,
         thread: &mut ThreadState,
-        link: Option<u32>,
+        link: Option<Link>,
     ) -> Result<u64, Away> {
         let pc = thread.pc;
         self.with_tables(|tables| {
+            if tables.closed {
+                return Err(Away::Full);
+            }
             let fragment = match tables.map.get(pc) {
                 Some(fragment) => fragment,
                 None => self.translate(tables, pc)?,
             };
             let host = tables.translator.fragments.as_slice()[fragment as usize].host;
-            if let Some(exit) = link {
-                tables.translator.link(exit, fragment);
+            if let Some(link) = link
+                && link.generation == tables.generation
+            {
+                tables.translator.link(link.exit, fragment);
             }
             // Under the lock, so that an invalidation sees the entry or comes before it.
             if thread.exit == EXIT_INDIRECT {
                 thread.remember(pc, host);
             }
+            thread.inside.store(true, Ordering::Release);
             Ok(host)
+        })
+    }
+
+    /// The exit by which a thread came out of the cache; from now on it is outside.
+    pub(super) fn left_by(&self, thread: &ThreadState, index: u32) -> (Exit, Link) {
+        self.with_tables(|tables| {
+            thread.inside.store(false, Ordering::Release);
+            let exit = tables.translator.exits.as_slice()[index as usize];
+            (exit, Link { exit: index, generation: tables.generation })
         })
     }
 
@@ -177,25 +218,23 @@ impl Engine {
             Some(fragment) => fragment,
             None => self.translate_new(tables, target)?,
         };
-        let full = Away::Release(Notice::MemoryLimit, self.limits.memory as u64);
         let inserted =
             tables.map.insert(target, fragment).and_then(|()| tables.map.insert(pc, fragment));
-        inserted.map(|()| fragment).ok_or(full)
+        inserted.map(|()| fragment).ok_or(Away::Full)
     }
 
     fn translate_new(&self, tables: &mut Tables, pc: u64) -> Result<u32, Away> {
-        let full = Away::Release(Notice::MemoryLimit, self.limits.memory as u64);
         if tables.translator.memory() + tables.map.memory() > self.limits.memory {
-            return Err(full);
+            return Err(Away::Full);
         }
-        let limit = match tables.code.lookup(pc) {
-            Code::Stable { end } => end,
-            Code::Changing => return Err(Away::Release(Notice::ChangingCode, 0)),
+        let (limit, changing) = match tables.code.lookup(pc) {
+            Code::Stable { end } => (end, false),
+            Code::Changing { end } => (end, true),
             Code::None => return Err(Away::Release(Notice::NotExecutable, 0)),
         };
         // SAFETY: the kernel says that the mapping is readable up to `limit`; a thread that unmaps it while
         // another is about to execute it breaks the program natively too.
-        let translated = unsafe { tables.translator.translate(pc, limit) };
+        let translated = unsafe { tables.translator.translate(pc, limit, changing) };
         for (known, arena) in self.arenas.iter().zip(tables.translator.cache.bases()) {
             known.store(arena, Ordering::Release);
         }
@@ -204,7 +243,7 @@ impl Engine {
             tables.code.translated(pc, pc + u64::from(fragment.app_len));
         }
         translated.map_err(|failure| match failure {
-            Failure::Full => full,
+            Failure::Full => Away::Full,
             Failure::Refused(why) => Away::Release(Notice::Untranslatable, why as u64),
         })
     }
@@ -232,14 +271,30 @@ impl Engine {
             map.retain(|pc, fragment| {
                 let dead = fragments[fragment as usize].dead;
                 if dead {
-                    for &block in blocks.as_slice() {
-                        // SAFETY: blocks are never unmapped. The owner may be reading its table: it finds the
-                        // old entry or none, as if it had been earlier or later.
-                        unsafe { ThreadState::forget(block as *mut ThreadState, pc) };
-                    }
+                    forget(blocks, pc);
                 }
                 !dead
             });
+        });
+    }
+
+    /// A thread found the source of the fragment for `pc` changed: it is translated anew, if nobody has done so.
+    pub(super) fn source_changed(&self, pc: u64) {
+        self.with_tables(|tables| {
+            let Some(index) = tables.map.get(pc) else { return };
+            let fragment = tables.translator.fragments.as_slice()[index as usize];
+            let len = usize::from(fragment.app_len);
+            // SAFETY: the copy lies in the cache; the source was readable a moment ago, and natively a fetch from it
+            // would fault now.
+            let same = (0..len).all(|at| unsafe {
+                (fragment.pc as *const u8).add(at).read_volatile()
+                    == *(fragment.source() as *const u8).add(at)
+            });
+            if !same {
+                tables.translator.kill_one(index);
+                tables.map.remove(pc);
+                forget(&tables.blocks, pc);
+            }
         });
     }
 
@@ -251,7 +306,9 @@ impl Engine {
                 if block != thread.this as usize {
                     // SAFETY: blocks are never unmapped, and this one's thread does not exist here.
                     unsafe {
-                        (*(block as *const ThreadState)).ended.store(true, Ordering::Release)
+                        let other = &*(block as *const ThreadState);
+                        other.ended.store(true, Ordering::Release);
+                        other.inside.store(false, Ordering::Release);
                     };
                 }
             }
@@ -274,6 +331,15 @@ impl Engine {
     /// Blocks translated so far and bytes of memory that they take.
     pub fn size(&self) -> (usize, usize) {
         self.with_tables(|t| (t.translator.fragments.len(), t.translator.memory() + t.map.memory()))
+    }
+}
+
+/// Drops a PC from all threads' lookup tables; the engine's lock is held.
+fn forget(blocks: &Reserved<usize>, pc: u64) {
+    for &block in blocks.as_slice() {
+        // SAFETY: blocks are never unmapped. The owner may be reading its table: it finds the old entry or none, as if
+        // it had been earlier or later.
+        unsafe { ThreadState::forget(block as *mut ThreadState, pc) };
     }
 }
 
@@ -302,23 +368,15 @@ fn exists(tid: u32) -> bool {
 }
 
 fn sum(tables: &Tables, thread: &ThreadState) -> Totals {
-    let mut totals = [0u64; METRICS];
+    let mut totals = tables.translator.weigh(&thread.counters.0);
     for (sum, adjust) in totals.iter_mut().zip(&thread.adjust) {
-        *sum = adjust.load(Ordering::Relaxed);
-    }
-    for (weights, counter) in tables.translator.slots.as_slice().iter().zip(&thread.counters) {
-        let count = counter.load(Ordering::Relaxed);
-        if count != 0 {
-            for (sum, &weight) in totals.iter_mut().zip(&weights.0) {
-                *sum = sum.wrapping_add(count.wrapping_mul(u64::from(weight)));
-            }
-        }
+        *sum = sum.wrapping_add(adjust.load(Ordering::Relaxed));
     }
     totals
 }
 
 fn clear(tables: &Tables, thread: &ThreadState) {
-    for counter in &thread.counters[..tables.translator.slots.len()] {
+    for counter in &thread.counters.0[..tables.translator.slots.len()] {
         // Untouched pages stay untouched.
         if counter.load(Ordering::Relaxed) != 0 {
             counter.store(0, Ordering::Relaxed);

@@ -28,6 +28,21 @@ pub struct Fragment {
     pub dead: bool,
     /// The last exit that was linked here, plus one; 0 = none.
     pub incoming: u32,
+    /// Where its source lay when it was translated: for code that may change, this far from the application's PC
+    /// to a copy; 0 = the source itself.
+    pub copy: i64,
+}
+
+impl Fragment {
+    /// Address of the bytes that it was translated from.
+    pub fn source(&self) -> u64 {
+        self.pc.wrapping_add_signed(self.copy)
+    }
+
+    /// Its code may change by a mere store.
+    pub fn is_changing(&self) -> bool {
+        self.copy != 0
+    }
 }
 
 /// Where one application instruction lies in its fragment.
@@ -59,6 +74,8 @@ pub enum Recipe {
     Spilled(u8),
     /// RAX, RCX and RDX lie in their spill slots.
     Three,
+    /// The source is being compared: RAX lies in `ANY`, the status flags in `FLAGS`.
+    Compare,
     /// In place; what is left in RCX was counted beforehand in this dynamic slot of the fragment.
     Rep {
         /// Index of the dynamic slot.
@@ -74,6 +91,7 @@ impl Recipe {
         match self {
             Recipe::Plain => 0,
             Recipe::Three => 1,
+            Recipe::Compare => 2,
             Recipe::Spilled(register) => 0x10 | register,
             Recipe::Rep { slot, narrow } => 0x80 | u8::from(narrow) << 6 | slot,
         }
@@ -83,6 +101,7 @@ impl Recipe {
         match byte {
             0 => Recipe::Plain,
             1 => Recipe::Three,
+            2 => Recipe::Compare,
             0x80.. => Recipe::Rep { slot: byte & 0x3f, narrow: byte & 0x40 != 0 },
             _ => Recipe::Spilled(byte & 0xf),
         }
@@ -104,8 +123,19 @@ pub struct Exit {
     pub next_incoming: u32,
     /// The arena.
     pub arena: u8,
-    /// Leads to a system call first.
-    pub syscall: bool,
+    /// What is to be done on the way.
+    pub kind: ExitKind,
+}
+
+/// What the dispatcher does at an exit before it goes on at its target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitKind {
+    /// Nothing: a branch.
+    Branch,
+    /// A system call; the target is the PC behind it.
+    Syscall,
+    /// The fragment's source has changed: it is translated anew.
+    Changed,
 }
 
 #[cfg(test)]
@@ -117,7 +147,7 @@ mod tests {
         let rep = |slot, narrow| Recipe::Rep { slot, narrow };
         let spilled = (0..16).map(Recipe::Spilled);
         for recipe in
-            [Recipe::Plain, Recipe::Three, rep(0, false), rep(47, true)].into_iter().chain(spilled)
+            [Recipe::Plain, Recipe::Three, Recipe::Compare, rep(0, false), rep(47, true)].into_iter().chain(spilled)
         {
             assert_eq!(Recipe::unpack(recipe.pack()), recipe);
         }

@@ -93,12 +93,17 @@ impl Engine {
                     context.registers[CONTEXT[gpr::RCX]] = thread.spills[spill::RCX] as i64;
                     context.registers[CONTEXT[gpr::RDX]] = thread.spills[spill::RDX] as i64;
                 }
+                Recipe::Compare => {
+                    context.registers[CONTEXT[gpr::RAX]] = thread.spills[spill::ANY] as i64;
+                    let flags = &mut context.registers[CONTEXT_FLAGS];
+                    *flags = with_saved_flags(*flags as u64, thread.spills[spill::FLAGS]) as i64;
+                }
                 Recipe::Rep { slot, narrow } => {
                     let mut left = context.registers[CONTEXT[gpr::RCX]] as u64;
                     if narrow {
                         left = u64::from(left as u32);
                     }
-                    let counter = &thread.counters[(fragment.slot + 1 + u32::from(slot)) as usize];
+                    let counter = &thread.counters.0[(fragment.slot + 1 + u32::from(slot)) as usize];
                     counter.store(
                         counter.load(Ordering::Relaxed).wrapping_sub(left),
                         Ordering::Relaxed,
@@ -120,6 +125,14 @@ impl Engine {
     }
 }
 
+/// Flags whose status part was saved by LAHF into AH and SETO into AL.
+fn with_saved_flags(flags: u64, saved: u64) -> u64 {
+    /// SF, ZF, AF, PF, CF (SDM vol. 1, 3.4.3.1), in the places where LAHF has them.
+    const IN_AH: u64 = 0xd5;
+    const OVERFLOW: u64 = 1 << 11;
+    flags & !(IN_AH | OVERFLOW) | saved >> 8 & IN_AH | (saved & 1) << 11
+}
+
 /// What a host address inside a fragment stands for.
 struct Found {
     index: usize,
@@ -131,6 +144,18 @@ struct Found {
 
 fn find(places: &[Place], fragment: &Fragment, host: u64, synchronous: bool) -> Option<Found> {
     let offset = (host - fragment.host) as u16;
+    if fragment.is_changing() && offset < places[0].host {
+        // Its source cannot be read any more: natively the first instruction could not be fetched.
+        let app_len = u64::from(places[0].app_len);
+        let recipe = Recipe::Compare;
+        return synchronous.then_some(Found {
+            index: 0,
+            app_offset: 0,
+            app_len,
+            recipe,
+            counted: false,
+        });
+    }
     let index = places.iter().rposition(|p| p.host <= offset)?;
     let place = &places[index];
     let app_offset = places[..index].iter().map(|p| u64::from(p.app_len)).sum();

@@ -11,6 +11,7 @@ mod code_memory;
 pub mod dispatch;
 mod emit;
 pub mod engine;
+mod flush;
 mod fragment;
 mod interrupted_state;
 mod lock;

@@ -58,6 +58,10 @@ pub mod spill {
     pub const COUNT: usize = 6;
 }
 
+/// What begins a page of its own, so that its memory can be given back.
+#[repr(C, align(4096))]
+pub(super) struct Pages<T>(pub T);
+
 /// One thread's block. Its address is the thread's GS base while the thread is followed.
 #[repr(C, align(4096))]
 pub struct ThreadState {
@@ -82,6 +86,8 @@ pub struct ThreadState {
     pub(super) followed: AtomicBool,
     /// The thread is about to end.
     pub(super) ended: AtomicBool,
+    /// The thread executes, or is about to execute, translated code.
+    pub(super) inside: AtomicBool,
     pub(super) pending: super::signal::Pending,
     /// The dispatcher's stack pointer while a system call is made on the application's.
     pub(super) engine_rsp: u64,
@@ -97,9 +103,9 @@ pub struct ThreadState {
     /// Corrections to the block counts: part-executed blocks, and counts folded when a cache was flushed.
     pub(super) adjust: [AtomicU64; METRICS],
     pub(super) xmm: [[u64; 2]; 16],
-    pub(super) lookup_negated_pc: [u64; LOOKUP_ENTRIES],
-    pub(super) lookup_host: [u64; LOOKUP_ENTRIES],
-    pub(super) counters: [AtomicU64; MAX_SLOTS],
+    pub(super) lookup_negated_pc: Pages<[u64; LOOKUP_ENTRIES]>,
+    pub(super) lookup_host: Pages<[u64; LOOKUP_ENTRIES]>,
+    pub(super) counters: Pages<[AtomicU64; MAX_SLOTS]>,
     pub(super) stack: [u8; ENGINE_STACK],
 }
 
@@ -117,12 +123,10 @@ impl ThreadState {
         old: &'static mut ThreadState,
         engine: &'static Engine,
     ) -> &'static mut ThreadState {
-        const MADV_DONTNEED: u64 = 4;
         let at = &raw mut *old;
         // SAFETY: private anonymous memory reads as zeros afterwards, and the block has no other user.
         unsafe {
-            let len = size_of::<ThreadState>() as u64;
-            sys::syscall6(sys::nr::MADVISE, [at as u64, len, MADV_DONTNEED, 0, 0, 0]);
+            sys::discard(at as usize, size_of::<ThreadState>());
             Self::begin(at, engine)
         }
     }
@@ -186,17 +190,38 @@ impl ThreadState {
         let entry = (pc & (LOOKUP_ENTRIES as u64 - 1)) as usize;
         // SAFETY: inside the block; one aligned word, which the owner may be reading.
         unsafe {
-            let negated = &raw mut (*block).lookup_negated_pc[entry];
+            let negated = &raw mut (*block).lookup_negated_pc.0[entry];
             if negated.read_volatile() == pc.wrapping_neg() {
                 negated.write_volatile(0);
             }
         }
     }
 
+    /// Drops all entries of a thread's lookup table.
+    ///
+    /// # Safety
+    /// As [`ThreadState::forget`].
+    pub(super) unsafe fn forget_all(block: *mut ThreadState) {
+        // SAFETY: inside the block; its pages read as zeros afterwards, which no lookup takes for an entry.
+        unsafe {
+            let table = &raw mut (*block).lookup_negated_pc;
+            sys::discard(table as usize, size_of_val(&*table));
+        }
+    }
+
+    /// Clears the first `slots` counters.
+    ///
+    /// # Safety
+    /// The thread must be outside the code cache.
+    pub(super) unsafe fn clear_counters(block: *mut ThreadState, slots: usize) {
+        // SAFETY: inside the block, whose owner does not count now.
+        unsafe { sys::discard(&raw mut (*block).counters as usize, slots * size_of::<u64>()) };
+    }
+
     pub(super) fn remember(&mut self, pc: u64, host: u64) {
         let entry = (pc & (LOOKUP_ENTRIES as u64 - 1)) as usize;
-        self.lookup_negated_pc[entry] = pc.wrapping_neg();
-        self.lookup_host[entry] = host;
+        self.lookup_negated_pc.0[entry] = pc.wrapping_neg();
+        self.lookup_host.0[entry] = host;
     }
 }
 

@@ -4,6 +4,8 @@
 //! operands, branches, calls. Every fragment keeps a map from host offsets to instructions, so that the
 //! application's state can be told wherever a signal or fault interrupts.
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
 use iced_x86::{
     Code as Opcode, Decoder, DecoderOptions, Encoder, InstructionInfoFactory, OpKind, Register,
 };
@@ -12,10 +14,10 @@ use super::Instruction;
 use super::block::{self, Block, End, Refusal};
 use super::cache::Cache;
 use super::emit::Code;
-use super::fragment::{Exit, Fragment, Place, Recipe};
+use super::fragment::{Exit, ExitKind, Fragment, Place, Recipe};
 use super::thread::{EXIT_INDIRECT, MAX_SLOTS, disp, gpr, spill};
 use super::weights::{self, Repeats};
-use crate::metric::Weights;
+use crate::metric::{METRICS, Totals, Weights};
 use crate::reserved::Reserved;
 
 /// Why a block was not translated.
@@ -48,6 +50,8 @@ pub struct Translator {
 /// Direct branches of one block at most (conditional: two).
 const MAX_EXITS: usize = 1 << 21;
 const MAX_PLACES: usize = 1 << 24;
+/// Bytes of the stub behind a comparison that failed: [`Code::after_compare`] and [`Code::exit`].
+const CHANGED_BYTES: usize = 21 + 17;
 
 impl Translator {
     /// Fresh tables. `to_engine` is the address that stubs jump to.
@@ -88,12 +92,25 @@ impl Translator {
 
     /// Translates the block at `pc`; returns the fragment's index.
     ///
+    /// `changing`: stores may change the code at any time.
+    ///
     /// # Safety
     /// `[pc, limit)` must be readable application code.
-    pub unsafe fn translate(&mut self, pc: u64, limit: u64) -> Result<u32, Failure> {
+    pub unsafe fn translate(
+        &mut self,
+        pc: u64,
+        limit: u64,
+        changing: bool,
+    ) -> Result<u32, Failure> {
         let mut block = core::mem::replace(&mut self.block, Block::empty());
         // SAFETY: forwarded.
-        unsafe { block.decode(pc, limit) };
+        unsafe {
+            if changing {
+                block.decode_changing(pc, limit, &mut self.factory);
+            } else {
+                block.decode(pc, limit);
+            }
+        }
         let result = self.emit(&block);
         self.block = block;
         result
@@ -122,6 +139,7 @@ impl Translator {
         let dead = block::flags_dead_before(instructions, &mut self.factory);
         let counter_at = dead.map_or(0, |(start, _)| start);
         let mut code: Code = Code::at(self.cache.arena(arena).hot_address());
+        let copy = if block.changing { self.emit_compare(&mut code, arena, block)? } else { 0 };
         let map = self.places.len() as u32;
         let mut next_dynamic = 0;
         for (i, instruction) in instructions.iter().enumerate() {
@@ -148,7 +166,7 @@ impl Translator {
             let body = if last && block.end != End::Cut {
                 self.emit_end(&mut code, arena, block, instruction, &mut recipe)?
             } else {
-                self.emit_plain(&mut code, instruction, &mut recipe)?
+                self.emit_plain(&mut code, block, instruction, &mut recipe)?
             };
             if let Some((dynamic_slot, narrow)) = rep
                 && stops_early(instruction)
@@ -181,25 +199,80 @@ impl Translator {
             flags_until: dead.map_or(0, |(_, until)| until as u8),
             dead: false,
             incoming: 0,
+            copy,
         };
         let index = self.fragments.push(fragment).ok_or(Failure::Full)?;
         self.cache.arena(arena).fragments.push(index).ok_or(Failure::Full)?;
         Ok(index)
     }
 
+    /// At the entry of a block whose source may change: a look at it. Returns how far its copy lies from it.
+    fn emit_compare(&mut self, code: &mut Code, arena: u8, block: &Block) -> Result<i64, Failure> {
+        let index = self.unlinked_exit(arena, block.pc, ExitKind::Changed)?;
+        let arena = self.cache.arena(arena);
+        if !arena.reaches(block.pc) {
+            return Err(Failure::Refused(Refusal::Unsupported));
+        }
+        let copy = arena.put_cold(block.source(), 8);
+        let mut stub: Code<CHANGED_BYTES> = Code::at(arena.cold_address(CHANGED_BYTES));
+        stub.after_compare();
+        stub.exit(index, arena.to_dispatcher);
+        let changed = arena.put_cold(stub.bytes(), 1);
+        debug_assert_eq!((stub.len(), stub.address), (CHANGED_BYTES, changed));
+        code.compare_source(block.pc, copy, block.source().len(), changed);
+        Ok(copy.wrapping_sub(block.pc) as i64)
+    }
+
     /// The arena for `pc`, its routines in place.
     fn arena_near(&mut self, pc: u64) -> Option<u8> {
         let (index, fresh) = self.cache.near(pc)?;
         if fresh {
-            let arena = self.cache.arena(index);
-            let mut code: Code = Code::at(arena.hot_address());
-            code.jump_far(self.to_engine);
-            arena.to_dispatcher = code.address;
-            arena.lookup_miss = code.here();
-            code.lookup_miss(EXIT_INDIRECT, arena.to_dispatcher);
-            arena.put(code.bytes());
+            self.equip(index);
         }
         Some(index)
+    }
+
+    /// Puts the routines that all fragments of an arena share at its beginning.
+    fn equip(&mut self, arena: u8) {
+        let arena = self.cache.arena(arena);
+        let mut code: Code = Code::at(arena.hot_address());
+        code.jump_far(self.to_engine);
+        arena.to_dispatcher = code.address;
+        arena.lookup_miss = code.here();
+        code.lookup_miss(EXIT_INDIRECT, arena.to_dispatcher);
+        arena.put(code.bytes());
+    }
+
+    /// Leads every linked exit back to its stub.
+    pub fn unlink_all(&mut self) {
+        for fragment in 0..self.fragments.len() {
+            self.unlink(fragment as u32);
+        }
+    }
+
+    /// Forgets all translations; nobody may be executing them.
+    pub fn begin_anew(&mut self) {
+        self.fragments.clear();
+        self.places.clear();
+        self.exits.clear();
+        self.slots.clear();
+        for arena in self.cache.empty() {
+            self.equip(arena);
+        }
+    }
+
+    /// What counters of blocks are worth: the sum of counts times weights.
+    pub fn weigh(&self, counters: &[AtomicU64]) -> Totals {
+        let mut totals = [0u64; METRICS];
+        for (weights, counter) in self.slots.as_slice().iter().zip(counters) {
+            let count = counter.load(Ordering::Relaxed);
+            if count != 0 {
+                for (sum, &weight) in totals.iter_mut().zip(&weights.0) {
+                    *sum = sum.wrapping_add(count.wrapping_mul(u64::from(weight)));
+                }
+            }
+        }
+        totals
     }
 
     /// Counts the elements that a mask enables; the mask's register is read before the instruction.
@@ -256,20 +329,19 @@ impl Translator {
     pub(super) fn emit_plain(
         &mut self,
         code: &mut Code,
+        block: &Block,
         instruction: &Instruction,
         recipe: &mut Recipe,
     ) -> Result<usize, Failure> {
+        // SAFETY: the block was decoded from these bytes a moment ago, under the engine's lock.
+        let bytes = unsafe { block.bytes_of(instruction) };
         if !instruction.is_ip_rel_memory_operand() {
             let body = code.len();
-            // SAFETY: the block was decoded from these bytes a moment ago, under the engine's lock.
-            let bytes = unsafe {
-                core::slice::from_raw_parts(instruction.ip() as *const u8, instruction.len())
-            };
             code.put(bytes);
             return Ok(body);
         }
         let target = instruction.ip_rel_memory_address();
-        if self.put_near(code, instruction, target) {
+        if put_near(code, instruction, bytes, target) {
             return Ok(code.len() - instruction.len());
         }
         let full = Failure::Refused(Refusal::Unsupported);
@@ -293,32 +365,6 @@ impl Translator {
         code.load(scratch, disp::spill(spill::ANY));
         *recipe = Recipe::Spilled(scratch as u8);
         Ok(body)
-    }
-
-    /// Copies a RIP-relative instruction with a new displacement, if one reaches.
-    fn put_near(&mut self, code: &mut Code, instruction: &Instruction, target: u64) -> bool {
-        let next = code.here() + instruction.len() as u64;
-        let Ok(displacement) = i32::try_from(target.wrapping_sub(next) as i64) else {
-            return false;
-        };
-        if instruction.memory_base() != Register::RIP {
-            return false;
-        }
-        // SAFETY: as in `emit_plain`.
-        let bytes = unsafe {
-            core::slice::from_raw_parts(instruction.ip() as *const u8, instruction.len())
-        };
-        // The displacement is followed by an immediate at most, whose size the decoder told.
-        let old = (target.wrapping_sub(instruction.next_ip()) as u32).to_le_bytes();
-        let trailing = immediate_bytes(instruction);
-        let at = instruction.len() - trailing - 4;
-        if bytes[at..at + 4] != old {
-            return false;
-        }
-        let start = code.len();
-        code.put(bytes);
-        code.set_u32(start + at, displacement as u32);
-        true
     }
 
     /// A low register that the instruction neither uses nor implies.
@@ -349,11 +395,12 @@ impl Translator {
     /// Weights of the first `until` instructions of a fragment, decoded again.
     ///
     /// # Safety
-    /// The fragment's application code must still be readable.
+    /// The fragment's source must still be readable.
     pub unsafe fn weights_before(&mut self, fragment: &Fragment, until: usize) -> Weights {
         let mut block = core::mem::replace(&mut self.block, Block::empty());
-        // SAFETY: forwarded.
-        unsafe { block.decode(fragment.pc, fragment.pc + u64::from(fragment.app_len)) };
+        let source = fragment.source();
+        // SAFETY: forwarded. Weights do not depend on where an instruction lies.
+        unsafe { block.decode(source, source + u64::from(fragment.app_len)) };
         let sum = block::sum_weights(
             &block.instructions()[..until.min(block.len)],
             &mut self.factory,
@@ -362,6 +409,28 @@ impl Translator {
         self.block = block;
         sum
     }
+}
+
+/// Copies a RIP-relative instruction with a new displacement, if one reaches.
+fn put_near(code: &mut Code, instruction: &Instruction, bytes: &[u8], target: u64) -> bool {
+    let next = code.here() + instruction.len() as u64;
+    let Ok(displacement) = i32::try_from(target.wrapping_sub(next) as i64) else {
+        return false;
+    };
+    if instruction.memory_base() != Register::RIP {
+        return false;
+    }
+    // The displacement is followed by an immediate at most, whose size the decoder told.
+    let old = (target.wrapping_sub(instruction.next_ip()) as u32).to_le_bytes();
+    let trailing = immediate_bytes(instruction);
+    let at = instruction.len() - trailing - 4;
+    if bytes[at..at + 4] != old {
+        return false;
+    }
+    let start = code.len();
+    code.put(bytes);
+    code.set_u32(start + at, displacement as u32);
+    true
 }
 
 /// CMPS and SCAS may stop before the count is used up.
@@ -446,7 +515,7 @@ mod tests {
         let before = std::time::Instant::now();
         while pc < end && blocks < 200_000 {
             // SAFETY: the program's own text.
-            match unsafe { translator.translate(pc, end) } {
+            match unsafe { translator.translate(pc, end, false) } {
                 Ok(fragment) => {
                     let fragment = translator.fragments.as_slice()[fragment as usize];
                     pc += u64::from(fragment.app_len);

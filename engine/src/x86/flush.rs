@@ -1,0 +1,96 @@
+//! When the cache is full: all translations are dropped, and what is needed is translated anew.
+//!
+//! # Design
+//! The thread that finds no room closes the cache, unlinks every fragment and empties every thread's lookup table,
+//! so each thread comes to the dispatcher at the end of the block that it executes, and waits there. Once nobody is
+//! inside, counts are folded into the threads' totals and memory, slots and tables begin anew. Threads in system
+//! calls and handlers are outside already: no host address of the cache is ever kept on a stack.
+//!
+//! A thread that does not come out (stopped by a debugger, or in one very long REP instruction) is not waited for
+//! longer than [`PATIENCE`]: then the one that needs room runs natively, with a notice.
+
+use core::sync::atomic::Ordering;
+
+use super::engine::{Engine, Tables};
+use super::thread::ThreadState;
+use crate::metric::Totals;
+use crate::sys;
+
+/// Waits of [`PAUSE_NS`] each: two seconds in all.
+const PATIENCE: u32 = 20_000;
+const PAUSE_NS: u64 = 100_000;
+
+/// How a flush went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flush {
+    /// There is room.
+    Done,
+    /// A thread did not leave the cache in time.
+    GivenUp,
+}
+
+impl Engine {
+    /// Makes room, or waits for the thread that is doing so. The calling thread must be outside the cache.
+    pub(super) fn flush(&self) -> Flush {
+        let begun = self.with_tables(|tables| {
+            if !tables.closed {
+                tables.closed = true;
+                tables.translator.unlink_all();
+                for &block in tables.blocks.as_slice() {
+                    // SAFETY: blocks are never unmapped, and an owner that reads its table finds an entry or none.
+                    unsafe { ThreadState::forget_all(block as *mut ThreadState) };
+                }
+            }
+            tables.generation
+        });
+        for _ in 0..PATIENCE {
+            let done = self.with_tables(|tables| {
+                if tables.generation == begun && nobody_inside(tables) {
+                    tables.begin_anew();
+                }
+                tables.generation != begun
+            });
+            if done {
+                return Flush::Done;
+            }
+            sys::sleep_ns(PAUSE_NS);
+        }
+        self.with_tables(|tables| {
+            if tables.generation != begun {
+                return Flush::Done;
+            }
+            // What is there may be used on.
+            tables.closed = false;
+            Flush::GivenUp
+        })
+    }
+}
+
+fn nobody_inside(tables: &Tables) -> bool {
+    tables.blocks.as_slice().iter().all(|&block| {
+        // SAFETY: blocks are never unmapped.
+        !unsafe { &*(block as *const ThreadState) }.inside.load(Ordering::Acquire)
+    })
+}
+
+impl Tables {
+    /// Drops all translations; no thread is inside the cache.
+    fn begin_anew(&mut self) {
+        let slots = self.translator.slots.len();
+        for &block in self.blocks.as_slice() {
+            // SAFETY: blocks are never unmapped.
+            let thread = unsafe { &*(block as *const ThreadState) };
+            let counted: Totals = self.translator.weigh(&thread.counters.0);
+            for (adjust, counted) in thread.adjust.iter().zip(counted) {
+                adjust.fetch_add(counted, Ordering::Relaxed);
+            }
+            // SAFETY: its owner is outside the cache, and nobody else writes counters.
+            unsafe { ThreadState::clear_counters(block as *mut ThreadState, slots) };
+        }
+        self.translator.begin_anew();
+        self.map.clear();
+        self.code.flushed();
+        self.generation = self.generation.wrapping_add(1);
+        self.closed = false;
+    }
+}
