@@ -4,15 +4,15 @@ use iced_x86::{Code as Opcode, MemoryOperand, OpKind, Register};
 
 use super::Instruction;
 use super::block::{Block, End, Refusal};
-use super::emit::Code;
+use super::emit::{Code, FAR_PADDING};
 use super::fragment::{Exit, ExitKind, Recipe};
 use super::thread::gpr;
 use super::translate::{Failure, Translator};
 
 /// Bytes of an exit stub: `mov dword gs:[disp32], imm32` and `jmp rel32`.
 const STUB_BYTES: usize = 17;
-/// Bytes of a jump that reaches anywhere.
-const FAR_BYTES: usize = 14;
+/// Bytes of a jump that reaches anywhere, with its padding.
+const FAR_BYTES: usize = FAR_PADDING + 14;
 
 impl Translator {
     /// The instruction that ends the block. Returns the offset of the part that may fault.
@@ -200,7 +200,7 @@ impl Translator {
         } else if arena.free() > FAR_BYTES + 64 {
             let mut far: Code<FAR_BYTES> = Code::at(0);
             far.jump_far(host);
-            arena.put_cold(far.bytes(), 1)
+            arena.put_cold(far.bytes(), 8) + FAR_PADDING as u64
         } else {
             return;
         };

@@ -9,6 +9,9 @@ use super::thread::{disp, gpr, spill};
 /// Largest translation of one block.
 pub const MAX_CODE: usize = 12 * 1024;
 
+/// Bytes of padding before a far jump's first byte.
+pub const FAR_PADDING: usize = 2;
+
 /// Code under construction for `address`, at most `N` bytes.
 pub struct Code<const N: usize = MAX_CODE> {
     /// Where the first byte will be executed.
@@ -255,8 +258,10 @@ impl<const N: usize> Code<N> {
         self.jump(to_dispatcher);
     }
 
-    /// `jmp [rip+0]` with the 64-bit address behind it: reaches anywhere.
+    /// `jmp [rip+0]` with the 64-bit address behind it: reaches anywhere. Comes after [`FAR_PADDING`] bytes where the
+    /// code begins at a multiple of eight: the address is aligned, as the application may have alignment checks on.
     pub fn jump_far(&mut self, target: u64) {
+        self.put(&[0x90; FAR_PADDING]);
         self.put(&[0xff, 0x25, 0, 0, 0, 0]);
         self.put(&target.to_le_bytes());
     }

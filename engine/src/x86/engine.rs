@@ -9,6 +9,7 @@ use super::code_memory::{Code, CodeMemory};
 use super::dispatch::{self, unfollow_me};
 use super::fragment::Exit;
 use super::lock::Lock;
+use super::signal::SIGBUS;
 use super::signal_settings::Actions;
 use super::thread::{EXIT_INDIRECT, ThreadState, set_gs_base};
 use super::translate::{Failure, Translator};
@@ -229,7 +230,10 @@ impl Engine {
         }
         let (limit, changing) = match tables.code.lookup(pc) {
             Code::Stable { end } => (end, false),
-            Code::Changing { end } => (end, true),
+            Code::Changing { end } => {
+                self.borrow(SIGBUS);
+                (end, true)
+            }
             Code::None => return Err(Away::Release(Notice::NotExecutable, 0)),
         };
         // SAFETY: the kernel says that the mapping is readable up to `limit`; a thread that unmaps it while
@@ -283,13 +287,8 @@ impl Engine {
         self.with_tables(|tables| {
             let Some(index) = tables.map.get(pc) else { return };
             let fragment = tables.translator.fragments.as_slice()[index as usize];
-            let len = usize::from(fragment.app_len);
-            // SAFETY: the copy lies in the cache; the source was readable a moment ago, and natively a fetch from it
-            // would fault now.
-            let same = (0..len).all(|at| unsafe {
-                (fragment.pc as *const u8).add(at).read_volatile()
-                    == *(fragment.source() as *const u8).add(at)
-            });
+            // SAFETY: the source was readable a moment ago; natively a fetch from it would fault otherwise.
+            let same = unsafe { fragment.source_is_the_same() };
             if !same {
                 tables.translator.kill_one(index);
                 tables.map.remove(pc);

@@ -39,6 +39,17 @@ impl Fragment {
         self.pc.wrapping_add_signed(self.copy)
     }
 
+    /// Whether the application's code still is what the fragment was translated from.
+    ///
+    /// # Safety
+    /// The application's code must be readable.
+    pub unsafe fn source_is_the_same(&self) -> bool {
+        // SAFETY: the copy lies in the cache; the source is readable, as the caller says, and may be being written.
+        (0..usize::from(self.app_len)).all(|at| unsafe {
+            (self.pc as *const u8).add(at).read_volatile() == *(self.source() as *const u8).add(at)
+        })
+    }
+
     /// Its code may change by a mere store.
     pub fn is_changing(&self) -> bool {
         self.copy != 0

@@ -3,6 +3,7 @@
 
 use core::sync::atomic::Ordering;
 
+use super::dispatch::landing;
 use super::engine::Engine;
 use super::fragment::{Fragment, Place, Recipe};
 use super::signal::{CONTEXT, CONTEXT_FLAGS, CONTEXT_RIP, SIGTRAP, UserContext};
@@ -52,6 +53,38 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// A comparison of changing code with its copy was stopped by the application's alignment check (RFLAGS.AC):
+    /// it is made here. `false` when that is not what happened.
+    pub(super) fn compare_misaligned(
+        &self,
+        thread: &mut ThreadState,
+        context: &mut UserContext,
+    ) -> bool {
+        const ALIGNMENT_CHECK: i64 = 1 << 18;
+        let host = context.registers[CONTEXT_RIP] as u64;
+        let flags = context.registers[CONTEXT_FLAGS];
+        let found = self.with_tables(|tables| {
+            let translator = &tables.translator;
+            let fragment = translator.fragment_at(host)?;
+            let body = fragment.host + u64::from(translator.places_of(&fragment)[0].host);
+            (fragment.is_changing() && host < body && flags & ALIGNMENT_CHECK != 0)
+                .then_some((fragment, body))
+        });
+        let Some((fragment, body)) = found else { return false };
+        context.registers[CONTEXT[gpr::RAX]] = thread.spills[spill::ANY] as i64;
+        context.registers[CONTEXT_FLAGS] =
+            with_saved_flags(flags as u64, thread.spills[spill::FLAGS]) as i64;
+        // SAFETY: the thread has just read its source.
+        if unsafe { fragment.source_is_the_same() } {
+            context.registers[CONTEXT_RIP] = body as i64;
+        } else {
+            self.source_changed(fragment.pc);
+            thread.pc = fragment.pc;
+            context.registers[CONTEXT_RIP] = landing() as i64;
+        }
+        true
     }
 
     /// Rewrites a context inside the code cache to the application's state, counts corrected for the part of

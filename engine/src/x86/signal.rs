@@ -32,7 +32,7 @@ use crate::sys::{self, nr};
 
 const SIGILL: i32 = 4;
 pub(super) const SIGTRAP: i32 = 5;
-const SIGBUS: i32 = 7;
+pub(super) const SIGBUS: i32 = 7;
 const SIGFPE: i32 = 8;
 const SIGSEGV: i32 = 11;
 /// RFLAGS.TF, DF and RF (SDM vol. 1, 3.4.3).
@@ -96,6 +96,7 @@ core::arch::global_asm!(
     ".globl engine_signal_entry", ".hidden engine_signal_entry", ".type engine_signal_entry, @function",
     "engine_signal_entry:",
     "push rbp", "mov rbp, rsp",
+    "push 0x202", "popfq", // the kernel leaves the application's AC set
     "push rdi", "push rsi", "push rdx", "push rbx",
     "lea rcx, [rbp + 8]",
     "call {on_signal}",
@@ -199,8 +200,8 @@ impl Engine {
             let handler: extern "C" fn(i32, *mut Info, *mut UserContext) =
                 unsafe { core::mem::transmute(handler as usize) };
             handler(signal, info, context);
-        } else if handler == 0 && signal == SIGTRAP {
-            self.die_of_trap();
+        } else {
+            self.default_action(signal);
         }
     }
 
@@ -252,6 +253,9 @@ impl Engine {
         if host == landing() {
             context.registers[CONTEXT_RIP] = thread.pc as i64;
         } else if self.in_cache(host) {
+            if synchronous && signal == SIGBUS && self.compare_misaligned(thread, context) {
+                return Answer::Return;
+            }
             if !self.show_application(thread, context, synchronous, signal) {
                 if !stepped {
                     self.postpone(thread, signal, info_ref, context);
@@ -274,9 +278,7 @@ impl Engine {
         }
         let handler = self.actions.handler(signal);
         if handler <= 1 {
-            if handler == 0 && signal == SIGTRAP {
-                self.die_of_trap();
-            }
+            self.default_action(signal);
             thread.pc = context.registers[CONTEXT_RIP] as u64;
             context.registers[CONTEXT_RIP] = landing() as i64;
             return Answer::Return;
@@ -336,7 +338,7 @@ impl Engine {
     }
 
     fn start_stepping(&self, thread: &mut ThreadState, context: &mut UserContext) {
-        self.take_trap();
+        self.borrow(SIGTRAP);
         thread.pending.stepping = true;
         context.registers[CONTEXT_FLAGS] |= TRAP_FLAG;
         // A blocked SIGTRAP from the trap flag would kill.

@@ -1,10 +1,10 @@
 //! What the application set up for signals: handlers (rt_sigaction) and alternate stacks (sigaltstack), recorded and
 //! answered as it set them while the kernel knows the engine's entry.
 
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::engine::Engine;
-use super::signal::{self, AlternateStack, SIGTRAP};
+use super::signal::{self, AlternateStack};
 use super::syscall::{read_memory, write_memory};
 use super::thread::{ThreadState, gpr};
 use crate::contract::Call;
@@ -49,8 +49,8 @@ impl KernelAction {
 /// The application's handlers, as it set them.
 pub(super) struct Actions {
     table: [ActionCell; SIGNALS + 1],
-    /// SIGTRAP is ours although the application set no handler: a thread has been stepped.
-    stepper_installed: AtomicBool,
+    /// Bit N - 1: signal N is ours although the application set no handler for it.
+    borrowed: AtomicU64,
 }
 
 struct ActionCell {
@@ -69,12 +69,16 @@ impl Actions {
                     mask: AtomicU64::new(0),
                 }
             }; SIGNALS + 1],
-            stepper_installed: AtomicBool::new(false),
+            borrowed: AtomicU64::new(0),
         }
     }
 
     pub(super) fn handler(&self, signal: i32) -> u64 {
         self.table[signal as usize].handler.load(Ordering::Acquire)
+    }
+
+    fn is_borrowed(&self, signal: i32) -> bool {
+        self.borrowed.load(Ordering::Acquire) & 1 << (signal - 1) != 0
     }
 }
 
@@ -97,10 +101,9 @@ impl Engine {
             action = KernelAction::from_bytes(bytes);
         }
         let ours = signal::entry();
-        let stepped =
-            number as i32 == SIGTRAP && self.actions.stepper_installed.load(Ordering::Acquire);
+        let borrowed = self.actions.is_borrowed(number as i32);
         let mut kernel = action;
-        if action.handler > 1 || (stepped && new != 0) {
+        if action.handler > 1 || (borrowed && new != 0) {
             kernel.handler = ours;
             kernel.flags |= SA_SIGINFO;
             if kernel.flags & SA_RESTORER == 0 {
@@ -110,7 +113,7 @@ impl Engine {
         }
         let cell = &self.actions.table[number as usize];
         let before = (cell.handler.load(Ordering::Relaxed), cell.flags.load(Ordering::Relaxed));
-        if action.handler > 1 || (stepped && new != 0) {
+        if action.handler > 1 || (borrowed && new != 0) {
             // Known before the kernel can call it.
             cell.flags.store(action.flags, Ordering::Relaxed);
             cell.mask.store(action.mask, Ordering::Relaxed);
@@ -222,27 +225,30 @@ impl Engine {
         }
     }
 
-    /// SIGTRAP must be the engine's while a thread is stepped.
-    pub(super) fn take_trap(&self) {
-        if self.actions.handler(SIGTRAP) <= 1
-            && !self.actions.stepper_installed.swap(true, Ordering::AcqRel)
+    /// From now on a signal comes to the engine, also where the application set no handler for it: SIGTRAP while a
+    /// thread is stepped, SIGBUS where the engine reads code with alignment checks on.
+    pub(super) fn borrow(&self, signal: i32) {
+        let bit = 1 << (signal - 1);
+        if self.actions.handler(signal) <= 1
+            && self.actions.borrowed.fetch_or(bit, Ordering::AcqRel) & bit == 0
         {
-            set(SIGTRAP, &self.ours(0, u64::MAX));
+            signal::serve(self);
+            set(signal, &self.ours(0, u64::MAX));
         }
     }
 
-    /// SIGTRAP is ours because of stepping, but this one is the application's, which set no handler.
-    pub(super) fn die_of_trap(&self) {
-        self.actions.stepper_installed.store(false, Ordering::Release);
-        let default = KernelAction::default();
-        // SAFETY: the default action again, then the signal once more.
+    /// If the signal comes to the engine only because it was borrowed, this one is the application's, which set no
+    /// handler: the default action, then the signal once more.
+    pub(super) fn default_action(&self, signal: i32) {
+        if self.actions.handler(signal) != 0 || !self.actions.is_borrowed(signal) {
+            return;
+        }
+        self.actions.borrowed.fetch_and(!(1 << (signal - 1)), Ordering::AcqRel);
+        set(signal, &KernelAction::default());
+        // SAFETY: no pointers.
         unsafe {
-            sys::syscall6(
-                nr::RT_SIGACTION,
-                [SIGTRAP as u64, &raw const default as u64, 0, 8, 0, 0],
-            );
             let pid = sys::syscall6(nr::GETPID, [0; 6]) as u64;
-            sys::syscall6(nr::TGKILL, [pid, u64::from(sys::gettid()), SIGTRAP as u64, 0, 0, 0]);
+            sys::syscall6(nr::TGKILL, [pid, u64::from(sys::gettid()), signal as u64, 0, 0, 0]);
         }
     }
 }

@@ -13,7 +13,7 @@ use iced_x86::{
 use super::Instruction;
 use super::block::{self, Block, End, Refusal};
 use super::cache::Cache;
-use super::emit::Code;
+use super::emit::{Code, FAR_PADDING};
 use super::fragment::{Exit, ExitKind, Fragment, Place, Recipe};
 use super::thread::{EXIT_INDIRECT, MAX_SLOTS, disp, gpr, spill};
 use super::weights::{self, Repeats};
@@ -237,7 +237,7 @@ impl Translator {
         let arena = self.cache.arena(arena);
         let mut code: Code = Code::at(arena.hot_address());
         code.jump_far(self.to_engine);
-        arena.to_dispatcher = code.address;
+        arena.to_dispatcher = code.address + FAR_PADDING as u64;
         arena.lookup_miss = code.here();
         code.lookup_miss(EXIT_INDIRECT, arena.to_dispatcher);
         arena.put(code.bytes());
