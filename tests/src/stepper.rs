@@ -182,9 +182,16 @@ pub fn count_with(
 
 /// Single-steps a stopped process until it is gone; the count and its wait status.
 fn step_to_end(tracee: &Tracee) -> Result<(Count, i32), String> {
-    let mut decoded: HashMap<u64, Weight> = HashMap::new();
+    // By its bytes, not by its address: a program may change its code.
+    let mut decoded: HashMap<Vec<u8>, Weight> = HashMap::new();
     let mut weight_at = |address: u64| {
-        *decoded.entry(address).or_insert_with(|| weigh(&tracee.read(address), address))
+        let bytes = tracee.read(address);
+        if let Some(known) = decoded.get(&bytes) {
+            return *known;
+        }
+        let weight = weigh(&bytes, address);
+        decoded.insert(bytes, weight);
+        weight
     };
     let mut count = Count::default();
     let mut before = tracee.registers()?;

@@ -170,7 +170,9 @@ fn compilers_and_parallel_programs() {
     let source = source.to_str().expect("UTF-8");
     let text = text_file(directory.path());
     let text = text.to_str().expect("UTF-8");
-    let processes = "import multiprocessing as m; print(sum(m.Pool(3).map(abs, range(-50, 50))))";
+    // A pool that is not closed and joined ends its workers by SIGTERM, if they have not ended yet.
+    let processes = "import multiprocessing as m; p = m.Pool(3); r = p.map(abs, range(-50, 50)); \
+                     p.close(); p.join(); print(sum(r))";
     for (program, arguments) in [
         ("/usr/bin/g++", &["-O1", "-S", "-o", "-", source][..]),
         ("/usr/bin/python3", &["-c", processes]),

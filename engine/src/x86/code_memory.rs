@@ -161,7 +161,9 @@ mod tests {
             parse(b"00651000-00652000 r--p 00051000 08:02 173521 /usr/bin/dbus-daemon").is_none()
         );
         assert!(!parse(b"7f0000000000-7f0000001000 rwxp 00000000 00:00 0 ").unwrap().stable);
-        assert!(!parse(b"7f0000000000-7f0000001000 r-xs 00000000 00:01 7 /memfd:jit").unwrap().stable);
+        assert!(
+            !parse(b"7f0000000000-7f0000001000 r-xs 00000000 00:01 7 /memfd:jit").unwrap().stable
+        );
         assert!(parse(b"7f0000000000-7f0000001000 r-xp 00000000 00:00 0 ").unwrap().stable);
         assert!(parse(b"7ffd1000-7ffd3000 r-xp 00000000 00:00 0    [vdso]").unwrap().stable);
         assert!(parse(b"").is_none());

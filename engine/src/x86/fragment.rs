@@ -157,8 +157,9 @@ mod tests {
     fn recipes_fit_in_a_byte() {
         let rep = |slot, narrow| Recipe::Rep { slot, narrow };
         let spilled = (0..16).map(Recipe::Spilled);
-        for recipe in
-            [Recipe::Plain, Recipe::Three, Recipe::Compare, rep(0, false), rep(47, true)].into_iter().chain(spilled)
+        for recipe in [Recipe::Plain, Recipe::Three, Recipe::Compare, rep(0, false), rep(47, true)]
+            .into_iter()
+            .chain(spilled)
         {
             assert_eq!(Recipe::unpack(recipe.pack()), recipe);
         }

@@ -136,7 +136,8 @@ impl Engine {
                     if narrow {
                         left = u64::from(left as u32);
                     }
-                    let counter = &thread.counters.0[(fragment.slot + 1 + u32::from(slot)) as usize];
+                    let counter =
+                        &thread.counters.0[(fragment.slot + 1 + u32::from(slot)) as usize];
                     counter.store(
                         counter.load(Ordering::Relaxed).wrapping_sub(left),
                         Ordering::Relaxed,
