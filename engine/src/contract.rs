@@ -10,7 +10,8 @@ use crate::x86::thread::ThreadState;
 /// What a host may set.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Bytes of memory for translations and tables; past it threads are released.
+    /// Bytes of memory for translations and tables; past it all translations are dropped and made anew,
+    /// or threads released.
     pub memory: usize,
 }
 

@@ -37,16 +37,6 @@ pub(super) struct Link {
     generation: u32,
 }
 
-<<<<<<< HEAD
-=======
-/// What a host may set.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Bytes of memory for translations and tables; past it all translations are dropped and made anew.
-    pub memory: usize,
-}
-
->>>>>>> 4e90838 ([engine] code that changes is compared with its source; a full cache is flushed)
 /// State under the engine's lock.
 pub(super) struct Tables {
     pub translator: Translator,
