@@ -23,6 +23,9 @@ pub trait Thread {
     /// Its cumulative totals. May be called from any thread while this one runs: then the values are monotonic,
     /// not an atomic cut.
     fn totals(&self) -> Totals;
+
+    /// A word that the host keeps with the thread; 0 at first.
+    fn host_word(&mut self) -> &mut u64;
 }
 
 /// What follows threads and counts what they execute.

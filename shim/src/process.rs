@@ -7,7 +7,7 @@ use crate::{
     link, log, recorder,
     start::Startup,
     sys::{self, nr},
-    syscalls, threads, ticker, tracer,
+    syscalls, threads, ticker, tls, tracer,
 };
 use alloc::{boxed::Box, string::String};
 use conf::{
@@ -215,6 +215,7 @@ fn user_is_among(users: &[String]) -> bool {
 
 fn count(startup: &Startup, identity: Identity) -> *mut tracer::Thread {
     clock::find_vdso(startup);
+    tls::learn(startup);
     hooks::resolve_all();
     syscalls::configure(identity.metrics);
     if !mark_for_fork() {

@@ -100,7 +100,8 @@ pub fn notice(code: u16, a: u64, text: fmt::Arguments<'_>) {
     recorder::notice(tid, code, a, 0, text);
 }
 
-fn known() -> Option<&'static mut Thread> {
+/// This thread, if it is listed already.
+pub fn known() -> Option<&'static mut Thread> {
     let word = tls::get(tls::Word::Thread);
     // SAFETY: the word is 0, ENDED, or this thread's own `Thread`, which only this thread uses.
     (word > ENDED).then(|| unsafe { &mut *(word as *mut Thread) })
@@ -150,7 +151,7 @@ fn create() -> Option<&'static mut Thread> {
 
 fn set_specific(value: usize) {
     let (key, function) = (KEY.load(Ordering::Relaxed), SET_SPECIFIC.load(Ordering::Relaxed));
-    if key == 0 || function == 0 {
+    if key == 0 || function == 0 || !tls::is_libcs(tls::base()) {
         return;
     }
     // SAFETY: libc's pthread_setspecific. The key is one of the first 32, whose values glibc keeps in the

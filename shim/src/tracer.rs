@@ -7,7 +7,7 @@
 use crate::{
     hooks, link, process, recorder, sys, syscalls,
     threads::{self, Shared, Values},
-    ticker,
+    ticker, tls,
 };
 use alloc::boxed::Box;
 use conf::settings::Tracer;
@@ -16,7 +16,7 @@ use core::{
     fmt,
     sync::atomic::{AtomicPtr, Ordering},
 };
-use engine::{Call, Host, Limits, Notice, Redirect, Tracer as _};
+use engine::{Call, Host, Limits, Notice, Redirect, Thread as _, Tracer as _};
 use guest::role::Role;
 use records::{Flags, METRIC_COUNT, MetricSet, ProcessEndReason, notice};
 
@@ -66,6 +66,9 @@ pub fn start() -> *mut Thread {
         unavailable("the kernel refuses memory for the first thread");
         return core::ptr::null_mut();
     };
+    // SAFETY: this thread's own block.
+    let state = unsafe { &mut *state };
+    *state.host_word() = tls::base();
     adopt(shared, state);
     state
 }
@@ -75,8 +78,8 @@ fn unavailable(why: &str) {
 }
 
 /// From now on the engine's counts of this thread are part of its values.
-fn adopt(shared: &Shared, state: *mut Thread) {
-    shared.engine.store(state as usize, Ordering::Release);
+fn adopt(shared: &Shared, state: &mut Thread) {
+    shared.engine.store((&raw mut *state) as usize, Ordering::Release);
     shared.flags.fetch_or(u32::from(Flags::FOLLOWED.0), Ordering::Release);
 }
 
@@ -131,6 +134,11 @@ fn is_own(pc: u64) -> bool {
     (start..end).contains(&(pc as usize))
 }
 
+/// The listed part of the thread whose words these are, if there is one yet.
+fn listed_already() -> Option<&'static Shared> {
+    threads::known().map(|thread| thread.shared)
+}
+
 /// The calling thread's listed part; `None` after its end.
 fn listed() -> Option<&'static Shared> {
     threads::current().map(|thread| thread.shared)
@@ -145,7 +153,7 @@ impl Host<Thread> for Shim {
         }
     }
 
-    fn before_syscall(&self, _: &mut Thread, call: &Call) -> u64 {
+    fn before_syscall(&self, thread: &mut Thread, call: &Call) -> u64 {
         if syscalls::is_counted(call.number) {
             syscalls::before(call.number, &call.arguments).0
         } else {
@@ -153,92 +161,132 @@ impl Host<Thread> for Shim {
                 ticker::pause();
             }
             if is_vfork_like(call) {
-                threads::enter_vfork();
+                on_own_tls(thread, |_| threads::enter_vfork());
             }
             0
         }
     }
 
-    fn after_syscall(&self, _: &mut Thread, call: &Call, result: i64, before: u64) {
+    fn after_syscall(&self, thread: &mut Thread, call: &Call, result: i64, before: u64) {
         if syscalls::is_counted(call.number) {
             let token = syscalls::Token(before);
-            syscalls::observe(listed(), call.number, &call.arguments, token, result);
+            on_own_tls(thread, |_| {
+                syscalls::observe(listed(), call.number, &call.arguments, token, result);
+            });
         } else if ticker::must_not_run_during(call.number) {
             ticker::resume();
         }
     }
 
-    fn before_exec(&self, _: &mut Thread, call: &Call) {
+    fn before_exec(&self, thread: &mut Thread, call: &Call) {
         let mut path = [0u8; 224];
         let at = if call.number == engine::sys::nr::EXECVEAT { 1 } else { 0 };
-        recorder::before_exec(sys::read_string(call.arguments[at], &mut path));
+        on_own_tls(thread, |_| {
+            recorder::before_exec(sys::read_string(call.arguments[at], &mut path));
+        });
     }
 
     fn thread_started(&self, thread: &mut Thread) {
-        match listed() {
-            Some(shared) if shared.tid == sys::gettid() => adopt(shared, thread),
-            Some(_) => recorder::notice(
-                sys::gettid(),
-                notice::THREAD_NOT_FOLLOWED,
-                0,
-                0,
-                format_args!("shares another thread's thread-local storage"),
-            ),
-            None => {}
-        }
+        let present = tls::base();
+        *thread.host_word() = if is_own_tls(present) {
+            present
+        } else {
+            // Its creator's, or another runtime's.
+            let Some(area) = tls::map_area() else { return };
+            area | OUR_AREA
+        };
+        on_own_tls(thread, begin);
     }
 
     fn fork_child(&self, thread: &mut Thread) {
-        process::check_fork();
-        self.thread_started(thread);
+        on_own_tls(thread, |thread| {
+            process::check_fork();
+            begin(thread);
+        });
     }
 
-    fn exiting(&self, _: &mut Thread, process: bool, status: i32) {
+    fn exiting(&self, thread: &mut Thread, process: bool, status: i32) {
         if process {
-            process::end(ProcessEndReason::EXIT, i32::from(status as u8));
-        } else {
-            threads::end_current();
+            on_own_tls(thread, |_| {
+                process::end(ProcessEndReason::EXIT, i32::from(status as u8));
+            });
+        } else if *thread.host_word() & OUR_AREA != 0 {
+            on_own_tls(thread, |_| threads::end_current());
+            // SAFETY: this thread's last use of it; the FS base is the application's again.
+            unsafe { tls::unmap_area(*thread.host_word() & !OUR_AREA) };
+            *thread.host_word() = 0;
+        } else if tls::is_libcs(*thread.host_word()) {
+            // Else libc has given the thread's memory back already, as musl does: the ticker will miss the thread.
+            on_own_tls(thread, |_| threads::end_current());
         }
     }
 
     fn notice(&self, thread: &mut Thread, notice: Notice, at: u64, detail: u64) {
-        let shared = listed();
-        if let Some(shared) = shared
-            && !engine::Thread::is_followed(&*thread)
-        {
-            shared.flags.fetch_and(!u32::from(Flags::FOLLOWED.0), Ordering::Relaxed);
-            shared.flags.fetch_or(u32::from(Flags::WAS_RELEASED.0), Ordering::Release);
+        on_own_tls(thread, |thread| write_notice(thread, notice, at, detail));
+    }
+}
+
+/// In a thread's word, which is the FS base for the host's code: it is an area of [`tls::map_area`].
+const OUR_AREA: u64 = 1;
+
+/// Runs the host's part of something with the thread-local words of this thread.
+#[inline]
+fn on_own_tls<R>(thread: &mut Thread, work: impl FnOnce(&mut Thread) -> R) -> R {
+    match *thread.host_word() {
+        0 => work(thread),
+        own => tls::with_base(own & !OUR_AREA, || work(thread)),
+    }
+}
+
+/// Whether the words behind this FS base are this thread's to use: libc's, and not those of a living other thread.
+fn is_own_tls(base: u64) -> bool {
+    tls::is_libcs(base) && {
+        let tid = sys::gettid();
+        listed_already().is_none_or(|shared| shared.tid == tid)
+    }
+}
+
+/// A followed thread is there.
+fn begin(thread: &mut Thread) {
+    if let Some(shared) = listed() {
+        adopt(shared, thread);
+    }
+}
+
+fn write_notice(thread: &mut Thread, notice: Notice, at: u64, detail: u64) {
+    let shared = listed();
+    if let Some(shared) = shared
+        && !thread.is_followed()
+    {
+        shared.flags.fetch_and(!u32::from(Flags::FOLLOWED.0), Ordering::Relaxed);
+        shared.flags.fetch_or(u32::from(Flags::WAS_RELEASED.0), Ordering::Release);
+    }
+    let tid = shared.map_or(0, |shared| shared.tid);
+    let tell = |code, a, text: fmt::Arguments<'_>| recorder::notice(tid, code, a, detail, text);
+    match notice {
+        Notice::Untranslatable => {
+            let why = match detail {
+                1 => "not known to the decoder",
+                2 => "uses GS, which the engine needs",
+                4 => "enters a restartable sequence (rseq), which only runs natively",
+                _ => "of a kind that is not translated",
+            };
+            tell(notice::THREAD_RELEASED, at, format_args!("instruction {why}"));
         }
-        let tid = shared.map_or(0, |shared| shared.tid);
-        let tell = |code, a, text: fmt::Arguments<'_>| recorder::notice(tid, code, a, detail, text);
-        match notice {
-            Notice::Untranslatable => {
-                let why = match detail {
-                    1 => "not known to the decoder",
-                    2 => "uses GS, which the engine needs",
-                    _ => "of a kind that is not translated",
-                };
-                tell(notice::THREAD_RELEASED, at, format_args!("instruction {why}"));
-            }
-            Notice::NotExecutable => {
-                tell(
-                    notice::THREAD_RELEASED,
-                    at,
-                    format_args!("branch to memory that is not executable"),
-                );
-            }
-            Notice::MemoryLimit => {
-                tell(notice::MEMORY_LIMIT, detail, format_args!("the engine's memory is used up"));
-            }
-            Notice::ThreadNotFollowed => {
-                tell(
-                    notice::THREAD_NOT_FOLLOWED,
-                    at,
-                    format_args!("no memory to follow a new thread"),
-                );
-            }
-            Notice::VforkChild => spawned(detail as u32, tell),
+        Notice::NotExecutable => {
+            tell(
+                notice::THREAD_RELEASED,
+                at,
+                format_args!("branch to memory that is not executable"),
+            );
         }
+        Notice::MemoryLimit => {
+            tell(notice::MEMORY_LIMIT, detail, format_args!("the engine's memory is used up"));
+        }
+        Notice::ThreadNotFollowed => {
+            tell(notice::THREAD_NOT_FOLLOWED, at, format_args!("no memory to follow a new thread"));
+        }
+        Notice::VforkChild => spawned(detail as u32, tell),
     }
 }
 

@@ -59,7 +59,7 @@ fn a_shell_with_pipelines() {
     }
 }
 
-/// A thread without TLS of its own and children that never exec cannot be counted; they must run all the same.
+/// Children that never exec cannot be counted; they must run all the same, as must a thread without TLS of its own.
 #[test]
 fn raw_clones_run_as_natively() {
     let program = Source::named("raw_clone.c").build(Linking::Pie);
@@ -71,4 +71,23 @@ fn raw_clones_run_as_natively() {
         assert_eq!(traced.status.code(), native.status.code());
         assert!(!traced.complete());
     }
+}
+
+/// Flags, MXCSR, x87, FS base, the trap flag, the vsyscall page: what a program sees of the processor.
+#[test]
+fn the_machine_looks_as_natively() {
+    let program = Source::named("machine_state.c").build(Linking::Pie);
+    same_and_complete("the_machine_looks_as_natively", &program, &[]);
+}
+
+/// SEGV, BUS, FPE, ILL and TRAP in the middle of blocks; the handler reads and changes every register there is.
+#[test]
+fn faults_show_every_register() {
+    let source = Source::named("fault_contexts.c");
+    let missing = source.missing_cpu_flags();
+    if !missing.is_empty() {
+        let reason = format!("this CPU lacks {}", missing.join(", "));
+        return tests::skip::skip("faults_show_every_register", &reason);
+    }
+    same_and_complete("faults_show_every_register", &source.build(Linking::Pie), &[]);
 }

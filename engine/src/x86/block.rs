@@ -5,7 +5,7 @@ use iced_x86::{
     Register, RflagsBits,
 };
 
-use super::{Instruction, weights};
+use super::{Instruction, restartable, weights};
 
 /// Most instructions of one block; a longer run is split into several blocks.
 pub const MAX_INSTRUCTIONS: usize = 48;
@@ -50,6 +50,8 @@ pub enum Refusal {
     UsesGs = 2,
     /// A far transfer, transaction, 32-bit system call or other rarity.
     Unsupported = 3,
+    /// It takes the address of a restartable sequence's descriptor.
+    RestartableSequence = 4,
 }
 
 /// A decoded basic block.
@@ -197,6 +199,9 @@ fn classify(instruction: &Instruction) -> Result<Option<End>, Refusal> {
     }
     if uses_gs(instruction) {
         return Err(Refusal::UsesGs);
+    }
+    if restartable::is_entered_by(instruction) {
+        return Err(Refusal::RestartableSequence);
     }
     use Mnemonic::*;
     match instruction.mnemonic() {

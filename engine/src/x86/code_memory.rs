@@ -38,6 +38,9 @@ pub enum Code {
     None,
 }
 
+/// The page of `[vsyscall]`: the kernel does what code there would do when it is called (vsyscall(7)).
+pub const VSYSCALL: core::ops::Range<u64> = 0xffff_ffff_ff60_0000..0xffff_ffff_ff60_1000;
+
 const MAX_RANGES: usize = 4096;
 const PAGE_BITS: u32 = 12;
 const TRANSLATED_PAGES: u64 = 1 << 16;

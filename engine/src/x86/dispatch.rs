@@ -144,6 +144,8 @@ impl Engine {
                 thread.tid = sys::gettid();
                 thread.fresh = false;
                 self.host.thread_started(thread);
+                let mask = thread.new_task_mask;
+                self.unblock(thread, &mask);
             }
             EXIT_ENTER => {}
             EXIT_INDIRECT => thread.pc = thread.lookup_target,
@@ -171,6 +173,8 @@ impl Engine {
             thread.host_target = thread.pc;
             return;
         }
+        let linked = link.is_some() || thread.exit == EXIT_INDIRECT;
+        thread.trap_not_before = if linked { 0 } else { thread.pc };
         let mut found = self.host_code(thread, link);
         while matches!(found, Err(Away::Full)) {
             found = match self.flush() {

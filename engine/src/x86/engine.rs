@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::block_map::BlockMap;
 use super::cache::{ARENA_BYTES, MAX_ARENAS};
-use super::code_memory::{Code, CodeMemory};
+use super::code_memory::{Code, CodeMemory, VSYSCALL};
 use super::dispatch::{self, unfollow_me};
 use super::fragment::Exit;
 use super::lock::Lock;
@@ -198,6 +198,9 @@ impl Engine {
     fn translate(&self, tables: &mut Tables, pc: u64) -> Result<u32, Away> {
         if pc == unfollow_me as *const () as u64 {
             return Err(Away::Leave);
+        }
+        if VSYSCALL.contains(&pc) {
+            return Err(Away::Native);
         }
         let target = match self.host.redirect(pc) {
             Redirect::Follow => pc,

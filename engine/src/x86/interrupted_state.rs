@@ -6,10 +6,24 @@ use core::sync::atomic::Ordering;
 use super::dispatch::landing;
 use super::engine::Engine;
 use super::fragment::{Fragment, Place, Recipe};
-use super::signal::{CONTEXT, CONTEXT_FLAGS, CONTEXT_RIP, SIGTRAP, UserContext};
+use super::signal::{CONTEXT, CONTEXT_FLAGS, CONTEXT_RIP, UserContext};
 use super::syscall::{Stage, gadget};
 use super::thread::{ThreadState, gpr, spill};
-use crate::metric::{METRICS, Metric};
+use crate::metric::METRICS;
+
+/// What interrupted a thread in the code cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Interruption {
+    /// A signal that may as well come somewhat later.
+    Asynchronous,
+    /// A fault: the instruction did not happen.
+    Fault,
+    /// INT3, behind which the thread stands.
+    Breakpoint,
+    /// The application's trap flag: the thread stands between two instructions. Where the counter is about to stand,
+    /// status flags that the next instructions overwrite may be the counter's.
+    TrapFlag,
+}
 
 impl Engine {
     /// Rewrites a context inside the engine's system call to the application's state.
@@ -24,8 +38,7 @@ impl Engine {
             if !before {
                 self.finish_syscall(thread, context.registers[CONTEXT[gpr::RAX]]);
             } else if context.registers[CONTEXT[gpr::RCX]] as u64 != gadget().after {
-                // Never made: the block that ends with this SYSCALL was counted whole, and will be run again.
-                thread.adjust[Metric::Instructions as usize].fetch_sub(1, Ordering::Relaxed);
+                self.not_made(thread);
             }
         }
         thread.in_syscall = Stage::None;
@@ -93,22 +106,19 @@ impl Engine {
         &self,
         thread: &mut ThreadState,
         context: &mut UserContext,
-        synchronous: bool,
-        signal: i32,
+        interruption: Interruption,
     ) -> bool {
         let mut host = context.registers[CONTEXT_RIP] as u64;
-        let trapped = synchronous && signal == SIGTRAP;
+        let trapped = interruption == Interruption::Breakpoint;
         if trapped {
-            // INT3 traps behind the instruction.
             host -= 1;
         }
         self.with_tables(|tables| {
             let translator = &mut tables.translator;
             let Some(fragment) = translator.fragment_at(host) else { return false };
-            let Some(found) = find(translator.places_of(&fragment), &fragment, host, synchronous)
-            else {
-                return false;
-            };
+            let anywhere = interruption != Interruption::Asynchronous;
+            let places = translator.places_of(&fragment);
+            let Some(found) = find(places, &fragment, host, anywhere) else { return false };
             let mut pc = fragment.pc + found.app_offset;
             let mut executed = found.index;
             if trapped {
@@ -167,6 +177,21 @@ fn with_saved_flags(flags: u64, saved: u64) -> u64 {
     flags & !(IN_AH | OVERFLOW) | saved >> 8 & IN_AH | (saved & 1) << 11
 }
 
+impl Engine {
+    /// The application's instruction whose translation begins at this host address.
+    pub(super) fn instruction_at(&self, host: u64) -> Option<u64> {
+        self.with_tables(|tables| {
+            let translator = &tables.translator;
+            let fragment = translator.fragment_at(host)?;
+            let offset = (host - fragment.host) as u16;
+            let places = translator.places_of(&fragment);
+            let index = places.iter().position(|place| place.host == offset)?;
+            let before: u64 = places[..index].iter().map(|place| u64::from(place.app_len)).sum();
+            Some(fragment.pc + before)
+        })
+    }
+}
+
 /// What a host address inside a fragment stands for.
 struct Found {
     index: usize,
@@ -176,13 +201,13 @@ struct Found {
     counted: bool,
 }
 
-fn find(places: &[Place], fragment: &Fragment, host: u64, synchronous: bool) -> Option<Found> {
+fn find(places: &[Place], fragment: &Fragment, host: u64, anywhere: bool) -> Option<Found> {
     let offset = (host - fragment.host) as u16;
     if fragment.is_changing() && offset < places[0].host {
         // Its source cannot be read any more: natively the first instruction could not be fetched.
         let app_len = u64::from(places[0].app_len);
         let recipe = Recipe::Compare;
-        return synchronous.then_some(Found {
+        return anywhere.then_some(Found {
             index: 0,
             app_offset: 0,
             app_len,
@@ -206,5 +231,5 @@ fn find(places: &[Place], fragment: &Fragment, host: u64, synchronous: bool) -> 
         recipe: if at_start && place.body > 0 { Recipe::Plain } else { place.recipe() },
         counted: past_counter,
     };
-    (synchronous || (flags_whole && (at_start || at_body))).then_some(found)
+    (anywhere || (flags_whole && (at_start || at_body))).then_some(found)
 }

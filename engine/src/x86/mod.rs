@@ -15,6 +15,7 @@ mod flush;
 mod fragment;
 mod interrupted_state;
 mod lock;
+mod restartable;
 mod signal;
 mod signal_settings;
 mod syscall;

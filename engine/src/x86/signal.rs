@@ -25,6 +25,7 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 
 use super::dispatch::{again, landing, resume_range};
 use super::engine::Engine;
+use super::interrupted_state::Interruption;
 use super::signal_settings::SS_AUTODISARM;
 use super::syscall::{gadget, read_memory};
 use super::thread::{EXIT_ENTER, ThreadState, disp, gpr};
@@ -35,6 +36,8 @@ pub(super) const SIGTRAP: i32 = 5;
 pub(super) const SIGBUS: i32 = 7;
 const SIGFPE: i32 = 8;
 const SIGSEGV: i32 = 11;
+/// `si_code` of what the kernel itself raises, INT3's trap among it (`include/uapi/asm-generic/siginfo.h`).
+const SI_KERNEL: i32 = 0x80;
 /// RFLAGS.TF, DF and RF (SDM vol. 1, 3.4.3).
 const TRAP_FLAG: i64 = 1 << 8;
 const CLEARED_FOR_HANDLERS: u64 = 1 << 8 | 1 << 10 | 1 << 16;
@@ -47,6 +50,8 @@ const INITIAL_MXCSR: u32 = 0x1f80;
 pub(super) struct Pending {
     signal: i32,
     stepping: bool,
+    /// The application has the trap flag set itself.
+    trapping: bool,
     /// The application's mask, to be given back.
     mask: u64,
     info: [u64; 16],
@@ -95,8 +100,8 @@ core::arch::global_asm!(
     // The kernel enters here: rdi = signal, rsi = siginfo, rdx = ucontext, [rsp] = return address.
     ".globl engine_signal_entry", ".hidden engine_signal_entry", ".type engine_signal_entry, @function",
     "engine_signal_entry:",
+    "pushfq", "and dword ptr [rsp], {NOT_AC}", "popfq", // the kernel leaves AC set; ID must stay
     "push rbp", "mov rbp, rsp",
-    "push 0x202", "popfq", // the kernel leaves the application's AC set
     "push rdi", "push rsi", "push rdx", "push rbx",
     "lea rcx, [rbp + 8]",
     "call {on_signal}",
@@ -115,7 +120,7 @@ core::arch::global_asm!(
     "pop rbx", "pop rdx", "pop rsi", "pop rdi", "pop rbp",
     "ret",
     ".popsection",
-    STACK = const disp::ENGINE_STACK,
+    STACK = const disp::ENGINE_STACK, NOT_AC = const !(1 << 18),
     ON_ENGINE_STACK = const Answer::OnEngineStack as u32, FOLLOW = const Answer::Follow as u32,
     on_signal = sym on_signal, on_engine_stack = sym on_engine_stack,
 );
@@ -192,7 +197,30 @@ extern "C" fn on_engine_stack(
     engine.deliver(thread, signal, info, context_ref, entry)
 }
 
+/// `si_code`, in the lower half of the second word of siginfo on x86-64.
+fn code_of(info: &Info) -> i32 {
+    info[1] as i32
+}
+
+/// Is this the trap behind an instruction that began with the trap flag set?
+fn is_trap_flag(signal: i32, info: &Info) -> bool {
+    const TRAP_TRACE: i32 = 2;
+    signal == SIGTRAP && code_of(info) == TRAP_TRACE
+}
+
 impl Engine {
+    /// Whether an instruction of the application has ended at this trap: at the beginnings of its instructions, but
+    /// for the one where the thread came into the cache.
+    fn has_executed(&self, thread: &mut ThreadState, host: u64) -> bool {
+        match self.instruction_at(host) {
+            Some(pc) if pc == thread.trap_not_before => {
+                thread.trap_not_before = 0;
+                false
+            }
+            found => found.is_some(),
+        }
+    }
+
     fn call_natively(&self, signal: i32, info: *mut Info, context: *mut UserContext) {
         let handler = self.actions.handler(signal);
         if handler > 1 {
@@ -217,6 +245,10 @@ impl Engine {
         let whole = self.in_cache(host) || thread.at_gadget(host) || host == landing();
         if whole {
             return Answer::OnEngineStack;
+        }
+        if !thread.pending.stepping && is_trap_flag(signal, info) {
+            // The application's trap flag, but not one of its instructions.
+            return Answer::Return;
         }
         if thread.pending.stepping {
             // Stepped into the dispatcher, which looks for a pending signal before it goes back.
@@ -246,17 +278,28 @@ impl Engine {
         let stepped = thread.pending.stepping && signal == SIGTRAP;
         // SAFETY: the kernel's siginfo.
         let info_ref = unsafe { &*info };
-        // si_code lies in the second half of the second word of siginfo on x86-64.
-        let synchronous = !stepped
-            && info_ref[1] as i32 > 0
-            && matches!(signal, SIGILL | SIGTRAP | SIGBUS | SIGFPE | SIGSEGV);
+        let interruption = match signal {
+            _ if stepped => Interruption::Asynchronous,
+            SIGTRAP if is_trap_flag(signal, info_ref) => {
+                if !self.has_executed(thread, host) {
+                    return Answer::Return;
+                }
+                Interruption::TrapFlag
+            }
+            SIGTRAP if code_of(info_ref) == SI_KERNEL => Interruption::Breakpoint,
+            SIGILL | SIGBUS | SIGFPE | SIGSEGV if code_of(info_ref) > 0 => Interruption::Fault,
+            _ => Interruption::Asynchronous,
+        };
         if host == landing() {
             context.registers[CONTEXT_RIP] = thread.pc as i64;
         } else if self.in_cache(host) {
-            if synchronous && signal == SIGBUS && self.compare_misaligned(thread, context) {
+            if signal == SIGBUS
+                && interruption == Interruption::Fault
+                && self.compare_misaligned(thread, context)
+            {
                 return Answer::Return;
             }
-            if !self.show_application(thread, context, synchronous, signal) {
+            if !self.show_application(thread, context, interruption) {
                 if !stepped {
                     self.postpone(thread, signal, info_ref, context);
                     self.start_stepping(thread, context);
@@ -332,7 +375,8 @@ impl Engine {
         info: &Info,
         context: &mut UserContext,
     ) {
-        thread.pending = Pending { signal, stepping: false, mask: context.mask, info: *info };
+        thread.pending =
+            Pending { signal, stepping: false, trapping: false, mask: context.mask, info: *info };
         context.mask = u64::MAX;
         self.keep_one_shot(signal);
     }
@@ -340,6 +384,7 @@ impl Engine {
     fn start_stepping(&self, thread: &mut ThreadState, context: &mut UserContext) {
         self.borrow(SIGTRAP);
         thread.pending.stepping = true;
+        thread.pending.trapping = context.registers[CONTEXT_FLAGS] & TRAP_FLAG != 0;
         context.registers[CONTEXT_FLAGS] |= TRAP_FLAG;
         // A blocked SIGTRAP from the trap flag would kill.
         context.mask &= !(1 << (SIGTRAP - 1));
@@ -347,7 +392,9 @@ impl Engine {
 
     fn stop_stepping(&self, thread: &mut ThreadState, context: &mut UserContext) {
         thread.pending.stepping = false;
-        context.registers[CONTEXT_FLAGS] &= !TRAP_FLAG;
+        if !thread.pending.trapping {
+            context.registers[CONTEXT_FLAGS] &= !TRAP_FLAG;
+        }
     }
 
     /// Queues the postponed signal for this thread once more.

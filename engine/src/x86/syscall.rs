@@ -68,6 +68,8 @@ global_asm!(
     // Returns from the application's signal handler through its frame.
     ".globl engine_sigreturn", ".hidden engine_sigreturn", ".type engine_sigreturn, @function",
     "engine_sigreturn:",
+    // The kernel takes all flags of the frame but ID, which stays as it is now.
+    "mov eax, gs:[{RFLAGS}]", "and eax, 1 << 21", "or eax, 0x202", "push rax", "popfq",
     "mov rsp, gs:[{RSP}]",
     "mov eax, 15",
     "syscall",
@@ -81,8 +83,13 @@ global_asm!(
     "pop rcx", "mov gs:[{SPILL}], rcx", // a child on the same stack may overwrite the return address
     "syscall",
     "test rax, rax",
-    "jz engine_resume",
+    "jz 2f",
     "jmp qword ptr gs:[{SPILL}]",
+    "2:",
+    "mov eax, {SIGPROCMASK}", "mov edi, 2", "xor edx, edx", "mov r10d, 8",
+    "mov rsi, gs:[{THIS}]", "add rsi, {NEW_TASK_MASK}",
+    "syscall",
+    "jmp engine_resume",
     // And for a new thread: it starts on its own block, which it finds in R12.
     ".globl engine_clone_thread", ".hidden engine_clone_thread", ".type engine_clone_thread, @function",
     "engine_clone_thread:",
@@ -104,6 +111,7 @@ global_asm!(
     SPILL = const disp::spill(super::thread::spill::ANY), ENGINE_RSP = const disp::ENGINE_RSP,
     RSP = const disp::GPR + 8 * gpr::RSP, SIGPROCMASK = const nr::RT_SIGPROCMASK,
     ARCH_PRCTL = const nr::ARCH_PRCTL, SET_GS = const ARCH_SET_GS,
+    RFLAGS = const disp::RFLAGS, THIS = const disp::THIS, NEW_TASK_MASK = const disp::NEW_TASK_MASK,
 );
 
 // Signal handlers and the assembly read and write the thread's block behind the compiler's back: it is passed to
@@ -204,6 +212,10 @@ impl Engine {
         thread.pc = next - SYSCALL_LEN;
         thread.call = call;
         self.rearm_alternate_stack(thread);
+        if thread.pending.is_some() {
+            self.not_made(thread);
+            return;
+        }
         if call.number == nr::RT_SIGRETURN && self.prepare_sigreturn(thread) {
             // SAFETY: the frame was looked at; the kernel checks the rest.
             unsafe { engine_sigreturn(thread) };
@@ -220,7 +232,16 @@ impl Engine {
                 self.pass(thread, &call)
             }
             nr::FORK | nr::VFORK | nr::CLONE | nr::CLONE3 => {
-                match self.new_task(thread, &call, next) {
+                // No signal may come between this and the new task's own first record; one that was postponed
+                // before goes first, for the kernel's mask is not the application's then.
+                let mask = block_signals();
+                thread.new_task_mask = mask;
+                let result = match thread.pending.is_some() {
+                    true => Some(NOT_MADE),
+                    false => self.new_task(thread, &call, next),
+                };
+                restore_signals(mask);
+                match result {
                     Some(result) => result,
                     None => return,
                 }
@@ -239,11 +260,15 @@ impl Engine {
             _ => self.pass(thread, &call),
         };
         if result == NOT_MADE {
-            // The block that ends with this SYSCALL was counted whole, and will be run again.
-            thread.adjust[Metric::Instructions as usize].fetch_sub(1, Ordering::Relaxed);
+            self.not_made(thread);
             return;
         }
         self.finish_syscall(thread, result);
+    }
+
+    /// A signal comes first: the block that ends with this SYSCALL was counted whole, and will be run again.
+    pub(super) fn not_made(&self, thread: &ThreadState) {
+        thread.adjust[Metric::Instructions as usize].fetch_sub(1, Ordering::Relaxed);
     }
 
     /// The call has returned: its result and effects, also where a signal interrupts its end.
@@ -277,7 +302,7 @@ impl Engine {
         thread.in_syscall = Stage::None;
     }
 
-    /// fork, vfork, clone, clone3. `None` when the thread was released and makes the call natively.
+    /// fork, vfork, clone, clone3, with all signals blocked. `None` when the thread was released and makes the call natively.
     fn new_task(&self, thread: &mut ThreadState, call: &Call, next: u64) -> Option<i64> {
         let mut arguments = [0u8; CLONE_ARGS];
         let new = match call.number {
@@ -329,9 +354,7 @@ impl Engine {
             }
             _ => {}
         }
-        // No signal may come between the fork and the child's first own record, and no other thread may be
-        // inside the tables that the child gets a copy of.
-        let mask = block_signals();
+        // No other thread may be inside the tables that the child gets a copy of.
         let result = self.with_tables(|_| {
             // SAFETY: the application's own call; it returns in both processes.
             unsafe { sys::syscall6(call.number, arguments) }
@@ -344,7 +367,6 @@ impl Engine {
             }
             self.host.fork_child(thread);
         }
-        restore_signals(mask);
         result
     }
 
@@ -389,6 +411,7 @@ impl Engine {
         child.xmm = thread.xmm;
         child.mxcsr = thread.mxcsr;
         child.pc = next;
+        child.new_task_mask = thread.new_task_mask;
         child.fresh = true;
         // SAFETY: the child leaves for its block at once; it does not touch its stack before.
         let result = unsafe { engine_clone_thread(call.number, &call.arguments, child) };

@@ -82,6 +82,8 @@ pub struct ThreadState {
     /// Where to go on after a host function that runs natively.
     pub(super) native_return: u64,
     pub(super) engine: *const Engine,
+    /// The host's own word for this thread.
+    pub(super) host_word: u64,
     pub(super) tid: u32,
     pub(super) followed: AtomicBool,
     /// The thread is about to end.
@@ -98,6 +100,10 @@ pub struct ThreadState {
     pub(super) alternate_stack: super::signal::AlternateStack,
     /// The kernel holds it disarmed, because a handler runs on it.
     pub(super) disarmed: bool,
+    /// The application's signal mask while the engine makes a new thread or process: the mask that is theirs too.
+    pub(super) new_task_mask: u64,
+    /// Where the thread went on last without having executed an instruction; see [`super::signal`] on the trap flag.
+    pub(super) trap_not_before: u64,
     /// A new thread has not told the host of itself yet.
     pub(super) fresh: bool,
     /// Corrections to the block counts: part-executed blocks, and counts folded when a cache was flushed.
@@ -151,10 +157,13 @@ impl ThreadState {
         if base == 0 {
             return None;
         }
-        // SAFETY: only the engine sets GS (a program that does so itself is released and never followed),
-        // to the address of a ThreadState that lives as long as its thread.
-        let state = unsafe { &mut *(base as *mut ThreadState) };
-        (state.this == base).then_some(state)
+        // A program that uses GS itself may have set it to anything.
+        let mut this = [0u8; 8];
+        let is_ours = base.is_multiple_of(align_of::<ThreadState>() as u64)
+            && super::syscall::read_memory(base, &mut this)
+            && u64::from_ne_bytes(this) == base;
+        // SAFETY: the block of this thread, which lives as long as it.
+        is_ours.then(|| unsafe { &mut *(base as *mut ThreadState) })
     }
 
     /// Is the thread counted now?
@@ -239,6 +248,7 @@ pub mod disp {
     pub const LOOKUP_TARGET: usize = offset_of!(ThreadState, lookup_target);
     pub const ENGINE_RSP: usize = offset_of!(ThreadState, engine_rsp);
     pub const HOST_TARGET: usize = offset_of!(ThreadState, host_target);
+    pub const NEW_TASK_MASK: usize = offset_of!(ThreadState, new_task_mask);
     pub const PENDING_SIGNAL: usize = offset_of!(ThreadState, pending);
     pub const ENGINE_STACK: usize = offset_of!(ThreadState, engine_stack);
     pub const XMM: usize = offset_of!(ThreadState, xmm);

@@ -16,6 +16,10 @@ impl Thread for ThreadState {
     fn totals(&self) -> Totals {
         ThreadState::totals(self)
     }
+
+    fn host_word(&mut self) -> &mut u64 {
+        &mut self.host_word
+    }
 }
 
 impl Tracer for Engine {

@@ -43,6 +43,7 @@ numbers! {
     READLINK = 89;
     UMASK = 95;
     GETUID = 102;
+    ARCH_PRCTL = 158;
     GETEUID = 107;
     GETPPID = 110;
     PRCTL = 157;
