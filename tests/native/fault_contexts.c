@@ -1,6 +1,7 @@
 /* Faults of every kind in the middle of blocks: the handler sees all general registers, flags, PC, xmm, ymm, zmm and
    opmask registers as they were at the instruction, and what it changes is there afterwards.
-   @alone @flags -O1 -mavx512f -mavx512bw -mavx512dq @needs avx512f avx512bw avx512dq */
+   @alone @flags -O1 -mavx512f -mavx512bw -mavx512dq
+   @needs avx512f avx512bw avx512dq */
 #define _GNU_SOURCE
 #include <cpuid.h>
 #include <signal.h>
