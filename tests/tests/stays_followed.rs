@@ -10,6 +10,13 @@ use tests::run::{self, Traced, Tracing};
 const REPEATS: usize = 5;
 
 fn same_and_complete(test: &str, program: &Path, arguments: &[&str]) -> Option<Traced> {
+    let traced = same_output(test, program, arguments)?;
+    let complaint = String::from_utf8_lossy(&traced.captured.stderr);
+    assert!(traced.complete(), "{:#}\n{complaint}", traced.json["processes"]);
+    Some(traced)
+}
+
+fn same_output(test: &str, program: &Path, arguments: &[&str]) -> Option<Traced> {
     let artifacts = artifacts::need(test)?;
     let native = run::native(program, arguments).expect("starts natively");
     let traced = Tracing::default().run(&artifacts, program, arguments).expect("starts traced");
@@ -17,7 +24,6 @@ fn same_and_complete(test: &str, program: &Path, arguments: &[&str]) -> Option<T
     let (ours, own) = (&traced.captured.stdout, &native.captured.stdout);
     assert_eq!(String::from_utf8_lossy(ours), String::from_utf8_lossy(own), "{complaint}");
     assert_eq!(traced.status.code(), native.status.code(), "{complaint}");
-    assert!(traced.complete(), "{:#}\n{complaint}", traced.json["processes"]);
     Some(traced)
 }
 
@@ -90,4 +96,91 @@ fn faults_show_every_register() {
         return tests::skip::skip("faults_show_every_register", &reason);
     }
     same_and_complete("faults_show_every_register", &source.build(Linking::Pie), &[]);
+}
+
+/// Nesting, masks, values, signalfd, sigwait, tiny stacks, jumps out of handlers, storms, timers at 1 kHz.
+#[test]
+fn through_all_ways_of_signals() {
+    let program = Source::named("signal_ways.c").build(Linking::Pie);
+    same_and_complete("through_all_ways_of_signals", &program, &["2"]);
+}
+
+#[test]
+fn through_all_ways_of_threads_and_processes() {
+    const TEST: &str = "through_all_ways_of_threads_and_processes";
+    let program = Source::named("thread_ways.c").build(Linking::Pie);
+    let threads = |traced: &Traced| -> usize {
+        let processes = traced.json["processes"].as_array().expect("processes");
+        processes.iter().map(|process| process["threads"].as_array().map_or(0, Vec::len)).sum()
+    };
+    // What was executed at least, and by how many threads of all processes.
+    for (way, instructions, expected) in [
+        ("exit-group", 400_000, 5),
+        ("exec", 1_000, 6),
+        ("failed-exec", 1_000, 2),
+        ("cancel", 20 * 100_000 * 4, 61),
+        ("fork", 40 * 20_000 * 4, 45),
+        ("daemon", 400_000, 3),
+        // On stacks, and most of them with thread-local storage, that no library knows.
+        ("raw", 12 * 100_000 * 4, 13),
+        ("main-ends", 1_000, 2),
+        ("many", 512 * 1_000 * 4, 513),
+        ("stop", 50_000 * 4, 2),
+    ] {
+        let Some(traced) = same_and_complete(TEST, &program, &[way]) else { return };
+        assert!(traced.total("instructions") > instructions, "{way}");
+        assert_eq!(threads(&traced), expected, "{way}");
+    }
+}
+
+/// Signals without a handler end, stop and continue processes as natively, a shell's job control included.
+#[test]
+fn default_actions_stay() {
+    let program = Source::named("thread_ways.c").build(Linking::Pie);
+    same_output("default_actions_stay", &program, &["core"]);
+    let script = format!(
+        "set -m; {program} stop; sleep 60 & kill -STOP %1; wait %1; echo stopped $?; kill -CONT %1; kill %1; wait %1; \
+         echo ended $?; {program} main-ends | cat; (ulimit -c 0; kill -SEGV $BASHPID); echo $?; \
+         {{ kill -TSTP $BASHPID; echo continued; }} & wait %%; echo $?; fg %% >/dev/null; echo $?",
+        program = program.display()
+    );
+    same_output("default_actions_stay", Path::new("/bin/bash"), &["-c", &script]);
+}
+
+/// Released with a notice, because they use what the engine needs or what only works in its own place: but unharmed.
+#[test]
+fn released_programs_run_as_natively() {
+    for (name, notice) in
+        [("gs_user.c", "uses GS"), ("restartable_sequence.c", "restartable sequence")]
+    {
+        let program = Source::named(name).build(Linking::Pie);
+        let test = "released_programs_run_as_natively";
+        let Some(traced) = same_output(test, &program, &[]) else { return };
+        let complaint = String::from_utf8_lossy(&traced.captured.stderr);
+        assert!(!traced.complete() && complaint.contains(notice), "{complaint}");
+    }
+}
+
+#[test]
+fn a_program_finds_itself_in_proc() {
+    let program = Source::named("self_inspection.c").build(Linking::Pie);
+    same_and_complete("a_program_finds_itself_in_proc", &program, &[]);
+}
+
+/// gdb follows the program with breakpoints in the loader; both are traced.
+#[test]
+fn a_debugger_runs_a_program() {
+    const TEST: &str = "a_debugger_runs_a_program";
+    let gdb = Path::new("/usr/bin/gdb");
+    if !gdb.exists() {
+        return tests::skip::skip(TEST, "gdb is not installed");
+    }
+    let program = Source::named("thread_ways.c").build(Linking::Pie);
+    let program = program.to_str().expect("UTF-8");
+    let Some(artifacts) = artifacts::need(TEST) else { return };
+    let arguments = ["-q", "-batch", "-nx", "-ex", "run", "--args", program, "raw"];
+    let traced = Tracing::default().run(&artifacts, gdb, &arguments).expect("starts traced");
+    let output = String::from_utf8_lossy(&traced.captured.stdout);
+    assert!(output.contains("12 started, 12 right, 12 with their own words"), "{output}");
+    assert!(output.contains("exited normally]"), "{output}");
 }
