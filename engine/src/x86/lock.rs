@@ -14,6 +14,12 @@ const SPINS: u32 = 100;
 /// A lock without an owner; not recursive.
 pub struct Lock(AtomicU32);
 
+impl Default for Lock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Lock {
     /// A free lock.
     pub const fn new() -> Lock {

@@ -3,18 +3,19 @@
 pub use ::weights::x86 as weights;
 pub use iced_x86::Instruction;
 
-mod block;
+pub mod block;
 mod block_end;
 mod block_map;
 mod cache;
-mod code_memory;
+pub mod code_memory;
+pub mod counting;
 pub mod dispatch;
 mod emit;
 pub mod engine;
 mod flush;
 mod fragment;
 mod interrupted_state;
-mod lock;
+pub mod lock;
 mod restartable;
 mod signal;
 mod signal_settings;

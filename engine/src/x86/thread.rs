@@ -281,7 +281,7 @@ pub fn gs_base() -> u64 {
 ///
 /// # Safety
 /// Code that uses GS must find there what it expects.
-pub(super) unsafe fn set_gs_base(base: u64) {
+pub unsafe fn set_gs_base(base: u64) {
     // SAFETY: forwarded to the caller.
     unsafe { sys::syscall6(sys::nr::ARCH_PRCTL, [ARCH_SET_GS, base, 0, 0, 0, 0]) };
 }

@@ -4,7 +4,7 @@
 //! operands, branches, calls. Every fragment keeps a map from host offsets to instructions, so that the
 //! application's state can be told wherever a signal or fault interrupts.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::AtomicU64;
 
 use iced_x86::{
     Code as Opcode, Decoder, DecoderOptions, Encoder, InstructionInfoFactory, OpKind, Register,
@@ -13,11 +13,12 @@ use iced_x86::{
 use super::Instruction;
 use super::block::{self, Block, End, Refusal};
 use super::cache::Cache;
+use super::counting;
 use super::emit::{Code, FAR_PADDING};
 use super::fragment::{Exit, ExitKind, Fragment, Place, Recipe};
 use super::thread::{EXIT_INDIRECT, MAX_SLOTS, disp, gpr, spill};
 use super::weights::{self, Repeats};
-use crate::metric::{METRICS, Totals, Weights};
+use crate::metric::{Totals, Weights};
 use crate::reserved::Reserved;
 
 /// Why a block was not translated.
@@ -148,18 +149,16 @@ impl Translator {
                 if dead.is_some() { code.count(slot) } else { code.count_flag_free(slot) }
             }
             let mut recipe = Recipe::Plain;
-            let mut rep = None;
+            let mut counted = None;
             if next_dynamic < dynamics && dynamic[next_dynamic].0 == i {
                 let dynamic_slot = slot + 1 + next_dynamic as u32;
-                let narrow = rep_is_narrow(instruction);
-                match dynamic[next_dynamic].1 {
-                    Repeats::Iterations => {
-                        code.add_rcx(dynamic_slot, narrow);
-                        recipe = Recipe::Rep { slot: next_dynamic as u8, narrow };
-                        rep = Some((dynamic_slot, narrow));
-                    }
-                    repeats => self.count_population(&mut code, dynamic_slot, repeats),
+                let repeats = dynamic[next_dynamic].1;
+                counting::before(&mut code, &mut self.encoder, instruction, dynamic_slot, repeats);
+                if repeats == Repeats::Iterations {
+                    let narrow = counting::is_narrow(instruction);
+                    recipe = Recipe::Rep { slot: next_dynamic as u8, narrow };
                 }
+                counted = Some((dynamic_slot, repeats));
                 next_dynamic += 1;
             }
             let last = i + 1 == instructions.len();
@@ -168,10 +167,8 @@ impl Translator {
             } else {
                 self.emit_plain(&mut code, block, instruction, &mut recipe)?
             };
-            if let Some((dynamic_slot, narrow)) = rep
-                && stops_early(instruction)
-            {
-                code.subtract_rcx(dynamic_slot, narrow);
+            if let Some((dynamic_slot, repeats)) = counted {
+                counting::after(&mut code, instruction, dynamic_slot, repeats);
             }
             let place = Place {
                 host: host as u16,
@@ -263,51 +260,7 @@ impl Translator {
 
     /// What counters of blocks are worth: the sum of counts times weights.
     pub fn weigh(&self, counters: &[AtomicU64]) -> Totals {
-        let mut totals = [0u64; METRICS];
-        for (weights, counter) in self.slots.as_slice().iter().zip(counters) {
-            let count = counter.load(Ordering::Relaxed);
-            if count != 0 {
-                for (sum, &weight) in totals.iter_mut().zip(&weights.0) {
-                    *sum = sum.wrapping_add(count.wrapping_mul(u64::from(weight)));
-                }
-            }
-        }
-        totals
-    }
-
-    /// Counts the elements that a mask enables; the mask's register is read before the instruction.
-    fn count_population(&mut self, code: &mut Code, slot: u32, repeats: Repeats) {
-        let (lanes, fetch) = match repeats {
-            Repeats::Opmask(mask, lanes) => {
-                let opcode = match lanes {
-                    64 => Opcode::VEX_Kmovq_r64_kr,
-                    17..=32 => Opcode::VEX_Kmovd_r32_kr,
-                    _ => Opcode::VEX_Kmovw_r32_kr,
-                };
-                let into = if lanes == 64 { Register::RAX } else { Register::EAX };
-                (u64::from(lanes), Instruction::with2(opcode, into, mask))
-            }
-            Repeats::VectorMask { mask, lanes, element } => {
-                let opcode = match (element, mask.is_ymm()) {
-                    (4, false) => Opcode::VEX_Vmovmskps_r32_xmm,
-                    (4, true) => Opcode::VEX_Vmovmskps_r32_ymm,
-                    (_, false) => Opcode::VEX_Vmovmskpd_r32_xmm,
-                    (_, true) => Opcode::VEX_Vmovmskpd_r32_ymm,
-                };
-                (u64::from(lanes), Instruction::with2(opcode, Register::EAX, mask))
-            }
-            Repeats::ByteMask(mask) if mask.is_mm() => {
-                (8, Instruction::with2(Opcode::Pmovmskb_r32_mm, Register::EAX, mask))
-            }
-            Repeats::ByteMask(mask) => {
-                (16, Instruction::with2(Opcode::Pmovmskb_r32_xmm, Register::EAX, mask))
-            }
-            Repeats::Never | Repeats::Iterations => return,
-        };
-        let Ok(fetch) = fetch else { return };
-        let mut bytes = [0u8; 16];
-        let len = self.encode(&fetch, 0, &mut bytes).unwrap_or(0);
-        code.add_population(slot, lanes, &bytes[..len]);
+        counting::weigh(self.slots.as_slice(), counters)
     }
 
     pub(super) fn encode(
@@ -316,13 +269,7 @@ impl Translator {
         rip: u64,
         into: &mut [u8; 16],
     ) -> Option<usize> {
-        let len = self.encoder.encode(instruction, rip).ok()?;
-        let buffer = self.encoder.take_buffer();
-        into[..len].copy_from_slice(&buffer[..len]);
-        let mut buffer = buffer;
-        buffer.clear();
-        self.encoder.set_buffer(buffer);
-        Some(len)
+        counting::encode(&mut self.encoder, instruction, rip, into)
     }
 
     /// An instruction that does not end the block. Returns the offset of the instruction proper.
@@ -431,22 +378,6 @@ fn put_near(code: &mut Code, instruction: &Instruction, bytes: &[u8], target: u6
     code.put(bytes);
     code.set_u32(start + at, displacement as u32);
     true
-}
-
-/// CMPS and SCAS may stop before the count is used up.
-fn stops_early(instruction: &Instruction) -> bool {
-    use iced_x86::Mnemonic::*;
-    matches!(instruction.mnemonic(), Cmpsb | Cmpsw | Cmpsd | Cmpsq | Scasb | Scasw | Scasd | Scasq)
-}
-
-/// Does a REP instruction count in ECX (32-bit addresses)?
-fn rep_is_narrow(instruction: &Instruction) -> bool {
-    (0..instruction.op_count()).any(|op| {
-        matches!(
-            instruction.op_kind(op),
-            OpKind::MemorySegESI | OpKind::MemoryESEDI | OpKind::MemorySegEDI
-        )
-    })
 }
 
 /// Bytes of the immediate behind a memory operand's displacement.
