@@ -109,7 +109,9 @@ fn accesses(instruction: &Instruction) -> Accesses {
     }
     let mut factory = InstructionInfoFactory::new();
     for memory in factory.info(instruction).used_memory() {
-        let bytes = memory.memory_size().size() as u16;
+        // A REP instruction's whole access has no size of its own; an iteration's is the operand's.
+        let iteration = is_rep_string(instruction).then(|| instruction.memory_size());
+        let bytes = iteration.unwrap_or_else(|| memory.memory_size()).size() as u16;
         match memory.access() {
             OpAccess::Read => accesses.read(bytes),
             OpAccess::Write => accesses.write(bytes),
