@@ -60,6 +60,11 @@ impl Executable {
         Ok(Self { entry: number::<8>(&bytes, 0x18)?, symbols })
     }
 
+    /// The largest address of a symbol: nothing of the file is mapped much beyond it.
+    pub fn last_symbol(&self) -> u64 {
+        self.symbols.values().copied().max().unwrap_or(0)
+    }
+
     /// Address of a symbol that the file defines.
     pub fn symbol(&self, name: &str) -> Option<u64> {
         self.symbols.get(name).copied()

@@ -8,6 +8,7 @@
 //! - [`passes`]: what passes of a program cost, by the oracle and by us
 //! - [`random_program`]: programs that nobody thought of
 //! - [`run`]: runs a program natively or under `analyzer trace`, in an environment that does not vary
+//! - [`system_calls`]: what strace saw, to be compared with what the engine counted
 //! - [`skip`]: says loudly that a test could not run here
 
 pub mod artifacts;
@@ -19,4 +20,5 @@ pub mod random_program;
 pub mod run;
 pub mod skip;
 pub mod stepper;
+pub mod system_calls;
 pub mod weight;
