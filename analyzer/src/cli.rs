@@ -8,7 +8,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::exit::{Exit, Failure, after_help};
 use crate::terminal::Color;
-use crate::{dump, ingest, report, trace};
+use crate::{dump, ingest, report, schema, trace};
 
 /// Exact instruction, memory and system-call counts of programs and of Spark tasks
 ///
@@ -52,6 +52,8 @@ pub enum Command {
     Ingest(ingest::Args),
     #[command(after_long_help = after_help(&REPORT_EXAMPLES))]
     Report(report::Args),
+    #[command(after_long_help = after_help(&SCHEMA_EXAMPLES))]
+    Schema(schema::Args),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -79,7 +81,8 @@ const DUMP_EXAMPLES: [&str; 3] = [
     "analyzer dump --format json node1-4711-*.sar | jq '.groups[-1].values'",
 ];
 
-const INGEST_EXAMPLES: [&str; 3] = [
+const INGEST_EXAMPLES: [&str; 4] = [
+    "analyzer ingest --mysql mysql://spark@db/runs?password_file=/etc/runs.pw /var/lib/sparkanalyzer",
     "analyzer ingest --event-log /spark/events /var/lib/sparkanalyzer",
     "analyzer ingest --store /data/runs records-of-node1/ records-of-node2/",
     "zstdcat events_1_app-1.zstd | analyzer ingest --store /data/runs --event-log -",
@@ -89,6 +92,12 @@ const REPORT_EXAMPLES: [&str; 3] = [
     "analyzer report --by node,stage",
     "analyzer report --store /data/runs --by task --app app-20260101120000-0001 --format csv",
     "analyzer report --by executor --columns instructions,memory_reads",
+];
+
+const SCHEMA_EXAMPLES: [&str; 3] = [
+    "analyzer schema init --store mysql://admin@db/runs",
+    "analyzer schema upgrade --store 'mysql://admin@db/runs?root_cert_path=/etc/ca.pem'   with TLS",
+    "analyzer schema grants --store mysql://admin@db/runs | mariadb -h db",
 ];
 
 /// Prints the completion script for `shell`.

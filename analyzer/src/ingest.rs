@@ -12,14 +12,14 @@ use crate::dump::{describe, printable};
 use crate::eventlog::{self, ReadError, Source};
 use crate::exit::{Exit, Failure};
 use crate::record_files::{self, RecordFile, hex, known};
-use crate::store::{Added, Store, StoreError, Table};
+use crate::store::{self, Added, Address, Store, StoreError, Table};
 use crate::terminal::{ERROR, WARNING};
 
 /// Load record files and Spark event logs into a store
 ///
 /// Record files and event logs may come together or apart, from any machine, in any order, and again:
 /// what the store knows already has no effect, and what has grown since is taken up. The store is a
-/// folder of Parquet tables.
+/// folder of Parquet tables or a MySQL or MariaDB database.
 ///
 /// Event logs: plain or zstd files, folders eventlog_v2_*, folders of logs, or - for standard input.
 #[derive(Debug, clap::Args)]
@@ -28,9 +28,15 @@ pub struct Args {
     #[arg(value_name = "PATH", required_unless_present = "event_log")]
     paths: Vec<PathBuf>,
 
-    /// The store's folder; made if it does not exist
-    #[arg(long, value_name = "DIR", default_value = "sparkanalyzer-store")]
-    store: PathBuf,
+    /// The store: a folder, made if it does not exist, or a database, mysql://USER@HOST[:PORT]/DATABASE
+    /// (made by `analyzer schema init`)
+    #[arg(
+        long,
+        visible_alias = "mysql",
+        value_name = "DIR|URL",
+        default_value = "sparkanalyzer-store"
+    )]
+    store: Address,
 
     /// An event log of Spark (repeatable); - is standard input
     #[arg(long, value_name = "PATH|-")]
@@ -49,7 +55,7 @@ pub struct Args {
 /// What was done so far.
 struct Ingest<'a> {
     args: &'a Args,
-    store: Store,
+    store: Box<dyn Store>,
     bar: ProgressBar,
     new_segments: u64,
     known_segments: u64,
@@ -94,7 +100,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     if files.is_empty() && logs.is_empty() {
         return Err(Failure::new(Exit::BadInput, complaints.join("\n")));
     }
-    let store = Store::create(&args.store).map_err(store_failure)?;
+    let store = store::create(&args.store)?;
     let mut ingest = Ingest {
         bar: progress_bar(&args, &files, &logs),
         args: &args,
@@ -115,9 +121,9 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     ingest.take_records(&files)?;
     ingest.take_logs(&logs)?;
     ingest.bar.set_style(style("{spinner} tables {pos}/{len}"));
-    ingest.bar.set_length(ingest.store.stale() as u64);
+    ingest.bar.set_length(ingest.store.stale()? as u64);
     ingest.bar.set_position(0);
-    ingest.store.update(&|| ingest.bar.inc(1)).map_err(store_failure)?;
+    ingest.store.update(&|| ingest.bar.inc(1))?;
     ingest.bar.finish_and_clear();
     ingest.check_applications()?;
     ingest.summarise();
@@ -128,25 +134,6 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         _ => Exit::Partial,
     }
     .into())
-}
-
-/// A store's error as a failure of a command.
-pub fn store_failure(error: StoreError) -> Failure {
-    let exit = match &error {
-        StoreError::Write { .. } | StoreError::Foreign(_) => Exit::BadOutput,
-        StoreError::Read { .. }
-        | StoreError::Missing(_)
-        | StoreError::Schema { .. }
-        | StoreError::Damaged(_)
-        | StoreError::Frame(_) => Exit::BadInput,
-    };
-    let way_out = match &error {
-        StoreError::Write { error, .. } if error.kind() == std::io::ErrorKind::StorageFull => {
-            "; free some space and run the same command again: it goes on where it stopped"
-        }
-        _ => "",
-    };
-    Failure::new(exit, format!("store {error}{way_out}"))
 }
 
 fn style(template: &str) -> ProgressStyle {
@@ -200,7 +187,7 @@ impl Ingest<'_> {
                 let reasons = describe(&left_out);
                 self.warn(&format!("{}: left out {reasons}", path.display()));
             }
-            match self.store.add_segment(&file.bytes, &segment).map_err(store_failure)? {
+            match self.store.add_segment(&file.bytes, &segment)? {
                 Added::New => self.new_segments += 1,
                 Added::Known => self.known_segments += 1,
             }
@@ -249,8 +236,7 @@ impl Ingest<'_> {
                 let id = application.id.clone().unwrap_or_default();
                 self.logged.push((id, source.is_named));
                 let cluster = self.args.cluster.as_deref();
-                let added =
-                    self.store.add_application(application, cluster).map_err(store_failure)?;
+                let added = self.store.add_application(application, cluster)?;
                 is_new |= added == Added::New;
             }
             if is_new {
@@ -305,7 +291,7 @@ impl Ingest<'_> {
             let ids = frame.column("application_id")?.str()?;
             Ok(ids.iter().flatten().map(str::to_owned).collect())
         };
-        read().map_err(store_failure)
+        Ok(read()?)
     }
 
     fn summarise(&self) {
@@ -333,6 +319,6 @@ impl Ingest<'_> {
         if self.left_out_files > 0 {
             parts.push(format!("{} left out", count(self.left_out_files, "input", "inputs")));
         }
-        println!("{}: {}", self.args.store.display(), parts.join(", "));
+        println!("{}: {}", self.args.store, parts.join(", "));
     }
 }

@@ -11,6 +11,7 @@ mod metric_list;
 mod processes;
 mod record_files;
 mod report;
+mod schema;
 mod store;
 mod terminal;
 mod trace;
@@ -46,6 +47,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Dump(args) => return dump::run(args),
         Command::Ingest(args) => return ingest::run(args),
         Command::Report(args) => return report::run(args),
+        Command::Schema(args) => return schema::run(args),
         Command::Completions { shell } => cli::print_completions(shell)?,
         Command::Man { folder } => cli::write_man_pages(folder)?,
     }

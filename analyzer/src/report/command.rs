@@ -1,7 +1,6 @@
 //! The command line of `analyzer report`.
 
 use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::figure::{Block, Figure, default_blocks};
@@ -9,8 +8,7 @@ use super::gather::{Question, gather};
 use super::print::Report;
 use super::rows::Dimension;
 use crate::exit::{Exit, Failure};
-use crate::ingest::store_failure;
-use crate::store::Store;
+use crate::store::{self, Address};
 
 /// Say where the work of Spark jobs went
 ///
@@ -20,9 +18,14 @@ use crate::store::Store;
 /// "at_least").
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The store that `ingest` filled
-    #[arg(long, value_name = "DIR", default_value = "sparkanalyzer-store")]
-    store: PathBuf,
+    /// The store that `ingest` filled: a folder, or mysql://USER@HOST[:PORT]/DATABASE
+    #[arg(
+        long,
+        visible_alias = "mysql",
+        value_name = "DIR|URL",
+        default_value = "sparkanalyzer-store"
+    )]
+    store: Address,
 
     /// What rows are per, comma-separated
     #[arg(long, value_enum, value_delimiter = ',', default_value = "stage", value_name = "LIST")]
@@ -76,10 +79,10 @@ fn implied(asked: &[Dimension]) -> Vec<Dimension> {
 /// # Errors
 /// When there is no store or it cannot be read, or the output cannot be written.
 pub fn run(args: Args) -> Result<ExitCode, Failure> {
-    let store = Store::open(&args.store).map_err(store_failure)?;
+    let store = store::open(&args.store)?;
     let by = implied(&args.by);
     let question = Question { by: &by, applications: &args.app, roles: &args.roles };
-    let answer = gather(&store, &question).map_err(store_failure)?;
+    let answer = gather(store.as_ref(), &question)?;
     for id in &args.app {
         if !answer.known_applications.contains(id) {
             let known: Vec<_> = answer.known_applications.iter().cloned().collect();
@@ -90,7 +93,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     }
     if answer.rows.is_empty() {
         let mut message =
-            format!("{}: nothing to report: no executor and no task in it", args.store.display());
+            format!("{}: nothing to report: no executor and no task in it", args.store);
         for line in answer.notes.lines() {
             message.push_str(&format!("\nnote: {line}"));
         }

@@ -73,7 +73,7 @@ struct LoggedApp {
 ///
 /// # Errors
 /// When the store cannot be read.
-pub fn gather(store: &Store, question: &Question<'_>) -> Result<Answer, StoreError> {
+pub fn gather(store: &dyn Store, question: &Question<'_>) -> Result<Answer, StoreError> {
     let mut answer = Answer::default();
     let processes = read_processes(store)?;
     let tasks = store.frame(Table::Tasks, None)?.map(Rated::of).transpose()?;
@@ -291,7 +291,7 @@ fn text(column: &Column, at: usize) -> Option<String> {
     column.str().ok()?.get(at).map(str::to_owned)
 }
 
-fn read_processes(store: &Store) -> Result<BTreeMap<String, Process>, StoreError> {
+fn read_processes(store: &dyn Store) -> Result<BTreeMap<String, Process>, StoreError> {
     let Some(frame) = store.frame(Table::Processes, None)? else { return Ok(BTreeMap::new()) };
     let rows = Rated::of(frame)?;
     let process = |at| {
@@ -324,7 +324,7 @@ struct LoggedTasks {
 }
 
 impl LoggedTasks {
-    fn read(store: &Store) -> Result<LoggedTasks, StoreError> {
+    fn read(store: &dyn Store) -> Result<LoggedTasks, StoreError> {
         let mut logged =
             LoggedTasks { names: BTreeMap::new(), tasks: Vec::new(), apps: HashMap::new() };
         if let Some(apps) = store.frame(Table::SparkApps, None)? {
@@ -402,7 +402,7 @@ impl LoggedTasks {
     }
 }
 
-fn read_stage_names(store: &Store) -> Result<BTreeMap<(String, i64, i64), String>, StoreError> {
+fn read_stage_names(store: &dyn Store) -> Result<BTreeMap<(String, i64, i64), String>, StoreError> {
     let Some(frame) = store.frame(Table::SparkStages, None)? else { return Ok(BTreeMap::new()) };
     let name = |at| {
         let number = |name| frame.column(name).ok()?.i64().ok()?.get(at);
@@ -414,7 +414,7 @@ fn read_stage_names(store: &Store) -> Result<BTreeMap<(String, i64, i64), String
 }
 
 fn read_notices(
-    store: &Store,
+    store: &dyn Store,
     processes: &BTreeMap<&String, &Process>,
     notes: &mut Notes,
 ) -> Result<(), StoreError> {

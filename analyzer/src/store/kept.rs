@@ -115,6 +115,16 @@ pub struct KeptApplication {
 }
 
 impl KeptApplication {
+    /// This and what another log of the same application says.
+    pub fn joined_with(&self, application: Application, cluster: Option<&str>) -> KeptApplication {
+        let mut joined = KeptApplication {
+            cluster: cluster.map(str::to_owned).or_else(|| self.cluster.clone()),
+            application: self.application.clone(),
+        };
+        joined.application.merge(application);
+        joined
+    }
+
     /// Packs it for the store.
     pub fn pack(&self) -> std::io::Result<Vec<u8>> {
         zstd::encode_all(&serde_json::to_vec(self)?[..], ZSTD_LEVEL)
@@ -124,4 +134,25 @@ impl KeptApplication {
     pub fn unpack(packed: &[u8]) -> Option<KeptApplication> {
         serde_json::from_slice(&zstd::decode_all(packed).ok()?).ok()
     }
+}
+
+/// What an application attempt is kept under: its id and attempt, fit for the name of a file.
+pub fn application_key(application: &Application) -> String {
+    let id = escape(application.id.as_deref().unwrap_or_default());
+    match &application.attempt {
+        Some(attempt) => format!("{id}.{}", escape(attempt)),
+        None => id,
+    }
+}
+
+/// An id as part of a file name; what could mean something to the file system becomes `%xx`.
+fn escape(id: &str) -> String {
+    let mut escaped = String::new();
+    for byte in id.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => escaped.push(byte.into()),
+            _ => escaped.push_str(&format!("%{byte:02x}")),
+        }
+    }
+    escaped
 }

@@ -6,22 +6,9 @@ use records::{Flags, Header, Segment, notice};
 use super::columns::Columns;
 use super::history::{History, Task};
 use super::kept::{Completeness, KeptSegment};
+use super::table::Table;
 use crate::dump::arguments;
 use crate::record_files::{hex, known};
-
-/// The tables of a process.
-pub struct ProcessTables {
-    /// One row.
-    pub processes: DataFrame,
-    /// A row per thread.
-    pub threads: DataFrame,
-    /// A row per task attempt.
-    pub tasks: DataFrame,
-    /// A row per notice, exec and spawn.
-    pub notices: DataFrame,
-    /// A row per segment.
-    pub segments: DataFrame,
-}
 
 /// What all tables say about where a row comes from.
 struct Origin {
@@ -41,15 +28,16 @@ impl Origin {
     }
 }
 
-/// Makes the tables from a process's kept segments, which must be in their order and not none.
+/// Makes the tables from a process's kept segments, which must be in their order; none if there is no
+/// segment.
 ///
 /// # Errors
 /// When polars refuses, which would be an error in this program.
-pub fn make(kept: &[KeptSegment]) -> PolarsResult<Option<ProcessTables>> {
+pub fn make(kept: &[KeptSegment]) -> PolarsResult<Vec<(Table, DataFrame)>> {
     let parsed = || kept.iter().filter_map(|one| Segment::parse(&one.bytes).ok());
     let indices: Vec<u32> = parsed().map(|segment| segment.header().segment).collect();
     let (Some(first), Some(last)) = (parsed().next(), parsed().next_back()) else {
-        return Ok(None);
+        return Ok(Vec::new());
     };
     let missing = indices.last().map_or(0, |last| u64::from(*last) + 1 - indices.len() as u64);
     let history = History::of(parsed(), missing == 0);
@@ -73,13 +61,13 @@ pub fn make(kept: &[KeptSegment]) -> PolarsResult<Option<ProcessTables>> {
     let left_out = kept.iter().map(|one| one.completeness.left_out()).sum();
     let bytes = kept.iter().map(|one| one.completeness.bytes).sum();
     let sizes = Sizes { segments: indices.len() as u64, missing, bytes, left_out };
-    Ok(Some(ProcessTables {
-        processes: processes(&origin, header, start.start_mono_ns, &history, &sizes)?,
-        threads: threads(&origin, &history)?,
-        tasks: tasks(&origin, &history)?,
-        notices: notices(&origin, &history)?,
-        segments: segments(&origin, &indices, kept)?,
-    }))
+    Ok(vec![
+        (Table::Processes, processes(&origin, header, start.start_mono_ns, &history, &sizes)?),
+        (Table::Threads, threads(&origin, &history)?),
+        (Table::Tasks, tasks(&origin, &history)?),
+        (Table::Notices, notices(&origin, &history)?),
+        (Table::Segments, segments(&origin, &indices, kept)?),
+    ])
 }
 
 /// The value that all who know one agree on.

@@ -4,8 +4,8 @@
 use polars::prelude::{DataFrame, PolarsResult};
 
 use super::columns::Columns;
-use super::folder::Table;
 use super::kept::KeptApplication;
+use super::table::Table;
 use crate::eventlog::SPARK_METRICS;
 
 /// Makes the tables.

@@ -1,0 +1,140 @@
+//! The tables of a store.
+
+use std::sync::LazyLock;
+
+use polars::prelude::{DataFrame, DataType};
+use records::{Header, MAX_HEADER_BYTES, Segment};
+
+use super::kept::{KeptApplication, KeptSegment};
+use super::{process_tables, spark_tables};
+
+/// A table of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Table {
+    /// A row per process image.
+    Processes,
+    /// A row per thread.
+    Threads,
+    /// A row per task attempt that our records tell of.
+    Tasks,
+    /// A row per notice, exec and spawn.
+    Notices,
+    /// A row per record file.
+    Segments,
+    /// A row per application attempt.
+    SparkApps,
+    /// A row per executor.
+    SparkExecutors,
+    /// A row per job.
+    SparkJobs,
+    /// A row per stage attempt.
+    SparkStages,
+    /// A row per task attempt that the event log tells of.
+    SparkTasks,
+    /// A row per SQL execution.
+    SparkSql,
+}
+
+impl Table {
+    /// Every table, those that others belong to first.
+    pub const ALL: [Table; 11] = [
+        Table::Processes,
+        Table::Threads,
+        Table::Tasks,
+        Table::Notices,
+        Table::Segments,
+        Table::SparkApps,
+        Table::SparkExecutors,
+        Table::SparkJobs,
+        Table::SparkStages,
+        Table::SparkTasks,
+        Table::SparkSql,
+    ];
+
+    /// The table whose rows this one's belong to: processes or applications; itself for those two.
+    pub fn head(self) -> Table {
+        match self {
+            Table::Processes | Table::Threads | Table::Tasks | Table::Notices | Table::Segments => {
+                Table::Processes
+            }
+            _ => Table::SparkApps,
+        }
+    }
+
+    /// Its columns, in order.
+    pub fn columns(self) -> &'static [(String, Kind)] {
+        &COLUMNS[Table::ALL.iter().position(|&one| one == self).unwrap_or_default()]
+    }
+
+    /// The table's name: its folder.
+    pub fn name(self) -> &'static str {
+        match self {
+            Table::Processes => "processes",
+            Table::Threads => "threads",
+            Table::Tasks => "tasks",
+            Table::Notices => "notices",
+            Table::Segments => "segments",
+            Table::SparkApps => "spark_apps",
+            Table::SparkExecutors => "spark_executors",
+            Table::SparkJobs => "spark_jobs",
+            Table::SparkStages => "spark_stages",
+            Table::SparkTasks => "spark_tasks",
+            Table::SparkSql => "spark_sql",
+        }
+    }
+}
+
+/// What a column holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// UTF-8.
+    Text,
+    /// 64 bits with a sign.
+    Signed,
+    /// 64 bits without a sign.
+    Unsigned,
+    /// Yes or no.
+    Truth,
+}
+
+/// The columns of [`Table::ALL`], as the functions that make the tables name them: they make them of a
+/// process and an application of which nothing is known.
+static COLUMNS: LazyLock<Vec<Vec<(String, Kind)>>> = LazyLock::new(|| {
+    let mut bytes = vec![0; MAX_HEADER_BYTES];
+    let len = Header::default().encode(&mut bytes).expect("an empty header fits into the largest");
+    bytes.truncate(len);
+    let segment = Segment::parse(&bytes).expect("it was just encoded");
+    let kept = [KeptSegment::from_source(&bytes, &segment)];
+    let mut made = process_tables::make(&kept).expect("names of columns are unique");
+    made.extend(spark_tables::make(&KeptApplication::default()).expect("so are these"));
+    let columns = |table| made.iter().find(|(one, _)| *one == table).map(|(_, frame)| kinds(frame));
+    Table::ALL.into_iter().map(|table| columns(table).unwrap_or_default()).collect()
+});
+
+fn kinds(frame: &DataFrame) -> Vec<(String, Kind)> {
+    let kind = |data: &DataType| match data {
+        DataType::Int64 => Kind::Signed,
+        DataType::UInt64 => Kind::Unsigned,
+        DataType::Boolean => Kind::Truth,
+        _ => Kind::Text,
+    };
+    let columns = frame.columns().iter();
+    columns.map(|column| (column.name().to_string(), kind(column.dtype()))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_table_has_columns() {
+        for table in Table::ALL {
+            assert!(table.columns().len() > 3, "{}", table.name());
+        }
+        let tasks = Table::Tasks.columns();
+        assert_eq!(tasks[0], ("process_id".into(), Kind::Text));
+        assert!(tasks.contains(&("instructions".into(), Kind::Unsigned)));
+        assert!(tasks.contains(&("is_late".into(), Kind::Truth)));
+        assert!(tasks.contains(&("stage".into(), Kind::Signed)));
+    }
+}

@@ -1,0 +1,163 @@
+//! Servers that are absent, refuse, are full, read-only or of another schema: message, exit code, and
+//! that nothing is lost. And no message ever shows a password.
+
+mod fixture;
+
+use std::path::Path;
+use std::process::Command;
+
+use fixture::mariadb::Server;
+use fixture::{Writer, analyzer, executors, expect, report};
+use records::{Event, Flags};
+
+/// Runs the analyzer with a wrong server and wants this exit code and words.
+fn refused(folder: &Path, code: i32, arguments: &[&str], words: &[&str]) {
+    let (stdout, stderr) = expect(folder, code, arguments);
+    for word in words {
+        assert!(stderr.contains(word), "{word}: {stderr}");
+    }
+    assert!(!stdout.contains("secret") && !stderr.contains("secret"), "{stdout}{stderr}");
+}
+
+#[test]
+fn no_server_and_wrong_addresses() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let absent = "mysql://me:secret@127.0.0.1:1/runs";
+    for command in [&["report"][..], &["ingest", "."], &["schema", "init"]] {
+        for writer in executors() {
+            writer.save(at);
+        }
+        let mut arguments = command.to_vec();
+        arguments.extend(["--store", absent]);
+        refused(at, 6, &arguments, &["mysql://127.0.0.1:1/runs", "is the server running"]);
+    }
+    let store = |url| ["report", "--store", url];
+    refused(at, 2, &store("mysql://me:secret@db"), &["database is missing"]);
+    refused(at, 2, &store("mysql://me:secret@db/x?nonsense=1"), &["nonsense"]);
+    refused(at, 2, &store("mysql://me:secret@db:port/x"), &["no URL"]);
+    refused(at, 2, &store("mysql://me@db/x?password_file=/nonexistent"), &["/nonexistent"]);
+    refused(at, 2, &["schema", "init", "--store", "folder"], &["a folder has no schema"]);
+    refused(at, 6, &store("mysql://me:secret@no-such-host.invalid/x"), &["no-such-host.invalid"]);
+}
+
+#[test]
+fn rights_passwords_and_schemas() {
+    let Some(server) = Server::start("rights_passwords_and_schemas", &[]) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    for writer in executors() {
+        writer.save(&at.join("records"));
+    }
+    server.sql("CREATE USER me IDENTIFIED BY 'secret'");
+    let me = server.url_of("me:secret", "runs");
+    let ingest = ["ingest", "--quiet", "records", "--store", &me];
+    refused(at, 6, &ingest, &["Access denied", "check user"]);
+    refused(at, 6, &["report", "--store", &server.url("missing")], &["CREATE DATABASE"]);
+    server.sql("CREATE DATABASE runs; GRANT SELECT ON runs.* TO me");
+    refused(
+        at,
+        6,
+        &["ingest", "records", "--store", &server.url_of("me:wrong", "runs")],
+        &["password"],
+    );
+    refused(at, 3, &ingest, &["no schema", "analyzer schema init"]);
+    refused(
+        at,
+        3,
+        &["schema", "upgrade", "--store", &server.url("runs")],
+        &["analyzer schema init"],
+    );
+    refused(at, 4, &["schema", "init", "--store", &me], &["schema grants"]);
+    let root = server.url("runs");
+    expect(at, 0, &["schema", "init", "--store", &root]);
+    let (again, _) = expect(at, 0, &["schema", "init", "--store", &root]);
+    assert!(again.contains("version 2 already"), "{again}");
+    refused(at, 4, &ingest, &["schema grants"]);
+    // The rights that it prints are enough.
+    let (grants, _) = expect(at, 0, &["schema", "grants", "--store", &root]);
+    server.sql("CREATE USER reader");
+    server.sql(&grants.replace("INGEST_USER", "me").replace("REPORT_USER", "reader"));
+    expect(at, 0, &ingest);
+    let whole = report(at, &["--store", &server.url_of("reader", "runs")]);
+    // The password may come from a file or the environment.
+    std::fs::write(at.join("password"), "secret\n").unwrap();
+    let bare = server.url_of("me", "runs");
+    let from_file = format!("{bare}&password_file={}", at.join("password").display());
+    assert_eq!(report(at, &["--store", &from_file]), whole);
+    let output = Command::new(assert_cmd::cargo::cargo_bin("analyzer"))
+        .args(["report", "--format", "json", "--store", &bare])
+        .env("SPARKANALYZER_MYSQL_PASSWORD", "secret")
+        .output()
+        .unwrap();
+    assert_eq!(serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap(), whole);
+    // A schema of version 1, as it is when an init was killed before its views.
+    server.sql(
+        "DELETE FROM runs.schema_version WHERE version = 2; DROP VIEW runs.stage_summary, \
+         runs.node_stage_summary, runs.task_summary, runs.node_summary",
+    );
+    refused(at, 3, &ingest, &["version 1", "analyzer schema upgrade"]);
+    refused(at, 3, &["schema", "init", "--store", &root], &["analyzer schema upgrade"]);
+    let (upgraded, _) = expect(at, 0, &["schema", "upgrade", "--store", &root]);
+    assert!(upgraded.contains("from version 1 to 2"), "{upgraded}");
+    assert_eq!(report(at, &["--store", &root]), whole, "rows stay");
+    assert_ne!(server.sql("SELECT COUNT(*) FROM runs.task_summary").trim(), "0");
+    server.sql("INSERT INTO runs.schema_version (version) VALUES (9)");
+    refused(at, 3, &["report", "--store", &root], &["version 9", "newer"]);
+    refused(at, 3, &["schema", "upgrade", "--store", &root], &["version 9", "newer"]);
+}
+
+#[test]
+fn read_only_servers() {
+    let Some(server) = Server::start("read_only_servers", &[]) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let [one, other] = executors();
+    one.save(&at.join("one"));
+    other.save(&at.join("other"));
+    let url = server.store("runs");
+    expect(at, 0, &["ingest", "--quiet", "one", "--store", &url]);
+    server.sql("CREATE USER me; GRANT SELECT, INSERT, UPDATE, DELETE ON runs.* TO me");
+    server.sql("SET GLOBAL read_only = 1");
+    let me = server.url_of("me", "runs");
+    let before = report(at, &["--store", &me]);
+    refused(at, 4, &["ingest", "--quiet", "other", "--store", &me], &["read-only", "primary"]);
+    assert_eq!(report(at, &["--store", &me]), before);
+    server.sql("SET GLOBAL read_only = 0");
+    expect(at, 0, &["ingest", "--quiet", "other", "--store", &me]);
+    expect(at, 0, &["ingest", "--quiet", "one", "other", "--store", "parquet"]);
+    assert_eq!(report(at, &["--store", &me]), report(at, &["--store", "parquet"]));
+}
+
+/// All tables in one file that must not grow: the server is soon full.
+#[test]
+fn full_servers() {
+    let options =
+        ["--innodb-file-per-table=0", "--innodb-data-file-path=ibdata1:12M:autoextend:max:24M"];
+    let Some(server) = Server::start("full_servers", &options) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let [one, _] = executors();
+    one.save(&at.join("one"));
+    let mut big = Writer::new("big", "executor", "node-7", "3");
+    big.segment();
+    for task in 0..15_000 {
+        big.start(101, task, 0, task as u64);
+        big.end(101, task, 0, task as u64 + 1);
+    }
+    big.put(101, Flags::FINAL, &Event::ThreadEnd, None);
+    big.save(&at.join("big"));
+    let url = server.store("runs");
+    expect(at, 0, &["ingest", "--quiet", "one", "--store", &url]);
+    let before = report(at, &["--store", &url]);
+    refused(
+        at,
+        4,
+        &["ingest", "--quiet", "big", "--store", &url],
+        &["full", "goes on where it stopped"],
+    );
+    assert_eq!(report(at, &["--store", &url]), before);
+    let output = analyzer(at, &["ingest", "--quiet", "one", "--store", &url]);
+    assert!(matches!(output.status.code(), Some(0 | 4)), "{output:?}");
+    assert_eq!(report(at, &["--store", &url]), before);
+}

@@ -1,0 +1,328 @@
+//! A store on a real MariaDB server: the same numbers as from Parquet, whatever happens on the way.
+
+mod fixture;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use fixture::mariadb::Server;
+use fixture::{APPLICATION, Writer, counters, data, event_log, executors, expect, report};
+use records::{Event, Flags};
+use serde_json::Value;
+
+const BYS: [&str; 8] =
+    ["app", "node", "executor", "process", "stage", "task", "node,stage", "executor,task"];
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// Reports in every dimension are the same from both stores.
+fn assert_same(folder: &Path, one: &str, other: &str) {
+    for by in BYS {
+        let of = |store| report(folder, &["--store", store, "--roles", "all", "--by", by]);
+        assert_eq!(of(one), of(other), "{by}");
+    }
+}
+
+/// Tasks of each of [`many_processes`].
+const TASKS_EACH: u64 = 8;
+
+/// Record files of many processes with some tasks each.
+fn many_processes(folder: &Path, processes: u64) {
+    for number in 0..processes {
+        let mut writer = Writer::new(&format!("many {number:04}"), "executor", "node-7", "3");
+        writer.segment();
+        for task in 0..TASKS_EACH {
+            writer.start(101, (number * TASKS_EACH + task) as i64, (task % 3) as i32, task * 10);
+            writer.end(101, (number * TASKS_EACH + task) as i64, (task % 3) as i32, task * 10 + 7);
+        }
+        writer.put(101, Flags::FINAL, &Event::ThreadEnd, Some(counters(300)));
+        writer.finish(1_000 + number);
+        writer.save(folder);
+    }
+}
+
+/// The inputs that the other tests use, in the folder `parquet` and in a database.
+fn fill(folder: &Path, url: &str) {
+    for writer in executors() {
+        writer.save(&folder.join("records"));
+    }
+    let (golden, logs) = (data("golden"), data("eventlogs"));
+    for store in ["parquet", url] {
+        let inputs = ["records", text(&golden), "--event-log", text(&logs), "--store", store];
+        let mut arguments = vec!["ingest", "--quiet"];
+        arguments.extend(inputs);
+        // One of the golden files is damaged.
+        expect(folder, 1, &arguments);
+    }
+}
+
+#[test]
+fn the_same_numbers_as_from_parquet() {
+    let Some(server) = Server::start("the_same_numbers_as_from_parquet", &[]) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let loaded = server.store("loaded");
+    fill(at, &loaded);
+    assert_same(at, "parquet", &loaded);
+    // Without LOAD DATA LOCAL, as MySQL is by default.
+    server.sql("SET GLOBAL local_infile = 0");
+    let inserted = server.store("inserted");
+    fill(at, &inserted);
+    assert_same(at, "parquet", &inserted);
+    for table in
+        ["processes", "threads", "tasks", "notices", "segments", "spark_tasks", "spark_jobs"]
+    {
+        let sum = |base| server.sql(&format!("CHECKSUM TABLE {base}.{table}"));
+        let (one, other) = (sum("loaded"), sum("inserted"));
+        assert_eq!(one.split('\t').nth(1), other.split('\t').nth(1), "{table}");
+        assert_ne!(
+            server.sql(&format!("SELECT COUNT(*) FROM loaded.{table}")).trim(),
+            "0",
+            "{table}"
+        );
+    }
+}
+
+#[test]
+fn views_say_what_reports_say() {
+    let Some(server) = Server::start("views_say_what_reports_say", &[]) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let url = server.store("runs");
+    fill(folder.path(), &url);
+    let metrics = ["instructions", "file_read_bytes", "socket_send_ns", "spark_cpu_time_ns"];
+    let of_report = |by: &str, keys: &[&str]| -> Vec<Vec<String>> {
+        let report = report(folder.path(), &["--store", &url, "--app", APPLICATION, "--by", by]);
+        let rows = report["rows"].as_array().unwrap().iter();
+        let text = |value: &Value| match value {
+            Value::Null => "NULL".to_owned(),
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        let mut rows: Vec<Vec<String>> = rows
+            .filter(|row| row["part"] == "tasks")
+            .map(|row| keys.iter().chain(&metrics).map(|key| text(&row[*key])).collect())
+            .collect();
+        rows.sort();
+        rows
+    };
+    let of_view = |view: &str, keys: &[&str]| -> Vec<Vec<String>> {
+        let columns: Vec<_> = keys.iter().chain(&metrics).copied().collect();
+        let printed = server.sql(&format!(
+            "SELECT {} FROM runs.{view} WHERE application_id = '{APPLICATION}'",
+            columns.join(", ")
+        ));
+        let mut rows: Vec<Vec<String>> =
+            printed.lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect();
+        rows.sort();
+        rows
+    };
+    let (stage, of_stage) = ("stage", ["stage", "stage_attempt", "tasks", "recorded_tasks"]);
+    assert_eq!(of_view("stage_summary", &of_stage), of_report(stage, &of_stage));
+    let of_node = ["node", "stage", "stage_attempt", "tasks", "recorded_tasks"];
+    assert_eq!(of_view("node_stage_summary", &of_node), of_report("node,stage", &of_node));
+    assert_eq!(of_report(stage, &of_stage).len(), 4);
+    // An application's processes in one node's row each; the golden executor is of this one too.
+    let totals = report(folder.path(), &["--store", &url, "--app", APPLICATION]);
+    let bytes = server.sql(&format!(
+        "SELECT SUM(file_read_bytes) FROM runs.node_summary WHERE application_id = '{APPLICATION}'"
+    ));
+    assert_eq!(bytes.trim(), totals["process_totals"]["file_read_bytes"].to_string());
+    // Readers need no more than SELECT: the views ask in their name.
+    server
+        .sql("CREATE USER reader IDENTIFIED BY 'pw'; GRANT SELECT, SHOW VIEW ON runs.* TO reader");
+    let reader = server.url_of("reader:pw", "runs");
+    assert_eq!(report(folder.path(), &["--store", &reader, "--app", APPLICATION]), totals);
+}
+
+/// Growing copies, repetition and any order lead to the same rows.
+#[test]
+fn order_and_repetition_do_not_matter() {
+    let Some(server) = Server::start("order_and_repetition_do_not_matter", &[]) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let url = server.store("runs");
+    let [one, other] = executors();
+    one.save(&at.join("one"));
+    other.save(&at.join("other"));
+    fs::create_dir(at.join("early")).unwrap();
+    let whole = other.bytes(0);
+    fs::write(at.join("early").join(other.file(0)), &whole[..whole.len() / 2 / 256 * 256]).unwrap();
+    let log = event_log();
+    let half = fs::read(&log).unwrap();
+    fs::write(at.join("early.log"), &half[..half.len() / 2]).unwrap();
+    let together = ["ingest", "one", "other", "--event-log", text(&log), "--store", "parquet"];
+    expect(at, 0, &together);
+    for inputs in [
+        &["early", "--event-log", "early.log"][..],
+        &["one"],
+        &["--event-log", text(&log)],
+        &["other"],
+        &["early", "one", "--event-log", "early.log"],
+    ] {
+        let mut arguments = vec!["ingest", "--quiet", "--store", &url];
+        arguments.extend(inputs);
+        let code = fixture::analyzer(at, &arguments).status.code();
+        assert!(matches!(code, Some(0 | 1)), "{inputs:?} {code:?}");
+    }
+    assert_same(at, "parquet", &url);
+    let (said, _) = expect(at, 0, &["ingest", "one", "--mysql", &url]);
+    assert!(said.contains("(0 new or grown)"), "{said}");
+}
+
+#[test]
+fn several_ingests_at_once() {
+    let Some(server) = Server::start("several_ingests_at_once", &[]) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let url = server.store("runs");
+    many_processes(&at.join("records"), 20);
+    expect(at, 0, &["ingest", "--quiet", "records", "--store", "parquet"]);
+    // All with the same input: every source is fought for.
+    let ingests: Vec<_> = (0..4)
+        .map(|_| {
+            Command::new(assert_cmd::cargo::cargo_bin("analyzer"))
+                .current_dir(at)
+                .args(["ingest", "--quiet", "records", "--store", &url])
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    for ingest in ingests {
+        let output = ingest.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+    assert_same(at, "parquet", &url);
+}
+
+/// How long a whole ingest takes, into a database of its own.
+fn measure(server: &Server, at: &Path) -> Duration {
+    let url = server.store("measured");
+    let start = Instant::now();
+    expect(at, 0, &["ingest", "--quiet", "records", "--store", &url]);
+    start.elapsed()
+}
+
+#[test]
+fn a_killed_ingest_goes_on() {
+    let Some(server) = Server::start("a_killed_ingest_goes_on", &[]) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    many_processes(&at.join("records"), 60);
+    expect(at, 0, &["ingest", "--quiet", "records", "--store", "parquet"]);
+    let whole = measure(&server, at);
+    let url = server.store("runs");
+    let kills = 8;
+    for kill in 1..=kills {
+        let mut ingest = Command::new(assert_cmd::cargo::cargo_bin("analyzer"))
+            .current_dir(at)
+            .args(["ingest", "--quiet", "records", "--store", &url])
+            .spawn()
+            .unwrap();
+        std::thread::sleep(whole * kill / kills);
+        let _ = ingest.kill();
+        ingest.wait().unwrap();
+        // Whatever is there is whole: rows of each process are there altogether or not at all.
+        let torn = &format!(
+            "SELECT COUNT(*) FROM (SELECT p.process_id FROM runs.processes p LEFT JOIN runs.tasks t \
+                    USING (process_id) GROUP BY p.process_id HAVING COUNT(t.process_id) <> {TASKS_EACH}) torn"
+        );
+        assert_eq!(server.sql(torn).trim(), "0", "kill {kill}");
+    }
+    expect(at, 0, &["ingest", "--quiet", "records", "--store", &url]);
+    assert_same(at, "parquet", &url);
+}
+
+#[test]
+fn a_killed_server_loses_nothing() {
+    let Some(mut server) = Server::start("a_killed_server_loses_nothing", &[]) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    many_processes(&at.join("records"), 60);
+    expect(at, 0, &["ingest", "--quiet", "records", "--store", "parquet"]);
+    let whole = measure(&server, at);
+    let url = server.store("runs");
+    let kills = 3;
+    let mut failed = 0;
+    for kill in 1..=kills {
+        let ingest = Command::new(assert_cmd::cargo::cargo_bin("analyzer"))
+            .current_dir(at)
+            .args(["ingest", "--quiet", "records", "--store", &url])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(whole * kill / (kills + 1));
+        server.kill();
+        let output = ingest.wait_with_output().unwrap();
+        let message = String::from_utf8(output.stderr).unwrap();
+        match output.status.code() {
+            // It was faster.
+            Some(0) => {}
+            code => {
+                assert_eq!(code, Some(6), "{message}");
+                assert!(message.contains("the same command again goes on"), "{message}");
+                failed += 1;
+            }
+        }
+        server.run();
+    }
+    assert!(failed > 0, "no kill met an ingest");
+    expect(at, 0, &["ingest", "--quiet", "records", "--store", &url]);
+    assert_same(at, "parquet", &url);
+}
+
+/// Names may hold anything, and the tables' text is the same from both stores.
+#[test]
+fn names_of_any_kind() {
+    let Some(server) = Server::start("names_of_any_kind", &[]) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let url = server.store("runs");
+    let long = "x".repeat(1 << 16);
+    let names =
+        ["</script>", "\u{1b}[31m", "=1+1", "\\N", "a\tb\nc\r\0d\\", "\u{1f980} é", "'; --", &long];
+    let mut log = serde_json::json!({
+        "Event": "SparkListenerApplicationStart", "App Name": names[4], "App ID": "app-odd", "User": "'"
+    })
+    .to_string();
+    for (stage, name) in names.iter().enumerate() {
+        let event = serde_json::json!({
+            "Event": "SparkListenerStageCompleted",
+            "Stage Info": {"Stage ID": stage, "Stage Attempt ID": 0, "Stage Name": name,
+                "Number of Tasks": 1, "Parent IDs": []}
+        });
+        let task = serde_json::json!({
+            "Event": "SparkListenerTaskEnd", "Stage ID": stage, "Stage Attempt ID": 0,
+            "Task End Reason": {"Reason": "Success"},
+            "Task Info": {"Task ID": stage, "Host": name, "Executor ID": name}
+        });
+        log += &format!("\n{event}\n{task}");
+    }
+    fs::write(at.join("odd"), log + "\n").unwrap();
+    for (infile, store) in [(1, "parquet"), (1, url.as_str()), (0, url.as_str())] {
+        server.sql(&format!("SET GLOBAL local_infile = {infile}; DELETE FROM runs.sources"));
+        expect(at, 0, &["ingest", "--quiet", "--event-log", "odd", "--store", store]);
+        let report = report(at, &["--store", store, "--by", "node,task"]);
+        let mut nodes: Vec<_> = report["rows"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|row| row["node"].as_str().unwrap())
+            .collect();
+        let mut expected = names.to_vec();
+        nodes.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(nodes, expected);
+        let stages: Vec<_> = report["stages"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| one["name"].as_str().unwrap())
+            .collect();
+        assert_eq!(stages, names);
+    }
+}
