@@ -78,6 +78,18 @@ pub fn map_anonymous(hint: usize, len: usize, prot: u64) -> Option<usize> {
     (at > 0).then_some(at as usize)
 }
 
+/// Maps `len` bytes of private memory below 2 GiB, where a 32-bit displacement alone reaches it.
+pub fn map_low(len: usize) -> Option<usize> {
+    // MAP_32BIT looks between 1 and 2 GiB; MAP_POPULATE saves a fault per page.
+    const MAP_32BIT: u64 = 0x40;
+    const MAP_POPULATE: u64 = 0x8000;
+    let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT | MAP_POPULATE;
+    // SAFETY: a new mapping replaces nothing.
+    let at =
+        unsafe { syscall6(nr::MMAP, [0, len as u64, PROT_READ | PROT_WRITE, flags, u64::MAX, 0]) };
+    (at > 0).then_some(at as usize)
+}
+
 /// Unmaps a range that the engine mapped itself.
 ///
 /// # Safety

@@ -7,7 +7,7 @@ use super::block::{Block, End, Refusal};
 use super::emit::{Code, FAR_PADDING};
 use super::fragment::{Exit, ExitKind, Recipe};
 use super::thread::gpr;
-use super::translate::{Failure, Translator};
+use super::translate::{Failure, Translator, number};
 
 /// Bytes of an exit stub: `mov dword gs:[disp32], imm32` and `jmp rel32`.
 const STUB_BYTES: usize = 17;
@@ -47,26 +47,26 @@ impl Translator {
                 }
             }
             End::Indirect => {
-                code.spill_three();
+                code.spill_rcx();
                 body = code.len();
-                self.load_target(code, instruction)?;
+                let target = self.load_target(code, instruction)?;
                 if instruction.is_call_near_indirect() {
                     let literal = self.cache.arena(arena).put_cold(&block.next_pc.to_le_bytes(), 8);
                     code.push_literal(literal);
                 }
-                code.lookup(self.cache.arena(arena).lookup_miss);
-                *recipe = Recipe::Three;
+                code.lookup(target, self.targets.table());
+                *recipe = Recipe::Spilled(gpr::RCX as u8);
             }
             End::Return => {
-                code.spill_three();
+                code.spill_rcx();
                 body = code.len();
                 code.put(&[0x59]); // pop rcx
                 if instruction.op_count() == 1 {
                     code.put(&[0x48, 0x8d, 0xa4, 0x24]); // lea rsp, [rsp+imm32]
                     code.put(&u32::from(instruction.immediate16()).to_le_bytes());
                 }
-                code.lookup(self.cache.arena(arena).lookup_miss);
-                *recipe = Recipe::Three;
+                code.lookup(gpr::RCX, self.targets.table());
+                *recipe = Recipe::Spilled(gpr::RCX as u8);
             }
             End::Syscall => {
                 let to_dispatcher = self.cache.arena(arena).to_dispatcher;
@@ -88,18 +88,26 @@ impl Translator {
         self.exits.push(exit).ok_or(Failure::Full)
     }
 
-    /// `mov rcx, operand` of an indirect branch.
-    fn load_target(&mut self, code: &mut Code, instruction: &Instruction) -> Result<(), Failure> {
+    /// The register that holds the target of an indirect branch, RCX when it must be loaded.
+    fn load_target(
+        &mut self,
+        code: &mut Code,
+        instruction: &Instruction,
+    ) -> Result<usize, Failure> {
         let refused = Failure::Refused(Refusal::Unsupported);
+        if instruction.op0_kind() == OpKind::Register && instruction.op0_register() != Register::RSP
+        {
+            return Ok(number(instruction.op0_register()));
+        }
         let load = if instruction.op0_kind() == OpKind::Register {
-            Instruction::with2(Opcode::Mov_r64_rm64, Register::RCX, instruction.op0_register())
+            Instruction::with2(Opcode::Mov_r64_rm64, Register::RCX, Register::RSP)
         } else if instruction.is_ip_rel_memory_operand() {
             let target = instruction.ip_rel_memory_address();
             if i32::try_from(target.wrapping_sub(code.here() + 7) as i64).is_ok() {
                 code.put(&[0x48, 0x8b, 0x0d]); // mov rcx, [rip+disp32]
                 let next = code.here() + 4;
                 code.put(&(target.wrapping_sub(next) as u32).to_le_bytes());
-                return Ok(());
+                return Ok(gpr::RCX);
             }
             code.load_immediate(gpr::RCX, target);
             Instruction::with2(
@@ -123,7 +131,7 @@ impl Translator {
         let len =
             self.encode(&load.map_err(|_| refused)?, code.here(), &mut bytes).ok_or(refused)?;
         code.put(&bytes[..len]);
-        Ok(())
+        Ok(gpr::RCX)
     }
 
     fn emit_short_conditional(

@@ -26,8 +26,6 @@ pub struct Arena {
     cold: usize,
     /// Address of the jump to the dispatcher.
     pub to_dispatcher: u64,
-    /// Address of the shared tail of indirect branches whose lookup missed.
-    pub lookup_miss: u64,
     /// The fragments that lie here, by ascending address.
     pub fragments: Reserved<u32>,
 }
@@ -58,7 +56,6 @@ impl Arena {
                     hot: 0,
                     cold: ARENA_BYTES,
                     to_dispatcher: 0,
-                    lookup_miss: 0,
                     fragments,
                 });
             }
@@ -188,6 +185,11 @@ impl Cache {
     /// One arena by its number.
     pub fn arena(&mut self, index: u8) -> &mut Arena {
         self.arenas[index as usize].as_mut().expect("arena numbers come from near()")
+    }
+
+    /// Number of the arena that holds a host address.
+    pub fn number_of(&self, host: u64) -> Option<u8> {
+        self.arenas.iter().flatten().position(|arena| arena.contains(host)).map(|at| at as u8)
     }
 
     /// The arena that holds a host address.

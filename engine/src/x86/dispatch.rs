@@ -13,7 +13,7 @@ use core::sync::atomic::Ordering;
 use super::engine::{Away, Engine};
 use super::flush::Flush;
 use super::fragment::ExitKind;
-use super::thread::{EXIT_ENTER, EXIT_INDIRECT, EXIT_RETURNED, ThreadState, disp, gpr};
+use super::thread::{EXIT_ENTER, EXIT_INDIRECT, EXIT_RETURNED, ThreadState, disp, gpr, spill};
 use crate::contract::Notice;
 use crate::sys;
 
@@ -23,6 +23,7 @@ global_asm!(
     ".globl engine_resume", ".hidden engine_resume",
     ".globl engine_resume_checked", ".hidden engine_resume_checked",
     ".globl engine_resume_end", ".hidden engine_resume_end", ".globl engine_again", ".hidden engine_again",
+    ".globl engine_lookup_miss", ".hidden engine_lookup_miss",
     ".globl engine_returned", ".hidden engine_returned", ".globl engine_landing", ".hidden engine_landing",
     ".globl engine_enter", ".hidden engine_enter", ".type engine_enter, @function",
     // A thread comes in from native code: rdi = its block, [rsp] = where to go on.
@@ -70,6 +71,11 @@ global_asm!(
     "mov rsp, gs:[{RSP}]",
     "jmp qword ptr gs:[{TARGET}]",
     "engine_resume_end:",
+    // An indirect branch whose target has no pad; RCX lies aside.
+    "engine_lookup_miss:",
+    "mov rcx, gs:[{ANY}]",
+    "mov dword ptr gs:[{EXIT}], {INDIRECT}",
+    "jmp engine_exit",
     // Return address of host functions that run natively on a followed thread.
     "engine_returned:",
     "mov dword ptr gs:[{EXIT}], {RETURNED}",
@@ -86,6 +92,7 @@ global_asm!(
     "jmp engine_resume",
     ".popsection",
     PENDING = const disp::PENDING_SIGNAL, PC = const disp::PC, EXIT = const disp::EXIT, ENTER = const EXIT_ENTER as i32, RETURNED = const EXIT_RETURNED as i32,
+    INDIRECT = const EXIT_INDIRECT as i32, ANY = const disp::spill(spill::ANY),
     RSP = const disp::GPR + 32, STACK = const disp::ENGINE_STACK, RFLAGS = const disp::RFLAGS,
     GPR = const disp::GPR, XMM = const disp::XMM, MXCSR = const disp::MXCSR,
     ENGINE_MXCSR = const disp::ENGINE_MXCSR, THIS = const disp::THIS, TARGET = const disp::HOST_TARGET,
@@ -98,6 +105,7 @@ unsafe extern "C" {
     fn engine_resume_checked();
     fn engine_resume_end();
     fn engine_again();
+    fn engine_lookup_miss();
     fn engine_returned();
     fn engine_landing();
     /// Starts to follow the calling thread at its return address. A caller sees it return, and is followed.
@@ -205,6 +213,11 @@ impl Engine {
         thread.native_return = *slot;
         *slot = engine_returned as *const () as u64;
     }
+}
+
+/// Where an indirect branch goes whose target is not known.
+pub(super) fn lookup_miss() -> u64 {
+    engine_lookup_miss as *const () as u64
 }
 
 /// The address that exit stubs jump to.

@@ -170,44 +170,55 @@ impl<const N: usize> Code<N> {
         }
     }
 
-    /// Saves the three registers that an indirect branch works with.
-    pub fn spill_three(&mut self) {
-        self.store(gpr::RAX, disp::spill(spill::RAX));
-        self.store(gpr::RCX, disp::spill(spill::RCX));
-        self.store(gpr::RDX, disp::spill(spill::RDX));
+    /// Keeps RCX aside, which the ways to and from a lookup work with.
+    pub fn spill_rcx(&mut self) {
+        self.store(gpr::RCX, disp::spill(spill::ANY));
     }
 
-    /// Restores them.
-    pub fn unspill_three(&mut self) {
-        self.load(gpr::RAX, disp::spill(spill::RAX));
-        self.load(gpr::RCX, disp::spill(spill::RCX));
-        self.load(gpr::RDX, disp::spill(spill::RDX));
+    /// Gives RCX back.
+    pub fn unspill_rcx(&mut self) {
+        self.load(gpr::RCX, disp::spill(spill::ANY));
     }
 
-    /// The inline lookup: application target in RCX, three registers spilled. Flag-free: the table holds
-    /// negated PCs, so a hit makes RCX zero by LEA and JRCXZ sees it.
-    pub fn lookup(&mut self, miss: u64) {
-        self.put(&[0x0f, 0xb7, 0xc1]); // movzx eax, cx
-        self.put(&[0x65, 0x48, 0x8b, 0x14, 0xc5]); // mov rdx, gs:[rax*8 + negated]
-        self.put_u32(disp::LOOKUP_NEGATED_PC as u32);
-        self.put(&[0x65, 0x48, 0x8b, 0x04, 0xc5]); // mov rax, gs:[rax*8 + host]
-        self.put_u32(disp::LOOKUP_HOST as u32);
-        self.put(&[0x48, 0x8d, 0x0c, 0x11]); // lea rcx, [rcx+rdx]
-        self.put(&[0xe3, 0x05]); // jrcxz over the jump
-        self.jump(miss);
-        self.store(gpr::RAX, disp::HOST_TARGET);
-        self.unspill_three();
-        self.put(&[0x65, 0xff, 0x24, 0x25]); // jmp gs:[host target]
-        self.put_u32(disp::HOST_TARGET as u32);
+    /// An indirect branch to the application PC in a register (RCX itself is kept aside): see [`super::targets`].
+    pub fn lookup(&mut self, target: usize, table: u32) {
+        self.store(target, disp::LOOKUP_TARGET);
+        if target >= gpr::R8 {
+            self.put(&[0x41]);
+        }
+        self.put(&[0x0f, 0xb7, 0xc8 | (target as u8 & 7)]); // movzx ecx, the target's low 16 bits
+        self.put(&[0xff, 0x24, 0xcd]); // jmp [rcx*8 + table]
+        self.put_u32(table);
     }
 
-    /// The shared tail of a lookup that missed: RCX holds target + RDX.
-    pub fn lookup_miss(&mut self, exit: u32, to_dispatcher: u64) {
-        self.put(&[0x48, 0xf7, 0xd2]); // not rdx
-        self.put(&[0x48, 0x8d, 0x4c, 0x11, 0x01]); // lea rcx, [rcx+rdx+1]
-        self.store(gpr::RCX, disp::LOOKUP_TARGET);
-        self.unspill_three();
-        self.exit(exit, to_dispatcher);
+    /// The way in for an indirect branch to `pc`: goes on behind when that is the target, else through the word at
+    /// `link`. RCX lies aside.
+    pub fn pad(&mut self, pc: u64, link: u64) {
+        self.load(gpr::RCX, disp::LOOKUP_TARGET);
+        let low = pc as i32;
+        let high = (pc.wrapping_sub(low as u64) >> 32) as u32;
+        self.subtract_from_rcx(i64::from(low));
+        if high != 0 {
+            // If it was the target, RCX is its upper half in the upper half now; a displacement is of the lower.
+            self.put(&[0x48, 0x0f, 0xc9]); // bswap rcx
+            self.subtract_from_rcx(i64::from(high.swap_bytes()));
+        }
+        self.put(&[0xe3, 0x06]); // jrcxz over the jump
+        self.put(&[0xff, 0x25]); // jmp [link]
+        self.put_disp_to(link);
+        self.unspill_rcx();
+    }
+
+    /// `lea rcx, [rcx - value]`, in two steps when the value has 32 bits without its sign.
+    fn subtract_from_rcx(&mut self, value: i64) {
+        let steps = match i32::try_from(-value) {
+            Ok(whole) => [whole, 0],
+            Err(_) => [(-value / 2) as i32, (-value - -value / 2) as i32],
+        };
+        for step in steps.into_iter().filter(|&step| step != 0) {
+            self.put(&[0x48, 0x8d, 0x89]);
+            self.put_u32(step as u32);
+        }
     }
 
     /// Compares `len` bytes at `source` with their copy and goes on behind when they are equal, else to `changed`.

@@ -92,7 +92,7 @@ pub fn abandon() {
 impl Engine {
     /// An engine; `None` when the kernel refuses memory.
     pub fn new(host: &'static dyn Host, limits: Limits) -> Option<Engine> {
-        let mut translator = Translator::new(dispatch::exit_address())?;
+        let mut translator = Translator::new(dispatch::exit_address(), dispatch::lookup_miss())?;
         translator.warm_up();
         let tables = Tables {
             translator,
@@ -156,7 +156,7 @@ impl Engine {
         result
     }
 
-    /// Host code for the thread's PC; links the exit that led there, or remembers it for indirect branches.
+    /// Host code for the thread's PC; links the exit that led there, or makes it known to indirect branches.
     pub(super) fn host_code(
         &self,
         thread: &mut ThreadState,
@@ -167,19 +167,19 @@ impl Engine {
             if tables.closed {
                 return Err(Away::Full);
             }
+            let indirect = thread.exit == EXIT_INDIRECT;
             let fragment = match tables.map.get(pc) {
                 Some(fragment) => fragment,
-                None => self.translate(tables, pc)?,
+                None => self.translate(tables, pc, indirect)?,
             };
+            if indirect && tables.translator.make_target(pc, fragment).is_err() {
+                return Err(Away::Full);
+            }
             let host = tables.translator.fragments.as_slice()[fragment as usize].host;
             if let Some(link) = link
                 && link.generation == tables.generation
             {
                 tables.translator.link(link.exit, fragment);
-            }
-            // Under the lock, so that an invalidation sees the entry or comes before it.
-            if thread.exit == EXIT_INDIRECT {
-                thread.remember(pc, host);
             }
             thread.inside.store(true, Ordering::Release);
             Ok(host)
@@ -195,7 +195,7 @@ impl Engine {
         })
     }
 
-    fn translate(&self, tables: &mut Tables, pc: u64) -> Result<u32, Away> {
+    fn translate(&self, tables: &mut Tables, pc: u64, indirect: bool) -> Result<u32, Away> {
         if pc == unfollow_me as *const () as u64 {
             return Err(Away::Leave);
         }
@@ -210,14 +210,14 @@ impl Engine {
         let known = if target == pc { None } else { tables.map.get(target) };
         let fragment = match known {
             Some(fragment) => fragment,
-            None => self.translate_new(tables, target)?,
+            None => self.translate_new(tables, target, indirect)?,
         };
         let inserted =
             tables.map.insert(target, fragment).and_then(|()| tables.map.insert(pc, fragment));
         inserted.map(|()| fragment).ok_or(Away::Full)
     }
 
-    fn translate_new(&self, tables: &mut Tables, pc: u64) -> Result<u32, Away> {
+    fn translate_new(&self, tables: &mut Tables, pc: u64, pad: bool) -> Result<u32, Away> {
         if tables.translator.memory() + tables.map.memory() > self.limits.memory {
             return Err(Away::Full);
         }
@@ -231,7 +231,7 @@ impl Engine {
         };
         // SAFETY: the kernel says that the mapping is readable up to `limit`; a thread that unmaps it while
         // another is about to execute it breaks the program natively too.
-        let translated = unsafe { tables.translator.translate(pc, limit, changing) };
+        let translated = unsafe { tables.translator.translate(pc, limit, changing, pad) };
         for (known, arena) in self.arenas.iter().zip(tables.translator.cache.bases()) {
             known.store(arena, Ordering::Release);
         }
@@ -263,12 +263,13 @@ impl Engine {
             {
                 return;
             }
-            let Tables { translator, map, blocks, .. } = tables;
+            let Tables { translator, map, .. } = tables;
             let fragments = translator.fragments.as_slice();
+            let targets = &mut translator.targets;
             map.retain(|pc, fragment| {
                 let dead = fragments[fragment as usize].dead;
                 if dead {
-                    forget(blocks, pc);
+                    targets.remove(pc);
                 }
                 !dead
             });
@@ -285,7 +286,7 @@ impl Engine {
             if !same {
                 tables.translator.kill_one(index);
                 tables.map.remove(pc);
-                forget(&tables.blocks, pc);
+                tables.translator.targets.remove(pc);
             }
         });
     }
@@ -323,15 +324,6 @@ impl Engine {
     /// Blocks translated so far and bytes of memory that they take.
     pub fn size(&self) -> (usize, usize) {
         self.with_tables(|t| (t.translator.fragments.len(), t.translator.memory() + t.map.memory()))
-    }
-}
-
-/// Drops a PC from all threads' lookup tables; the engine's lock is held.
-fn forget(blocks: &Reserved<usize>, pc: u64) {
-    for &block in blocks.as_slice() {
-        // SAFETY: blocks are never unmapped. The owner may be reading its table: it finds the old entry or none, as if
-        // it had been earlier or later.
-        unsafe { ThreadState::forget(block as *mut ThreadState, pc) };
     }
 }
 

@@ -1,7 +1,7 @@
 //! When the cache is full: all translations are dropped, and what is needed is translated anew.
 //!
 //! # Design
-//! The thread that finds no room closes the cache, unlinks every fragment and empties every thread's lookup table,
+//! The thread that finds no room closes the cache, unlinks every fragment and empties the lookup table,
 //! so each thread comes to the dispatcher at the end of the block that it executes, and waits there. Once nobody is
 //! inside, counts are folded into the threads' totals and memory, slots and tables begin anew. Threads in system
 //! calls and handlers are outside already: no host address of the cache is ever kept on a stack.
@@ -36,10 +36,7 @@ impl Engine {
             if !tables.closed {
                 tables.closed = true;
                 tables.translator.unlink_all();
-                for &block in tables.blocks.as_slice() {
-                    // SAFETY: blocks are never unmapped, and an owner that reads its table finds an entry or none.
-                    unsafe { ThreadState::forget_all(block as *mut ThreadState) };
-                }
+                tables.translator.targets.clear();
             }
             tables.generation
         });

@@ -83,8 +83,6 @@ pub enum Recipe {
     Plain,
     /// This one lies in the spill slot `ANY`.
     Spilled(u8),
-    /// RAX, RCX and RDX lie in their spill slots.
-    Three,
     /// The source is being compared: RAX lies in `ANY`, the status flags in `FLAGS`.
     Compare,
     /// In place; what is left in RCX was counted beforehand in this dynamic slot of the fragment.
@@ -101,8 +99,7 @@ impl Recipe {
     pub fn pack(self) -> u8 {
         match self {
             Recipe::Plain => 0,
-            Recipe::Three => 1,
-            Recipe::Compare => 2,
+            Recipe::Compare => 1,
             Recipe::Spilled(register) => 0x10 | register,
             Recipe::Rep { slot, narrow } => 0x80 | u8::from(narrow) << 6 | slot,
         }
@@ -111,8 +108,7 @@ impl Recipe {
     fn unpack(byte: u8) -> Recipe {
         match byte {
             0 => Recipe::Plain,
-            1 => Recipe::Three,
-            2 => Recipe::Compare,
+            1 => Recipe::Compare,
             0x80.. => Recipe::Rep { slot: byte & 0x3f, narrow: byte & 0x40 != 0 },
             _ => Recipe::Spilled(byte & 0xf),
         }
@@ -157,7 +153,7 @@ mod tests {
     fn recipes_fit_in_a_byte() {
         let rep = |slot, narrow| Recipe::Rep { slot, narrow };
         let spilled = (0..16).map(Recipe::Spilled);
-        for recipe in [Recipe::Plain, Recipe::Three, Recipe::Compare, rep(0, false), rep(47, true)]
+        for recipe in [Recipe::Plain, Recipe::Compare, rep(0, false), rep(47, true)]
             .into_iter()
             .chain(spilled)
         {

@@ -131,11 +131,6 @@ impl Engine {
                     context.registers[CONTEXT[register as usize]] =
                         thread.spills[spill::ANY] as i64;
                 }
-                Recipe::Three => {
-                    context.registers[CONTEXT[gpr::RAX]] = thread.spills[spill::RAX] as i64;
-                    context.registers[CONTEXT[gpr::RCX]] = thread.spills[spill::RCX] as i64;
-                    context.registers[CONTEXT[gpr::RDX]] = thread.spills[spill::RDX] as i64;
-                }
                 Recipe::Compare => {
                     context.registers[CONTEXT[gpr::RAX]] = thread.spills[spill::ANY] as i64;
                     let flags = &mut context.registers[CONTEXT_FLAGS];

@@ -20,6 +20,7 @@ mod restartable;
 mod signal;
 mod signal_settings;
 mod syscall;
+mod targets;
 pub mod thread;
 mod tracer;
 mod translate;

@@ -1,10 +1,10 @@
-//! The per-thread block that GS points at: saved application state, lookup tables, counters.
+//! The per-thread block that GS points at: saved application state, counters.
 //!
 //! # Design
 //! GS is free on x86-64 Linux (neither glibc nor HotSpot touches it), so translated code reaches its
 //! thread's counters and spill slots by absolute GS displacements: no register is taken from the
 //! application and no thread-local storage of the C library is involved. The block is one mapping;
-//! pages that a thread never touches (most of the lookup table and of the counters) cost no memory.
+//! pages of counters that a thread never touches cost no memory.
 
 use core::arch::asm;
 use core::mem::offset_of;
@@ -16,9 +16,6 @@ use crate::sys;
 
 /// Counter slots, and so translated blocks (plus dynamic parts), that one cache can hold.
 pub const MAX_SLOTS: usize = 1 << 20;
-/// Entries of the indirect branch lookup table: indexed by the target's low 16 bits, the largest hash
-/// that one flag-free instruction (MOVZX) makes.
-pub const LOOKUP_ENTRIES: usize = 1 << 16;
 /// Bytes of the stack that the dispatcher runs on.
 const ENGINE_STACK: usize = 128 * 1024;
 
@@ -47,7 +44,7 @@ pub mod gpr {
     pub const R15: usize = 15;
 }
 
-/// Spill slots: three for the indirect branch sequence, one for a single scratch register.
+/// Spill slots: two for what is counted where it happens, one for a single scratch register, one for flags.
 pub mod spill {
     #![allow(missing_docs)]
     pub const RAX: usize = 0;
@@ -109,8 +106,6 @@ pub struct ThreadState {
     /// Corrections to the block counts: part-executed blocks, and counts folded when a cache was flushed.
     pub(super) adjust: [AtomicU64; METRICS],
     pub(super) xmm: [[u64; 2]; 16],
-    pub(super) lookup_negated_pc: Pages<[u64; LOOKUP_ENTRIES]>,
-    pub(super) lookup_host: Pages<[u64; LOOKUP_ENTRIES]>,
     pub(super) counters: Pages<[AtomicU64; MAX_SLOTS]>,
     pub(super) stack: [u8; ENGINE_STACK],
 }
@@ -191,33 +186,6 @@ impl ThreadState {
             && (gadget.before.contains(&host) || host == gadget.after || host == gadget.unblocked)
     }
 
-    /// Drops a PC from a thread's lookup table.
-    ///
-    /// # Safety
-    /// `block` must be a thread's block; the engine's lock must be held.
-    pub(super) unsafe fn forget(block: *mut ThreadState, pc: u64) {
-        let entry = (pc & (LOOKUP_ENTRIES as u64 - 1)) as usize;
-        // SAFETY: inside the block; one aligned word, which the owner may be reading.
-        unsafe {
-            let negated = &raw mut (*block).lookup_negated_pc.0[entry];
-            if negated.read_volatile() == pc.wrapping_neg() {
-                negated.write_volatile(0);
-            }
-        }
-    }
-
-    /// Drops all entries of a thread's lookup table.
-    ///
-    /// # Safety
-    /// As [`ThreadState::forget`].
-    pub(super) unsafe fn forget_all(block: *mut ThreadState) {
-        // SAFETY: inside the block; its pages read as zeros afterwards, which no lookup takes for an entry.
-        unsafe {
-            let table = &raw mut (*block).lookup_negated_pc;
-            sys::discard(table as usize, size_of_val(&*table));
-        }
-    }
-
     /// Clears the first `slots` counters.
     ///
     /// # Safety
@@ -225,12 +193,6 @@ impl ThreadState {
     pub(super) unsafe fn clear_counters(block: *mut ThreadState, slots: usize) {
         // SAFETY: inside the block, whose owner does not count now.
         unsafe { sys::discard(&raw mut (*block).counters as usize, slots * size_of::<u64>()) };
-    }
-
-    pub(super) fn remember(&mut self, pc: u64, host: u64) {
-        let entry = (pc & (LOOKUP_ENTRIES as u64 - 1)) as usize;
-        self.lookup_negated_pc.0[entry] = pc.wrapping_neg();
-        self.lookup_host.0[entry] = host;
     }
 }
 
@@ -252,8 +214,6 @@ pub mod disp {
     pub const PENDING_SIGNAL: usize = offset_of!(ThreadState, pending);
     pub const ENGINE_STACK: usize = offset_of!(ThreadState, engine_stack);
     pub const XMM: usize = offset_of!(ThreadState, xmm);
-    pub const LOOKUP_NEGATED_PC: usize = offset_of!(ThreadState, lookup_negated_pc);
-    pub const LOOKUP_HOST: usize = offset_of!(ThreadState, lookup_host);
 
     /// Displacement of a spill slot.
     pub const fn spill(slot: usize) -> usize {

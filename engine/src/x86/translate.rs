@@ -16,7 +16,8 @@ use super::cache::Cache;
 use super::counting;
 use super::emit::{Code, FAR_PADDING};
 use super::fragment::{Exit, ExitKind, Fragment, Place, Recipe};
-use super::thread::{EXIT_INDIRECT, MAX_SLOTS, disp, gpr, spill};
+use super::targets::Targets;
+use super::thread::{MAX_SLOTS, disp, gpr, spill};
 use super::weights::{self, Repeats};
 use crate::metric::{Totals, Weights};
 use crate::reserved::Reserved;
@@ -42,6 +43,8 @@ pub struct Translator {
     pub exits: Reserved<Exit>,
     /// Weights of all counter slots.
     pub slots: Reserved<Weights>,
+    /// Ways in for indirect branches.
+    pub targets: Targets,
     factory: InstructionInfoFactory,
     encoder: Encoder,
     block: Block,
@@ -51,18 +54,21 @@ pub struct Translator {
 /// Direct branches of one block at most (conditional: two).
 const MAX_EXITS: usize = 1 << 21;
 const MAX_PLACES: usize = 1 << 24;
+/// Most bytes of a pad, with its jump.
+const PAD_BYTES: usize = 64;
 /// Bytes of the stub behind a comparison that failed: [`Code::after_compare`] and [`Code::exit`].
 const CHANGED_BYTES: usize = 21 + 17;
 
 impl Translator {
-    /// Fresh tables. `to_engine` is the address that stubs jump to.
-    pub fn new(to_engine: u64) -> Option<Translator> {
+    /// Fresh tables. `to_engine` is the address that stubs jump to, `miss` where a lookup without success leads.
+    pub fn new(to_engine: u64, miss: u64) -> Option<Translator> {
         Some(Translator {
             cache: Cache::new(),
             fragments: Reserved::new(MAX_SLOTS)?,
             places: Reserved::new(MAX_PLACES)?,
             exits: Reserved::new(MAX_EXITS)?,
             slots: Reserved::new(MAX_SLOTS)?,
+            targets: Targets::new(miss)?,
             factory: InstructionInfoFactory::new(),
             encoder: Encoder::new(64),
             block: Block::empty(),
@@ -89,11 +95,12 @@ impl Translator {
             + self.places.bytes()
             + self.exits.bytes()
             + self.slots.bytes()
+            + self.targets.memory()
     }
 
     /// Translates the block at `pc`; returns the fragment's index.
     ///
-    /// `changing`: stores may change the code at any time.
+    /// `changing`: stores may change the code at any time. `pad`: an indirect branch leads there.
     ///
     /// # Safety
     /// `[pc, limit)` must be readable application code.
@@ -102,6 +109,7 @@ impl Translator {
         pc: u64,
         limit: u64,
         changing: bool,
+        pad: bool,
     ) -> Result<u32, Failure> {
         let mut block = core::mem::replace(&mut self.block, Block::empty());
         // SAFETY: forwarded.
@@ -112,16 +120,19 @@ impl Translator {
                 block.decode(pc, limit);
             }
         }
-        let result = self.emit(&block);
+        let result = self.emit(&block, pad);
         self.block = block;
         result
     }
 
-    fn emit(&mut self, block: &Block) -> Result<u32, Failure> {
+    fn emit(&mut self, block: &Block, pad: bool) -> Result<u32, Failure> {
         if let Some(refusal) = block.refusal {
             return Err(Failure::Refused(refusal));
         }
         let arena = self.arena_near(block.pc).ok_or(Failure::Full)?;
+        if pad {
+            self.emit_pad(arena, block.pc, None)?;
+        }
         let instructions = block.instructions();
 
         let mut dynamic = [(0usize, Repeats::Never); block::MAX_INSTRUCTIONS];
@@ -220,6 +231,32 @@ impl Translator {
         Ok(copy.wrapping_sub(block.pc) as i64)
     }
 
+    /// A way in for indirect branches to `pc`: to the fragment, else to what comes behind the pad.
+    fn emit_pad(&mut self, arena: u8, pc: u64, fragment: Option<u64>) -> Result<(), Failure> {
+        let arena = self.cache.arena(arena);
+        let link = arena.put_cold(&[0; 8], 8);
+        let mut code: Code<PAD_BYTES> = Code::at(arena.hot_address());
+        code.pad(pc, link);
+        if let Some(host) = fragment {
+            code.jump(host);
+        }
+        arena.put(code.bytes());
+        self.targets.add(pc, code.address, link).ok_or(Failure::Full)
+    }
+
+    /// From now on indirect branches to `pc` find the fragment without the dispatcher.
+    pub fn make_target(&mut self, pc: u64, fragment: u32) -> Result<(), Failure> {
+        if self.targets.knows(pc) {
+            return Ok(());
+        }
+        let host = self.fragments.as_slice()[fragment as usize].host;
+        let arena = self.cache.number_of(host).ok_or(Failure::Full)?;
+        if self.cache.arena(arena).free() < 2 * PAD_BYTES {
+            return Err(Failure::Full);
+        }
+        self.emit_pad(arena, pc, Some(host))
+    }
+
     /// The arena for `pc`, its routines in place.
     fn arena_near(&mut self, pc: u64) -> Option<u8> {
         let (index, fresh) = self.cache.near(pc)?;
@@ -235,8 +272,6 @@ impl Translator {
         let mut code: Code = Code::at(arena.hot_address());
         code.jump_far(self.to_engine);
         arena.to_dispatcher = code.address + FAR_PADDING as u64;
-        arena.lookup_miss = code.here();
-        code.lookup_miss(EXIT_INDIRECT, arena.to_dispatcher);
         arena.put(code.bytes());
     }
 
@@ -253,6 +288,7 @@ impl Translator {
         self.places.clear();
         self.exits.clear();
         self.slots.clear();
+        self.targets.clear();
         for arena in self.cache.empty() {
             self.equip(arena);
         }
@@ -441,12 +477,12 @@ mod tests {
         let (start, end) = text.split(' ').next().unwrap().split_once('-').unwrap();
         let (start, end) =
             (u64::from_str_radix(start, 16).unwrap(), u64::from_str_radix(end, 16).unwrap());
-        let mut translator = Translator::new(0x1000).unwrap();
+        let mut translator = Translator::new(0x1000, 0x2000).unwrap();
         let (mut pc, mut blocks, mut refused) = (start, 0u32, 0u32);
         let before = std::time::Instant::now();
         while pc < end && blocks < 200_000 {
             // SAFETY: the program's own text.
-            match unsafe { translator.translate(pc, end, false) } {
+            match unsafe { translator.translate(pc, end, false, false) } {
                 Ok(fragment) => {
                     let fragment = translator.fragments.as_slice()[fragment as usize];
                     pc += u64::from(fragment.app_len);

@@ -1,0 +1,195 @@
+//! Targets of indirect branches: the shared lookup table and the pads that it leads to.
+//!
+//! # Design
+//! An indirect branch or return stores its target in the thread's block and jumps through the table's entry for the
+//! target's low 16 bits (the largest hash that one flag-free instruction, MOVZX, makes), so the jump's target is
+//! known one load after the application's own. The check comes behind it: each target that was ever jumped to has a pad, which
+//! compares the stored target with its own PC (by LEA and JRCXZ, which leave the flags alone) and goes on in its
+//! fragment, or to the next pad of the same table entry, at last to [`super::dispatch::lookup_miss`]. One register is
+//! needed, RCX.
+//!
+//! The table lies below 2 GiB, so that it is reached from everywhere without a base register, and is shared by all
+//! threads: entries and links are single words, changed under the engine's lock.
+
+use crate::reserved::Reserved;
+use crate::sys;
+
+use super::thread::MAX_SLOTS;
+
+const ENTRIES: usize = 1 << 16;
+
+/// The way in for one target.
+#[derive(Clone, Copy)]
+struct Pad {
+    pc: u64,
+    /// First host byte.
+    entry: u64,
+    /// Address of the word that holds where to go on when the target is another one.
+    link: u64,
+    /// The pad after it, plus one; 0 = none.
+    next: u32,
+}
+
+/// All pads.
+pub struct Targets {
+    table: usize,
+    miss: u64,
+    /// The first pad of each entry, plus one.
+    heads: usize,
+    pads: Reserved<Pad>,
+}
+
+// SAFETY: the table is written under the engine's lock, one word at a time.
+unsafe impl Send for Targets {}
+
+impl Targets {
+    /// A table whose every entry leads to `miss`; `None` when the kernel has no room below 2 GiB.
+    pub fn new(miss: u64) -> Option<Targets> {
+        let table = sys::map_low(ENTRIES * size_of::<u64>())?;
+        let protection = sys::PROT_READ | sys::PROT_WRITE;
+        let heads = sys::map_anonymous(0, ENTRIES * size_of::<u32>(), protection)?;
+        let mut targets = Targets { table, miss, heads, pads: Reserved::new(MAX_SLOTS)? };
+        targets.clear();
+        Some(targets)
+    }
+
+    /// Address of the table, below 2 GiB.
+    pub fn table(&self) -> u32 {
+        self.table as u32
+    }
+
+    /// Where an indirect branch to `pc` goes when its pad is the first; `None` when it has no pad.
+    pub fn knows(&self, pc: u64) -> bool {
+        self.find(pc).is_some()
+    }
+
+    /// Adds a pad for `pc`, which has none; `link` is the address of its word. `None` when there are too many.
+    pub fn add(&mut self, pc: u64, entry: u64, link: u64) -> Option<()> {
+        let next = self.head(pc);
+        let after = self.entry_of(next);
+        let index = self.pads.push(Pad { pc, entry, link, next })?;
+        set(link, after);
+        set(self.slot(pc), entry);
+        self.set_head(pc, index + 1);
+        Some(())
+    }
+
+    /// Takes the pad for `pc` off: nothing leads there any more.
+    pub fn remove(&mut self, pc: u64) {
+        let Some((before, index)) = self.find(pc) else { return };
+        let next = self.pads.as_slice()[index as usize].next;
+        let after = self.entry_of(next);
+        match before {
+            Some(before) => {
+                let before = &mut self.pads.as_mut_slice()[before as usize];
+                before.next = next;
+                set(before.link, after);
+            }
+            None => {
+                self.set_head(pc, next);
+                set(self.slot(pc), after);
+            }
+        }
+    }
+
+    /// Takes all pads off.
+    pub fn clear(&mut self) {
+        self.pads.clear();
+        // SAFETY: the engine's own mappings; words are replaced as a whole.
+        unsafe { sys::discard(self.heads, ENTRIES * size_of::<u32>()) };
+        (0..ENTRIES as u64).for_each(|pc| set(self.slot(pc), self.miss));
+    }
+
+    /// Bytes of memory in use, beside the table itself.
+    pub fn memory(&self) -> usize {
+        self.pads.bytes()
+    }
+
+    /// The pad for `pc` and the one before it.
+    fn find(&self, pc: u64) -> Option<(Option<u32>, u32)> {
+        let mut before = None;
+        let mut at = self.head(pc).checked_sub(1)?;
+        loop {
+            let pad = &self.pads.as_slice()[at as usize];
+            if pad.pc == pc {
+                return Some((before, at));
+            }
+            before = Some(at);
+            at = pad.next.checked_sub(1)?;
+        }
+    }
+
+    fn entry_of(&self, pad: u32) -> u64 {
+        pad.checked_sub(1).map_or(self.miss, |index| self.pads.as_slice()[index as usize].entry)
+    }
+
+    fn slot(&self, pc: u64) -> u64 {
+        self.table as u64 + 8 * (pc % ENTRIES as u64)
+    }
+
+    fn head(&self, pc: u64) -> u32 {
+        // SAFETY: inside the mapping, which only the engine's lock's holder uses.
+        unsafe { *(self.heads as *const u32).add((pc % ENTRIES as u64) as usize) }
+    }
+
+    fn set_head(&mut self, pc: u64, pad: u32) {
+        // SAFETY: as in `head`.
+        unsafe { *(self.heads as *mut u32).add((pc % ENTRIES as u64) as usize) = pad };
+    }
+}
+
+/// Replaces one word that translated code jumps through.
+fn set(at: u64, value: u64) {
+    // SAFETY: an aligned word of the table or of a pad, in the engine's own memory; threads read the old or the new one.
+    unsafe { (at as *mut u64).write_volatile(value) };
+}
+
+impl Drop for Targets {
+    fn drop(&mut self) {
+        // SAFETY: the mappings are ours alone.
+        unsafe {
+            sys::unmap(self.table, ENTRIES * size_of::<u64>());
+            sys::unmap(self.heads, ENTRIES * size_of::<u32>());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Follows an entry's chain as translated code would: pads by their entry, to the miss.
+    fn chain(targets: &Targets, pc: u64) -> std::vec::Vec<u64> {
+        let mut seen = std::vec::Vec::new();
+        // SAFETY: the table is mapped.
+        let mut at = unsafe { *(targets.slot(pc) as *const u64) };
+        while at != targets.miss {
+            seen.push(at);
+            let pad = targets.pads.as_slice().iter().find(|pad| pad.entry == at).unwrap();
+            // SAFETY: the word that the test gave.
+            at = unsafe { *(pad.link as *const u64) };
+        }
+        seen
+    }
+
+    #[test]
+    fn chains_hold_what_is_there() {
+        let mut targets = Targets::new(7).unwrap();
+        assert!(targets.table() < 1 << 31);
+        let links = [0u64; 4];
+        let pc = |i: u64| 0x5555_0000_1234 + (i << 16);
+        let link = |i: u64| &raw const links[i as usize] as u64;
+        for i in 0..4 {
+            targets.add(pc(i), 100 + i, link(i)).unwrap();
+        }
+        assert_eq!(chain(&targets, 0x1234), [103, 102, 101, 100]);
+        assert!(targets.knows(pc(2)) && !targets.knows(pc(4)) && !targets.knows(0x1235));
+        targets.remove(pc(2));
+        assert_eq!(chain(&targets, 0x1234), [103, 101, 100]);
+        targets.remove(pc(3));
+        targets.remove(pc(3));
+        assert_eq!(chain(&targets, 0x1234), [101, 100]);
+        targets.clear();
+        assert_eq!(chain(&targets, 0x1234), []);
+    }
+}
