@@ -267,9 +267,13 @@ int main(int argc, char **argv) {
         }
         printf("many: %lx\n", sum);
     } else if (!strcmp(way, "stop")) {
+        int gate[2]; /* it ends after it was seen to continue */
+        if (pipe(gate)) return 2;
         pid_t pid = fork();
         if (pid == 0) {
+            char byte;
             raise(SIGSTOP);
+            if (read(gate[0], &byte, 1) != 1) _exit(100);
             _exit((int)(mill(3, 50000) & 31));
         }
         int status;
@@ -277,6 +281,7 @@ int main(int argc, char **argv) {
         int stopped = WIFSTOPPED(status) ? WSTOPSIG(status) : 0;
         kill(pid, SIGCONT);
         waitpid(pid, &status, WCONTINUED);
+        if (write(gate[1], "", 1) != 1) return 2;
         printf("stopped by %d, continued %d, ended with %d\n", stopped, WIFCONTINUED(status), ended(pid));
     } else if (!strcmp(way, "core")) {
         const int numbers[] = {SIGSEGV, SIGFPE, SIGTERM, SIGABRT, SIGTRAP, SIGILL};
