@@ -8,7 +8,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::exit::{Exit, Failure, after_help};
 use crate::terminal::Color;
-use crate::{dump, ingest, report, schema, trace};
+use crate::{dump, ingest, inspect, report, rewrite, schema, trace};
 
 /// Exact instruction, memory and system-call counts of programs and of Spark tasks
 ///
@@ -52,6 +52,10 @@ pub enum Command {
     Ingest(ingest::Args),
     #[command(after_long_help = after_help(&REPORT_EXAMPLES))]
     Report(report::Args),
+    #[command(after_long_help = after_help(&INSPECT_EXAMPLES))]
+    Inspect(inspect::Args),
+    #[command(after_long_help = after_help(&REWRITE_EXAMPLES))]
+    Rewrite(rewrite::Args),
     #[command(after_long_help = after_help(&SCHEMA_EXAMPLES))]
     Schema(schema::Args),
     /// Print a completion script for a shell
@@ -98,6 +102,18 @@ const SCHEMA_EXAMPLES: [&str; 3] = [
     "analyzer schema init --store mysql://admin@db/runs",
     "analyzer schema upgrade --store 'mysql://admin@db/runs?root_cert_path=/etc/ca.pem'   with TLS",
     "analyzer schema grants --store mysql://admin@db/runs | mariadb -h db",
+];
+
+const INSPECT_EXAMPLES: [&str; 3] = [
+    "analyzer inspect /usr/bin/gzip",
+    "analyzer inspect --by function /usr/lib/jvm/default-java/lib/server/libjvm.so | head -50",
+    "analyzer inspect --format json ./server | jq '.rewrite'",
+];
+
+const REWRITE_EXAMPLES: [&str; 3] = [
+    "analyzer rewrite --preload /usr/sbin/service -o /usr/local/sbin/service",
+    "analyzer rewrite --preload --needed /opt/sparkanalyzer/lib/libshim.so java -o java.counted",
+    "analyzer rewrite --undo /usr/local/sbin/service -o service.original",
 ];
 
 /// Prints the completion script for `shell`.

@@ -3,15 +3,17 @@
 mod cli;
 mod counts;
 mod dump;
-mod elf;
 mod eventlog;
 mod exit;
 mod ingest;
+mod inspect;
 mod metric_list;
 mod processes;
 mod record_files;
 mod report;
+mod rewrite;
 mod schema;
+mod shim;
 mod store;
 mod terminal;
 mod trace;
@@ -47,6 +49,8 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Dump(args) => return dump::run(args),
         Command::Ingest(args) => return ingest::run(args),
         Command::Report(args) => return report::run(args),
+        Command::Inspect(args) => return inspect::run(args),
+        Command::Rewrite(args) => return rewrite::run(args),
         Command::Schema(args) => return schema::run(args),
         Command::Completions { shell } => cli::print_completions(shell)?,
         Command::Man { folder } => cli::write_man_pages(folder)?,

@@ -64,6 +64,22 @@ impl Color {
     }
 }
 
+/// A number with thousands separators; `-` for what was not counted.
+pub fn number(value: Option<u64>) -> String {
+    let Some(value) = value else {
+        return "-".to_owned();
+    };
+    let digits = value.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,5 +91,13 @@ mod tests {
         assert_eq!(choice("analyzer trace --color=always"), clap::ColorChoice::Always);
         assert_eq!(choice("analyzer trace -- ls --color=always"), clap::ColorChoice::Auto);
         assert_eq!(choice("analyzer trace"), clap::ColorChoice::Auto);
+    }
+
+    #[test]
+    fn thousands_are_separated_and_unknown_is_a_dash() {
+        let texts = [0, 7, 999, 1000, 1_234_567].map(|value| number(Some(value)));
+        assert_eq!(texts, ["0", "7", "999", "1,000", "1,234,567"]);
+        assert_eq!(number(Some(u64::MAX)), "18,446,744,073,709,551,615");
+        assert_eq!(number(None), "-");
     }
 }

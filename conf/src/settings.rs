@@ -24,6 +24,8 @@ crate::choice! {
         Driver = "driver",
         /// A PySpark worker or its daemon.
         Python = "python",
+        /// A program that `analyzer rewrite` made, in none of the other roles.
+        Program = "program",
     }
 }
 
@@ -143,9 +145,9 @@ settings! {
     /// When to count: "all" (preloading the library is the activation), "request" (only processes with
     /// SPARKANALYZER_ENABLED=all in their environment) or "off".
     enabled: Enabled = Enabled::All;
-    /// Which processes are counted. A program under `analyzer trace` always is; whatever has none of
-    /// these roles never is.
-    roles: Vec<Role> = vec![Role::Executor, Role::Driver, Role::Python];
+    /// Which processes are counted; "program" is any other one that `analyzer rewrite` made. A program
+    /// under `analyzer trace` always is; whatever has none of these roles never is.
+    roles: Vec<Role> = vec![Role::Executor, Role::Driver, Role::Python, Role::Program];
     /// Count only processes of these users (names or numeric ids); empty = of all.
     users: Vec<String> = Vec::new();
     /// Count only these applications (the beginning of the application id); empty = all.

@@ -95,8 +95,12 @@ fn decide(startup: &Startup) -> Option<Identity> {
     let arguments = || startup.arguments().map(CStr::to_bytes);
     let traced = variable("SPARKANALYZER_TRACE").is_some_and(|id| !id.is_empty());
     let spark_role = role::of(executed, arguments(), false);
-    let role = if traced { Role::Program } else { spark_role };
-    if role == Role::Other || sys::exists(KILL_SWITCH) {
+    let role = match spark_role {
+        _ if traced => Role::Program,
+        Role::Other if link::is_rewritten() => role::of_rewritten(arguments()),
+        role => role,
+    };
+    if role == Role::Other || sys::exists(KILL_SWITCH) || link::is_replaced() {
         return None;
     }
     let settings = match settings(startup, variable("SPARKANALYZER_CONF")) {
@@ -174,17 +178,22 @@ fn chosen(settings: &Settings, role: Role, spark: &SparkIds) -> bool {
         Role::Executor => ChosenRole::Executor,
         Role::Driver => ChosenRole::Driver,
         Role::PythonWorker => ChosenRole::Python,
-        Role::Program => return true,
+        Role::Program => ChosenRole::Program,
         Role::Other => return false,
     };
     settings.roles.contains(&role)
         && (settings.users.is_empty() || user_is_among(&settings.users))
+        && (role == ChosenRole::Program || is_sampled(settings, spark))
+}
+
+/// Whether the settings choose this application and executor.
+fn is_sampled(settings: &Settings, spark: &SparkIds) -> bool {
+    sampled(settings.sample_one_in.0, spark)
         && (settings.applications.is_empty()
             || settings
                 .applications
                 .iter()
                 .any(|prefix| spark.application.starts_with(prefix.as_bytes())))
-        && sampled(settings.sample_one_in.0, spark)
 }
 
 /// One executor in so many, the same choice on every look.

@@ -12,3 +12,4 @@ mod print;
 mod rows;
 
 pub use command::{Args, run};
+pub use print::csv_cell;

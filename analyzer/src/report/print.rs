@@ -394,7 +394,7 @@ fn print_block(
 }
 
 /// A text that begins like a formula is quoted with an apostrophe: spreadsheets would run it.
-fn csv_cell(value: &Value) -> String {
+pub fn csv_cell(value: &Value) -> String {
     let text = match value {
         Value::Null => return String::new(),
         Value::String(text) => text.clone(),

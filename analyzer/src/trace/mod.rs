@@ -6,7 +6,6 @@ mod environment;
 mod json;
 mod outcome;
 mod output;
-mod shim;
 mod table;
 
 use std::ffi::OsString;
@@ -14,12 +13,13 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::elf::{self, OutOfReach};
 use crate::exit::{Exit, Failure, after_help};
 use crate::metric_list;
 use crate::processes;
+use crate::shim;
 use crate::terminal::WARNING;
 use child::Child;
+use elf::OutOfReach;
 use environment::Wishes;
 use outcome::Outcome;
 use output::Folder;

@@ -9,8 +9,8 @@ use records::notice;
 use super::Tracer;
 use super::child::{Ended, How};
 use crate::counts::Counts;
-use crate::elf::{self, OutOfReach};
 use crate::processes::{Notice, Process, Thread};
+use elf::{self, OutOfReach};
 
 /// The result of one run.
 pub struct Outcome {

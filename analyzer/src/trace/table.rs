@@ -12,7 +12,7 @@ use super::child::How;
 use super::outcome::{Outcome, Tally, quote};
 use crate::counts::Counts;
 use crate::dump::printable;
-use crate::terminal::{GOOD, HEADING, WARNING};
+use crate::terminal::{GOOD, HEADING, WARNING, number};
 
 /// Rows of the tables of processes and threads; JSON has all of them.
 const MAX_ROWS: usize = 60;
@@ -243,22 +243,6 @@ fn write_completeness(outcome: &Outcome, out: &mut dyn Write) -> io::Result<()> 
     writeln!(out)
 }
 
-/// A number with thousands separators; `-` for what was not counted.
-fn number(value: Option<u64>) -> String {
-    let Some(value) = value else {
-        return "-".to_owned();
-    };
-    let digits = value.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -319,13 +303,5 @@ mod tests {
     fn only_what_was_asked_for() {
         let chosen = MetricSet::class(Class::Socket).with(0);
         insta::assert_snapshot!(shown(example(), Some(chosen)));
-    }
-
-    #[test]
-    fn thousands_are_separated_and_unknown_is_a_dash() {
-        let texts = [0, 7, 999, 1000, 1_234_567].map(|value| number(Some(value)));
-        assert_eq!(texts, ["0", "7", "999", "1,000", "1,234,567"]);
-        assert_eq!(number(Some(u64::MAX)), "18,446,744,073,709,551,615");
-        assert_eq!(number(None), "-");
     }
 }

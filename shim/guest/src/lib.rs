@@ -12,6 +12,7 @@ pub mod directories;
 pub mod dynamic_symbols;
 pub mod file_pattern;
 pub mod redact;
+pub mod rewritten;
 pub mod role;
 pub mod syscall;
 pub mod syscall_number;

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 /// What a process is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// A program under `analyzer trace`.
+    /// A program under `analyzer trace`, or one that `analyzer rewrite` made.
     Program,
     /// A Spark executor.
     Executor,
@@ -87,6 +87,14 @@ pub fn of<'a>(
         }
     }
     Role::Other
+}
+
+/// The role of a process whose command line gives it none, with a rewritten file in it (`analyzer rewrite`): a
+/// program of its own. Spark's launchers, masters and workers stay what they are: a rewritten `java` runs
+/// them too.
+pub fn of_rewritten<'a>(mut arguments: impl Iterator<Item = &'a [u8]>) -> Role {
+    let is_spark = arguments.any(|argument| argument.starts_with(b"org.apache.spark."));
+    if is_spark { Role::Other } else { Role::Program }
 }
 
 /// The role of a JVM with this main class. `spark-class` runs `launcher.Main` with the real class as an
@@ -214,6 +222,18 @@ mod tests {
         let script = b"/shims/python3";
         assert_eq!(of(script, in_front.split(' ').map(str::as_bytes), false), Role::Other);
         assert_eq!(of(b"/bin/true", [b"true".as_slice()].into_iter(), true), Role::Program);
+    }
+
+    #[test]
+    fn rewritten_files_make_programs_of_what_is_nothing_else() {
+        let role = |line: &'static str| of_rewritten(line.split(' ').map(str::as_bytes));
+        assert_eq!(role("/usr/local/sbin/service --port 1"), Role::Program);
+        assert_eq!(role("/usr/bin/python3 script.py"), Role::Program);
+        assert_eq!(role("java -cp x Main"), Role::Program);
+        assert_eq!(
+            role("java -cp x org.apache.spark.deploy.worker.Worker spark://h:1"),
+            Role::Other
+        );
     }
 
     #[test]

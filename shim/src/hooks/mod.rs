@@ -238,7 +238,7 @@ unsafe extern "C" fn enter() {
 /// Looks for the next definitions of all hooks in one walk over the loaded objects.
 pub fn resolve_all() {
     const ERRNO_LOCATION_NAME: Name<'_> = Name::new(c"__errno_location");
-    link::each_later_object(&mut |symbols| {
+    link::each_other_object(&mut |symbols| {
         let mut missing = false;
         if ERRNO_LOCATION.load(Ordering::Relaxed) == 0
             && let Some(address) = symbols.address(ERRNO_LOCATION_NAME)

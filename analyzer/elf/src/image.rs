@@ -75,6 +75,28 @@ impl Image {
     pub fn is_x86_64(&self) -> bool {
         self.is_64_bit && self.machine == elf::EM_X86_64.0
     }
+
+    /// The usual name of its architecture (numbers from the ELF specification's registry).
+    pub fn architecture(&self) -> String {
+        let name = match self.machine {
+            2 => "SPARC",
+            3 => "i386",
+            8 => "MIPS",
+            20 => "PowerPC",
+            21 => "PowerPC64",
+            22 => "S/390",
+            40 => "ARM",
+            43 => "SPARC64",
+            50 => "Itanium",
+            62 if self.is_64_bit => "x86-64",
+            62 => "x32, the 32-bit ABI of x86-64",
+            183 => "AArch64",
+            243 => "RISC-V",
+            258 => "LoongArch",
+            other => return format!("ELF machine {other}"),
+        };
+        name.to_owned()
+    }
 }
 
 fn read_image<'data, Elf>(data: impl ReadRef<'data>) -> Result<Image, String>

@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use crate::elf::{Image, Kind};
 use crate::exit::{Exit, Failure};
+use elf::{Image, Kind};
 
 /// The variable that names the library.
 const VARIABLE: &str = "SPARKANALYZER_SHIM";

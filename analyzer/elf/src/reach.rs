@@ -214,7 +214,7 @@ fn judge(file: &Path, opened: File) -> Result<PathBuf, OutOfReach> {
         why: format!("bad ELF headers: {why}"),
     })?;
     if !image.is_x86_64() {
-        let architecture = architecture(&image);
+        let architecture = image.architecture();
         return Err(if image.machine == 3 || image.machine == 62 {
             OutOfReach::ThirtyTwoBit { path: path(), architecture }
         } else {
@@ -246,28 +246,6 @@ fn judge(file: &Path, opened: File) -> Result<PathBuf, OutOfReach> {
 fn is_loader(file: &Path) -> bool {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     ["ld-linux", "ld-musl", "ld-2."].iter().any(|start| name.starts_with(start))
-}
-
-/// The usual name of an image's architecture (numbers from the ELF specification's registry).
-fn architecture(image: &Image) -> String {
-    let name = match image.machine {
-        2 => "SPARC",
-        3 => "i386",
-        8 => "MIPS",
-        20 => "PowerPC",
-        21 => "PowerPC64",
-        22 => "S/390",
-        40 => "ARM",
-        43 => "SPARC64",
-        50 => "Itanium",
-        62 if image.is_64_bit => "x86-64",
-        62 => "x32, the 32-bit ABI of x86-64",
-        183 => "AArch64",
-        243 => "RISC-V",
-        258 => "LoongArch",
-        other => return format!("ELF machine {other}"),
-    };
-    name.to_owned()
 }
 
 fn has_slash(name: &OsStr) -> bool {
