@@ -144,13 +144,10 @@ pub fn is_rewritten() -> bool {
 /// Whether another copy of this library stands behind this one: two files of it, one preloaded and one
 /// needed by a rewritten program. That one is initialised first, and counts.
 pub fn is_replaced() -> bool {
-    const OWN: Name<'_> = Name::new(c"sparkanalyzer_library");
-    each_later_object(&mut |symbols| symbols.address(OWN).is_some())
+    // A JVM agent that takes libc's place: nothing else is both.
+    const OWN: [Name<'_>; 2] = [Name::new(c"Agent_OnLoad"), Name::new(c"__libc_start_main")];
+    each_later_object(&mut |symbols| OWN.iter().all(|name| symbols.address(*name).is_some()))
 }
-
-/// Tells other copies of this library that this is one.
-#[unsafe(no_mangle)]
-pub static sparkanalyzer_library: u8 = 1;
 
 /// The next definition of a function or object, after this library's own; else one before it.
 ///
