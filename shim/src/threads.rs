@@ -144,9 +144,17 @@ fn create() -> Option<&'static mut Thread> {
     let thread = Box::leak(Box::new(Thread { shared, tasks: TaskState::default() }));
     tls::set(tls::Word::Thread, (&raw mut *thread) as usize);
     drop(blocked);
-    set_specific((&raw const *thread) as usize);
+    // The tracer sees the end of a thread that it follows; libc would execute more for a destructor.
+    if !tracer::follows_current() {
+        watch_end(thread);
+    }
     recorder::thread_starts(shared);
     Some(thread)
+}
+
+/// From now on libc tells the end of this thread.
+pub fn watch_end(thread: &Thread) {
+    set_specific((&raw const *thread) as usize);
 }
 
 fn set_specific(value: usize) {

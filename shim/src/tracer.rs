@@ -260,6 +260,9 @@ fn write_notice(thread: &mut Thread, notice: Notice, at: u64, detail: u64) {
     {
         shared.flags.fetch_and(!u32::from(Flags::FOLLOWED.0), Ordering::Relaxed);
         shared.flags.fetch_or(u32::from(Flags::WAS_RELEASED.0), Ordering::Release);
+        if let Some(thread) = threads::known() {
+            threads::watch_end(thread);
+        }
     }
     let tid = shared.map_or(0, |shared| shared.tid);
     let tell = |code, a, text: fmt::Arguments<'_>| recorder::notice(tid, code, a, detail, text);

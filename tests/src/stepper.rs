@@ -11,8 +11,8 @@
 //! - a stop for a signal, and the stop at a handler's first instruction, retire nothing.
 //!
 //! # Limitations
-//! One thread; children run uncounted. About 10 us a step. Instructions are decoded once per address, so
-//! programs under this oracle do not modify their own code.
+//! Every thread is stepped, as if each had a processor of its own; children run uncounted. About 10 us a step. Programs
+//! whose threads or signals race have no count of their own: those under this oracle wait in system calls.
 
 use std::collections::HashMap;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -52,6 +52,24 @@ impl Count {
         self.instructions += 1;
         self.barriers += u64::from(weight.barriers);
         self.add_accesses(weight);
+    }
+
+    /// What retired between two stops, of which the first was at this instruction.
+    fn step(
+        &mut self,
+        weight: &Weight,
+        before: &libc::user_regs_struct,
+        after: &libc::user_regs_struct,
+    ) {
+        if !weight.rep {
+            self.add(weight);
+            return;
+        }
+        let mask = if weight.short_count { u64::from(u32::MAX) } else { u64::MAX };
+        if before.rcx & mask != 0 {
+            self.add_accesses(weight);
+        }
+        self.instructions += u64::from(after.rip != before.rip);
     }
 
     /// `self - earlier`, for two runs of one program with more and fewer passes.
@@ -167,7 +185,8 @@ pub fn count_with(
         return Err(format!("{}: ended before its first instruction", program.display()));
     }
     // The child dies with us: a failing test leaves nothing behind.
-    tracee.request(libc::PTRACE_SETOPTIONS, libc::PTRACE_O_EXITKILL as u64)?;
+    let options = libc::PTRACE_O_EXITKILL | libc::PTRACE_O_TRACECLONE;
+    tracee.request(libc::PTRACE_SETOPTIONS, options as u64)?;
     if let Start::Symbol(name) = start {
         let executable = Executable::read(program)?;
         let address = executable
@@ -180,58 +199,87 @@ pub fn count_with(
     Ok(Stepped { count, captured: quiet.captured()?, status: ExitStatus::from_raw(status) })
 }
 
-/// Single-steps a stopped process until it is gone; the count and its wait status.
-fn step_to_end(tracee: &Tracee) -> Result<(Count, i32), String> {
+/// A thread under the stepper.
+struct Task {
+    /// Its registers at the last stop.
+    before: libc::user_regs_struct,
+    /// The instruction there, as it was then.
+    weight: Weight,
+    /// The signal that it gets when it goes on.
+    signal: u64,
+    /// New: it stops once more on its way out of the call that made it.
+    fresh: bool,
+}
+
+/// Single-steps a stopped process, and each thread that it makes, until it is gone; the count and its wait status.
+fn step_to_end(leader: &Tracee) -> Result<(Count, i32), String> {
     // By its bytes, not by its address: a program may change its code.
     let mut decoded: HashMap<Vec<u8>, Weight> = HashMap::new();
     let mut weight_at = |address: u64| {
-        let bytes = tracee.read(address);
-        if let Some(known) = decoded.get(&bytes) {
-            return *known;
-        }
-        let weight = weigh(&bytes, address);
-        decoded.insert(bytes, weight);
-        weight
+        let bytes = leader.read(address);
+        *decoded.entry(bytes).or_insert_with_key(|bytes| weigh(bytes, address))
     };
     let mut count = Count::default();
-    let mut before = tracee.registers()?;
-    let mut signal = 0;
+    let before = leader.registers()?;
+    let task = Task { before, weight: weight_at(before.rip), signal: 0, fresh: false };
+    let mut tasks = HashMap::from([(leader.pid, task)]);
+    leader.request(libc::PTRACE_SINGLESTEP, 0)?;
     loop {
-        let weight = weight_at(before.rip);
-        tracee.request(libc::PTRACE_SINGLESTEP, signal)?;
-        let status = tracee.wait()?;
-        count.steps += 1;
+        let (tracee, status) = Tracee::wait_for_any()?;
         if !libc::WIFSTOPPED(status) {
-            // exit_group's own `syscall` never traps; it is part of the program.
-            count.add(&weight);
-            return Ok((count, status));
+            if let Some(task) = tasks.remove(&tracee.pid) {
+                // The `syscall` of exit and exit_group never traps; it is part of the program.
+                count.steps += 1;
+                count.add(&task.weight);
+            }
+            if tracee.pid == leader.pid {
+                return Ok((count, status));
+            }
+            continue;
         }
-        let after = tracee.registers()?;
-        let stop = libc::WSTOPSIG(status);
-        let entered_handler = signal != 0 && tracee.stopped_at_handler()?;
-        signal = 0;
-        if stop != libc::SIGTRAP {
-            // The signal came before the instruction, or instead of it.
-            signal = stop as u64;
-        } else if entered_handler {
-        } else if weight.rep {
-            let mask = if weight.short_count { u64::from(u32::MAX) } else { u64::MAX };
-            if before.rcx & mask != 0 {
-                count.add_accesses(&weight);
+        let Some(task) = tasks.get_mut(&tracee.pid) else {
+            let before = tracee.registers()?;
+            let task = Task { before, weight: weight_at(before.rip), signal: 0, fresh: true };
+            tasks.insert(tracee.pid, task);
+            tracee.request(libc::PTRACE_SINGLESTEP, 0)?;
+            continue;
+        };
+        let is_event = status >> 16 != 0;
+        if !is_event {
+            count.steps += 1;
+            let after = tracee.registers()?;
+            let before = std::mem::replace(&mut task.before, after);
+            let signalled = std::mem::take(&mut task.signal) != 0;
+            let stop = libc::WSTOPSIG(status);
+            let weight = task.weight;
+            let left_the_call = std::mem::take(&mut task.fresh) && before.rip == after.rip;
+            if stop != libc::SIGTRAP {
+                // The signal came before the instruction, or instead of it.
+                task.signal = stop as u64;
+            } else if left_the_call || (signalled && tracee.stop_code()? == HANDLER_ENTERED) {
+            } else if tracee.stop_code()? == SI_KERNEL {
+                // INT3 itself, and its signal.
+                count.add(&weight);
+                task.signal = stop as u64;
+            } else {
+                count.step(&weight, &before, &after);
+                if weight.hides_next {
+                    count.add(&weight_at(before.rip + u64::from(weight.length)));
+                }
+                if weight.pushes_flags {
+                    tracee.clear_pushed_trap_flag(after.rsp)?;
+                }
             }
-            count.instructions += u64::from(after.rip != before.rip);
-        } else {
-            count.add(&weight);
-            if weight.hides_next {
-                count.add(&weight_at(before.rip + u64::from(weight.length)));
-            }
-            if weight.pushes_flags {
-                tracee.clear_pushed_trap_flag(after.rsp)?;
-            }
+            task.weight = weight_at(after.rip);
         }
-        before = after;
+        tracee.request(libc::PTRACE_SINGLESTEP, if is_event { 0 } else { task.signal })?;
     }
 }
+
+/// `si_code` of the stop at a handler's first instruction: ptrace_notify in kernel/signal.c gives the signal.
+const HANDLER_ENTERED: i32 = libc::SIGTRAP;
+/// `si_code` of INT3's signal.
+const SI_KERNEL: i32 = 0x80;
 
 /// A process stopped under ptrace, our child.
 struct Tracee {
@@ -271,15 +319,31 @@ impl Tracee {
         }
     }
 
-    /// Whether the present stop is the kernel's notice that a handler's frame was set up: the only
-    /// SIGTRAP whose si_code is SIGTRAP (ptrace_notify in kernel/signal.c).
-    fn stopped_at_handler(&self) -> Result<bool, String> {
+    /// The next child or thread of one that has something to tell; only what this thread of ours has started.
+    fn wait_for_any() -> Result<(Self, i32), String> {
+        let mut status = 0;
+        loop {
+            // SAFETY: status is a valid place for an int.
+            match unsafe { libc::waitpid(-1, &raw mut status, libc::__WALL | libc::__WNOTHREAD) } {
+                -1 => {
+                    let error = std::io::Error::last_os_error();
+                    if error.kind() != std::io::ErrorKind::Interrupted {
+                        return Err(format!("waitpid: {error}"));
+                    }
+                }
+                pid => return Ok((Self { pid }, status)),
+            }
+        }
+    }
+
+    /// `si_code` of the present stop.
+    fn stop_code(&self) -> Result<i32, String> {
         // SAFETY: siginfo_t is plain data; GETSIGINFO fills it.
         unsafe {
             let mut information: libc::siginfo_t = std::mem::zeroed();
             match libc::ptrace(libc::PTRACE_GETSIGINFO, self.pid, 0, &raw mut information) {
                 -1 => Err(format!("PTRACE_GETSIGINFO: {}", std::io::Error::last_os_error())),
-                _ => Ok(information.si_code == libc::SIGTRAP),
+                _ => Ok(information.si_code),
             }
         }
     }

@@ -44,8 +44,7 @@ fn logged(artifacts: &Artifacts, program: &Path, arguments: &[&str]) -> (Log, se
     let json = std::fs::read(&json).unwrap_or_else(|error| panic!("--json: {error}\n{complaint}"));
     let library = Executable::read(&artifacts.shim).expect("the library");
     let instruction = library.symbol("engine_syscall_after").expect("the engine's system call");
-    let length =
-        artifacts.shim.metadata().expect("the library").len().next_multiple_of(4096) + (1 << 20);
+    let length = library.last_symbol().next_multiple_of(4096);
     (read(&text, instruction, length), serde_json::from_slice(&json).expect("JSON"))
 }
 

@@ -2,7 +2,8 @@
 //!
 //! # Design
 //! A handler that the application sets is recorded; the kernel calls `engine_signal_entry` instead, with the
-//! application's flags and mask. The kernel's own frame is what the handler gets to see: it lies on the
+//! application's flags and everything blocked, so that one signal is dealt with at a time; the handler's mask is set
+//! when the thread is at its first instruction, and further signals come there, as natively. The kernel's own frame is what the handler gets to see: it lies on the
 //! application's stack (or its alternate one), because the stack pointer is the application's in the code cache
 //! and in the engine's system call alike. Where a followed thread was interrupted decides what happens:
 //!
@@ -19,7 +20,9 @@
 //! # Limitations
 //! While a handler runs on the alternate stack the kernel is told to disarm it (`SS_AUTODISARM`), because a signal
 //! that arrives on the dispatcher's stack would otherwise overwrite the handler's frame. After a `siglongjmp` out
-//! of such a handler it is armed again at the next system call.
+//! of such a handler it is armed again at the next system call. A handler on a thread that is not followed, called out of
+//! sigsuspend or ppoll, runs with the thread's own mask, not with that call's. A debugger that is attached sees the
+//! engine's single steps as SIGTRAPs of its own where a signal came in inserted code.
 
 use core::sync::atomic::{AtomicPtr, Ordering};
 
@@ -27,7 +30,7 @@ use super::dispatch::{again, landing, resume_range};
 use super::engine::Engine;
 use super::interrupted_state::Interruption;
 use super::signal_settings::SS_AUTODISARM;
-use super::syscall::{gadget, read_memory};
+use super::syscall::{Stage, gadget, read_memory, restore_signals};
 use super::thread::{EXIT_ENTER, ThreadState, disp, gpr};
 use crate::sys::{self, nr};
 
@@ -208,6 +211,37 @@ fn is_trap_flag(signal: i32, info: &Info) -> bool {
     signal == SIGTRAP && code_of(info) == TRAP_TRACE
 }
 
+const EINTR: i64 = 4;
+/// Handlers on one stack, each interrupted by the next. Under a storm of SA_NODEFER signals the stack would be used up
+/// else, because a signal takes longer here than natively: from here on each handler returns before the next signal.
+const MOST_STACKED: u32 = 16;
+/// Signals that instructions of the handler raise.
+const SYNCHRONOUS: u64 = 1 << (SIGILL - 1)
+    | 1 << (SIGTRAP - 1)
+    | 1 << (SIGBUS - 1)
+    | 1 << (SIGFPE - 1)
+    | 1 << (SIGSEGV - 1);
+
+/// The mask that the system call in progress has put in the place of the thread's own while it waits.
+fn temporary_mask(thread: &ThreadState) -> Option<u64> {
+    if thread.in_syscall != Stage::Application {
+        return None;
+    }
+    let a = &thread.call.arguments;
+    let word = |at: u64| {
+        let mut bytes = [0u8; 8];
+        (at != 0 && read_memory(at, &mut bytes)).then_some(u64::from_le_bytes(bytes))
+    };
+    match thread.call.number {
+        nr::RT_SIGSUSPEND => word(a[0]),
+        nr::PPOLL => word(a[3]),
+        nr::EPOLL_PWAIT | nr::EPOLL_PWAIT2 => word(a[4]),
+        // A pointer to the mask's address and size.
+        nr::PSELECT6 | nr::IO_PGETEVENTS => word(a[5]).and_then(word),
+        _ => None,
+    }
+}
+
 impl Engine {
     /// Whether an instruction of the application has ended at this trap: at the beginnings of its instructions, but
     /// for the one where the thread came into the cache.
@@ -227,6 +261,9 @@ impl Engine {
             // SAFETY: the application set this handler for this signal; one without SA_SIGINFO ignores the rest.
             let handler: extern "C" fn(i32, *mut Info, *mut UserContext) =
                 unsafe { core::mem::transmute(handler as usize) };
+            // SAFETY: the kernel's frame.
+            let mask = unsafe { (*context).mask };
+            restore_signals(self.mask_of_handler(signal, mask));
             handler(signal, info, context);
         } else {
             self.default_action(signal);
@@ -275,6 +312,7 @@ impl Engine {
         entry: u64,
     ) -> Answer {
         let host = context.registers[CONTEXT_RIP] as u64;
+        let mut before = context.mask;
         let stepped = thread.pending.stepping && signal == SIGTRAP;
         // SAFETY: the kernel's siginfo.
         let info_ref = unsafe { &*info };
@@ -307,6 +345,11 @@ impl Engine {
                 return Answer::Return;
             }
         } else {
+            let interrupted =
+                host == gadget().after && context.registers[CONTEXT[gpr::RAX]] == -EINTR;
+            if interrupted && let Some(mask) = temporary_mask(thread) {
+                before = mask;
+            }
             self.show_syscall(thread, context, host != gadget().after);
         }
         if stepped {
@@ -345,6 +388,14 @@ impl Engine {
             thread.disarmed = true;
             context.stack.flags &= !SS_AUTODISARM;
         }
+        // Another signal may come here: it finds the thread at the handler's first instruction, as natively.
+        let mut mask = self.mask_of_handler(signal, before);
+        thread.stacked = if entry < thread.last_entry { thread.stacked + 1 } else { 0 };
+        thread.last_entry = entry;
+        if thread.stacked > MOST_STACKED {
+            mask |= !SYNCHRONOUS;
+        }
+        self.unblock(thread, &mask);
         Answer::Follow
     }
 
@@ -360,6 +411,9 @@ impl Engine {
         let context = unsafe { &mut *(at as *mut UserContext) };
         thread.pc = context.registers[CONTEXT_RIP] as u64;
         context.registers[CONTEXT_RIP] = landing() as i64;
+        let interrupted = context.registers[CONTEXT[gpr::RSP]] as u64;
+        thread.last_entry = if thread.stacked == 0 { 0 } else { interrupted };
+        thread.stacked = thread.stacked.saturating_sub(1);
         if thread.disarmed && context.stack.size != 0 {
             context.stack.flags = SS_AUTODISARM;
             thread.disarmed = false;

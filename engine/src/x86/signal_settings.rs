@@ -13,8 +13,11 @@ use crate::sys::{self, nr};
 /// Number of signals (`_NSIG`).
 const SIGNALS: usize = 64;
 const SA_SIGINFO: u64 = 4;
+const SA_NODEFER: u64 = 0x4000_0000;
 const SA_RESTORER: u64 = 0x0400_0000;
 const SA_RESETHAND: u64 = 0x8000_0000;
+/// SIGKILL and SIGSTOP, which the kernel takes out of every mask.
+const NEVER_BLOCKED: u64 = 1 << 8 | 1 << 18;
 /// `SS_DISABLE`, `SS_AUTODISARM` (`include/uapi/linux/signal.h`).
 const SS_DISABLE: u32 = 2;
 pub(super) const SS_AUTODISARM: u32 = 1 << 31;
@@ -106,17 +109,19 @@ impl Engine {
         if action.handler > 1 || (borrowed && new != 0) {
             kernel.handler = ours;
             kernel.flags |= SA_SIGINFO;
+            kernel.mask = u64::MAX;
             if kernel.flags & SA_RESTORER == 0 {
                 kernel.flags |= SA_RESTORER;
                 kernel.restorer = signal::restorer();
             }
         }
         let cell = &self.actions.table[number as usize];
-        let before = (cell.handler.load(Ordering::Relaxed), cell.flags.load(Ordering::Relaxed));
+        let before =
+            [&cell.handler, &cell.flags, &cell.mask].map(|word| word.load(Ordering::Relaxed));
         if action.handler > 1 || (borrowed && new != 0) {
             // Known before the kernel can call it.
             cell.flags.store(action.flags, Ordering::Relaxed);
-            cell.mask.store(action.mask, Ordering::Relaxed);
+            cell.mask.store(action.mask & !NEVER_BLOCKED, Ordering::Relaxed);
             cell.handler.store(action.handler, Ordering::Release);
         }
         let mut previous = KernelAction::default();
@@ -129,17 +134,17 @@ impl Engine {
             )
         };
         if result < 0 {
-            cell.handler.store(before.0, Ordering::Relaxed);
-            cell.flags.store(before.1, Ordering::Relaxed);
+            for (word, value) in [&cell.handler, &cell.flags, &cell.mask].into_iter().zip(before) {
+                word.store(value, Ordering::Relaxed);
+            }
             return result;
         }
         if old == 0 {
             return 0;
         }
         if previous.handler == ours {
-            previous.handler = before.0;
-            previous.flags = before.1;
-            if before.1 & SA_RESTORER == 0 {
+            [previous.handler, previous.flags, previous.mask] = before;
+            if previous.flags & SA_RESTORER == 0 {
                 previous.restorer = 0;
             }
         }
@@ -207,13 +212,23 @@ impl Engine {
     }
 
     /// The kernel's action for a signal whose handler is the engine's entry.
-    fn ours(&self, flags: u64, mask: u64) -> KernelAction {
+    fn ours(&self, flags: u64) -> KernelAction {
         KernelAction {
             handler: signal::entry(),
             flags: flags | SA_SIGINFO | SA_RESTORER,
             restorer: signal::restorer(),
-            mask,
+            mask: u64::MAX,
         }
+    }
+
+    /// The signals that are blocked while a handler runs, where `before` were when its signal came.
+    pub(super) fn mask_of_handler(&self, signal: i32, before: u64) -> u64 {
+        let cell = &self.actions.table[signal as usize];
+        let itself = match cell.flags.load(Ordering::Relaxed) & SA_NODEFER {
+            0 => 1 << (signal - 1),
+            _ => 0,
+        };
+        before | cell.mask.load(Ordering::Relaxed) | itself
     }
 
     /// A one-shot handler was taken off when the kernel delivered its signal, but it has not run yet.
@@ -221,7 +236,7 @@ impl Engine {
         let cell = &self.actions.table[signal as usize];
         let flags = cell.flags.load(Ordering::Relaxed);
         if flags & SA_RESETHAND != 0 {
-            set(signal, &self.ours(flags, cell.mask.load(Ordering::Relaxed)));
+            set(signal, &self.ours(flags));
         }
     }
 
@@ -233,7 +248,7 @@ impl Engine {
             && self.actions.borrowed.fetch_or(bit, Ordering::AcqRel) & bit == 0
         {
             signal::serve(self);
-            set(signal, &self.ours(0, u64::MAX));
+            set(signal, &self.ours(0));
         }
     }
 

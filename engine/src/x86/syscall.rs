@@ -195,7 +195,7 @@ fn block_signals() -> u64 {
     old
 }
 
-fn restore_signals(mask: u64) {
+pub(super) fn restore_signals(mask: u64) {
     // SAFETY: the word is ours.
     unsafe { sys::syscall6(nr::RT_SIGPROCMASK, [2, &raw const mask as u64, 0, 8, 0, 0]) };
 }

@@ -101,6 +101,9 @@ pub struct ThreadState {
     pub(super) new_task_mask: u64,
     /// Where the thread went on last without having executed an instruction; see [`super::signal`] on the trap flag.
     pub(super) trap_not_before: u64,
+    /// Handlers that run, each interrupted by the next, and the stack pointer of the last one at its beginning.
+    pub(super) stacked: u32,
+    pub(super) last_entry: u64,
     /// A new thread has not told the host of itself yet.
     pub(super) fresh: bool,
     /// Corrections to the block counts: part-executed blocks, and counts folded when a cache was flushed.
