@@ -1,4 +1,4 @@
-//! Decoding a basic block and finding where its counter may stand.
+//! Decoding a basic block.
 
 use iced_x86::{
     Decoder, DecoderOptions, FlowControl, InstructionInfoFactory, Mnemonic, OpAccess, OpKind,
@@ -13,13 +13,6 @@ pub const MAX_INSTRUCTIONS: usize = 48;
 const MAX_INSTRUCTION_BYTES: u64 = 15;
 /// Most bytes of a block whose source may change: all of them are compared each time it is entered.
 pub const MAX_CHANGING_BYTES: usize = 64;
-
-const STATUS_FLAGS: u32 = RflagsBits::OF
-    | RflagsBits::SF
-    | RflagsBits::ZF
-    | RflagsBits::AF
-    | RflagsBits::CF
-    | RflagsBits::PF;
 
 /// How a block ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -250,105 +243,6 @@ fn uses_gs(instruction: &Instruction) -> bool {
     let loads = instruction.mnemonic() == Mnemonic::Lgs;
     // An LEA or NOP may carry the prefix without an access; they are rare enough to be refused along.
     writes || loads || instruction.segment_prefix() == Register::GS
-}
-
-/// Where the counter's `add` may stand: before which instruction flags are dead.
-///
-/// The place must be exact for a signal handler too: between it and the instruction that overwrites the
-/// last live flag nothing may fault, so only plain integer instructions on registers lie there.
-/// Returns it and the first instruction that sees only new flags; `None` when the block has no such place.
-pub fn flags_dead_before(
-    instructions: &[Instruction],
-    factory: &mut InstructionInfoFactory,
-) -> Option<(usize, usize)> {
-    /// Instructions looked at from one place; flags are mostly overwritten at once.
-    const WINDOW: usize = 4;
-    (0..instructions.len()).find_map(|start| {
-        let mut live = STATUS_FLAGS;
-        for (i, instruction) in instructions.iter().enumerate().skip(start).take(WINDOW) {
-            if !is_plain(instruction, factory)
-                || instruction.rflags_read() & live != 0
-                || flags_depend_on_count(instruction)
-            {
-                return None;
-            }
-            live &= !overwritten_flags(instruction);
-            if live == 0 {
-                return Some((start, i + 1));
-            }
-        }
-        None
-    })
-}
-
-/// Status flags that no longer hold an older value after the instruction.
-fn overwritten_flags(instruction: &Instruction) -> u32 {
-    let mut flags =
-        instruction.rflags_written() | instruction.rflags_cleared() | instruction.rflags_set();
-    // AF is called undefined after logic instructions; every CPU clears it.
-    if matches!(
-        instruction.mnemonic(),
-        Mnemonic::And | Mnemonic::Or | Mnemonic::Xor | Mnemonic::Test
-    ) {
-        flags |= RflagsBits::AF;
-    }
-    flags
-}
-
-/// Shifts by a count of zero leave all flags alone.
-fn flags_depend_on_count(instruction: &Instruction) -> bool {
-    use Mnemonic::*;
-    matches!(instruction.mnemonic(), Shl | Shr | Sar | Sal | Rol | Ror | Rcl | Rcr | Shld | Shrd)
-}
-
-/// An integer instruction on registers and immediates that cannot fault.
-fn is_plain(instruction: &Instruction, factory: &mut InstructionInfoFactory) -> bool {
-    use Mnemonic::*;
-    let known = matches!(
-        instruction.mnemonic(),
-        Add | Sub
-            | Cmp
-            | Test
-            | And
-            | Or
-            | Xor
-            | Adc
-            | Sbb
-            | Inc
-            | Dec
-            | Neg
-            | Not
-            | Mov
-            | Movzx
-            | Movsx
-            | Movsxd
-            | Lea
-            | Imul
-            | Cdq
-            | Cdqe
-            | Cqo
-            | Bswap
-    );
-    known
-        && instruction.op_kinds().all(|kind| match kind {
-            OpKind::Register => true,
-            OpKind::Memory => instruction.mnemonic() == Lea,
-            kind => matches!(
-                kind,
-                OpKind::Immediate8
-                    | OpKind::Immediate16
-                    | OpKind::Immediate32
-                    | OpKind::Immediate64
-                    | OpKind::Immediate8to16
-                    | OpKind::Immediate8to32
-                    | OpKind::Immediate8to64
-                    | OpKind::Immediate32to64
-            ),
-        })
-        && (0..instruction.op_count())
-            .filter(|&op| instruction.op_kind(op) == OpKind::Register)
-            .all(|op| instruction.op_register(op).is_gpr())
-        && (instruction.mnemonic() == Lea || factory.info(instruction).used_memory().is_empty())
 }
 
 /// The weights of a block's instructions, summed; dynamic parts are passed to `dynamic`.

@@ -4,26 +4,27 @@ use iced_x86::{Code as Opcode, MemoryOperand, OpKind, Register};
 
 use super::Instruction;
 use super::block::{Block, End, Refusal};
-use super::emit::{Code, FAR_PADDING};
+use super::emit::Code;
 use super::fragment::{Exit, ExitKind, Recipe};
 use super::thread::gpr;
 use super::translate::{Failure, Translator, number};
 
 /// Bytes of an exit stub: `mov dword gs:[disp32], imm32` and `jmp rel32`.
 const STUB_BYTES: usize = 17;
-/// Bytes of a jump that reaches anywhere, with its padding.
-const FAR_BYTES: usize = FAR_PADDING + 14;
 
 impl Translator {
-    /// The instruction that ends the block. Returns the offset of the part that may fault.
+    /// The instruction that ends the block; `counter` is the slot that is counted once RCX is aside. Returns the offset
+    /// of the part that may fault.
     pub(super) fn emit_end(
         &mut self,
         code: &mut Code,
         arena: u8,
         block: &Block,
-        instruction: &Instruction,
+        counter: Option<u32>,
         recipe: &mut Recipe,
     ) -> Result<usize, Failure> {
+        let instruction =
+            block.instructions().last().expect("a block with an end has instructions");
         let mut body = code.len();
         match block.end {
             End::Cut => unreachable!("a cut block has no end instruction"),
@@ -48,6 +49,10 @@ impl Translator {
             }
             End::Indirect => {
                 code.spill_rcx();
+                if let Some(slot) = counter {
+                    code.count_through(gpr::RCX, slot);
+                    code.unspill_rcx(); // the operand may need it
+                }
                 body = code.len();
                 let target = self.load_target(code, instruction)?;
                 if instruction.is_call_near_indirect() {
@@ -59,6 +64,9 @@ impl Translator {
             }
             End::Return => {
                 code.spill_rcx();
+                if let Some(slot) = counter {
+                    code.count_through(gpr::RCX, slot);
+                }
                 body = code.len();
                 code.put(&[0x59]); // pop rcx
                 if instruction.op_count() == 1 {
@@ -150,10 +158,12 @@ impl Translator {
             Jrcxz | Jecxz => 0xe3,
             _ => return Err(Failure::Refused(Refusal::Unsupported)),
         };
-        // The two-byte branch comes right before the first jump's opcode: keep both displacements whole.
+        // The two-byte branch comes right before the first jump: no padding may come between them.
         let prefix = address_size_prefix(instruction);
         let start = prefix.len() as u64 + 2;
-        while (code.here() + start + 1) & 63 > 60 || (code.here() + start + 6) & 63 > 60 {
+        while !Code::<0>::holds_jump(code.here() + start)
+            || !Code::<0>::holds_jump(code.here() + start + 5)
+        {
             code.put(&[0x90]);
         }
         code.put(prefix);
@@ -179,7 +189,11 @@ impl Translator {
         target: u64,
         opcode: &[u8],
     ) -> Result<(), Failure> {
-        code.align_field(opcode.len() as u64);
+        if *opcode == [0xe9] {
+            code.align_jump();
+        } else {
+            code.align_field(opcode.len() as u64);
+        }
         code.put(opcode);
         let index = self.exits.len() as u32;
         let arena_ref = self.cache.arena(arena);
@@ -193,65 +207,6 @@ impl Translator {
         let stub = (stub_at - arena_ref.base) as u32;
         let exit = Exit { target, site, stub, next_incoming: 0, arena, kind: ExitKind::Branch };
         self.exits.push(exit).ok_or(Failure::Full).map(|_| ())
-    }
-
-    /// Links an exit to a fragment: from now on the branch goes there without the dispatcher.
-    pub fn link(&mut self, index: u32, fragment: u32) {
-        let exit = self.exits.as_slice()[index as usize];
-        let host = self.fragments.as_slice()[fragment as usize].host;
-        let arena = self.cache.arena(exit.arena);
-        if exit.site == 0 || arena.target(exit.site) != arena.base + u64::from(exit.stub) {
-            return; // a system call, or another thread was here first
-        }
-        let target = if arena.contains(host) {
-            host
-        } else if arena.free() > FAR_BYTES + 64 {
-            let mut far: Code<FAR_BYTES> = Code::at(0);
-            far.jump_far(host);
-            arena.put_cold(far.bytes(), 8) + FAR_PADDING as u64
-        } else {
-            return;
-        };
-        arena.patch(exit.site, target);
-        let incoming = &mut self.fragments.as_mut_slice()[fragment as usize].incoming;
-        self.exits.as_mut_slice()[index as usize].next_incoming = *incoming;
-        *incoming = index + 1;
-    }
-
-    /// Marks all fragments dead that were translated from `[start, end)`, and unlinks what leads to them.
-    /// Returns whether there were any.
-    pub fn kill(&mut self, start: u64, end: u64) -> bool {
-        let mut any = false;
-        for index in 0..self.fragments.len() {
-            let fragment = &self.fragments.as_slice()[index];
-            if fragment.dead
-                || fragment.pc >= end
-                || fragment.pc + u64::from(fragment.app_len) <= start
-            {
-                continue;
-            }
-            any = true;
-            self.kill_one(index as u32);
-        }
-        any
-    }
-
-    /// Marks one fragment dead and unlinks what leads to it.
-    pub fn kill_one(&mut self, fragment: u32) {
-        self.fragments.as_mut_slice()[fragment as usize].dead = true;
-        self.unlink(fragment);
-    }
-
-    /// Leads every exit that was linked to a fragment back to its stub.
-    pub fn unlink(&mut self, fragment: u32) {
-        let fragment = &mut self.fragments.as_mut_slice()[fragment as usize];
-        let mut next = core::mem::take(&mut fragment.incoming);
-        while next != 0 {
-            let exit = &mut self.exits.as_mut_slice()[next as usize - 1];
-            let arena = self.cache.arena(exit.arena);
-            arena.patch(exit.site, arena.base + u64::from(exit.stub));
-            next = core::mem::take(&mut exit.next_incoming);
-        }
     }
 }
 

@@ -18,6 +18,15 @@ const REACH: u64 = (1 << 31) - (ARENA_BYTES as u64) - (16 << 20);
 /// Most arenas; past them far forms are used.
 pub const MAX_ARENAS: usize = 16;
 
+/// The two exits at a fragment's end: a JCC, and the jump behind it.
+#[derive(Clone, Copy)]
+pub struct Tail {
+    /// Index of the JCC's exit.
+    pub taken: u32,
+    /// Address behind the jump.
+    pub end: u64,
+}
+
 /// One region of translated code.
 pub struct Arena {
     /// First byte.
@@ -26,6 +35,8 @@ pub struct Arena {
     cold: usize,
     /// Address of the jump to the dispatcher.
     pub to_dispatcher: u64,
+    /// The conditional branch that ended the last fragment.
+    pub tail: Option<Tail>,
     /// The fragments that lie here, by ascending address.
     pub fragments: Reserved<u32>,
 }
@@ -56,6 +67,7 @@ impl Arena {
                     hot: 0,
                     cold: ARENA_BYTES,
                     to_dispatcher: 0,
+                    tail: None,
                     fragments,
                 });
             }
@@ -71,6 +83,7 @@ impl Arena {
         unsafe { sys::discard(self.base as usize, ARENA_BYTES) };
         self.hot = 0;
         self.cold = ARENA_BYTES;
+        self.tail = None;
         self.fragments.clear();
     }
 
@@ -126,19 +139,47 @@ impl Arena {
         (at + 4).wrapping_add_signed(i64::from(displacement))
     }
 
-    /// Rewrites the 32-bit displacement at `site` so that it leads to `target`; one atomic store.
+    /// Makes the branch whose 32-bit displacement is at `site` lead to `target`; one store.
     ///
-    /// Sites are laid out so that the displacement does not cross a cache line.
+    /// Sites are laid out so that neither the displacement nor a whole jump with what follows it, eight bytes,
+    /// crosses a cache line. A jump to what lies right behind it becomes a NOP, which costs no fetch.
     pub fn patch(&mut self, site: u32, target: u64) {
+        const JUMP: u8 = 0xe9;
+        const NOP: [u8; 5] = [0x0f, 0x1f, 0x44, 0, 0];
         let at = self.base + u64::from(site);
-        let disp = target.wrapping_sub(at + 4) as i64;
-        debug_assert!(i32::try_from(disp).is_ok());
-        // SAFETY: `site` is the displacement field of a branch that the translator emitted in this arena. One
-        // MOV, because the field has no alignment of its own and an unaligned Rust atomic would be undefined.
+        let disp = (target.wrapping_sub(at + 4) as u32).to_le_bytes();
+        debug_assert!(i32::try_from(target.wrapping_sub(at + 4) as i64).is_ok());
+        // SAFETY: inside the arena, before the displacement of a branch that the translator emitted there.
+        let opcode = unsafe { *((at - 1) as *const u8) };
+        if opcode != NOP[0] && (opcode != JUMP || target != at + 4) {
+            let disp = u32::from_le_bytes(disp);
+            // SAFETY: as above. One MOV, because the field has no alignment of its own and an unaligned Rust atomic
+            // would be undefined.
+            unsafe {
+                core::arch::asm!("mov dword ptr [{at}], {disp:e}", at = in(reg) at, disp = in(reg) disp,
+                    options(nostack, preserves_flags));
+            }
+            return;
+        }
+        // SAFETY: as above; nothing else is written there meanwhile, the engine's lock is held.
+        let mut whole = unsafe { ((at - 1) as *const [u8; 8]).read() };
+        if target == at + 4 {
+            whole[..5].copy_from_slice(&NOP);
+        } else {
+            whole[0] = JUMP;
+            whole[1..5].copy_from_slice(&disp);
+        }
+        // SAFETY: as above.
         unsafe {
-            core::arch::asm!("mov dword ptr [{at}], {disp:e}", at = in(reg) at, disp = in(reg) disp as u32,
+            core::arch::asm!("mov qword ptr [{at}], {whole}", at = in(reg) at - 1, whole = in(reg) u64::from_le_bytes(whole),
                 options(nostack, preserves_flags));
         }
+    }
+
+    /// Turns the condition of the JCC whose displacement is at `site` round. Nobody may be executing it.
+    pub fn turn_condition(&mut self, site: u32) {
+        // SAFETY: the second byte of a two-byte opcode that the translator emitted in this arena.
+        unsafe { *((self.base + u64::from(site) - 1) as *mut u8) ^= 1 };
     }
 
     /// Does a 32-bit displacement from anywhere in the arena lead to `target`?

@@ -16,6 +16,7 @@ use iced_x86::{
 use super::Instruction;
 use super::block::{self, Block, End, MAX_INSTRUCTIONS, Refusal};
 use super::block_map::BlockMap;
+use super::counter_place;
 use super::emit::Code;
 use super::thread::{MAX_SLOTS, disp, gpr, spill};
 use super::weights::Repeats;
@@ -217,7 +218,7 @@ impl Insertion {
             dynamics += 1;
         });
         self.dynamics = dynamics;
-        self.dead = block::flags_dead_before(self.block.instructions(), &mut self.factory);
+        self.dead = counter_place::flags_dead_before(self.block.instructions(), &mut self.factory);
         let dynamic_weights = &dynamic_weights[..dynamics];
         if let Some(slot) = self.slots.get(self.block.pc)
             && let Some((first, rest)) = self.weights.as_slice()[slot as usize..].split_first()

@@ -85,10 +85,20 @@ impl<const N: usize> Code<N> {
     /// The block's counter where flags are live: through RAX and LEA.
     pub fn count_flag_free(&mut self, slot: u32) {
         self.store(gpr::RAX, disp::spill(spill::ANY));
-        self.load(gpr::RAX, disp::counter(slot));
-        self.put(&[0x48, 0x8d, 0x40, 0x01]); // lea rax, [rax+1]
-        self.store(gpr::RAX, disp::counter(slot));
+        self.count_through(gpr::RAX, slot);
         self.load(gpr::RAX, disp::spill(spill::ANY));
+    }
+
+    /// The block's counter through a register whose value is not needed.
+    pub fn count_through(&mut self, register: usize, slot: u32) {
+        self.load(register, disp::counter(slot));
+        let (high, low) = (register as u8 >> 3, register as u8 & 7);
+        self.put(&[0x48 | high << 2 | high, 0x8d, 0x40 | low << 3 | low]); // lea register, [register+1]
+        if low == gpr::RSP as u8 {
+            self.put(&[0x24]); // R12 as a base needs a SIB byte
+        }
+        self.put(&[1]);
+        self.store(register, disp::counter(slot));
     }
 
     /// Adds RCX (ECX when the instruction's addresses are 32-bit) to a slot, flags untouched.
@@ -166,6 +176,18 @@ impl<const N: usize> Code<N> {
     /// Pads so that a 32-bit field, `before` bytes from here, does not cross a cache line.
     pub fn align_field(&mut self, before: u64) {
         while (self.here() + before) & 63 > 60 {
+            self.put(&[0x90]);
+        }
+    }
+
+    /// May a jump (`e9 rel32`) stand at this address? Linking replaces it by one store of eight bytes.
+    pub fn holds_jump(at: u64) -> bool {
+        at & 63 <= 56
+    }
+
+    /// Pads so that a jump may stand here.
+    pub fn align_jump(&mut self) {
+        while !Self::holds_jump(self.here()) {
             self.put(&[0x90]);
         }
     }

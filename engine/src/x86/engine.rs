@@ -168,17 +168,23 @@ impl Engine {
                 return Err(Away::Full);
             }
             let indirect = thread.exit == EXIT_INDIRECT;
+            let link = link.filter(|link| link.generation == tables.generation);
             let fragment = match tables.map.get(pc) {
                 Some(fragment) => fragment,
-                None => self.translate(tables, pc, indirect)?,
+                None => {
+                    if let Some(link) = link
+                        && tables.nobody_is_inside()
+                    {
+                        tables.translator.turn_round(link.exit);
+                    }
+                    self.translate(tables, pc, indirect)?
+                }
             };
             if indirect && tables.translator.make_target(pc, fragment).is_err() {
                 return Err(Away::Full);
             }
             let host = tables.translator.fragments.as_slice()[fragment as usize].host;
-            if let Some(link) = link
-                && link.generation == tables.generation
-            {
+            if let Some(link) = link {
                 tables.translator.link(link.exit, fragment);
             }
             thread.inside.store(true, Ordering::Release);

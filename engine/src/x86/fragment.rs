@@ -22,8 +22,8 @@ pub struct Fragment {
     pub len: u8,
     /// The counter stands before this instruction.
     pub counter_at: u8,
-    /// Status flags are not the application's from the counter up to (not including) this instruction.
-    pub flags_until: u8,
+    /// The application's state is not whole from the counter up to (not including) this instruction.
+    pub whole_from: u8,
     /// Its code went away: nothing leads here any more.
     pub dead: bool,
     /// The last exit that was linked here, plus one; 0 = none.

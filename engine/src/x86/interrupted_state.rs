@@ -215,10 +215,10 @@ fn find(places: &[Place], fragment: &Fragment, host: u64, anywhere: bool) -> Opt
     let app_offset = places[..index].iter().map(|p| u64::from(p.app_len)).sum();
     let at_start = offset == place.host;
     let at_body = offset == place.host + u16::from(place.body);
-    // From the counter on, flags are not the application's until they are overwritten.
+    // From the counter on, flags or a register are not the application's until they are overwritten.
     let counter_at = usize::from(fragment.counter_at);
     let past_counter = index > counter_at || (index == counter_at && !at_start);
-    let flags_whole = !past_counter || index >= usize::from(fragment.flags_until);
+    let is_whole = !past_counter || index >= usize::from(fragment.whole_from);
     let found = Found {
         index,
         app_offset,
@@ -226,5 +226,5 @@ fn find(places: &[Place], fragment: &Fragment, host: u64, anywhere: bool) -> Opt
         recipe: if at_start && place.body > 0 { Recipe::Plain } else { place.recipe() },
         counted: past_counter,
     };
-    (anywhere || (flags_whole && (at_start || at_body))).then_some(found)
+    (anywhere || (is_whole && (at_start || at_body))).then_some(found)
 }

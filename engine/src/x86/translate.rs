@@ -12,7 +12,8 @@ use iced_x86::{
 
 use super::Instruction;
 use super::block::{self, Block, End, Refusal};
-use super::cache::Cache;
+use super::cache::{Cache, Tail};
+use super::counter_place::{self, How};
 use super::counting;
 use super::emit::{Code, FAR_PADDING};
 use super::fragment::{Exit, ExitKind, Fragment, Place, Recipe};
@@ -148,16 +149,21 @@ impl Translator {
             self.slots.push(*weights).ok_or(Failure::Full)?;
         }
 
-        let dead = block::flags_dead_before(instructions, &mut self.factory);
-        let counter_at = dead.map_or(0, |(start, _)| start);
+        let counter = counter_place::find(block, &mut self.factory);
         let mut code: Code = Code::at(self.cache.arena(arena).hot_address());
         let copy = if block.changing { self.emit_compare(&mut code, arena, block)? } else { 0 };
         let map = self.places.len() as u32;
         let mut next_dynamic = 0;
+        let with_target = (counter.how == How::WithTarget).then_some(slot);
         for (i, instruction) in instructions.iter().enumerate() {
             let host = code.len();
-            if i == counter_at {
-                if dead.is_some() { code.count(slot) } else { code.count_flag_free(slot) }
+            if i == counter.at {
+                match counter.how {
+                    How::Add => code.count(slot),
+                    How::Through(register) => code.count_through(number(register), slot),
+                    How::Aside => code.count_flag_free(slot),
+                    How::WithTarget => {} // once RCX is aside
+                }
             }
             let mut recipe = Recipe::Plain;
             let mut counted = None;
@@ -174,7 +180,7 @@ impl Translator {
             }
             let last = i + 1 == instructions.len();
             let body = if last && block.end != End::Cut {
-                self.emit_end(&mut code, arena, block, instruction, &mut recipe)?
+                self.emit_end(&mut code, arena, block, with_target, &mut recipe)?
             } else {
                 self.emit_plain(&mut code, block, instruction, &mut recipe)?
             };
@@ -193,8 +199,12 @@ impl Translator {
             self.emit_exit_jump(&mut code, arena, block.next_pc)?;
         }
 
+        let exits = self.exits.len() as u32;
         let arena_ref = self.cache.arena(arena);
         arena_ref.put(code.bytes());
+        let jcc = block.end == End::Conditional
+            && instructions.last().is_some_and(Instruction::is_jcc_short_or_near);
+        arena_ref.tail = jcc.then(|| Tail { taken: exits - 2, end: arena_ref.hot_address() });
         let fragment = Fragment {
             pc: block.pc,
             host: code.address,
@@ -203,8 +213,8 @@ impl Translator {
             host_len: code.len() as u16,
             app_len: (block.next_pc - block.pc) as u16,
             len: instructions.len() as u8,
-            counter_at: counter_at as u8,
-            flags_until: dead.map_or(0, |(_, until)| until as u8),
+            counter_at: counter.at as u8,
+            whole_from: counter.until as u8,
             dead: false,
             incoming: 0,
             copy,
@@ -273,13 +283,6 @@ impl Translator {
         code.jump_far(self.to_engine);
         arena.to_dispatcher = code.address + FAR_PADDING as u64;
         arena.put(code.bytes());
-    }
-
-    /// Leads every linked exit back to its stub.
-    pub fn unlink_all(&mut self) {
-        for fragment in 0..self.fragments.len() {
-            self.unlink(fragment as u32);
-        }
     }
 
     /// Forgets all translations; nobody may be executing them.
