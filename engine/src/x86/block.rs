@@ -2,7 +2,7 @@
 
 use iced_x86::{
     Decoder, DecoderOptions, FlowControl, InstructionInfoFactory, Mnemonic, OpAccess, OpKind,
-    Register, RflagsBits,
+    Register,
 };
 
 use super::{Instruction, restartable, weights};

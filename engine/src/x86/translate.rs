@@ -32,6 +32,12 @@ pub enum Failure {
     Full,
 }
 
+/// Where a pad's code lies, and its word.
+struct PadCode {
+    entry: u64,
+    link: u64,
+}
+
 /// The translator's tables and scratch space.
 pub struct Translator {
     /// Where translations go.
@@ -131,9 +137,7 @@ impl Translator {
             return Err(Failure::Refused(refusal));
         }
         let arena = self.arena_near(block.pc).ok_or(Failure::Full)?;
-        if pad {
-            self.emit_pad(arena, block.pc, None)?;
-        }
+        let pad = pad.then(|| self.emit_pad(arena, block.pc, None));
         let instructions = block.instructions();
 
         let mut dynamic = [(0usize, Repeats::Never); block::MAX_INSTRUCTIONS];
@@ -242,7 +246,7 @@ impl Translator {
     }
 
     /// A way in for indirect branches to `pc`: to the fragment, else to what comes behind the pad.
-    fn emit_pad(&mut self, arena: u8, pc: u64, fragment: Option<u64>) -> Result<(), Failure> {
+    fn emit_pad(&mut self, arena: u8, pc: u64, fragment: Option<u64>) -> PadCode {
         let arena = self.cache.arena(arena);
         let link = arena.put_cold(&[0; 8], 8);
         let mut code: Code<PAD_BYTES> = Code::at(arena.hot_address());
@@ -251,7 +255,7 @@ impl Translator {
             code.jump(host);
         }
         arena.put(code.bytes());
-        self.targets.add(pc, code.address, link).ok_or(Failure::Full)
+        PadCode { entry: code.address, link }
     }
 
     /// From now on indirect branches to `pc` find the fragment without the dispatcher.
@@ -264,7 +268,8 @@ impl Translator {
         if self.cache.arena(arena).free() < 2 * PAD_BYTES {
             return Err(Failure::Full);
         }
-        self.emit_pad(arena, pc, Some(host))
+        let pad = self.emit_pad(arena, pc, Some(host));
+        self.targets.add(pc, pad.entry, pad.link).ok_or(Failure::Full)
     }
 
     /// The arena for `pc`, its routines in place.
