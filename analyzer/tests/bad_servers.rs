@@ -3,6 +3,7 @@
 
 mod fixture;
 
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
@@ -105,6 +106,47 @@ fn rights_passwords_and_schemas() {
     server.sql("INSERT INTO runs.schema_version (version) VALUES (9)");
     refused(at, 3, &["report", "--store", &root], &["version 9", "newer"]);
     refused(at, 3, &["schema", "upgrade", "--store", &root], &["version 9", "newer"]);
+}
+
+/// With a certificate to trust in the URL, the connection is TLS or none.
+#[test]
+fn tls_and_certificates() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    for name in ["trusted", "other"] {
+        let made = Command::new("openssl")
+            .current_dir(at)
+            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"])
+            .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"])
+            .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+            .args(["-keyout", &format!("{name}.key"), "-out", &format!("{name}.pem")])
+            .output();
+        let Ok(made) = made else {
+            return tests::skip::skip(
+                "tls_and_certificates",
+                "no openssl (apt-get install openssl)",
+            );
+        };
+        assert!(made.status.success(), "{made:?}");
+    }
+    let file = |name: &str| at.join(name).display().to_string();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let options = [
+        format!("--ssl-cert={}", file("trusted.pem")),
+        format!("--ssl-key={}", file("trusted.key")),
+        "--skip-networking=0".into(),
+        "--bind-address=127.0.0.1".into(),
+        format!("--port={port}"),
+    ];
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    let Some(server) = Server::start("tls_and_certificates", &options) else { return };
+    server.sql("CREATE DATABASE runs; CREATE USER me REQUIRE SSL; GRANT ALL ON runs.* TO me");
+    let url = |trust: &str| format!("mysql://me@localhost:{port}/runs{trust}");
+    refused(at, 6, &["schema", "init", "--store", &url("")], &["Access denied"]);
+    let other = url(&format!("?root_cert_path={}", file("other.pem")));
+    refused(at, 6, &["schema", "init", "--store", &other], &["certificate"]);
+    let trusted = url(&format!("?root_cert_path={}", file("trusted.pem")));
+    expect(at, 0, &["schema", "init", "--store", &trusted]);
 }
 
 #[test]

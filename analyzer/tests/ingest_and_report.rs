@@ -439,3 +439,51 @@ fn what_a_killed_ingest_leaves_behind() {
     expect(folder.path(), 0, &ingest);
     assert_eq!(report(folder.path(), &["--by", "task"]), whole);
 }
+
+#[test]
+fn spreads_over_tasks() {
+    let folder = tempfile::tempdir().unwrap();
+    for writer in executors() {
+        writer.save(&folder.path().join("records"));
+    }
+    expect(folder.path(), 0, &["ingest", "records", "--event-log", text(&event_log())]);
+    let report = report(folder.path(), &["--spread"]);
+    let of = |measure: &str| {
+        let all = report["spreads"].as_array().unwrap();
+        all.iter().find(|one| one["measure"] == measure && one["stage"] == 0).cloned()
+    };
+    // Stage 0 has the TIDs 0 to 6, and a task takes TID + 1 steps of what all metrics advance by.
+    let calls = of("syscall_calls").unwrap();
+    let step = calls["points"][0].as_u64().unwrap();
+    let points: Vec<_> = calls["points"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one.as_u64().unwrap() / step)
+        .collect();
+    assert_eq!(points, [1, 2, 4, 6, 7, 7]);
+    assert_eq!((&calls["known"], &calls["unknown"]), (&Value::from(7), &Value::from(0)));
+    assert_eq!(calls["skew"], 1.75);
+    assert_eq!(calls["stragglers"], serde_json::json!([[6, 7 * step]]));
+    assert_eq!(of("instructions"), None, "not counted");
+    let slow: Vec<_> = of("duration_ms").unwrap()["stragglers"].as_array().unwrap().clone();
+    assert!(!slow.is_empty(), "the first tasks of each executor took far longer");
+    let (table, _) = expect(folder.path(), 0, &["report", "--spread"]);
+    assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+    assert!(table.contains("stragglers: task 6 ("), "{table}");
+    let (markdown, _) = expect(folder.path(), 0, &["report", "--format", "markdown"]);
+    let rows: Vec<_> = markdown.lines().filter(|line| line.starts_with('|')).collect();
+    assert_eq!(rows.len(), 2 + 5);
+    assert!(rows.iter().all(|row| row.matches('|').count() == rows[0].matches('|').count()));
+}
+
+/// Spark 4 calls the stages of SQL queries after its own code: then the query's description says more.
+#[test]
+fn stages_of_spark_4_have_names() {
+    let folder = tempfile::tempdir().unwrap();
+    expect(folder.path(), 0, &["ingest", "--event-log", text(&rolling_event_log())]);
+    let report = report(folder.path(), &[]);
+    let names: Vec<_> =
+        report["stages"].as_array().unwrap().iter().map(|one| &one["name"]).collect();
+    assert_eq!(names, ["csv at NativeMethodAccessorImpl.java:0"; 5]);
+}

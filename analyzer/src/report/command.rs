@@ -3,10 +3,15 @@
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 
+use serde_json::json;
+
 use super::figure::{Block, Figure, default_blocks};
 use super::gather::{Question, gather};
+use super::html;
 use super::print::Report;
 use super::rows::Dimension;
+use super::spread::Measure;
+use super::spread_print;
 use crate::exit::{Exit, Failure};
 use crate::store::{self, Address};
 
@@ -43,6 +48,11 @@ pub struct Args {
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     roles: Vec<String>,
 
+    /// Also say how each figure is spread over a stage's tasks: minimum, quartiles, p95, maximum, skew and
+    /// stragglers (table and json; html always has it)
+    #[arg(long)]
+    spread: bool,
+
     /// The figures to show, by the names that JSON has
     #[arg(long, visible_alias = "metrics", value_delimiter = ',', value_parser = Figure::parse, value_name = "LIST")]
     columns: Vec<Figure>,
@@ -57,7 +67,14 @@ enum Format {
     Json,
     /// For spreadsheets
     Csv,
+    /// For documents and issues
+    Markdown,
+    /// For a browser: one file with timeline, plots and tables of every dimension
+    Html,
 }
+
+/// What `--spread` shows unless columns are chosen; durations are always shown.
+const SPREAD_FIGURES: [&str; 2] = ["instructions", "syscall_calls"];
 
 /// What rows are told apart by: what was asked for and what that implies.
 fn implied(asked: &[Dimension]) -> Vec<Dimension> {
@@ -80,7 +97,8 @@ fn implied(asked: &[Dimension]) -> Vec<Dimension> {
 /// When there is no store or it cannot be read, or the output cannot be written.
 pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let store = store::open(&args.store)?;
-    let by = implied(&args.by);
+    let is_page = args.format == Format::Html;
+    let by = if is_page { html::BY.to_vec() } else { implied(&args.by) };
     let question = Question { by: &by, applications: &args.app, roles: &args.roles };
     let answer = gather(store.as_ref(), &question)?;
     for id in &args.app {
@@ -99,6 +117,19 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         }
         return Err(Failure::new(Exit::BadInput, message));
     }
+    let tasks = match args.spread && !is_page {
+        true => {
+            let question = Question { by: &html::BY, ..question };
+            Some(gather(store.as_ref(), &question)?)
+        }
+        false => None,
+    };
+    let measures: Vec<_> = match args.columns.as_slice() {
+        [] => SPREAD_FIGURES.iter().filter_map(|name| Figure::parse(name).ok()).collect(),
+        chosen => chosen.to_vec(),
+    };
+    let measures: Vec<_> =
+        measures.into_iter().map(Measure::Of).chain([Measure::Duration]).collect();
     let report = Report { answer: &answer, by: &by };
     let figures = if args.columns.is_empty() { Figure::all() } else { args.columns.clone() };
     let mut out = BufWriter::new(anstream::AutoStream::auto(io::stdout()).lock());
@@ -111,9 +142,37 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
                 &[Block { title: "Figures", columns, is_default: false, is_of_tasks: false }],
             )
         }
-        Format::Json => report.json(&mut out, &figures),
+        Format::Json => {
+            let spreads: Option<Vec<_>> = tasks.as_ref().map(|tasks| {
+                let all = measures.iter();
+                all.flat_map(|one| spread_print::json(tasks, *one, |value| json!(value))).collect()
+            });
+            report.json(&mut out, &figures, spreads.as_deref())
+        }
         Format::Csv => report.csv(&mut out, &figures),
+        Format::Markdown => {
+            let blocks = if args.columns.is_empty() {
+                default_blocks().into_iter().flat_map(|block| block.columns).collect()
+            } else {
+                figures.iter().map(|figure| (*figure, figure.name())).collect::<Vec<_>>()
+            };
+            report.markdown(&mut out, &blocks)
+        }
+        Format::Html => {
+            let chosen = (!args.columns.is_empty()).then_some(figures.as_slice());
+            match html::print(&mut out, &answer, store.as_ref(), chosen) {
+                Ok(read) => {
+                    read?;
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            }
+        }
     };
+    let printed = printed.and_then(|()| match (&tasks, args.format) {
+        (Some(tasks), Format::Table) => spread_print::table(&mut out, tasks, &measures),
+        _ => Ok(()),
+    });
     match printed.and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Failure::new(Exit::BadOutput, format!("standard output: {error}")))

@@ -7,6 +7,7 @@ use records::{METRIC_COUNT, METRICS};
 
 use super::notes::Notes;
 use super::rows::{Counted, Dimension, Key, Part, Place, Row, Rows, SparkSaid, TaskFigures};
+use super::stage_names;
 use crate::eventlog::SPARK_METRICS;
 use crate::store::{ENGINE_EXACT, ENGINE_PARTIAL, Store, StoreError, Table};
 
@@ -36,6 +37,9 @@ pub struct Answer {
     pub stage_names: BTreeMap<(String, i64, i64), String>,
     /// Application id -> the name that its user gave it.
     pub application_names: BTreeMap<String, String>,
+    /// (application, TID) -> first and last ms since the epoch, on the driver's clock if the event log has the
+    /// task, else on its node's.
+    pub task_times: HashMap<(String, i64), (i64, i64)>,
     /// All application ids in the store.
     pub known_applications: BTreeSet<String>,
 }
@@ -57,6 +61,7 @@ struct LoggedTask {
     place: Place,
     stage: Option<(i64, Option<i64>)>,
     said: SparkSaid,
+    times: Option<(i64, i64)>,
     tid: i64,
     is_joined: bool,
 }
@@ -83,7 +88,7 @@ pub fn gather(store: &dyn Store, question: &Question<'_>) -> Result<Answer, Stor
     answer
         .known_applications
         .extend(processes.values().filter_map(|process| process.place.application.clone()));
-    answer.stage_names = read_stage_names(store)?;
+    answer.stage_names = stage_names::read(store)?;
     answer.application_names = std::mem::take(&mut logged.names);
 
     let mut selected: BTreeMap<&String, &Process> = BTreeMap::new();
@@ -142,6 +147,12 @@ pub fn gather(store: &dyn Store, question: &Question<'_>) -> Result<Answer, Stor
             };
             let stage = tasks.signed("stage", at).map(|id| (id, tasks.signed("stage_attempt", at)));
             let stage = stage.or_else(|| logged_task.and_then(|task| logged.tasks[task].stage));
+            let ms = |name| tasks.signed(name, at).map(|ns| ns / 1_000_000);
+            let times = logged_task.and_then(|task| logged.tasks[task].times);
+            let times = times.or_else(|| ms("start_real_ns").zip(ms("end_real_ns")));
+            if let (Some(times), Some(application), Some(tid)) = (times, &place.application, tid) {
+                answer.task_times.insert((application.clone(), tid), times);
+            }
             let said = logged_task.map(|task| {
                 logged.tasks[task].is_joined = true;
                 &logged.tasks[task].said
@@ -204,6 +215,9 @@ fn add_unrecorded(
             continue;
         }
         answer.notes.unrecorded_task(application);
+        if let Some(times) = task.times {
+            answer.task_times.insert((application.clone(), task.tid), times);
+        }
         let mut place = task.place.clone();
         let executor = place.executor.clone().unwrap_or_default();
         if let Some(node) = nodes.get(&(application.clone(), executor)) {
@@ -287,7 +301,7 @@ impl Rated {
     }
 }
 
-fn text(column: &Column, at: usize) -> Option<String> {
+pub(super) fn text(column: &Column, at: usize) -> Option<String> {
     column.str().ok()?.get(at).map(str::to_owned)
 }
 
@@ -375,6 +389,7 @@ impl LoggedTasks {
                     has_failed: failed,
                     metrics: std::array::from_fn(|index| metrics[index].u64().ok()?.get(at)),
                 },
+                times: number("launched_ms").zip(number("finished_ms")),
                 tid,
                 is_joined: false,
             });
@@ -400,17 +415,6 @@ impl LoggedTasks {
         let only = candidates.next().filter(|_| candidates.next().is_none())?;
         only.tasks.get(&tid).copied()
     }
-}
-
-fn read_stage_names(store: &dyn Store) -> Result<BTreeMap<(String, i64, i64), String>, StoreError> {
-    let Some(frame) = store.frame(Table::SparkStages, None)? else { return Ok(BTreeMap::new()) };
-    let name = |at| {
-        let number = |name| frame.column(name).ok()?.i64().ok()?.get(at);
-        let application = text(frame.column("application_id").ok()?, at)?;
-        let name = text(frame.column("name").ok()?, at)?;
-        Some(((application, number("stage")?, number("stage_attempt")?), name))
-    };
-    Ok((0..frame.height()).filter_map(name).collect())
 }
 
 fn read_notices(

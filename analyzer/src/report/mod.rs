@@ -7,9 +7,14 @@
 mod command;
 mod figure;
 mod gather;
+mod html;
+mod markdown;
 mod notes;
 mod print;
 mod rows;
+mod spread;
+mod spread_print;
+mod stage_names;
 
 pub use command::{Args, run};
 pub use print::csv_cell;

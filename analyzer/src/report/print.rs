@@ -26,7 +26,7 @@ pub struct Report<'a> {
 }
 
 /// A dimension's value as text for a table.
-fn shown(key: &Key, dimension: Dimension) -> String {
+pub(super) fn shown(key: &Key, dimension: Dimension) -> String {
     let name = match dimension {
         Dimension::App => key.application.as_ref().map(|name| name.0.clone()),
         Dimension::Node => key.node.as_ref().map(|name| name.0.clone()),
@@ -47,7 +47,7 @@ fn shown(key: &Key, dimension: Dimension) -> String {
 }
 
 /// `3`, or `3.1` for its second attempt.
-fn stage_text(stage: i64, attempt: Option<i64>) -> String {
+pub(super) fn stage_text(stage: i64, attempt: Option<i64>) -> String {
     match attempt {
         None | Some(0) => stage.to_string(),
         Some(attempt) => format!("{stage}.{attempt}"),
@@ -55,7 +55,7 @@ fn stage_text(stage: i64, attempt: Option<i64>) -> String {
 }
 
 /// Three or four significant digits with a unit's prefix.
-fn human(value: u64, scale: Scale) -> String {
+pub(super) fn human(value: u64, scale: Scale) -> String {
     let scaled = |value: f64, units: &[&str]| {
         let mut value = value;
         let mut unit = 0;
@@ -82,7 +82,8 @@ fn human(value: u64, scale: Scale) -> String {
     }
 }
 
-fn cell(row: &Row, figure: Figure) -> String {
+/// A figure of a row as text for a table.
+pub(super) fn cell(row: &Row, figure: Figure) -> String {
     match row.said(figure) {
         Said::Exactly(value) => human(value, figure.scale()),
         Said::AtLeast(value) => format!("{}+", human(value, figure.scale())),
@@ -225,7 +226,13 @@ impl Report<'_> {
     }
 
     /// Prints JSON: rows with every figure by name, null where unknown.
-    pub fn json(&self, out: &mut impl Write, figures: &[Figure]) -> io::Result<()> {
+    /// `spreads` stands among them if there is one.
+    pub fn json(
+        &self,
+        out: &mut impl Write,
+        figures: &[Figure],
+        spreads: Option<&[Value]>,
+    ) -> io::Result<()> {
         let figures_of = |object: &mut Map<String, Value>, row: &Row, figures: &[Figure]| {
             let mut bounds = Vec::new();
             for figure in figures {
@@ -273,9 +280,11 @@ impl Report<'_> {
                 })
             })
             .collect();
+        let spreads =
+            spreads.map_or_else(String::new, |all| format!("\n\"spreads\":{},", json!(all)));
         writeln!(
             out,
-            "],\"total\":{},\n\"process_totals\":{},\n\"stages\":{},\n\"notes\":{}}}",
+            "],{spreads}\"total\":{},\n\"process_totals\":{},\n\"stages\":{},\n\"notes\":{}}}",
             Value::Object(total),
             Value::Object(processes),
             Value::Array(stages),
@@ -410,7 +419,7 @@ pub fn csv_cell(value: &Value) -> String {
 }
 
 /// Prints text in lines of at most [`WIDTH`] characters, the later ones indented.
-fn wrapped(out: &mut impl Write, prefix: &str, text: &str) -> io::Result<()> {
+pub(super) fn wrapped(out: &mut impl Write, prefix: &str, text: &str) -> io::Result<()> {
     let mut line = prefix.to_owned();
     let mut is_empty = true;
     for word in text.split(' ') {

@@ -153,6 +153,23 @@ impl Key {
     }
 }
 
+impl Key {
+    /// The same with fewer dimensions.
+    fn projected(&self, by: &[Dimension]) -> Key {
+        let wanted = |dimension| by.contains(&dimension);
+        let name = |dimension, name: &Option<Name>| name.clone().filter(|_| wanted(dimension));
+        Key {
+            application: name(Dimension::App, &self.application),
+            node: name(Dimension::Node, &self.node),
+            executor: name(Dimension::Executor, &self.executor),
+            process: self.process.clone().filter(|_| wanted(Dimension::Process)),
+            part: self.part,
+            stage: self.stage.filter(|_| wanted(Dimension::Stage)),
+            task: self.task.filter(|_| wanted(Dimension::Task)),
+        }
+    }
+}
+
 /// A sum that knows what it lacks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sum {
@@ -365,6 +382,15 @@ impl Rows {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
+    }
+
+    /// The rows of fewer dimensions.
+    pub fn projected(&self, by: &[Dimension]) -> Rows {
+        let mut projected = Rows::default();
+        for (key, row) in &self.rows {
+            projected.at(key.projected(by)).join(row);
+        }
+        projected
     }
 
     /// The sum of all rows.

@@ -149,6 +149,10 @@ impl Address {
         if opts.get_pass().is_none() {
             builder = builder.pass(password);
         }
+        if opts.get_ssl_opts().is_some() {
+            // The client would leave TLS for the socket of a server on this machine.
+            builder = builder.prefer_socket(false);
+        }
         if opts.get_tcp_connect_timeout().is_none() {
             builder = builder.tcp_connect_timeout(Some(CONNECT_TIMEOUT));
         }

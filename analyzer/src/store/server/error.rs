@@ -130,6 +130,7 @@ impl fmt::Display for ServerError {
             }
             // The client's own words may hold its options.
             Kind::Client(mysql::Error::IoError(error)) => write!(f, "{error}")?,
+            Kind::Client(mysql::Error::CodecError(error)) => write!(f, "{error}")?,
             Kind::Client(mysql::Error::DriverError(error)) => write!(f, "{error}")?,
             Kind::Client(mysql::Error::TlsError(error)) => write!(f, "TLS: {error}")?,
             Kind::Client(_) => write!(f, "the server's answer was not understood")?,

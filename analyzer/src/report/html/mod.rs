@@ -1,0 +1,240 @@
+//! The report as one HTML file: data, style and code in it, nothing from the network.
+
+use std::io::{self, Write};
+
+use serde_json::{Value, json};
+
+use super::figure::{Figure, Scale};
+use super::gather::{Answer, text};
+use super::rows::{Dimension, Key, Part, Row, Rows, Said};
+use super::spread::Measure;
+use super::spread_print;
+use crate::store::{Store, StoreError, Table};
+
+/// The page; its data stands for [`DATA_MARK`].
+const PAGE: &str = include_str!("page.html");
+const DATA_MARK: &str = "@DATA@";
+/// The figures of single tasks when the user chooses none: a report of 100,000 tasks must stay small.
+const TASK_FIGURES: [&str; 17] = [
+    "instructions",
+    "memory_reads",
+    "memory_writes",
+    "memory_bytes_read",
+    "memory_bytes_written",
+    "barriers",
+    "syscall_calls",
+    "syscall_ns",
+    "file_bytes_in",
+    "file_bytes_out",
+    "socket_bytes_in",
+    "socket_bytes_out",
+    "spark_run_time_ms",
+    "spark_cpu_time_ns",
+    "spark_gc_time_ms",
+    "spark_shuffle_read_bytes",
+    "spark_shuffle_write_bytes",
+];
+/// JavaScript's numbers are exact up to here.
+const MAX_EXACT: u64 = 1 << 53;
+
+/// What the rows of the page must be per.
+pub const BY: [Dimension; 5] =
+    [Dimension::App, Dimension::Node, Dimension::Executor, Dimension::Stage, Dimension::Task];
+
+/// The groupings that the page offers, with the dimensions of each.
+const GROUPS: [(&str, &[Dimension]); 5] = [
+    ("stages", &[Dimension::App, Dimension::Stage]),
+    ("nodes", &[Dimension::App, Dimension::Node]),
+    ("executors", &[Dimension::App, Dimension::Executor]),
+    ("nodes and stages", &[Dimension::App, Dimension::Node, Dimension::Stage]),
+    ("applications", &[Dimension::App]),
+];
+
+/// Prints the page; the answer must be per [`BY`].
+///
+/// # Errors
+/// When the store cannot be read (inner), or the output not be written (outer).
+pub fn print(
+    out: &mut impl Write,
+    answer: &Answer,
+    store: &dyn Store,
+    figures: Option<&[Figure]>,
+) -> io::Result<Result<(), StoreError>> {
+    let data = match data(answer, store, figures) {
+        Ok(data) => data.to_string(),
+        Err(error) => return Ok(Err(error)),
+    };
+    // In a script element only this character can end it.
+    let data = data.replace('<', "\\u003c");
+    let (before, after) = PAGE.split_once(DATA_MARK).expect("the page has a place for its data");
+    for part in [before, &data, after] {
+        out.write_all(part.as_bytes())?;
+    }
+    Ok(Ok(()))
+}
+
+fn data(
+    answer: &Answer,
+    store: &dyn Store,
+    chosen: Option<&[Figure]>,
+) -> Result<Value, StoreError> {
+    let figures = chosen.map_or_else(Figure::all, <[_]>::to_vec);
+    let is_of_tasks =
+        |figure: &Figure| chosen.is_some() || TASK_FIGURES.contains(&figure.name().as_str());
+    let task_figures: Vec<usize> =
+        (0..figures.len()).filter(|&at| is_of_tasks(&figures[at])).collect();
+    // What is shown first: the first figure of tasks of which something is known.
+    let total = answer.rows.total();
+    let is_known = |&&at: &&usize| total.said(figures[at]).value().is_some_and(|value| value > 0);
+    let metric = task_figures.iter().find(is_known).copied().unwrap_or(0);
+    let groups: Vec<_> = GROUPS
+        .iter()
+        .map(|(name, by)| {
+            let rows = answer.rows.projected(by);
+            let rows: Vec<_> = rows
+                .iter()
+                .map(|(key, row)| json!({"key": cells(key, by), "values": values(row, &figures)}))
+                .collect();
+            json!({"name": name, "head": heads(by), "rows": rows})
+        })
+        .collect();
+    let spreads = task_figures
+        .iter()
+        .map(|&at| Measure::Of(figures[at]))
+        .chain([Measure::Duration])
+        .flat_map(|measure| spread_print::json(answer, measure, number))
+        .collect::<Vec<_>>();
+    let applications: Vec<_> = answer
+        .rows
+        .projected(&[Dimension::App])
+        .iter()
+        .filter_map(|(key, _)| Some(key.application.as_ref()?.0.clone()))
+        .collect::<std::collections::BTreeSet<_>>()
+        .into_iter()
+        .map(|id| json!({"id": id, "name": answer.application_names.get(&id)}))
+        .collect();
+    let scale = |figure: &Figure| match figure.scale() {
+        Scale::Count => "count",
+        Scale::Bytes => "bytes",
+        Scale::Nanoseconds => "ns",
+        Scale::Milliseconds => "ms",
+    };
+    let described: Vec<_> = figures
+        .iter()
+        .map(|figure| json!({"name": figure.name(), "scale": scale(figure)}))
+        .collect();
+    let task_figure_list: Vec<_> = task_figures.iter().map(|&at| figures[at]).collect();
+    Ok(json!({
+        "notes": answer.notes.lines(),
+        "applications": applications,
+        "figures": described,
+        "task_figures": task_figures,
+        "metric": metric,
+        "groups": groups,
+        "tasks": tasks(answer, &task_figure_list),
+        "spreads": spreads,
+        "stages": stages(answer, store)?,
+        "jobs": jobs(store)?,
+    }))
+}
+
+fn heads(by: &[Dimension]) -> Vec<&'static str> {
+    let mut heads: Vec<_> = by
+        .iter()
+        .flat_map(|dimension| match dimension {
+            Dimension::Stage => vec!["stage", "attempt"],
+            other => vec![other.name()],
+        })
+        .collect();
+    heads.push("part");
+    heads
+}
+
+fn cells(key: &Key, by: &[Dimension]) -> Vec<Value> {
+    let mut cells = Vec::new();
+    for dimension in by {
+        match dimension {
+            Dimension::App => cells.push(json!(key.application.as_ref().map(|name| &name.0))),
+            Dimension::Node => cells.push(json!(key.node.as_ref().map(|name| &name.0))),
+            Dimension::Executor => cells.push(json!(key.executor.as_ref().map(|name| &name.0))),
+            Dimension::Process => cells.push(json!(key.process)),
+            Dimension::Stage => {
+                cells.push(json!(key.stage.map(|stage| stage.0)));
+                cells.push(json!(key.stage.and_then(|stage| stage.1)));
+            }
+            Dimension::Task => cells.push(json!(key.task)),
+        }
+    }
+    cells.push(json!(key.part.name()));
+    cells
+}
+
+/// A number for JavaScript: text where it would not be exact.
+fn number(value: u64) -> Value {
+    if value <= MAX_EXACT { json!(value) } else { json!(value.to_string()) }
+}
+
+fn values(row: &Row, figures: &[Figure]) -> Vec<Value> {
+    let value = |figure: &Figure| match row.said(*figure) {
+        Said::Exactly(value) => number(value),
+        Said::AtLeast(value) => json!(format!("{value}+")),
+        Said::Unknown => Value::Null,
+    };
+    figures.iter().map(value).collect()
+}
+
+fn tasks(answer: &Answer, figures: &[Figure]) -> Value {
+    let (mut keys, mut times, mut figures_of) = (Vec::new(), Vec::new(), Vec::new());
+    for (key, row) in answer.rows.iter().filter(|(key, _)| key.part == Part::Tasks) {
+        let mut cells = cells(key, &BY);
+        cells.pop();
+        keys.push(cells);
+        let id = key.application.as_ref().map(|name| name.0.clone()).zip(key.task);
+        times.push(id.and_then(|id| answer.task_times.get(&id)).map(|(start, end)| [start, end]));
+        figures_of.push(values(row, figures));
+    }
+    json!({"keys": keys, "times": times, "values": figures_of})
+}
+
+fn ids(list: Option<String>) -> Vec<i64> {
+    list.unwrap_or_default().split(',').filter_map(|id| id.parse().ok()).collect()
+}
+
+fn is_shown(rows: &Rows, application: &str) -> bool {
+    let mut keys = rows.iter().filter_map(|(key, _)| key.application.as_ref());
+    keys.any(|name| name.0 == application)
+}
+
+fn stages(answer: &Answer, store: &dyn Store) -> Result<Vec<Value>, StoreError> {
+    let applications = answer.rows.projected(&[Dimension::App]);
+    let Some(frame) = store.frame(Table::SparkStages, None)? else { return Ok(Vec::new()) };
+    let mut stages = Vec::new();
+    for at in 0..frame.height() {
+        let application = text(frame.column("application_id")?, at).unwrap_or_default();
+        let stage = frame.column("stage")?.i64()?.get(at).unwrap_or_default();
+        let attempt = frame.column("stage_attempt")?.i64()?.get(at).unwrap_or_default();
+        if is_shown(&applications, &application) {
+            stages.push(json!({
+                "application": application,
+                "stage": stage,
+                "attempt": attempt,
+                "name": answer.stage_names.get(&(application.clone(), stage, attempt)),
+                "parents": ids(text(frame.column("parents")?, at)),
+            }));
+        }
+    }
+    Ok(stages)
+}
+
+fn jobs(store: &dyn Store) -> Result<Vec<Value>, StoreError> {
+    let Some(frame) = store.frame(Table::SparkJobs, None)? else { return Ok(Vec::new()) };
+    let mut jobs = Vec::new();
+    for at in 0..frame.height() {
+        jobs.push(json!({
+            "application": text(frame.column("application_id")?, at),
+            "job": frame.column("job")?.i64()?.get(at),
+            "stages": ids(text(frame.column("stages")?, at)),
+        }));
+    }
+    Ok(jobs)
+}

@@ -1,0 +1,177 @@
+//! How a figure is spread over a stage's tasks, and which tasks are stragglers.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::figure::{Figure, Scale};
+use super::rows::{Key, Name, Part, Rows, Said};
+
+/// A task is a straggler if it has this many times the median (in percent; Spark's own limit for speculation).
+const STRAGGLER_PERCENT: u128 = 150;
+/// Stages with fewer tasks have no stragglers.
+const FEWEST_TASKS: usize = 4;
+
+/// What is spread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    /// A figure of the task.
+    Of(Figure),
+    /// How long it took, in ms.
+    Duration,
+}
+
+/// A stage attempt of an application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StageKey<'a> {
+    /// Application id.
+    pub application: Option<&'a Name>,
+    /// Stage id.
+    pub stage: i64,
+    /// Attempt.
+    pub attempt: Option<i64>,
+}
+
+/// How a measure is spread over the tasks of which it is exactly known. Percentiles are nearest-rank: each
+/// is the value of a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spread {
+    /// Tasks of which it is exactly known.
+    pub known: usize,
+    /// Tasks of which it is not.
+    pub unknown: usize,
+    /// Minimum, p25, median, p75, p95, maximum.
+    pub points: [u64; 6],
+    /// (TID, value) of the tasks far above the median, the largest first.
+    pub stragglers: Vec<(i64, u64)>,
+}
+
+/// Names of [`Spread::points`].
+pub const POINTS: [&str; 6] = ["min", "p25", "median", "p75", "p95", "max"];
+
+impl Measure {
+    /// The public name.
+    pub fn name(self) -> String {
+        match self {
+            Measure::Of(figure) => figure.name(),
+            Measure::Duration => "duration_ms".into(),
+        }
+    }
+
+    /// What it is counted in.
+    pub fn scale(self) -> Scale {
+        match self {
+            Measure::Of(figure) => figure.scale(),
+            Measure::Duration => Scale::Milliseconds,
+        }
+    }
+}
+
+impl Spread {
+    /// The spread of values of tasks; `None` if not one is known.
+    pub fn of(values: impl IntoIterator<Item = (i64, Option<u64>)>) -> Option<Spread> {
+        let mut unknown = 0;
+        let mut known: Vec<(u64, i64)> = Vec::new();
+        for (task, value) in values {
+            match value {
+                Some(value) => known.push((value, task)),
+                None => unknown += 1,
+            }
+        }
+        known.sort_unstable();
+        let rank = |percent: usize| {
+            known.get((known.len() * percent).div_ceil(100).max(1) - 1).map(|(value, _)| *value)
+        };
+        let points = [0, 25, 50, 75, 95, 100].map(rank);
+        let median = points[2]?;
+        let limit = u128::from(median) * STRAGGLER_PERCENT;
+        let is_straggler = |&&(value, _): &&(u64, i64)| u128::from(value) * 100 > limit;
+        let stragglers = known.iter().rev().take_while(is_straggler);
+        let stragglers = match known.len() {
+            FEWEST_TASKS.. => stragglers.map(|&(value, task)| (task, value)).collect(),
+            _ => Vec::new(),
+        };
+        let points = points.map(Option::unwrap_or_default);
+        Some(Spread { known: known.len(), unknown, points, stragglers })
+    }
+
+    /// Maximum over median; `None` if the median is 0.
+    pub fn skew(&self) -> Option<f64> {
+        (self.points[2] > 0).then(|| self.points[5] as f64 / self.points[2] as f64)
+    }
+}
+
+/// What is known of a task's measure: nothing but an exact value counts.
+pub fn value(
+    key: &Key,
+    row: &super::rows::Row,
+    times: &HashMap<(String, i64), (i64, i64)>,
+    measure: Measure,
+) -> Option<u64> {
+    match measure {
+        Measure::Of(figure) => match row.said(figure) {
+            Said::Exactly(value) => Some(value),
+            Said::AtLeast(_) | Said::Unknown => None,
+        },
+        Measure::Duration => {
+            let id = (key.application.as_ref()?.0.clone(), key.task?);
+            let (start, end) = times.get(&id)?;
+            u64::try_from(end - start).ok()
+        }
+    }
+}
+
+/// The spread of a measure in every stage; `rows` must be per application, stage and task.
+pub fn of_stages<'a>(
+    rows: &'a Rows,
+    times: &HashMap<(String, i64), (i64, i64)>,
+    measure: Measure,
+) -> BTreeMap<StageKey<'a>, Spread> {
+    let mut values: BTreeMap<StageKey<'a>, Vec<(i64, Option<u64>)>> = BTreeMap::new();
+    for (key, row) in rows.iter() {
+        let (Part::Tasks, Some((stage, attempt)), Some(task)) = (key.part, key.stage, key.task)
+        else {
+            continue;
+        };
+        let stage = StageKey { application: key.application.as_ref(), stage, attempt };
+        values.entry(stage).or_default().push((task, value(key, row, times, measure)));
+    }
+    let spread = |(stage, values)| Some((stage, Spread::of(values)?));
+    values.into_iter().filter_map(spread).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spread(values: &[u64]) -> Spread {
+        let tasks = values.iter().enumerate().map(|(task, &value)| (task as i64, Some(value)));
+        Spread::of(tasks).unwrap()
+    }
+
+    #[test]
+    fn percentiles_are_values_of_tasks() {
+        let hundred: Vec<u64> = (1..=100).rev().collect();
+        assert_eq!(spread(&hundred).points, [1, 25, 50, 75, 95, 100]);
+        assert_eq!(spread(&[7]).points, [7; 6]);
+        assert_eq!(spread(&[1, 2]).points, [1, 1, 1, 2, 2, 2]);
+        assert_eq!(spread(&[1, 2, 3]).points, [1, 1, 2, 3, 3, 3]);
+        let large = [u64::MAX, u64::MAX - 1, 1, 2, u64::MAX - 2];
+        assert_eq!(spread(&large).points[2..4], [u64::MAX - 2, u64::MAX - 1]);
+    }
+
+    #[test]
+    fn stragglers_are_far_above_the_median() {
+        let found = spread(&[10, 10, 15, 16, 10, 40]);
+        assert_eq!(found.points[2], 10);
+        assert_eq!(found.stragglers, [(5, 40), (3, 16)]);
+        assert_eq!(found.skew(), Some(4.0));
+        assert!(spread(&[1, 1, 100]).stragglers.is_empty(), "too few tasks");
+        assert_eq!(spread(&[0, 0, 0, 5]).skew(), None);
+    }
+
+    #[test]
+    fn unknown_values_are_counted_apart() {
+        let found = Spread::of([(1, None), (2, Some(4)), (3, None)]).unwrap();
+        assert_eq!((found.known, found.unknown), (1, 2));
+        assert_eq!(Spread::of([(1, None)]), None);
+    }
+}
