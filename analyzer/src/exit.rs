@@ -29,9 +29,9 @@ const EXIT_CODES: [&str; 8] = [
     "0  success",
     "1  done in part: something was left out, standard error says what",
     "2  wrong usage",
-    "3  an input cannot be read, or is not a record file",
+    "3  an input cannot be read, or is of another kind",
     "4  an output cannot be written",
-    "5  the program cannot be traced (static, set-uid, 32-bit, foreign, not found ...)",
+    "5  the program cannot be traced or rewritten (static, set-uid, 32-bit, foreign ...)",
     "6  the environment lacks something (libshim.so not found ...)",
     "trace: once the program runs, its own exit code; 128 + n if signal n ended it",
 ];

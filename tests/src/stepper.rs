@@ -14,7 +14,7 @@
 //! Every thread is stepped, as if each had a processor of its own; children run uncounted. About 10 us a step. Programs
 //! whose threads or signals race have no count of their own: those under this oracle wait in system calls.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::ExitStatus;
@@ -133,6 +133,8 @@ impl Count {
 pub struct Stepped {
     /// The counts.
     pub count: Count,
+    /// Where an instruction was executed, as addresses without the executable's load bias.
+    pub visited: BTreeSet<u64>,
     /// What it printed.
     pub captured: Captured,
     /// Its exit status.
@@ -195,8 +197,15 @@ pub fn count_with(
         let bias = tracee.entry()?.wrapping_sub(executable.entry);
         tracee.run_to(bias.wrapping_add(address))?;
     }
-    let (count, status) = step_to_end(&tracee)?;
-    Ok(Stepped { count, captured: quiet.captured()?, status: ExitStatus::from_raw(status) })
+    let bias = tracee.entry()?.wrapping_sub(Executable::read(program)?.entry);
+    let (count, places, status) = step_to_end(&tracee)?;
+    let visited = places.into_iter().map(|place| place.wrapping_sub(bias)).collect();
+    Ok(Stepped {
+        count,
+        visited,
+        captured: quiet.captured()?,
+        status: ExitStatus::from_raw(status),
+    })
 }
 
 /// A thread under the stepper.
@@ -211,11 +220,14 @@ struct Task {
     fresh: bool,
 }
 
-/// Single-steps a stopped process, and each thread that it makes, until it is gone; the count and its wait status.
-fn step_to_end(leader: &Tracee) -> Result<(Count, i32), String> {
+/// Single-steps a stopped process, and each thread that it makes, until it is gone; the count, the addresses of
+/// executed instructions and its wait status.
+fn step_to_end(leader: &Tracee) -> Result<(Count, BTreeSet<u64>, i32), String> {
     // By its bytes, not by its address: a program may change its code.
     let mut decoded: HashMap<Vec<u8>, Weight> = HashMap::new();
+    let mut visited = BTreeSet::new();
     let mut weight_at = |address: u64| {
+        visited.insert(address);
         let bytes = leader.read(address);
         *decoded.entry(bytes).or_insert_with_key(|bytes| weigh(bytes, address))
     };
@@ -233,7 +245,7 @@ fn step_to_end(leader: &Tracee) -> Result<(Count, i32), String> {
                 count.add(&task.weight);
             }
             if tracee.pid == leader.pid {
-                return Ok((count, status));
+                return Ok((count, visited, status));
             }
             continue;
         }

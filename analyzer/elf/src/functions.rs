@@ -6,6 +6,11 @@
 //! size of every function that a compiler made. Assembly without it and without symbols is found as far as it
 //! is a section of its own (.init, .plt) or the entry point. Ranges that overlap are cut at the next start, so
 //! that nothing is counted twice.
+//!
+//! # Limitations
+//!
+//! What has neither symbol nor unwinding entry is not found: in stripped programs the few functions of the
+//! compiler's start-up file (crtbegin.o), and assembly without CFI. `executable_bytes` shows how much that is.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
