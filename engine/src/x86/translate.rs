@@ -225,6 +225,10 @@ impl Translator {
         };
         let index = self.fragments.push(fragment).ok_or(Failure::Full)?;
         self.cache.arena(arena).fragments.push(index).ok_or(Failure::Full)?;
+        // Other threads go there from now on: the code behind the pad is whole.
+        if let Some(pad) = pad {
+            self.targets.add(block.pc, pad.entry, pad.link).ok_or(Failure::Full)?;
+        }
         Ok(index)
     }
 
