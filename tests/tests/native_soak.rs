@@ -137,3 +137,20 @@ fn the_native_suite_again_and_again() {
     println!("{} programs and ways, {} modes, {repeats} repeats", cases.len(), MODES.len());
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
 }
+
+/// Half a minute of timers at 1 kHz, over formatting, allocation, pipes and fork.
+#[test]
+#[ignore = "half a minute, several times; ./run soak"]
+fn timers_at_1_khz() {
+    let artifacts = artifacts::need("timers_at_1_khz").expect("./run build");
+    let program = Source::named("signal_ways.c").build(Linking::Pie);
+    let native = run::native(&program, &["30"]).expect("starts natively");
+    for _ in 0..3 {
+        let traced = Tracing::default().run(&artifacts, &program, &["30"]).expect("starts traced");
+        assert_eq!(
+            String::from_utf8_lossy(&traced.captured.stdout),
+            String::from_utf8_lossy(&native.captured.stdout)
+        );
+        assert!(traced.complete(), "{:#}", traced.json["processes"]);
+    }
+}
