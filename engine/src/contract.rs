@@ -77,12 +77,16 @@ pub enum Notice {
     Untranslatable = 1,
     /// The memory limit is reached, and a thread did not leave the code cache, so that it could not be flushed.
     MemoryLimit = 4,
-    /// A thread was started that is not followed, for want of memory; `detail` is its id.
+    /// A thread or process was started that is not followed; `detail` is its id, 0 for want of memory.
     ThreadNotFollowed = 5,
     /// A branch to memory that is not executable.
     NotExecutable = 6,
     /// A vfork-like child runs natively until it execs; `detail` is its id.
     VforkChild = 7,
+    /// A signal handler was set that the tracer cannot follow; `detail` is the signal.
+    SignalHandler = 8,
+    /// Code was changed that the tracer cannot translate again.
+    ChangedCode = 9,
 }
 
 /// A system call as the application made it.

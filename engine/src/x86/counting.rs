@@ -8,9 +8,9 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
+pub use iced_x86::Mnemonic;
 use iced_x86::{
-    Code as Opcode, Decoder, DecoderOptions, Encoder, InstructionInfoFactory, Mnemonic, OpKind,
-    Register,
+    Code as Opcode, Decoder, DecoderOptions, Encoder, InstructionInfoFactory, OpKind, Register,
 };
 
 use super::Instruction;
