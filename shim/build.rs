@@ -14,13 +14,17 @@ fn main() {
         target == "x86_64-unknown-linux-gnu",
         "libshim.so is for x86_64-unknown-linux-gnu only",
     );
+    let with_gum = env::var_os("CARGO_FEATURE_GUM").is_some();
     assert_or_refuse(
-        profile().as_deref() == Some("shim"),
+        profile().as_deref() == Some(if with_gum { "shim-gum" } else { "shim" }),
         "libshim.so has a cargo profile of its own (panic=abort, fat LTO)",
     );
+    if with_gum {
+        link_with_gum();
+    } else {
+        link_alone();
+    }
     for argument in [
-        "-nostdlib",
-        "-nostartfiles",
         "-Wl,-z,initfirst",
         "-Wl,-z,now",
         "-Wl,-z,relro",
@@ -30,7 +34,29 @@ fn main() {
         "-Wl,--eh-frame-hdr",
         "-Wl,--hash-style=both",
         "-Wl,--build-id=sha1",
-        "-Wl,-soname,libshim.so",
+    ] {
+        println!("cargo:rustc-cdylib-link-arg={argument}");
+    }
+}
+
+fn link_alone() {
+    for argument in ["-nostdlib", "-nostartfiles", "-Wl,-soname,libshim.so"] {
+        println!("cargo:rustc-cdylib-link-arg={argument}");
+    }
+}
+
+/// frida-gum needs a C library; what it asks about the CPU is answered by gum-tracer.
+fn link_with_gum() {
+    for argument in [
+        "-Wl,-soname,libshim_gum.so",
+        "-Wl,--wrap=gum_query_cpu_features",
+        "-lc",
+        "-lpthread",
+        "-ldl",
+        "-lm",
+        "-lrt",
+        "-lresolv",
+        "-lgcc_s",
     ] {
         println!("cargo:rustc-cdylib-link-arg={argument}");
     }

@@ -111,6 +111,11 @@ impl Thread {
 }
 
 impl Process {
+    /// True when a tracer was there to count it.
+    pub fn is_traced(&self) -> bool {
+        ["engine", "gum"].contains(&self.tracer.as_str())
+    }
+
     /// True when the engine counted one of its threads for at least some time.
     pub fn was_followed(&self) -> bool {
         self.threads.iter().any(Thread::was_followed)
@@ -215,7 +220,7 @@ impl Building {
             process.threads.iter().for_each(|thread| threads.add(&thread.totals));
             process.totals.raise_to(&threads);
         }
-        if process.tracer == "engine" {
+        if process.is_traced() {
             if process.threads.is_empty() {
                 // Threads write their first record when something of them is counted.
                 let pid = process.pid;

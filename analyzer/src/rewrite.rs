@@ -69,7 +69,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let name = match args.needed {
         Some(name) => name,
         None if args.undo => OsString::new(),
-        None => shim::find(args.shim.as_deref())?.into_os_string(),
+        None => shim::find(args.shim.as_deref(), crate::trace::Tracer::Engine)?.into_os_string(),
     };
     let change = if args.undo {
         Change::Undo

@@ -4,26 +4,46 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use crate::exit::{Exit, Failure};
+use crate::trace::Tracer;
 use elf::{Image, Kind};
 
 /// The variable that names the library.
 const VARIABLE: &str = "SPARKANALYZER_SHIM";
-/// The library's file name.
-const NAME: &str = "libshim.so";
+
+/// The library's file name for a tracer.
+fn name(tracer: Tracer) -> &'static str {
+    if tracer == Tracer::Gum { "libshim_gum.so" } else { "libshim.so" }
+}
+
+/// How the library for a tracer is built.
+fn how(tracer: Tracer) -> &'static str {
+    if tracer == Tracer::Gum {
+        "./run test-gum, with frida-gum's devkit (the command says how to get one)"
+    } else {
+        "./run build"
+    }
+}
+
+/// Whether a program is a JVM's launcher.
+pub fn is_java(program: &Path) -> bool {
+    let real = program.canonicalize();
+    let file = real.as_deref().unwrap_or(program).file_name();
+    file.is_some_and(|file| file == "java")
+}
 
 /// Finds the library: as said on the command line, else as the variable says, else at its usual
 /// places.
 ///
 /// # Errors
 /// When there is none, or when what is there cannot be preloaded; with the places that were tried.
-pub fn find(said: Option<&Path>) -> Result<PathBuf, Failure> {
+pub fn find(said: Option<&Path>, tracer: Tracer) -> Result<PathBuf, Failure> {
     if let Some(path) = said {
         return check(path, "--shim");
     }
     if let Some(path) = std::env::var_os(VARIABLE).filter(|path| !path.is_empty()) {
         return check(Path::new(&path), VARIABLE);
     }
-    let places = usual_places();
+    let places = usual_places(name(tracer));
     match places.iter().find(|place| place.exists()) {
         Some(place) => check(place, "found"),
         None => {
@@ -32,18 +52,20 @@ pub fn find(said: Option<&Path>) -> Result<PathBuf, Failure> {
             Err(Failure::new(
                 Exit::Environment,
                 format!(
-                    "{NAME} not found; looked for{}\n  name it by --shim PATH or {VARIABLE}, or build it: ./run build",
-                    tried.concat()
+                    "{} not found; looked for{}\n  name it by --shim PATH or {VARIABLE}, or build it: {}",
+                    name(tracer),
+                    tried.concat(),
+                    how(tracer)
                 ),
             ))
         }
     }
 }
 
-fn usual_places() -> Vec<PathBuf> {
+fn usual_places(name: &str) -> Vec<PathBuf> {
     let own = std::env::current_exe().and_then(|path| path.canonicalize()).unwrap_or_default();
     let folder = own.parent().unwrap_or(Path::new("."));
-    vec![folder.join(NAME), folder.parent().unwrap_or(folder).join("lib/sparkanalyzer").join(NAME)]
+    vec![folder.join(name), folder.parent().unwrap_or(folder).join("lib/sparkanalyzer").join(name)]
 }
 
 fn check(path: &Path, origin: &str) -> Result<PathBuf, Failure> {

@@ -34,6 +34,8 @@ crate::choice! {
     Tracer {
         /// The translator.
         Engine = "engine",
+        /// frida-gum's Stalker, in libshim_gum.so.
+        Gum = "gum",
         /// Nothing: system calls only.
         None = "none",
     }
@@ -154,7 +156,8 @@ settings! {
     applications: Vec<String> = Vec::new();
     /// Count one executor out of this many, chosen by a hash of application and executor id.
     sample_one_in: Bounded<1, 1_000_000> = Bounded(1);
-    /// What counts instructions and memory accesses: "engine", or "none" for system calls alone.
+    /// What counts instructions and memory accesses: "engine", "none" for system calls alone, or "gum" with
+    /// libshim_gum.so, for native programs only.
     tracer: Tracer = Tracer::Engine;
     /// What the engine follows: "task" (in executors only threads that run a task), "executor" (all
     /// threads of executors) or "process" (everything).

@@ -28,6 +28,8 @@ pub const ENGINE_UNAVAILABLE: u16 = 11;
 pub const TASK_LATE: u16 = 12;
 /// A limit of the writer's own tables was reached; text = which.
 pub const TABLE_FULL: u16 = 13;
+/// Something that a followed thread did is not counted; text = what, a = program counter where known.
+pub const PART_NOT_COUNTED: u16 = 14;
 
 /// The name of a code, for tables and JSON.
 pub const fn name(code: u16) -> Option<&'static str> {
@@ -45,6 +47,7 @@ pub const fn name(code: u16) -> Option<&'static str> {
         ENGINE_UNAVAILABLE => "engine_unavailable",
         TASK_LATE => "task_late",
         TABLE_FULL => "table_full",
+        PART_NOT_COUNTED => "part_not_counted",
         _ => return None,
     })
 }

@@ -204,10 +204,10 @@ impl Identity {
     /// The header of a segment.
     pub fn header(&self, segment: u32) -> Header<'_> {
         let tracer = match self.settings.tracer {
-            Tracer::Engine if crate::tracer::is_running() => "engine",
-            _ => "none",
+            chosen if crate::tracer::is_running() => conf::value::Choice::word(chosen),
+            _ => conf::value::Choice::word(Tracer::None),
         };
-        let metrics = if tracer == "engine" {
+        let metrics = if crate::tracer::is_running() {
             self.metrics
         } else {
             self.metrics.difference(MetricSet::ENGINE)

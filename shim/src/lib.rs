@@ -33,6 +33,8 @@ extern crate alloc;
 
 mod clock;
 mod guard;
+#[cfg(feature = "gum")]
+mod gum;
 mod heap;
 mod hooks;
 mod identity;

@@ -20,8 +20,12 @@ use engine::{Call, Host, Limits, Notice, Redirect, Thread as _, Tracer as _};
 use guest::role::Role;
 use records::{Flags, METRIC_COUNT, MetricSet, ProcessEndReason, notice};
 
-/// The tracer that this library is built with.
+/// The tracer that this library is built with, and its name in the settings.
+#[cfg(not(feature = "gum"))]
 use engine::Engine as Chosen;
+#[cfg(feature = "gum")]
+use gum_tracer::Gum as Chosen;
+const OWN: Tracer = if cfg!(feature = "gum") { Tracer::Gum } else { Tracer::Engine };
 
 /// A thread of the tracer.
 pub type Thread = <Chosen as engine::Tracer>::Thread;
@@ -43,11 +47,18 @@ fn tracer() -> Option<&'static Chosen> {
 /// Makes the engine where the settings ask for it. Before the first record file, whose header names the tracer.
 pub fn prepare() {
     let identity = process::identity();
-    let wanted = identity.settings.tracer == Tracer::Engine
+    let wanted = identity.settings.tracer != Tracer::None
         && identity.role == Role::Program
         && !identity.metrics.intersection(MetricSet::ENGINE).is_empty();
     if !wanted {
         return;
+    }
+    if identity.settings.tracer != OWN {
+        return unavailable("this library is built without that tracer");
+    }
+    #[cfg(feature = "gum")]
+    if let Some(why) = crate::gum::refusal() {
+        return unavailable(why);
     }
     let memory = process::memory_shares(&identity.settings).1;
     match Chosen::new(&SHIM, Limits { memory }) {
@@ -286,10 +297,23 @@ fn write_notice(thread: &mut Thread, notice: Notice, at: u64, detail: u64) {
         Notice::MemoryLimit => {
             tell(notice::MEMORY_LIMIT, detail, format_args!("the engine's memory is used up"));
         }
+        Notice::ThreadNotFollowed if detail != 0 => tell(
+            notice::PART_NOT_COUNTED,
+            at,
+            format_args!("a thread or process was made in a way that cannot be followed: {detail}"),
+        ),
         Notice::ThreadNotFollowed => {
             tell(notice::THREAD_NOT_FOLLOWED, at, format_args!("no memory to follow a new thread"));
         }
         Notice::VforkChild => spawned(detail as u32, tell),
+        Notice::SignalHandler => tell(
+            notice::PART_NOT_COUNTED,
+            at,
+            format_args!("the handler of signal {detail}, and it sees addresses of the tracer"),
+        ),
+        Notice::ChangedCode => {
+            tell(notice::THREAD_RELEASED, at, format_args!("code changed that was translated"));
+        }
     }
 }
 

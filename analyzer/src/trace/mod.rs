@@ -29,6 +29,8 @@ use output::Folder;
 pub enum Tracer {
     /// The built-in binary translator: everything is counted
     Engine,
+    /// frida-gum's Stalker, by libshim_gum.so: for native programs, to compare
+    Gum,
     /// Nothing: system calls only, at native speed
     None,
 }
@@ -38,6 +40,7 @@ impl Tracer {
     pub fn name(self) -> &'static str {
         match self {
             Tracer::Engine => "engine",
+            Tracer::Gum => "gum",
             Tracer::None => "none",
         }
     }
@@ -86,9 +89,13 @@ pub struct Args {
     #[arg(long)]
     best_effort: bool,
 
+    /// Run a JVM under --tracer gum all the same
+    #[arg(long)]
+    force: bool,
+
     /// The library to preload
     ///
-    /// Else SPARKANALYZER_SHIM, else libshim.so next to this executable, else in
+    /// Else SPARKANALYZER_SHIM, else libshim.so (libshim_gum.so for --tracer gum) next to this executable, else in
     /// ../lib/sparkanalyzer/ from there.
     #[arg(long, value_name = "PATH")]
     shim: Option<PathBuf>,
@@ -118,6 +125,9 @@ const EXAMPLES: [&str; 4] = [
     "analyzer trace --out records/ --snapshot-interval 100 -- ./server --port 8080",
 ];
 
+const NO_JAVA_UNDER_GUM: &str = "frida-gum's Stalker does not run JVMs: HotSpot's handlers see addresses in its code \
+and abort\n  --tracer engine counts them; --force tries it all the same";
+
 /// Runs the program and shows the counts.
 ///
 /// # Errors
@@ -133,7 +143,10 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         }
         Err(reason) => return Err(refusal(&reason)),
     };
-    let shim = shim::find(args.shim.as_deref())?;
+    if args.tracer == Tracer::Gum && !args.force && shim::is_java(&file) {
+        return Err(Failure::new(Exit::OutOfReach, NO_JAVA_UNDER_GUM.to_owned()));
+    }
+    let shim = shim::find(args.shim.as_deref(), args.tracer)?;
     let folder = Folder::prepare(args.out.as_deref())?;
     let json = args.json.as_deref().map(output::open_json).transpose()?;
     let wishes = Wishes {

@@ -63,13 +63,14 @@ const THREAD_REASONS: [u16; 3] =
     [notice::THREAD_RELEASED, notice::THREAD_NOT_FOLLOWED, notice::MEMORY_LIMIT];
 
 /// Other notices that mean that something was not counted or not recorded.
-const LOSSES: [u16; 6] = [
+const LOSSES: [u16; 7] = [
     notice::MEMORY_LIMIT,
     notice::DISK_FULL,
     notice::WRITE_FAILED,
     notice::FILE_DISTURBED,
     notice::ENGINE_UNAVAILABLE,
     notice::TABLE_FULL,
+    notice::PART_NOT_COUNTED,
 ];
 
 /// What hooks on libc's functions cannot see.
@@ -175,12 +176,12 @@ fn tally(process: &Process, all: &[Process], tracer: Tracer) -> Tally {
 
 /// Why nothing follows any thread of a process, if that is so.
 fn untraced(process: &Process, tracer: Tracer) -> Option<String> {
-    if process.tracer != Tracer::None.name() {
+    if process.is_traced() {
         return None;
     }
     let unavailable = find_notice(process, 0, &[notice::ENGINE_UNAVAILABLE]);
     Some(match unavailable {
-        Some(found) if tracer == Tracer::Engine => format!("not followed: {}", found.text),
+        Some(found) if tracer != Tracer::None => format!("not followed: {}", found.text),
         _ => "not followed: tracer none counts system calls only".to_owned(),
     })
 }
@@ -242,11 +243,11 @@ fn gaps_of(process: &Process, all: &[Process], tracer: Tracer) -> Vec<String> {
     }
     let active = process.totals.known();
     let calls_asked = !active.difference(MetricSet::ENGINE).is_empty();
-    if process.tracer == Tracer::None.name() && calls_asked {
+    if !process.is_traced() && calls_asked {
         gaps.push(HOOKS_ONLY.to_owned());
     }
     let engine_asked = !active.intersection(MetricSet::ENGINE).is_empty();
-    if process.tracer == Tracer::Engine.name() && (engine_asked || !process.was_followed()) {
+    if process.is_traced() && (engine_asked || !process.was_followed()) {
         // Threads with the same reason share a line.
         let mut reasons = BTreeMap::<String, u32>::new();
         for thread in process.threads.iter().filter(|thread| is_lost(thread)) {
@@ -344,6 +345,7 @@ fn describe(one: &Notice) -> String {
         notice::ENGINE_UNAVAILABLE => "instructions are not counted".to_owned(),
         notice::TASK_LATE => "a task was noticed after its start".to_owned(),
         notice::TABLE_FULL => "a table of the shim is full".to_owned(),
+        notice::PART_NOT_COUNTED => "not all of it is counted".to_owned(),
         other => format!("notice {other}"),
     };
     let is_told = one.text.is_empty() || one.code == notice::VFORK_CHILD;
