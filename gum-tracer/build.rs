@@ -24,7 +24,9 @@ fn main() {
     }
     println!("cargo:rustc-link-search=native={folder}");
     // Tests of this crate; the library that is preloaded has this line in its own build script.
-    println!("cargo:rustc-link-arg=-Wl,--wrap=gum_query_cpu_features");
+    for question in ["gum_query_cpu_features", "gum_module_find_export_by_name"] {
+        println!("cargo:rustc-link-arg=-Wl,--wrap={question}");
+    }
 }
 
 fn refuse(why: &str) -> ! {

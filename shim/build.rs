@@ -50,6 +50,7 @@ fn link_with_gum() {
     for argument in [
         "-Wl,-soname,libshim_gum.so",
         "-Wl,--wrap=gum_query_cpu_features",
+        "-Wl,--wrap=gum_module_find_export_by_name",
         "-lc",
         "-lpthread",
         "-ldl",

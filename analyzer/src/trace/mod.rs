@@ -157,7 +157,10 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         snapshot_interval_ms: args.snapshot_interval,
         conf: args.conf.as_deref(),
     };
-    let variables = environment::variables(&wishes)?;
+    let mut variables = environment::variables(&wishes)?;
+    if args.force {
+        variables.push(("SPARKANALYZER_GUM_FORCE", "1".into()));
+    }
     if let Some(reason) = &out_of_reach {
         anstream::eprintln!("{WARNING}warning:{WARNING:#} runs uncounted: {reason}");
     }

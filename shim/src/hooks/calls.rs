@@ -50,7 +50,9 @@ fn returns_int(number: u64) -> bool {
 pub fn before(hook: Hook, frame: &mut Frame) -> Decision {
     process::check_fork();
     if let Some(number) = number(hook) {
-        if !syscalls::is_counted(number) || threads::is_vfork_child() {
+        // frida-gum's own calls come here too; a followed thread's are seen at the instruction.
+        let is_tracers = cfg!(feature = "gum") && crate::tracer::follows_current();
+        if is_tracers || !syscalls::is_counted(number) || threads::is_vfork_child() {
             return Decision::PassThrough;
         }
         frame.notes[0] = syscalls::before(number, &frame.arguments).0;
