@@ -15,7 +15,7 @@
 //! - **Generated code.** Released, with a notice.
 //!
 //! # What is not
-//! Signal handlers run uncounted and see addresses in Stalker's code: a notice says so when one is set. Threads that
+//! Some vector state is lost all the same (the native program avx512 shows it), where Stalker calls libc. Signal handlers run uncounted and see addresses in Stalker's code: a notice says so when one is set. Threads that
 //! are not made by `pthread_create` run uncounted, with a notice. Counts of a block that a fault ends are those of the
 //! whole block. JVMs are refused by `analyzer trace`.
 #![no_std]

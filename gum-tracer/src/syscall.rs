@@ -200,7 +200,7 @@ pub fn after(at: usize, context: CpuContext) {
         _ => {}
     }
     host.after_syscall(thread, &call, result, token);
-    if result >= 0 || result < -4095 {
+    if !(-4095..0).contains(&result) {
         code_changes(thread, &call, result, context.rip());
     }
 }

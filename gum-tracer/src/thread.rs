@@ -47,6 +47,7 @@ pub struct Borrowed {
 
 impl Followed {
     /// A block for the calling thread; `None` when the kernel refuses memory.
+    #[allow(clippy::mut_from_ref, reason = "a mapping of its own, not a part of the tracer")]
     pub(crate) fn new(tracer: &'static Gum) -> Option<&'static mut Followed> {
         let size = SPAN + size_of::<Followed>();
         let base = sys::map_anonymous(0, size, sys::PROT_READ | sys::PROT_WRITE)?;

@@ -125,8 +125,8 @@ const EXAMPLES: [&str; 4] = [
     "analyzer trace --out records/ --snapshot-interval 100 -- ./server --port 8080",
 ];
 
-const NO_JAVA_UNDER_GUM: &str = "frida-gum's Stalker does not run JVMs: HotSpot's handlers see addresses in its code \
-and abort\n  --tracer engine counts them; --force tries it all the same";
+const NO_JAVA_UNDER_GUM: &str = "frida-gum's Stalker does not count JVMs: it lets go of them at generated code, and \
+HotSpot's handlers would see addresses in its own\n  --tracer engine counts them; --force tries it all the same";
 
 /// Runs the program and shows the counts.
 ///
