@@ -360,31 +360,40 @@ fn a_rewritten_library() {
     assert!(process.ended && process.total("instructions") > 100, "{process:?}");
 }
 
-/// `analyzer trace` with another copy of the library than the one that the program needs: one of them counts.
+/// Another copy of the library than the one that the program needs would be counted as the program's code.
 #[test]
-fn two_copies_count_once() {
-    let Some(stage) = Stage::new("two_copies_count_once") else { return };
+fn trace_uses_the_copy_that_is_needed() {
+    let Some(stage) = Stage::new("trace_uses_the_copy_that_is_needed") else { return };
     let program = compile("gcc", "life.c", stage.directory.path(), &[]);
     let rewritten = stage.path("rewritten");
     stage.rewrite(&program, &rewritten);
     let copy = stage.path("libshim.so");
     fs::copy(&stage.artifacts.shim, &copy).expect("copies");
     let json = stage.path("json");
-    let output = Command::new(&stage.artifacts.analyzer)
-        .args(["trace", "--shim"])
-        .arg(&copy)
-        .arg("--json")
-        .arg(&json)
-        .arg("--")
-        .arg(&rewritten)
-        .args(["writes", "3"])
-        .output()
-        .expect("starts");
-    assert!(output.status.success(), "{}", shown(&output));
+    let trace = |program: &Path, shim: &Path| {
+        let mut command = Command::new(&stage.artifacts.analyzer);
+        command.args(["trace", "--shim"]).arg(shim).arg("--json").arg(&json).arg("--").arg(program);
+        command.args(["writes", "3"]).output().expect("starts")
+    };
+    let refused = trace(&rewritten, &copy);
+    assert_eq!(refused.status.code(), Some(6), "{}", shown(&refused));
+    assert!(shown(&refused).contains("another copy of the library"), "{}", shown(&refused));
+    let traced = trace(&rewritten, &stage.artifacts.shim);
+    assert!(traced.status.success(), "{}", shown(&traced));
     let json: serde_json::Value =
         serde_json::from_slice(&fs::read(&json).expect("reads")).expect("JSON");
     assert_eq!(json["processes"].as_array().map(Vec::len), Some(1), "{json:#}");
     assert_eq!(json["totals"]["file_write_calls"], 3, "{json:#}");
+
+    // Whoever preloads it by hand: one copy counts, and the program runs.
+    let output = Command::new(&rewritten)
+        .args(["writes", "3"])
+        .env("LD_PRELOAD", &copy)
+        .env("SPARKANALYZER_OUTPUT_DIR", stage.path("records"))
+        .output()
+        .expect("starts");
+    assert!(output.status.success(), "{}", shown(&output));
+    assert_eq!(processes(&stage.path("records")).len(), 1);
 }
 
 /// The java launcher finds its libraries from its own place; its threads run code made at run time.

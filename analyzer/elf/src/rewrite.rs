@@ -3,10 +3,11 @@
 //! The input is opened for reading only. The output is written under a temporary name in its own folder and
 //! takes its own name when it is complete and on the disk.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
@@ -112,6 +113,15 @@ pub fn prepare(path: &Path, change: Change<'_>) -> Result<Prepared, Error> {
     let length = layout.length;
     drop(cache);
     Ok(Prepared { path: path.to_owned(), file, plan, length })
+}
+
+/// The library that a rewritten program needs, by the name that it has there; `None` for any other file.
+pub fn needed_shim(path: &Path) -> Option<PathBuf> {
+    let cache = ReadCache::new(File::open(path).ok()?);
+    let dynamic = Layout::read(&cache).ok()?.dynamic().ok()??;
+    let names =
+        dynamic.strings_of(object::elf::DT_NEEDED).map(OsStr::from_bytes).map(PathBuf::from);
+    names.into_iter().find(|name| name.file_name() == Some(OsStr::from_bytes(plan::SHIM_NAME)))
 }
 
 impl Prepared {

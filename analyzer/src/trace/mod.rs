@@ -10,7 +10,7 @@ mod table;
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::exit::{Exit, Failure, after_help};
@@ -147,6 +147,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         return Err(Failure::new(Exit::OutOfReach, NO_JAVA_UNDER_GUM.to_owned()));
     }
     let shim = shim::find(args.shim.as_deref(), args.tracer)?;
+    check_needed(&file, &shim)?;
     let folder = Folder::prepare(args.out.as_deref())?;
     let json = args.json.as_deref().map(output::open_json).transpose()?;
     let wishes = Wishes {
@@ -187,6 +188,18 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     // Nobody may be listening on standard error any more; the program's exit code still counts.
     let _ = written.and_then(|()| anstream::stderr().write_all(&screen));
     Ok(ExitCode::from(outcome.ended.exit_code()))
+}
+
+/// A rewritten program loads its own copy of the library: another one would be counted as the program's code.
+fn check_needed(program: &Path, shim: &Path) -> Result<(), Failure> {
+    let Some(needed) = elf::rewrite::needed_shim(program) else { return Ok(()) };
+    if needed.canonicalize().is_ok_and(|needed| needed != shim) {
+        let (program, needed) = (program.display(), needed.display());
+        let message =
+            format!("{program}: needs another copy of the library; use that one: --shim {needed}");
+        return Err(Failure::new(Exit::Environment, message));
+    }
+    Ok(())
 }
 
 fn refusal(reason: &OutOfReach) -> Failure {
