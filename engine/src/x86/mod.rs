@@ -17,7 +17,7 @@ mod flush;
 mod fragment;
 mod interrupted_state;
 pub mod links;
-mod lock;
+pub mod lock;
 mod restartable;
 mod signal;
 mod signal_settings;
