@@ -158,7 +158,8 @@ fn repeats(instruction: &Instruction) -> Repeats {
         instruction.mnemonic(),
         Mnemonic::Maskmovdqu | Mnemonic::Vmaskmovdqu | Mnemonic::Maskmovq
     ) {
-        return Repeats::ByteMask(instruction.op1_register());
+        // [rDI], the data, the mask
+        return Repeats::ByteMask(instruction.op2_register());
     }
     if !has_memory_operand(instruction) {
         return Repeats::Never;
