@@ -1,10 +1,13 @@
 //! Decoding a basic block.
 
+use core::sync::atomic::{AtomicU32, Ordering};
+
 use iced_x86::{
     Decoder, DecoderOptions, FlowControl, InstructionInfoFactory, Mnemonic, OpAccess, OpKind,
     Register,
 };
 
+use super::extended_state::stores_x87_pointer;
 use super::{Instruction, restartable, weights};
 
 /// Most instructions of one block; a longer run is split into several blocks.
@@ -144,7 +147,7 @@ impl Block {
         bytes: &[u8],
         mut ends_behind: impl FnMut(&Instruction) -> bool,
     ) {
-        let mut decoder = Decoder::with_ip(64, bytes, pc, DecoderOptions::NONE);
+        let mut decoder = Decoder::with_ip(64, bytes, pc, decoder_options());
         self.pc = pc;
         self.next_pc = pc;
         self.len = 0;
@@ -153,6 +156,9 @@ impl Block {
         while self.len < MAX_INSTRUCTIONS && decoder.can_decode() {
             let slot = &mut self.instructions[self.len];
             decoder.decode_out(slot);
+            if self.len > 0 && stores_x87_pointer(slot) {
+                return; // it has a way in of its own
+            }
             match classify(slot) {
                 Err(refusal) => {
                     if self.len == 0 {
@@ -174,6 +180,22 @@ impl Block {
             }
         }
     }
+}
+
+/// AMD's CPUs take a near branch with an operand-size prefix for a 16-bit one, Intel's ignore the prefix (AMD APM vol. 3,
+/// 1.2.2; SDM vol. 2, "CALL"). The vendor is asked once: CPUID leaves a virtual machine.
+fn decoder_options() -> u32 {
+    const UNKNOWN: u32 = u32::MAX;
+    static OPTIONS: AtomicU32 = AtomicU32::new(UNKNOWN);
+    let known = OPTIONS.load(Ordering::Relaxed);
+    if known != UNKNOWN {
+        return known;
+    }
+    // "AuthenticAMD" and "HygonGenuine" by their EBX.
+    let amd = matches!(&core::arch::x86_64::__cpuid(0).ebx.to_le_bytes(), b"Auth" | b"Hygo");
+    let options = if amd { DecoderOptions::AMD } else { DecoderOptions::NONE };
+    OPTIONS.store(options, Ordering::Relaxed);
+    options
 }
 
 /// Whether an instruction stores through anything but the stack pointer.

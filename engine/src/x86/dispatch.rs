@@ -147,6 +147,7 @@ extern "C" fn engine_dispatch(thread: *mut ThreadState) {
 impl Engine {
     fn dispatch(&self, thread: &mut ThreadState) {
         let mut link = None;
+        let mut at_entry = true;
         match thread.exit {
             EXIT_ENTER if thread.fresh => {
                 thread.tid = sys::gettid();
@@ -169,6 +170,11 @@ impl Engine {
                     ExitKind::Changed => {
                         thread.pc = exit.target;
                         self.source_changed(exit.target);
+                    }
+                    ExitKind::X87Pointer { wide } => {
+                        thread.pc = exit.target;
+                        self.show_x87_pointer(wide);
+                        at_entry = false;
                     }
                 }
             }
@@ -193,7 +199,8 @@ impl Engine {
             };
         }
         match found {
-            Ok(host) => thread.host_target = host,
+            Ok(host) if at_entry => thread.host_target = host,
+            Ok(host) => thread.host_target = self.behind_entry(host),
             Err(why) => {
                 match why {
                     Away::Release(notice, detail) => self.release(thread, notice, detail),

@@ -33,6 +33,13 @@ impl<const N: usize> Code<N> {
         unsafe { core::slice::from_raw_parts(self.bytes.as_ptr().cast(), self.len) }
     }
 
+    /// The same, to be broken.
+    #[cfg(feature = "sabotage")]
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `bytes`.
+        unsafe { core::slice::from_raw_parts_mut(self.bytes.as_mut_ptr().cast(), self.len) }
+    }
+
     /// Number of bytes so far.
     pub fn len(&self) -> usize {
         self.len

@@ -192,6 +192,17 @@ impl Engine {
         })
     }
 
+    /// Where the first instruction of the fragment at `host` lies, behind what is done at its entry.
+    pub(super) fn behind_entry(&self, host: u64) -> u64 {
+        self.with_tables(|tables| {
+            let translator = &tables.translator;
+            let first = translator
+                .fragment_at(host)
+                .and_then(|f| translator.places_of(&f).first().map(|place| place.host));
+            host + u64::from(first.unwrap_or(0))
+        })
+    }
+
     /// The exit by which a thread came out of the cache; from now on it is outside.
     pub(super) fn left_by(&self, thread: &ThreadState, index: u32) -> (Exit, Link) {
         self.with_tables(|tables| {
@@ -325,6 +336,11 @@ impl Engine {
             let base = arena.load(Ordering::Acquire);
             base != 0 && host.wrapping_sub(base) < ARENA_BYTES as u64
         })
+    }
+
+    /// First addresses of the arenas.
+    pub(super) fn arena_bases(&self) -> impl Iterator<Item = u64> {
+        self.arenas.iter().map(|arena| arena.load(Ordering::Acquire)).filter(|&base| base != 0)
     }
 
     /// Blocks translated so far and bytes of memory that they take.

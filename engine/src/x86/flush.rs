@@ -32,6 +32,7 @@ pub(super) enum Flush {
 impl Engine {
     /// Makes room, or waits for the thread that is doing so. The calling thread must be outside the cache.
     pub(super) fn flush(&self) -> Flush {
+        self.keep_x87_pointer();
         let begun = self.with_tables(|tables| {
             if !tables.closed {
                 tables.closed = true;

@@ -143,6 +143,12 @@ pub enum ExitKind {
     Syscall,
     /// The fragment's source has changed: it is translated anew.
     Changed,
+    /// The x87 instruction pointer is to be the application's; the target is the fragment's own PC, and it goes on behind
+    /// this exit.
+    X87Pointer {
+        /// All 64 bits of it.
+        wide: bool,
+    },
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use core::sync::atomic::Ordering;
 
 use super::dispatch::landing;
 use super::engine::Engine;
+use super::extended_state::enabled_elements;
 use super::fragment::{Fragment, Place, Recipe};
 use super::signal::{CONTEXT, CONTEXT_FLAGS, CONTEXT_RIP, UserContext};
 use super::syscall::{Stage, gadget};
@@ -127,6 +128,8 @@ impl Engine {
             }
             match found.recipe {
                 Recipe::Plain => {}
+                #[cfg(feature = "sabotage")]
+                Recipe::Spilled(_) if super::sabotage::is("fault_keeps_spilled_register") => {}
                 Recipe::Spilled(register) => {
                     context.registers[CONTEXT[register as usize]] =
                         thread.spills[spill::ANY] as i64;
@@ -149,10 +152,29 @@ impl Engine {
                     );
                 }
             }
+            #[cfg(feature = "sabotage")]
+            if super::sabotage::is("fault_shows_next_instruction") {
+                pc += found.app_len;
+            }
             context.registers[CONTEXT_RIP] = pc as i64;
             thread.pc = pc;
             // SAFETY: a stable mapping, which the followed thread has just executed from.
-            let part = unsafe { translator.weights_before(&fragment, executed) };
+            let (part, begun) = unsafe { translator.weights_before(&fragment, executed) };
+            if let Some((slot, repeats)) = begun
+                && found.begun
+                && !trapped
+            {
+                // A mask's elements were counted beforehand; those that were not reached are in the mask still.
+                let counter = &thread.counters.0[(fragment.slot + 1 + slot) as usize];
+                // SAFETY: the kernel's frame, of a thread that is about to execute the instruction.
+                let left = unsafe { enabled_elements(repeats, context.fpstate) };
+                let counted = counter.load(Ordering::Relaxed).wrapping_sub(left);
+                counter.store(counted, Ordering::Relaxed);
+            }
+            #[cfg(feature = "sabotage")]
+            if super::sabotage::is("fault_counts_whole_block") {
+                return true;
+            }
             let whole = translator.slots.as_slice()[fragment.slot as usize];
             for m in 0..METRICS {
                 let counted = if found.counted { whole.0[m] } else { 0 };
@@ -194,6 +216,8 @@ struct Found {
     app_len: u64,
     recipe: Recipe,
     counted: bool,
+    /// At the instruction proper: what stands before it was executed.
+    begun: bool,
 }
 
 fn find(places: &[Place], fragment: &Fragment, host: u64, anywhere: bool) -> Option<Found> {
@@ -208,6 +232,7 @@ fn find(places: &[Place], fragment: &Fragment, host: u64, anywhere: bool) -> Opt
             app_len,
             recipe,
             counted: false,
+            begun: false,
         });
     }
     let index = places.iter().rposition(|p| p.host <= offset)?;
@@ -225,6 +250,7 @@ fn find(places: &[Place], fragment: &Fragment, host: u64, anywhere: bool) -> Opt
         app_len: u64::from(place.app_len),
         recipe: if at_start && place.body > 0 { Recipe::Plain } else { place.recipe() },
         counted: past_counter,
+        begun: !(at_start && place.body > 0),
     };
     (anywhere || (is_whole && (at_start || at_body))).then_some(found)
 }

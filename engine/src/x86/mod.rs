@@ -13,12 +13,15 @@ pub mod counting;
 pub mod dispatch;
 mod emit;
 pub mod engine;
+mod extended_state;
 mod flush;
 mod fragment;
 mod interrupted_state;
 pub mod links;
 pub mod lock;
 mod restartable;
+#[cfg(feature = "sabotage")]
+pub mod sabotage;
 mod signal;
 mod signal_settings;
 mod syscall;

@@ -41,6 +41,8 @@ const SIGFPE: i32 = 8;
 const SIGSEGV: i32 = 11;
 /// `si_code` of what the kernel itself raises, INT3's trap among it (`include/uapi/asm-generic/siginfo.h`).
 const SI_KERNEL: i32 = 0x80;
+/// Position of `si_addr` in [`Info`].
+const SI_ADDR: usize = 2;
 /// RFLAGS.TF, DF and RF (SDM vol. 1, 3.4.3).
 const TRAP_FLAG: i64 = 1 << 8;
 const CLEARED_FOR_HANDLERS: u64 = 1 << 8 | 1 << 10 | 1 << 16;
@@ -351,6 +353,13 @@ impl Engine {
                 before = mask;
             }
             self.show_syscall(thread, context, host != gadget().after);
+        }
+        self.show_x87_pointer_in(context.fpstate);
+        // SAFETY: the kernel's siginfo on the application's stack, which the handler is about to get.
+        let address = unsafe { &mut (*info)[SI_ADDR] };
+        if interruption != Interruption::Asynchronous && *address == host {
+            // Of SIGILL, SIGFPE and SIGTRAP: the instruction.
+            *address = context.registers[CONTEXT_RIP] as u64;
         }
         if stepped {
             // Queued anew for the application's state, which the kernel restores now: the signal arrives at the

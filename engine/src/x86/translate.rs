@@ -16,6 +16,7 @@ use super::cache::{Cache, Tail};
 use super::counter_place::{self, How};
 use super::counting;
 use super::emit::{Code, FAR_PADDING};
+use super::extended_state::{stores_wide_x87_pointer, stores_x87_pointer};
 use super::fragment::{Exit, ExitKind, Fragment, Place, Recipe};
 use super::targets::Targets;
 use super::thread::{MAX_SLOTS, disp, gpr, spill};
@@ -148,14 +149,36 @@ impl Translator {
             dynamic_weights[dynamics] = w.repeated;
             dynamics += 1;
         });
+        #[cfg(feature = "sabotage")]
+        let sum = {
+            let mut sum = sum;
+            super::sabotage::break_weights(&mut sum, false);
+            dynamic_weights[..dynamics]
+                .iter_mut()
+                .for_each(|weights| super::sabotage::break_weights(weights, true));
+            sum
+        };
         let slot = self.slots.push(sum).ok_or(Failure::Full)?;
         for weights in &dynamic_weights[..dynamics] {
             self.slots.push(*weights).ok_or(Failure::Full)?;
         }
 
         let counter = counter_place::find(block, &mut self.factory);
+        #[cfg(feature = "sabotage")]
+        let counter = if super::sabotage::is("flags_are_always_dead") {
+            counter_place::CounterPlace { how: How::Add, ..counter }
+        } else {
+            counter
+        };
         let mut code: Code = Code::at(self.cache.arena(arena).hot_address());
         let copy = if block.changing { self.emit_compare(&mut code, arena, block)? } else { 0 };
+        if let Some(first) = instructions.first()
+            && stores_x87_pointer(first)
+        {
+            let kind = ExitKind::X87Pointer { wide: stores_wide_x87_pointer(first) };
+            let index = self.unlinked_exit(arena, block.pc, kind)?;
+            code.exit(index, self.cache.arena(arena).to_dispatcher);
+        }
         let map = self.places.len() as u32;
         let mut next_dynamic = 0;
         let with_target = (counter.how == How::WithTarget).then_some(slot);
@@ -204,6 +227,8 @@ impl Translator {
         }
 
         let exits = self.exits.len() as u32;
+        #[cfg(feature = "sabotage")]
+        super::sabotage::break_code(code.bytes_mut());
         let arena_ref = self.cache.arena(arena);
         arena_ref.put(code.bytes());
         let jcc = block.end == End::Conditional
@@ -258,6 +283,8 @@ impl Translator {
         if let Some(host) = fragment {
             code.jump(host);
         }
+        #[cfg(feature = "sabotage")]
+        super::sabotage::break_code(code.bytes_mut());
         arena.put(code.bytes());
         PadCode { entry: code.address, link }
     }
@@ -345,6 +372,9 @@ impl Translator {
             code.load_immediate(number(instruction.op0_register()), target);
             return Ok(body);
         }
+        #[cfg(feature = "sabotage")]
+        let target =
+            if super::sabotage::is("far_operand_off_by_eight") { target + 8 } else { target };
         // Too far: through a register that the instruction does not use.
         let scratch = self.free_register(instruction).ok_or(full)?;
         code.store(scratch, disp::spill(spill::ANY));
@@ -357,6 +387,10 @@ impl Translator {
         let len = self.encode(&through, code.here(), &mut bytes).ok_or(full)?;
         let body = code.len();
         code.put(&bytes[..len]);
+        #[cfg(feature = "sabotage")]
+        if super::sabotage::is("far_operand_loses_register") {
+            return Ok(body);
+        }
         code.load(scratch, disp::spill(spill::ANY));
         *recipe = Recipe::Spilled(scratch as u8);
         Ok(body)
@@ -387,22 +421,29 @@ impl Translator {
             [fragment.map as usize..fragment.map as usize + usize::from(fragment.len)]
     }
 
-    /// Weights of the first `until` instructions of a fragment, decoded again.
+    /// Weights of the first `until` instructions of a fragment, decoded again; and if a mask decides what the one
+    /// behind them accesses, the number of its dynamic part and how it repeats.
     ///
     /// # Safety
     /// The fragment's source must still be readable.
-    pub unsafe fn weights_before(&mut self, fragment: &Fragment, until: usize) -> Weights {
+    pub unsafe fn weights_before(
+        &mut self,
+        fragment: &Fragment,
+        until: usize,
+    ) -> (Weights, Option<(u32, Repeats)>) {
         let mut block = core::mem::replace(&mut self.block, Block::empty());
         let source = fragment.source();
         // SAFETY: forwarded. Weights do not depend on where an instruction lies.
         unsafe { block.decode(source, source + u64::from(fragment.app_len)) };
-        let sum = block::sum_weights(
-            &block.instructions()[..until.min(block.len)],
-            &mut self.factory,
-            |_, _| {},
-        );
+        let (done, rest) = block.instructions().split_at(until.min(block.len));
+        let mut dynamics = 0;
+        let sum = block::sum_weights(done, &mut self.factory, |_, _| dynamics += 1);
+        let begun =
+            rest.first().map(|next| weights::of_instruction(next, &mut self.factory).repeats);
+        let masked =
+            begun.filter(|repeats| !matches!(repeats, Repeats::Never | Repeats::Iterations));
         self.block = block;
-        sum
+        (sum, masked.map(|repeats| (dynamics, repeats)))
     }
 }
 
@@ -422,6 +463,8 @@ fn put_near(code: &mut Code, instruction: &Instruction, bytes: &[u8], target: u6
     if bytes[at..at + 4] != old {
         return false;
     }
+    #[cfg(feature = "sabotage")]
+    let displacement = displacement + i32::from(super::sabotage::is("near_operand_off_by_one"));
     let start = code.len();
     code.put(bytes);
     code.set_u32(start + at, displacement as u32);
