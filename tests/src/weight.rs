@@ -10,6 +10,7 @@
 
 use iced_x86::{
     Code, Decoder, DecoderOptions, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind,
+    Register,
 };
 
 /// Weight of one instruction at one address.
@@ -59,7 +60,7 @@ pub fn weigh(bytes: &[u8], address: u64) -> Weight {
         hides_next: matches!(
             instruction.code(),
             Code::Mov_Sreg_rm16 | Code::Mov_Sreg_r32m16 | Code::Mov_Sreg_r64m16
-        ) && instruction.op0_register() == iced_x86::Register::SS,
+        ) && instruction.op0_register() == Register::SS,
         pushes_flags: matches!(instruction.mnemonic(), Mnemonic::Pushfq | Mnemonic::Pushf),
         length: instruction.len() as u8,
     }
@@ -125,17 +126,157 @@ fn accesses(instruction: &Instruction) -> Accesses {
             OpAccess::None | OpAccess::NoMemAccess => {}
         }
     }
-    accesses.bytes_vary = bytes_vary(instruction);
+    if is_xsave(instruction) {
+        // The area's legacy region, whatever components are asked for.
+        accesses.bytes_read = 512 * u16::from(accesses.reads);
+        accesses.bytes_written = 512 * u16::from(accesses.writes);
+    }
+    accesses.bytes_vary = varying(instruction).is_some();
     accesses
 }
 
-/// Masked vector accesses move the bytes that the mask enables; XSAVE's area depends on what it is asked for.
-fn bytes_vary(instruction: &Instruction) -> bool {
-    let mnemonic = format!("{:?}", instruction.mnemonic());
-    instruction.has_op_mask()
-        || ["Vmaskmov", "Vpmaskmov", "Maskmov", "Xsave", "Xrstor"]
-            .iter()
-            .any(|start| mnemonic.starts_with(start))
+/// The trap flag's trap may not come behind these: with UMIP the kernel emulates them, and SYSRET delays it.
+pub fn may_hide_trap(mnemonic: Mnemonic) -> bool {
+    use Mnemonic::*;
+    matches!(mnemonic, Sgdt | Sidt | Smsw | Sldt | Str | Syscall)
+}
+
+fn is_xsave(instruction: &Instruction) -> bool {
+    use Mnemonic::*;
+    matches!(
+        instruction.mnemonic(),
+        Xsave | Xsave64 | Xsavec | Xsavec64 | Xsaveopt | Xsaveopt64 | Xrstor | Xrstor64
+    )
+}
+
+/// What says which elements of a vector access take part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lanes {
+    /// The low bits of an opmask register.
+    Opmask {
+        /// Its number.
+        register: u8,
+        /// How many bits.
+        lanes: u8,
+    },
+    /// The sign bits of a vector register's elements.
+    Signs {
+        /// Its number.
+        register: u8,
+        /// How many elements.
+        lanes: u8,
+        /// Bytes of one.
+        element: u8,
+    },
+    /// The sign bits of an MMX register's bytes.
+    MmxSigns {
+        /// Its number.
+        register: u8,
+    },
+}
+
+/// An access whose extent a mask decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Varying {
+    /// What is asked.
+    pub lanes: Lanes,
+    /// A gather or scatter: one access for each lane. Else one for all.
+    pub each_lane_is_an_access: bool,
+    /// Bytes of one lane.
+    pub bytes: u8,
+    /// It reads.
+    pub reads: bool,
+    /// It writes.
+    pub writes: bool,
+}
+
+/// What a masked access with memory depends on; `None` for all other instructions.
+pub fn varying(instruction: &Instruction) -> Option<Varying> {
+    use Mnemonic::*;
+    let number = |register: Register| register.number() as u8;
+    let mask = instruction.op_mask();
+    match instruction.mnemonic() {
+        Maskmovq | Maskmovdqu | Vmaskmovdqu => {
+            // [rDI], what to store, where to store it
+            let register = number(instruction.op2_register());
+            let lanes = if instruction.mnemonic() == Maskmovq {
+                Lanes::MmxSigns { register }
+            } else {
+                Lanes::Signs { register, lanes: 16, element: 1 }
+            };
+            let each_lane_is_an_access = false;
+            return Some(Varying {
+                lanes,
+                each_lane_is_an_access,
+                bytes: 1,
+                reads: false,
+                writes: true,
+            });
+        }
+        Vmaskmovps | Vmaskmovpd | Vpmaskmovd | Vpmaskmovq => {
+            let element =
+                if matches!(instruction.mnemonic(), Vmaskmovps | Vpmaskmovd) { 4 } else { 8 };
+            let register = instruction.op1_register();
+            let writes = instruction.op0_kind() == OpKind::Memory;
+            let lanes = register.size() as u8 / element;
+            return Some(Varying {
+                lanes: Lanes::Signs { register: number(register), lanes, element },
+                each_lane_is_an_access: false,
+                bytes: element,
+                reads: !writes,
+                writes,
+            });
+        }
+        _ => {}
+    }
+    if let Some((index, element, writes)) = indices(instruction.mnemonic()) {
+        let data = if writes { instruction.op1_register() } else { instruction.op0_register() };
+        let lanes = (instruction.memory_index().size() / index).min(data.size() / element) as u8;
+        let lanes = if mask == Register::None {
+            let register = number(instruction.op2_register());
+            Lanes::Signs { register, lanes, element: element as u8 }
+        } else {
+            Lanes::Opmask { register: number(mask), lanes }
+        };
+        let bytes = element as u8;
+        return Some(Varying {
+            lanes,
+            each_lane_is_an_access: true,
+            bytes,
+            reads: !writes,
+            writes,
+        });
+    }
+    let memory = instruction.op_kinds().position(|kind| kind == OpKind::Memory)?;
+    if mask == Register::None || instruction.is_broadcast() {
+        return None;
+    }
+    let size = instruction.memory_size();
+    let lanes = (size.size() / size.element_size().max(1)) as u8;
+    let writes = memory == 0;
+    Some(Varying {
+        lanes: Lanes::Opmask { register: number(mask), lanes },
+        each_lane_is_an_access: false,
+        bytes: size.element_size() as u8,
+        reads: !writes,
+        writes,
+    })
+}
+
+/// Bytes of an index and of an element of a gather or scatter, and whether it writes.
+fn indices(mnemonic: Mnemonic) -> Option<(usize, usize, bool)> {
+    use Mnemonic::*;
+    Some(match mnemonic {
+        Vgatherdps | Vpgatherdd => (4, 4, false),
+        Vgatherdpd | Vpgatherdq => (4, 8, false),
+        Vgatherqps | Vpgatherqd => (8, 4, false),
+        Vgatherqpd | Vpgatherqq => (8, 8, false),
+        Vscatterdps | Vpscatterdd => (4, 4, true),
+        Vscatterdpd | Vpscatterdq => (4, 8, true),
+        Vscatterqps | Vpscatterqd => (8, 4, true),
+        Vscatterqpd | Vpscatterqq => (8, 8, true),
+        _ => return None,
+    })
 }
 
 fn is_barrier(instruction: &Instruction) -> bool {

@@ -1,0 +1,48 @@
+//! The engine's host: no hooks, nothing to record but releases.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use engine::{Call, Host, Notice, Redirect, ThreadState};
+
+use crate::machine;
+
+/// The one host.
+pub struct Observer {
+    unexpected: AtomicU64,
+}
+
+/// The process's host.
+pub static HOST: Observer = Observer { unexpected: AtomicU64::new(0) };
+
+impl Observer {
+    /// Where the engine released the thread though it should not have; 0 = nowhere.
+    pub fn take_unexpected(&self) -> u64 {
+        self.unexpected.swap(0, Ordering::Relaxed)
+    }
+}
+
+impl Host for Observer {
+    fn redirect(&self, _pc: u64) -> Redirect {
+        Redirect::Follow
+    }
+
+    fn before_syscall(&self, _: &mut ThreadState, _: &Call) -> u64 {
+        0
+    }
+
+    fn after_syscall(&self, _: &mut ThreadState, _: &Call, _: i64, _: u64) {}
+
+    fn before_exec(&self, _: &mut ThreadState, _: &Call) {}
+
+    fn thread_started(&self, _: &mut ThreadState) {}
+
+    fn fork_child(&self, _: &mut ThreadState) {}
+
+    fn exiting(&self, _: &mut ThreadState, _: bool, _: i32) {}
+
+    fn notice(&self, _: &mut ThreadState, _: Notice, at: u64, _: u64) {
+        if at != machine::CODE && at != machine::CHANGING && at != machine::handler() {
+            self.unexpected.store(at, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! The differential fuzzer: a fixed seed, what it found before, and translators broken on purpose.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+/// The optimised program of `./run build` where there is one.
+fn program() -> PathBuf {
+    let built = std::env::var_os("SPARKANALYZER_TEST_BIN")
+        .map(|directory| PathBuf::from(directory).join("differential"));
+    built
+        .filter(|path| path.is_file())
+        .unwrap_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_differential")))
+}
+
+fn run(arguments: &[&str]) -> Output {
+    // Broken translators may do anything: one that hangs is found too.
+    let mut command = Command::new("timeout");
+    command.args(["-k", "2", "300"]).arg(program()).args(arguments);
+    command.output().expect("timeout(1) of coreutils")
+}
+
+fn text(output: &Output) -> String {
+    let (out, error) = (&output.stdout, &output.stderr);
+    format!("{}{}{}", output.status, String::from_utf8_lossy(out), String::from_utf8_lossy(error))
+}
+
+#[test]
+fn sequences_leave_the_same_state_and_counts() {
+    let output = run(&["--seed", "1", "--sequences", "20000"]);
+    println!("{}", text(&output));
+    assert!(output.status.success(), "{}", text(&output));
+}
+
+#[test]
+fn what_was_found_once_stays_right() {
+    let vectors = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors.txt");
+    let output = run(&["--vectors", vectors]);
+    assert!(output.status.success(), "{}", text(&output));
+}
+
+#[test]
+fn every_broken_translator_is_found() {
+    const WRONG_COMMAND_LINE: i32 = 2;
+    let list = run(&["--list-sabotages"]);
+    let names = String::from_utf8(list.stdout).expect("names");
+    assert!(names.lines().count() >= 30, "{names}");
+    for name in names.lines() {
+        let output = run(&["--seed", "7", "--sequences", "40000", "--sabotage", name]);
+        assert_ne!(output.status.code(), Some(WRONG_COMMAND_LINE), "{}", text(&output));
+        assert!(!output.status.success(), "{name} was not found");
+    }
+}
+
+/// The long run: `FUZZ_SEQUENCES` from `FUZZ_FROM` on, of `FUZZ_SEED`.
+#[test]
+#[ignore = "hours: ./run fuzz differential or ./run soak"]
+fn many_sequences() {
+    let setting = |name: &str, default: &str| std::env::var(name).unwrap_or(default.to_string());
+    let sequences = setting("FUZZ_SEQUENCES", "10000000");
+    let (seed, from) = (setting("FUZZ_SEED", "1"), setting("FUZZ_FROM", "0"));
+    let arguments = ["--sequences", &sequences, "--seed", &seed, "--from", &from, "--table"];
+    let status = Command::new(program()).args(arguments).status().expect("the fuzzer starts");
+    assert!(status.success(), "seed {seed}: {status}");
+}
