@@ -67,6 +67,11 @@ pub fn put(
             let push = Instruction::with1(Code::Pushq_imm32, flags as i32).ok()?;
             maker.put(sequence, &push, None)
         }
+        Jecxz | Jrcxz if random.one_in(2) && !frame.keeps(Register::RCX) => {
+            let count = random.next() << 32;
+            let mov = Instruction::with2(Code::Mov_r64_imm64, Register::RCX, count).ok()?;
+            maker.put(sequence, &mov, None)
+        }
         Xgetbv | Rdpkru => maker.put_value(frame, sequence, Register::RCX, 0),
         Wrpkru | Rdpru | Monitorx => {
             for register in [Register::RCX, Register::RDX] {
