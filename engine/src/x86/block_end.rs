@@ -6,8 +6,9 @@ use super::Instruction;
 use super::block::{Block, End, Refusal};
 use super::emit::Code;
 use super::fragment::{Exit, ExitKind, Recipe};
+use super::plain::number;
 use super::thread::gpr;
-use super::translate::{Failure, Translator, number};
+use super::translate::{Failure, Translator};
 
 /// Bytes of an exit stub: `mov dword gs:[disp32], imm32` and `jmp rel32`.
 const STUB_BYTES: usize = 17;

@@ -19,6 +19,7 @@ mod fragment;
 mod interrupted_state;
 pub mod links;
 pub mod lock;
+mod plain;
 mod restartable;
 #[cfg(feature = "sabotage")]
 pub mod sabotage;
