@@ -28,13 +28,18 @@ static int by_value(const void *a, const void *b) {
     return x < y ? -1 : x > y;
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    const unsigned length = argc > 1 ? (unsigned)atoi(argv[1]) : 1; /* some 0.5 s each */
     static const int8_t program[] = {PUSH, 31, MUL, DUP, XOR, PUSH, 7, ADD, DUP, PUSH, 3, MUL, SWAP, DROP, DEC, JNZ, HALT};
-    uint64_t value = interpret(program, 20000000);
+    uint64_t value = interpret(program, 20000000ull * length);
     enum { N = 1500000 };
     uint32_t *numbers = malloc(N * sizeof *numbers), state = 1;
     for (int i = 0; i < N; i++) numbers[i] = state = state * 1664525 + 1013904223;
-    qsort(numbers, N, sizeof *numbers, by_value);
+    for (unsigned i = 0; i < length; i++) {
+        numbers[i % N] ^= (uint32_t)value;
+        for (unsigned at = 0; at < N; at += 2) numbers[at] *= 2654435761u;
+        qsort(numbers, N, sizeof *numbers, by_value);
+    }
     printf("%llx %u\n", (unsigned long long)value, numbers[N / 2]);
     return 0;
 }

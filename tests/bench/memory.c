@@ -4,13 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-int main(void) {
+int main(int argc, char **argv) {
+    const unsigned length = argc > 1 ? (unsigned)atoi(argv[1]) : 1; /* some 0.5 s each */
     enum { COPY = 1 << 20, NODES = 1 << 20 };
     char *from = malloc(COPY), *to = malloc(COPY);
     memset(from, 7, COPY);
-    for (int i = 0; i < 2500; i++) {
+    for (unsigned i = 0; i < 600 * length; i++) {
         memcpy(to, from, COPY);
-        from[i] ^= to[i + 1];
+        from[i % 1000] ^= to[i % 1000 + 1];
         void *d = to;
         const void *s = from;
         size_t n = COPY;
@@ -26,7 +27,7 @@ int main(void) {
     }
     uint64_t sum = 0;
     struct node *node = nodes;
-    for (int i = 0; i < 12000000; i++, node = node->next) sum += node->value[0];
+    for (unsigned i = 0; i < 2000000 * length; i++, node = node->next) sum += node->value[0];
     printf("%llu %d\n", (unsigned long long)sum, to[12345]);
     return 0;
 }

@@ -4,7 +4,8 @@
 //! # Method
 //! CPU time is user + system time of the process and its children, from wait4. The runs of one workload
 //! go round-robin over the tools, so that a slow minute of the machine hits all of them; the table shows
-//! medians of RUNS rounds (argument, default 5) and the native spread. "sparkanalyzer" is the program
+//! medians of RUNS rounds (argument, default 5) and the native spread. Every workload comes in two lengths, some
+//! half a second natively and ten times that; the long ones without Valgrind and QEMU unless `peers` is given. "sparkanalyzer" is the program
 //! with libshim.so preloaded as `analyzer trace` does it, instructions and memory counted; the row is
 //! refused when its counts are not complete. "no counts" is the same with the tracer off.
 
@@ -21,7 +22,9 @@ use tests::run::Tracing;
 
 /// A program and its arguments.
 struct Workload {
-    name: &'static str,
+    name: String,
+    /// It runs for seconds: peers that take ten times as long are left out.
+    long: bool,
     program: PathBuf,
     arguments: Vec<OsString>,
     /// Runs per measurement: short programs are measured by the dozen.
@@ -127,7 +130,7 @@ fn compile(name: &str, directory: &Path) -> Result<PathBuf, String> {
     let source = artifacts::repository().join("tests/bench").join(format!("{name}.c"));
     let program = directory.join(name);
     let status = Command::new("gcc")
-        .args(["-O2", "-o"])
+        .args(["-O2", "-pthread", "-o"])
         .arg(&program)
         .arg(&source)
         .status()
@@ -162,27 +165,35 @@ fn write_text(path: &Path, bytes: usize) -> Result<(), String> {
         .map_err(|error| format!("{}: {error}", path.display()))
 }
 
-fn workloads(directory: &Path) -> Result<Vec<Workload>, String> {
-    let text = directory.join("text");
-    write_text(&text, 20 << 20)?;
+/// Every workload, `length` times half a second long natively.
+fn workloads(directory: &Path, length: u32) -> Result<Vec<Workload>, String> {
+    let text = directory.join(format!("text-{length}"));
+    write_text(&text, length as usize * (12 << 20))?;
     let loop_py = artifacts::repository().join("tests/bench/loop.py");
+    let times = length.to_string();
     let own = |name| compile(name, directory);
-    let one = |name, program: PathBuf, arguments: &[&dyn AsRef<std::ffi::OsStr>], batch| Workload {
-        name,
-        program,
-        arguments: arguments.iter().map(|argument| argument.as_ref().to_owned()).collect(),
-        batch,
-    };
-    Ok(vec![
-        one("one-cycle loop", own("tight_loop")?, &[], 1),
-        one("memcpy, rep movs, pointer chase", own("memory")?, &[], 1),
-        one("bytecode interpreter, qsort", own("interpreter")?, &[], 1),
-        one("gzip -6, 20 MB", "/usr/bin/gzip".into(), &[&"-6", &"-c", &text], 1),
-        one("sort, 20 MB", "/usr/bin/sort".into(), &[&"--parallel=1", &text], 1),
-        one("CPython loop", "/usr/bin/python3".into(), &[&"-S", &loop_py], 1),
-        one("python3 -c pass", "/usr/bin/python3".into(), &[&"-c", &"pass"], 5),
-        one("/bin/true", "/bin/true".into(), &[], 20),
-    ])
+    let one =
+        |name: &str, program: PathBuf, arguments: &[&dyn AsRef<std::ffi::OsStr>], batch| Workload {
+            name: if length == 1 { name.to_owned() } else { format!("{name}, x{length}") },
+            long: length > 1,
+            program,
+            arguments: arguments.iter().map(|argument| argument.as_ref().to_owned()).collect(),
+            batch,
+        };
+    let mut all = vec![
+        one("one-cycle loop", own("tight_loop")?, &[&times], 1),
+        one("memcpy, rep movs, pointer chase", own("memory")?, &[&times], 1),
+        one("bytecode interpreter, qsort", own("interpreter")?, &[&times], 1),
+        one("4 threads, atomics", own("threads")?, &[&times], 1),
+        one("gzip -6, 12 MB", "/usr/bin/gzip".into(), &[&"-6", &"-c", &text], 1),
+        one("sort, 12 MB", "/usr/bin/sort".into(), &[&"--parallel=1", &text], 1),
+        one("CPython loop", "/usr/bin/python3".into(), &[&"-S", &loop_py, &times], 1),
+    ];
+    if length == 1 {
+        all.push(one("python3 -c pass", "/usr/bin/python3".into(), &[&"-c", &"pass"], 5));
+        all.push(one("/bin/true", "/bin/true".into(), &[], 20));
+    }
+    Ok(all)
 }
 
 /// CPU seconds of one run (an average over the batch); `None` when the tool is not there.
@@ -219,7 +230,7 @@ fn instructions(artifacts: &Artifacts, workload: &Workload) -> Result<u64, Strin
     Ok(traced.total("instructions"))
 }
 
-fn table_of_tools(artifacts: &Artifacts, rounds: usize) -> Result<(), String> {
+fn table_of_tools(artifacts: &Artifacts, rounds: usize, peers: bool) -> Result<(), String> {
     let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
     let tools: Vec<Tool> = Tool::ALL.into_iter().filter(|tool| is_there(*tool)).collect();
     for missing in Tool::ALL.into_iter().filter(|tool| !tools.contains(tool)) {
@@ -230,7 +241,8 @@ fn table_of_tools(artifacts: &Artifacts, rounds: usize) -> Result<(), String> {
         print!(" {} |", tool.title());
     }
     println!("\n|---|---|{}", "---|".repeat(tools.len()));
-    for workload in workloads(directory.path())? {
+    let lengths = [workloads(directory.path(), 1)?, workloads(directory.path(), 10)?];
+    for workload in lengths.into_iter().flatten() {
         let counted = match instructions(artifacts, &workload) {
             Ok(count) => format!("{:.1} M", count as f64 / 1e6),
             Err(error) => format!("({})", error.lines().next().unwrap_or_default()),
@@ -239,7 +251,8 @@ fn table_of_tools(artifacts: &Artifacts, rounds: usize) -> Result<(), String> {
         let mut errors = vec![None; tools.len()];
         for _ in 0..rounds {
             for (index, tool) in tools.iter().enumerate() {
-                if errors[index].is_some() {
+                let peer = matches!(tool, Tool::Valgrind | Tool::Qemu);
+                if errors[index].is_some() || (peer && workload.long && !peers) {
                     continue;
                 }
                 match cost_of(*tool, &workload, &artifacts.shim) {
@@ -256,6 +269,8 @@ fn table_of_tools(artifacts: &Artifacts, rounds: usize) -> Result<(), String> {
         for (index, tool) in tools.iter().enumerate() {
             if errors[index].is_some() {
                 print!(" failed |");
+            } else if costs[index].is_empty() {
+                print!(" - |");
             } else if *tool == Tool::Native {
                 let (low, high) = costs[0].iter().fold((f64::MAX, 0.0_f64), |(low, high), cost| {
                     (low.min(*cost), high.max(*cost))
@@ -323,10 +338,11 @@ fn main() -> ExitCode {
     };
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let rounds = arguments.iter().find_map(|argument| argument.parse().ok());
-    let result = if arguments.iter().any(|argument| argument == "passive") {
+    let given = |word: &str| arguments.iter().any(|argument| argument == word);
+    let result = if given("passive") {
         table_of_passive_cost(&artifacts, rounds.unwrap_or(21))
     } else {
-        table_of_tools(&artifacts, rounds.unwrap_or(5))
+        table_of_tools(&artifacts, rounds.unwrap_or(5), given("peers"))
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
