@@ -162,11 +162,8 @@ impl Translator {
         // The two-byte branch comes right before the first jump: no padding may come between them.
         let prefix = address_size_prefix(instruction);
         let start = prefix.len() as u64 + 2;
-        while !Code::<0>::holds_jump(code.here() + start)
-            || !Code::<0>::holds_jump(code.here() + start + 5)
-        {
-            code.put(&[0x90]);
-        }
+        let holds = Code::<0>::holds_jump;
+        code.pad_until(|at| holds(at + start) && holds(at + start + 5));
         code.put(prefix);
         code.put(&[opcode, 0x05]);
         self.emit_exit(code, arena, fall_through, &[0xe9])?;

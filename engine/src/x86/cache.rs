@@ -193,6 +193,13 @@ impl Arena {
     }
 }
 
+impl Drop for Arena {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours; whoever drops a translator executes nothing of it.
+        unsafe { sys::unmap(self.base as usize, ARENA_BYTES) };
+    }
+}
+
 /// All arenas.
 pub struct Cache {
     arenas: [Option<Arena>; MAX_ARENAS],

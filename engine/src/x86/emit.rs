@@ -182,9 +182,7 @@ impl<const N: usize> Code<N> {
 
     /// Pads so that a 32-bit field, `before` bytes from here, does not cross a cache line.
     pub fn align_field(&mut self, before: u64) {
-        while (self.here() + before) & 63 > 60 {
-            self.put(&[0x90]);
-        }
+        self.pad_until(|at| (at + before) & 63 <= 60);
     }
 
     /// May a jump (`e9 rel32`) stand at this address? Linking replaces it by one store of eight bytes.
@@ -194,8 +192,27 @@ impl<const N: usize> Code<N> {
 
     /// Pads so that a jump may stand here.
     pub fn align_jump(&mut self) {
-        while !Self::holds_jump(self.here()) {
-            self.put(&[0x90]);
+        self.pad_until(Self::holds_jump);
+    }
+
+    /// Pads with as few NOPs as there can be until the address is right.
+    pub fn pad_until(&mut self, right: impl Fn(u64) -> bool) {
+        /// The multi-byte forms that the SDM recommends (vol. 2, NOP).
+        const NOPS: [&[u8]; 7] = [
+            &[0x90],
+            &[0x66, 0x90],
+            &[0x0f, 0x1f, 0],
+            &[0x0f, 0x1f, 0x40, 0],
+            &[0x0f, 0x1f, 0x44, 0, 0],
+            &[0x66, 0x0f, 0x1f, 0x44, 0, 0],
+            &[0x0f, 0x1f, 0x80, 0, 0, 0, 0],
+        ];
+        let here = self.here();
+        let mut bytes = (0..).find(|bytes| right(here + bytes)).unwrap_or(0) as usize;
+        while bytes > 0 {
+            let nop = NOPS[bytes.min(NOPS.len()) - 1];
+            self.put(nop);
+            bytes -= nop.len();
         }
     }
 

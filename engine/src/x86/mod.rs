@@ -12,6 +12,8 @@ mod counter_place;
 pub mod counting;
 pub mod dispatch;
 mod emit;
+#[cfg(test)]
+mod emitted_code;
 pub mod engine;
 mod extended_state;
 mod flush;
