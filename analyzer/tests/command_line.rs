@@ -110,7 +110,7 @@ fn an_unknown_metric_names_the_nearest() {
 fn an_unknown_tracer_lists_the_known_ones() {
     insta::assert_snapshot!(complaint(&["trace", "--tracer", "engin", "--", "ls"]), @r"
     error: invalid value 'engin' for '--tracer <TRACER>'
-      [possible values: engine, none]
+      [possible values: engine, gum, none]
 
       tip: a similar value exists: 'engine'
 

@@ -77,6 +77,24 @@ fn compilers_of_others() {
     let lua = "local t = {} for i = 1, 200000 do t[i] = (i * 7919) % 1000003 end table.sort(t) \
         local s = 0 for r = 1, 20 do for i = 1, #t do s = (s * 31 + t[i]) % 4294967296 end end print(s, #t)";
     same_and_complete("compilers_of_others", Path::new("/usr/bin/luajit"), &["-e", lua], 64);
-    let java = "-version";
-    same_and_complete("compilers_of_others", Path::new("/usr/bin/java"), &[java], 64);
+}
+
+/// HotSpot as a whole: interpreter, compilers and collectors, implicit null checks, stack overflows, code that is thrown
+/// away, with every thread followed.
+#[test]
+fn hotspot_with_each_collector() {
+    const TEST: &str = "hotspot_with_each_collector";
+    let Some(_) = artifacts::need(TEST) else { return };
+    let classes = tempfile::tempdir().expect("a directory");
+    let source = artifacts::repository().join("tests/jvm/Churn.java");
+    let compiled =
+        std::process::Command::new("javac").arg("-d").arg(classes.path()).arg(source).status();
+    if !compiled.is_ok_and(|status| status.success()) {
+        return tests::skip::skip(TEST, "no Java compiler");
+    }
+    let classes = classes.path().to_str().expect("UTF-8");
+    for collector in ["-XX:+UseSerialGC", "-XX:+UseParallelGC", "-XX:+UseG1GC", "-XX:+UseZGC"] {
+        let arguments = [collector, "-Xmx512m", "-cp", classes, "Churn"];
+        same_and_complete(TEST, Path::new("/usr/bin/java"), &arguments, 64);
+    }
 }
