@@ -36,8 +36,9 @@ pub trait Tracer: Sync + Sized + 'static {
     /// A tracer; `None` when the kernel refuses memory.
     fn new(host: &'static dyn Host<Self::Thread>, limits: Limits) -> Option<Self>;
 
-    /// Prepares the calling thread, to be followed once it calls [`Tracer::enter`] with the result. `None` when
-    /// memory is refused, or the tracer was abandoned.
+    /// Prepares the calling thread, to be followed once it calls [`Tracer::enter`] with the result. A thread may be
+    /// followed and left as often as the host likes; its totals go on. `None` when memory is refused, or the tracer
+    /// was abandoned.
     fn attach(&'static self) -> Option<*mut Self::Thread>;
 
     /// Starts to follow the calling thread at its return address: a caller sees it return, and is followed. Also a
@@ -53,6 +54,17 @@ pub trait Tracer: Sync + Sized + 'static {
     /// The calling thread, if a tracer of this kind knows it.
     fn current() -> Option<&'static Self::Thread>;
 
+    /// The host has taken the last totals of a thread that is not followed, and that will end without the tracer
+    /// seeing it: what is kept of it may be used for another one once the thread is gone.
+    fn forget(&'static self, thread: &Self::Thread);
+
+    /// A thread that is not followed mapped, unmapped or protected memory: code may have changed there.
+    fn memory_changed(&'static self, start: u64, len: u64);
+
+    /// `rt_sigaction(signal, new, old, 8)` for a thread that is not followed, as the tracer makes it for one that is:
+    /// handlers see the application's state on both. The kernel's answer.
+    fn set_action(&'static self, signal: u64, new: u64, old: u64) -> i64;
+
     /// The way out for a host whose code, or the tracer's, cannot go on (a panic): if the calling thread is followed
     /// and in the tracer, it continues natively and this does not return. Nobody new is followed afterwards.
     fn abandon();
@@ -67,6 +79,8 @@ pub enum Redirect {
     To(u64),
     /// The host's own function: it runs natively, uncounted, until it returns.
     Native,
+    /// The host's own function, at which following ends: it runs natively, and so does what it returns to.
+    Leave,
 }
 
 /// Why a thread is no longer followed, or what else a reader of the counts must know.
@@ -114,8 +128,8 @@ pub trait Host<Thread = ThreadState>: Sync {
     /// The process image is about to be replaced; `call` is execve or execveat.
     fn before_exec(&self, thread: &mut Thread, call: &Call);
 
-    /// The calling thread was started by a followed one and is followed from its first instruction.
-    fn thread_started(&self, thread: &mut Thread);
+    /// The calling thread was started by a followed one; whether it is to be followed from its first instruction on.
+    fn thread_started(&self, thread: &mut Thread) -> bool;
 
     /// The calling thread is the only thread of a new process; counters were cleared.
     fn fork_child(&self, thread: &mut Thread);

@@ -28,7 +28,7 @@ pub fn block(
     match tracer.host.redirect(pc) {
         Redirect::Follow => {}
         Redirect::To(next) => return go_on_at(next, &instructions, output),
-        Redirect::Native => {
+        Redirect::Native | Redirect::Leave => {
             first.keep();
             instructions.for_each(|instruction| instruction.keep());
             return;

@@ -197,16 +197,17 @@ impl Host<Thread> for Shim {
         });
     }
 
-    fn thread_started(&self, thread: &mut Thread) {
+    fn thread_started(&self, thread: &mut Thread) -> bool {
         let present = tls::base();
         *thread.host_word() = if is_own_tls(present) {
             present
         } else {
             // Its creator's, or another runtime's.
-            let Some(area) = tls::map_area() else { return };
+            let Some(area) = tls::map_area() else { return true };
             area | OUR_AREA
         };
         on_own_tls(thread, begin);
+        true
     }
 
     fn fork_child(&self, thread: &mut Thread) {

@@ -152,7 +152,9 @@ impl Engine {
             EXIT_ENTER if thread.fresh => {
                 thread.tid = sys::gettid();
                 thread.fresh = false;
-                self.host.thread_started(thread);
+                if !self.host.thread_started(thread) {
+                    self.leave(thread);
+                }
                 let mask = thread.new_task_mask;
                 self.unblock(thread, &mask);
             }

@@ -11,6 +11,7 @@ use super::fragment::Exit;
 use super::lock::Lock;
 use super::signal::SIGBUS;
 use super::signal_settings::Actions;
+use super::syscall::{block_signals, restore_signals};
 use super::thread::{EXIT_INDIRECT, ThreadState, set_gs_base};
 use super::translate::{Failure, Translator};
 use crate::contract::{Host, Limits, Notice, Redirect};
@@ -125,6 +126,10 @@ impl Engine {
             None => self.with_tables(|tables| block(self, tables))?,
         };
         thread.tid = sys::gettid();
+        // What happened natively since the thread was last followed.
+        (thread.stacked, thread.last_entry, thread.trap_not_before) = (0, 0, 0);
+        self.adopt_actions();
+        self.adopt_alternate_stack(thread);
         thread.followed.store(true, Ordering::Release);
         // SAFETY: the block lives as long as the thread.
         unsafe { set_gs_base(thread.this) };
@@ -144,7 +149,7 @@ impl Engine {
     }
 
     /// The thread of this block ends, or was never started: the block may be used again once it is gone.
-    pub(super) fn give_back(&self, thread: &mut ThreadState) {
+    pub(super) fn give_back(&self, thread: &ThreadState) {
         thread.ended.store(true, Ordering::Release);
     }
 
@@ -223,6 +228,7 @@ impl Engine {
             Redirect::Follow => pc,
             Redirect::To(next) => next,
             Redirect::Native => return Err(Away::Native),
+            Redirect::Leave => return Err(Away::Leave),
         };
         let known = if target == pc { None } else { tables.map.get(target) };
         let fragment = match known {
@@ -269,6 +275,7 @@ impl Engine {
     }
 
     pub(super) fn leave(&self, thread: &mut ThreadState) {
+        self.give_alternate_stack_back(thread);
         thread.followed.store(false, Ordering::Release);
     }
 
@@ -291,6 +298,13 @@ impl Engine {
                 !dead
             });
         });
+    }
+
+    /// As [`Engine::invalidate`], for a thread that runs natively: a handler of its own must not find the lock taken.
+    pub(super) fn changed_natively(&self, start: u64, len: u64) {
+        let mask = block_signals();
+        self.invalidate(start, len);
+        restore_signals(mask);
     }
 
     /// A thread found the source of the fragment for `pc` changed: it is translated anew, if nobody has done so.

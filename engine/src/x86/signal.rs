@@ -180,7 +180,8 @@ extern "C" fn on_signal(
     // SAFETY: the kernel passes its own frame, ours to change until we return.
     let (info_ref, context_ref) = unsafe { (&*info, &mut *context) };
     match ThreadState::current() {
-        Some(thread) if thread.is_followed() && (thread.fresh || thread.tid == sys::gettid()) => {
+        // On its way out a thread is followed no more, but its state is in its block still.
+        Some(thread) if thread.is_followed() || is_leaving(thread, context_ref) => {
             engine.interrupted(thread, signal, info_ref, context_ref)
         }
         _ => {
@@ -188,6 +189,12 @@ extern "C" fn on_signal(
             Answer::Return
         }
     }
+}
+
+/// Does the context lie in the dispatcher, between the end of following and native code?
+fn is_leaving(thread: &ThreadState, context: &UserContext) -> bool {
+    thread.owns_stack(context.registers[CONTEXT[gpr::RSP]] as u64)
+        || resume_range().contains(&(context.registers[CONTEXT_RIP] as u64))
 }
 
 extern "C" fn on_engine_stack(

@@ -86,11 +86,52 @@ impl Actions {
 }
 
 impl Engine {
-    /// The application's rt_sigaction.
-    pub(super) fn sigaction(&self, call: &Call) -> i64 {
+    /// Handlers that were set while nobody was followed are the engine's from now on.
+    pub(super) fn adopt_actions(&self) {
+        signal::serve(self);
+        for number in 1..=SIGNALS {
+            let mut action = KernelAction::default();
+            // SAFETY: our own structure.
+            let answer = unsafe {
+                let old = &raw mut action as u64;
+                sys::syscall6(nr::RT_SIGACTION, [number as u64, 0, old, 8, 0, 0])
+            };
+            if answer == 0 && action.handler > 1 && action.handler != signal::entry() {
+                let new = &raw const action as u64;
+                self.sigaction([number as u64, new, 0, 8]);
+            }
+        }
+    }
+
+    /// An alternate stack that the thread set while it was not followed.
+    pub(super) fn adopt_alternate_stack(&self, thread: &mut ThreadState) {
+        let mut stack = AlternateStack { start: 0, flags: 0, padding: 0, size: 0 };
+        // SAFETY: our own structure.
+        unsafe { sys::syscall6(nr::SIGALTSTACK, [0, &raw mut stack as u64, 0, 0, 0, 0]) };
+        // On it already (SS_ONSTACK): left as it is.
+        if stack.flags == 0 && stack.size != 0 {
+            stack.flags = SS_AUTODISARM;
+            // SAFETY: as above; the stack is the application's own.
+            unsafe { sys::syscall6(nr::SIGALTSTACK, [&raw const stack as u64, 0, 0, 0, 0, 0]) };
+        }
+        thread.alternate_stack = stack;
+        thread.disarmed = false;
+    }
+
+    /// The thread goes on natively, with its alternate stack as it set it.
+    pub(super) fn give_alternate_stack_back(&self, thread: &mut ThreadState) {
+        let mut stack = thread.alternate_stack;
+        if stack.size != 0 && stack.flags == SS_AUTODISARM && !thread.disarmed {
+            stack.flags = 0;
+            // SAFETY: as in `adopt_alternate_stack`.
+            unsafe { sys::syscall6(nr::SIGALTSTACK, [&raw const stack as u64, 0, 0, 0, 0, 0]) };
+        }
+    }
+
+    /// The application's rt_sigaction: signal, new and old action, size of a mask.
+    pub(super) fn sigaction(&self, [number, new, old, size]: [u64; 4]) -> i64 {
         const EINVAL: i64 = 22;
         const EFAULT: i64 = 14;
-        let [number, new, old, size, ..] = call.arguments;
         if size != 8 || number == 0 || number as usize > SIGNALS {
             return -EINVAL;
         }

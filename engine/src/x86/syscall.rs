@@ -186,7 +186,7 @@ fn copy_memory(call: u64, ours: *mut u8, application: u64, len: usize) -> bool {
 }
 
 /// Blocks all signals; returns the mask to restore.
-fn block_signals() -> u64 {
+pub(super) fn block_signals() -> u64 {
     let (all, mut old) = (u64::MAX, 0u64);
     // SAFETY: both words are ours.
     unsafe {
@@ -255,7 +255,10 @@ impl Engine {
                 self.release(thread, Notice::Untranslatable, Refusal::UsesGs as u64);
                 return;
             }
-            nr::RT_SIGACTION => self.sigaction(&call),
+            nr::RT_SIGACTION => {
+                let [signal, new, old, size, ..] = call.arguments;
+                self.sigaction([signal, new, old, size])
+            }
             nr::SIGALTSTACK => self.sigaltstack(thread, &call),
             _ => self.pass(thread, &call),
         };

@@ -157,11 +157,12 @@ impl ThreadState {
         }
         // A program that uses GS itself may have set it to anything.
         let mut this = [0u8; 8];
-        let is_ours = base.is_multiple_of(align_of::<ThreadState>() as u64)
+        let is_block = base.is_multiple_of(align_of::<ThreadState>() as u64)
             && super::syscall::read_memory(base, &mut this)
             && u64::from_ne_bytes(this) == base;
-        // SAFETY: the block of this thread, which lives as long as it.
-        is_ours.then(|| unsafe { &mut *(base as *mut ThreadState) })
+        let at = base as *mut ThreadState;
+        // SAFETY: blocks are never unmapped. A thread that another one started natively has inherited its GS base.
+        (is_block && unsafe { (*at).tid } == sys::gettid()).then(|| unsafe { &mut *at })
     }
 
     /// Is the thread counted now?

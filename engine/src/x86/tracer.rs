@@ -46,6 +46,18 @@ impl Tracer for Engine {
         ThreadState::current().map(|thread| &*thread)
     }
 
+    fn forget(&'static self, thread: &ThreadState) {
+        self.give_back(thread);
+    }
+
+    fn memory_changed(&'static self, start: u64, len: u64) {
+        self.changed_natively(start, len);
+    }
+
+    fn set_action(&'static self, signal: u64, new: u64, old: u64) -> i64 {
+        self.sigaction([signal, new, old, 8])
+    }
+
     fn abandon() {
         engine::abandon();
     }

@@ -2,87 +2,11 @@
 //!
 //! A test program of its own for each tracer includes this file and calls [`keeps`] once, on one thread.
 
-use std::alloc::{GlobalAlloc, Layout};
+mod ground;
+
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use engine::{Call, Host, Limits, METRICS, Metric, Notice, Redirect, Thread, Totals, Tracer};
-
-/// Never frees and takes no lock, so that the tracer may allocate while followed code is in malloc.
-struct Bump;
-
-static NEXT: AtomicUsize = AtomicUsize::new(0);
-const HEAP: usize = 1 << 30;
-
-// SAFETY: hands out disjoint parts of one large mapping.
-unsafe impl GlobalAlloc for Bump {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        static BASE: AtomicUsize = AtomicUsize::new(0);
-        let mut base = BASE.load(Ordering::Acquire);
-        if base == 0 {
-            let fresh = engine::sys::map_anonymous(0, HEAP, 3).expect("memory");
-            base = match BASE.compare_exchange(0, fresh, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => fresh,
-                Err(other) => other,
-            };
-        }
-        let size = layout.size() + layout.align();
-        let at = base + NEXT.fetch_add(size, Ordering::Relaxed);
-        ((at + layout.align() - 1) & !(layout.align() - 1)) as *mut u8
-    }
-
-    unsafe fn dealloc(&self, _: *mut u8, _: Layout) {}
-}
-
-#[global_allocator]
-static ALLOCATOR: Bump = Bump;
-
-// A tracer promises to touch xmm0-15 alone, but here it shares the C library's memcpy with the code it
-// follows, and that one may use wider registers. These stand before it, as the shim's own do.
-core::arch::global_asm!(
-    ".globl memcpy",
-    ".globl memmove",
-    ".globl memset",
-    ".globl memcmp",
-    ".globl bcmp",
-    "memcpy:",
-    "mov rax, rdi",
-    "mov rcx, rdx",
-    "rep movsb",
-    "ret",
-    "memmove:",
-    "mov rax, rdi",
-    "mov rcx, rdi",
-    "sub rcx, rsi",
-    "cmp rcx, rdx",
-    "jae memcpy",
-    "mov rcx, rdx",
-    "lea rdi, [rdi+rdx-1]",
-    "lea rsi, [rsi+rdx-1]",
-    "std",
-    "rep movsb",
-    "cld",
-    "ret",
-    "memset:",
-    "mov r8, rdi",
-    "mov eax, esi",
-    "mov rcx, rdx",
-    "rep stosb",
-    "mov rax, r8",
-    "ret",
-    "bcmp:",
-    "memcmp:",
-    "mov rcx, rdx",
-    "xor eax, eax",
-    "test rcx, rcx",
-    "repe cmpsb",
-    "je 2f",
-    "movzx eax, byte ptr [rdi-1]",
-    "movzx ecx, byte ptr [rsi-1]",
-    "sub ecx, eax",
-    "mov eax, ecx",
-    "2:",
-    "ret",
-);
 
 /// A host that remembers what it was told.
 struct Listener;
@@ -111,7 +35,9 @@ impl<T: Thread> Host<T> for Listener {
         }
     }
     fn before_exec(&self, _: &mut T, _: &Call) {}
-    fn thread_started(&self, _: &mut T) {}
+    fn thread_started(&self, _: &mut T) -> bool {
+        true
+    }
     fn fork_child(&self, _: &mut T) {}
     fn exiting(&self, _: &mut T, _: bool, _: i32) {}
     fn notice(&self, _: &mut T, notice: Notice, at: u64, detail: u64) {

@@ -34,7 +34,9 @@ impl Host for Observer {
 
     fn before_exec(&self, _: &mut ThreadState, _: &Call) {}
 
-    fn thread_started(&self, _: &mut ThreadState) {}
+    fn thread_started(&self, _: &mut ThreadState) -> bool {
+        true
+    }
 
     fn fork_child(&self, _: &mut ThreadState) {}
 
