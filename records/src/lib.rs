@@ -77,7 +77,7 @@ pub use event::{Event, Kind, ProcessEndReason, Stamp, TaskId, TaskMethod, TaskOu
 pub use flags::Flags;
 pub use header::{Header, MAX_HEADER_BYTES};
 pub use metric::{METRIC_COUNT, METRICS, MetricSet};
-pub use read::{Group, Groups, LeftOut, ReadError, Segment, Values};
+pub use read::{Group, Groups, LeftOut, MAX_PIECE_TAIL_BYTES, ReadError, Segment, Values};
 pub use write::{MAX_GROUP_BYTES, TooSmall, encode_group};
 
 /// Size of every record, in bytes.

@@ -14,6 +14,9 @@ const MAX_ACCEPTED_HEADER_BYTES: usize = 1 << 20;
 /// Marks a column of the file that this version does not know.
 const UNKNOWN_COLUMN: u8 = u8::MAX;
 
+/// The longest group that a leader can announce, in bytes.
+pub const MAX_PIECE_TAIL_BYTES: usize = (1 + u8::MAX as usize) * RECORD_BYTES;
+
 /// Why bytes are not a readable segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadError {
@@ -180,7 +183,23 @@ impl<'a> Segment<'a> {
 
     /// The sound groups, in the order of the file.
     pub fn groups(&self) -> Groups<'a, '_> {
-        Groups { segment: self, at: 0, left_out: LeftOut::default() }
+        self.groups_in(self.slots, self.records_at, true)
+    }
+
+    /// The sound groups of a piece of the file, which begins `offset` bytes behind the file's beginning.
+    /// Of every piece but the last, a group that might go on behind the piece is left for the next one,
+    /// which has to begin at [`Groups::position`]. A piece of [`MAX_PIECE_TAIL_BYTES`] or more always
+    /// gets on.
+    pub fn groups_in<'b>(&self, piece: &'b [u8], offset: usize, is_last: bool) -> Groups<'b, '_> {
+        Groups {
+            columns: &self.columns,
+            known: self.header.metrics,
+            slots: piece,
+            offset,
+            is_last,
+            at: 0,
+            left_out: LeftOut::default(),
+        }
     }
 
     /// What [`Segment::groups`] steps over; reads the whole segment.
@@ -193,27 +212,6 @@ impl<'a> Segment<'a> {
     /// Bytes that [`Segment::groups`] steps over; reads the whole segment.
     pub fn left_out_bytes(&self) -> usize {
         self.left_out().total()
-    }
-
-    /// The counters in the `Values` records of a group; `None` if one contradicts the directory.
-    fn values(&self, members: &[u8]) -> Option<Values> {
-        let mut values = [0; METRIC_COUNT];
-        for record in members.chunks_exact(RECORD_BYTES) {
-            let payload = &record[PAYLOAD_AT..];
-            let first = usize::from(u16_at(payload, 0));
-            let count = usize::from(u16_at(payload, 2));
-            if count > VALUES_PER_RECORD {
-                return None;
-            }
-            for at in 0..count {
-                // Columns past the directory's limit are of metrics that nobody here knows.
-                let column = self.columns.get(first + at).copied().unwrap_or(UNKNOWN_COLUMN);
-                if let Some(value) = values.get_mut(usize::from(column)) {
-                    *value = u64_at(payload, 8 + 8 * at);
-                }
-            }
-        }
-        Some(Values { values, known: self.header.metrics })
     }
 }
 
@@ -263,7 +261,12 @@ pub struct Group<'a> {
 /// Iterator over a segment's groups.
 #[derive(Clone, Debug)]
 pub struct Groups<'a, 's> {
-    segment: &'s Segment<'a>,
+    columns: &'s [u8; MAX_DIRECTORY_ENTRIES],
+    known: MetricSet,
+    slots: &'a [u8],
+    /// Where the slots lie in the file.
+    offset: usize,
+    is_last: bool,
     at: usize,
     left_out: LeftOut,
 }
@@ -274,9 +277,35 @@ impl<'a> Groups<'a, '_> {
         self.left_out
     }
 
+    /// Offset in the file of the first byte that was not looked at.
+    pub fn position(&self) -> usize {
+        self.offset + self.at
+    }
+
+    /// The counters in the `Values` records of a group; `None` if one contradicts the directory.
+    fn values(&self, members: &[u8]) -> Option<Values> {
+        let mut values = [0; METRIC_COUNT];
+        for record in members.chunks_exact(RECORD_BYTES) {
+            let payload = &record[PAYLOAD_AT..];
+            let first = usize::from(u16_at(payload, 0));
+            let count = usize::from(u16_at(payload, 2));
+            if count > VALUES_PER_RECORD {
+                return None;
+            }
+            for at in 0..count {
+                // Columns past the directory's limit are of metrics that nobody here knows.
+                let column = self.columns.get(first + at).copied().unwrap_or(UNKNOWN_COLUMN);
+                if let Some(value) = values.get_mut(usize::from(column)) {
+                    *value = u64_at(payload, 8 + 8 * at);
+                }
+            }
+        }
+        Some(Values { values, known: self.known })
+    }
+
     /// The record at the slot if its CRC is right.
     fn sound(&self, at: usize) -> Option<&'a [u8]> {
-        let record = self.segment.slots.get(at..at + RECORD_BYTES)?;
+        let record = self.slots.get(at..at + RECORD_BYTES)?;
         (crc32fast::hash(&record[4..]) == u32_at(record, 0)).then_some(record)
     }
 
@@ -292,7 +321,7 @@ impl<'a> Groups<'a, '_> {
                 return None;
             }
         }
-        self.segment.slots.get(at + RECORD_BYTES..at + (1 + more) * RECORD_BYTES)
+        self.slots.get(at + RECORD_BYTES..at + (1 + more) * RECORD_BYTES)
     }
 }
 
@@ -302,14 +331,24 @@ impl<'a> Iterator for Groups<'a, '_> {
     fn next(&mut self) -> Option<Group<'a>> {
         loop {
             let at = self.at;
-            let rest = &self.segment.slots[at..];
+            let rest = &self.slots[at..];
             if rest.len() < RECORD_BYTES {
+                if !self.is_last {
+                    return None;
+                }
                 self.left_out.torn_tail += rest.len();
                 self.at += rest.len();
                 return None;
             }
+            let sound = self.sound(at);
+            if !self.is_last
+                && sound
+                    .is_some_and(|leader| rest.len() < (1 + usize::from(leader[5])) * RECORD_BYTES)
+            {
+                return None;
+            }
             self.at += RECORD_BYTES;
-            let Some(record) = self.sound(at) else {
+            let Some(record) = sound else {
                 if rest[..RECORD_BYTES].iter().all(|&byte| byte == 0) {
                     self.left_out.empty += RECORD_BYTES;
                 } else {
@@ -328,12 +367,12 @@ impl<'a> Iterator for Groups<'a, '_> {
                 continue;
             };
             self.at += members.len();
-            let Some(values) = self.segment.values(members) else {
+            let Some(values) = self.values(members) else {
                 self.left_out.damaged += RECORD_BYTES + members.len();
                 continue;
             };
             return Some(Group {
-                offset: self.segment.records_at + at,
+                offset: self.offset + at,
                 seq: u32_at(record, 12),
                 stamp: Stamp { mono_ns: u64_at(record, 16), real_ns: u64_at(record, 24) },
                 tid: u32_at(record, 8),

@@ -153,7 +153,48 @@ fn read_all(bytes: &[u8]) -> Option<(usize, usize)> {
     Some((count, used))
 }
 
+/// Reads the segment in pieces; the offsets of its groups, and what was left out.
+fn read_pieces(bytes: &[u8], piece_bytes: usize) -> Option<(Vec<usize>, usize)> {
+    let segment = Segment::parse(&bytes[..segment(&[]).len().min(bytes.len())]).ok()?;
+    let (mut offsets, mut left_out) = (Vec::new(), 0);
+    let (mut at, mut len) = (segment.records_at(), piece_bytes);
+    loop {
+        let end = bytes.len().min(at + len);
+        let mut groups = segment.groups_in(&bytes[at..end], at, end == bytes.len());
+        offsets.extend(groups.by_ref().map(|group| group.offset));
+        left_out += groups.left_out().total();
+        if end == bytes.len() {
+            assert_eq!(groups.position(), end, "the last piece is read to its end");
+            return Some((offsets, left_out));
+        }
+        // A piece that is shorter than a group does not get on: a longer one does.
+        len = if groups.position() == at { len + piece_bytes } else { piece_bytes };
+        at = groups.position();
+    }
+}
+
 proptest! {
+    #[test]
+    fn pieces_are_the_whole(
+        groups in written(),
+        piece_bytes in 1usize..3000,
+        flips in vec(any::<prop::sample::Index>(), 0..4),
+        tail in vec(any::<u8>(), 0..600),
+    ) {
+        let mut bytes = segment(&groups);
+        let header = bytes.len().min(segment(&[]).len());
+        bytes.extend(tail);
+        for at in flips {
+            let at = at.index(bytes.len());
+            if at >= header {
+                bytes[at] ^= 4;
+            }
+        }
+        let whole = Segment::parse(&bytes).unwrap();
+        let offsets: Vec<_> = whole.groups().map(|group| group.offset).collect();
+        prop_assert_eq!(read_pieces(&bytes, piece_bytes), Some((offsets, whole.left_out_bytes())));
+    }
+
     #[test]
     fn round_trip(groups in written()) {
         let bytes = segment(&groups);

@@ -7,6 +7,7 @@
 //! - [`preloaded`]: programs of `tests/shim` under the preloaded library, and what they recorded
 //! - [`passes`]: what passes of a program cost, by the oracle and by us
 //! - [`random_program`]: programs that nobody thought of
+//! - [`record_set`]: synthetic record files and event logs of any size
 //! - [`run`]: runs a program natively or under `analyzer trace`, in an environment that does not vary
 //! - [`system_calls`]: what strace saw, to be compared with what the engine counted
 //! - [`skip`]: says loudly that a test could not run here
@@ -17,6 +18,7 @@ pub mod elf;
 pub mod passes;
 pub mod preloaded;
 pub mod random_program;
+pub mod record_set;
 pub mod run;
 pub mod skip;
 pub mod stepper;

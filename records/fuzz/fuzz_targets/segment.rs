@@ -62,6 +62,14 @@ fn read(bytes: &[u8]) {
     let left_out = groups.left_out();
     assert_eq!(segment.records_at() + used + left_out.total(), bytes.len());
     assert_eq!(segment.left_out(), left_out);
+    // The same in two pieces.
+    let middle = segment.records_at() + (bytes.len() - segment.records_at()) / 2;
+    let mut first = segment.groups_in(&bytes[segment.records_at()..middle], segment.records_at(), false);
+    let mut count = first.by_ref().count();
+    let mut rest = segment.groups_in(&bytes[first.position()..], first.position(), true);
+    count += rest.by_ref().count();
+    assert_eq!(first.left_out().total() + rest.left_out().total(), left_out.total());
+    assert_eq!(count, segment.groups().count());
 }
 
 /// CRC-32 (IEEE) by a table of our own: the fuzzed code's CRC is not trusted here.
