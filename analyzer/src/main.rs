@@ -8,6 +8,7 @@ mod exit;
 mod ingest;
 mod inspect;
 mod metric_list;
+mod output;
 mod processes;
 mod record_files;
 mod report;

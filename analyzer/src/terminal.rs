@@ -80,6 +80,48 @@ pub fn number(value: Option<u64>) -> String {
     text
 }
 
+/// A time in ms since the epoch as `2026-11-21 15:04:05`, UTC, with ms if there are any.
+pub fn utc(ms: i64) -> String {
+    let (day, of_day) = (ms.div_euclid(86_400_000), ms.rem_euclid(86_400_000));
+    // Years of 400 Gregorian years each; a year begins in March, so that a leap day is its last one.
+    let days = day + 719_468;
+    let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let date = of_year - (153 * month + 2) / 5 + 1;
+    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    let (seconds, part) = (of_day / 1000, of_day % 1000);
+    let part = if part == 0 { String::new() } else { format!(".{part:03}") };
+    format!(
+        "{:04}-{month:02}-{date:02} {:02}:{:02}:{:02}{part}",
+        400 * era + year + next,
+        seconds / 3600,
+        seconds / 60 % 60,
+        seconds % 60
+    )
+}
+
+/// The ms of a length of time with its unit: 2d, 1h, 10m, 30s, 500ms.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn duration_ms(text: &str) -> Result<i64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let unit = match &text[digits..] {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err("a length of time ends in ms, s, m, h or d, such as 30s".into()),
+    };
+    let number: Option<i64> = text[..digits].parse().ok().filter(|&number| number > 0);
+    number
+        .and_then(|number| number.checked_mul(unit))
+        .ok_or_else(|| "a length of time begins with a number above 0, such as 30s".into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,5 +141,18 @@ mod tests {
         assert_eq!(texts, ["0", "7", "999", "1,000", "1,234,567"]);
         assert_eq!(number(Some(u64::MAX)), "18,446,744,073,709,551,615");
         assert_eq!(number(None), "-");
+    }
+
+    #[test]
+    fn times_are_read_and_written() {
+        assert_eq!(utc(0), "1970-01-01 00:00:00");
+        assert_eq!(utc(951_782_400_000), "2000-02-29 00:00:00");
+        assert_eq!(utc(1_795_273_445_678), "2026-11-21 15:04:05.678");
+        assert_eq!(utc(-1), "1969-12-31 23:59:59.999");
+        let read = ["500ms", "30s", "10m", "1h", "2d"].map(duration_ms);
+        assert_eq!(read, [500, 30_000, 600_000, 3_600_000, 172_800_000].map(Ok));
+        for wrong in ["", "s", "10", "0s", "1.5s", "99999999999999999999s", "9999999999999999d"] {
+            assert!(duration_ms(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -92,6 +92,20 @@ fn a_page_that_is_looked_at_and_clicked() {
     browser.type_text("127.0.0.2");
     assert_eq!(cells(&mut browser).len(), 5);
     assert!(cells(&mut browser).iter().all(|row| row[1] == "127.0.0.2"));
+    // A comparison of a figure, beside it: all but the rows whose figure is unknown.
+    let json = report(at, &["--by", "task"]);
+    let values: Vec<u64> = json["rows"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|row| row["spark_cpu_time_ns"].as_u64())
+        .collect();
+    browser.evaluate("document.querySelector('#filter').value = ''");
+    browser.click("#filter", (0.5, 0.5));
+    browser.type_text("app- spark_cpu_time_ns>2e8");
+    let above = values.iter().filter(|value| **value > 200_000_000).count();
+    assert!(above > 0 && above < values.len(), "{values:?}");
+    assert_eq!(cells(&mut browser).len(), above);
     // Another metric changes the bars and the spreads.
     let bars = "document.querySelector('#stages').textContent";
     let before = browser.evaluate(bars);
@@ -105,6 +119,23 @@ fn a_page_that_is_looked_at_and_clicked() {
         spread.as_str().unwrap().contains("csv at NativeMethodAccessorImpl.java:0"),
         "{spread}"
     );
+    // The distribution of a stage that is chosen, its skew, and the nodes beside each other.
+    let drawn = "[...document.querySelectorAll('#histogram rect title')].map(one => parseInt(one.textContent)).reduce((a, b) => a + b, 0)";
+    assert_eq!(browser.evaluate(drawn), 7, "tasks of stage 0");
+    browser.evaluate(
+        "(select => { select.selectedIndex = 1; select.dispatchEvent(new Event('change')); })(document.querySelector('#histogram-stage'))",
+    );
+    assert_eq!(browser.evaluate(drawn), 1, "tasks of stage 2");
+    assert_eq!(browser.evaluate("document.querySelectorAll('#skew .fill').length"), 4);
+    let nodes =
+        "[...document.querySelectorAll('#compare tr')].map(row => row.cells[0].textContent)";
+    assert_eq!(browser.evaluate(nodes), json!(["node", "127.0.0.1", "127.0.0.2"]));
+    assert_eq!(
+        browser.evaluate("document.querySelectorAll('#compare tr:nth-child(2) td').length"),
+        5
+    );
+    // Jobs stand beside the stages that they begin with.
+    assert_eq!(browser.evaluate("document.querySelectorAll('#dag rect.job').length"), 4);
     // A click on the first executor's lane names a task.
     let mut detail = Value::Null;
     for part in 1..60 {

@@ -5,9 +5,10 @@ mod fixture;
 use std::fs;
 
 use fixture::{
-    APPLICATION, TASKS, Writer, contents, counters, data, event_log, executors, expect, report,
-    rolling_event_log,
+    APPLICATION, TASKS, Writer, contents, counters, data, event_log, executors,
+    executors_with_engine, expect, report, rolling_event_log,
 };
+use polars::prelude::{AnyValue, ParquetReader, SerReader};
 use records::{Event, Flags, METRICS, MetricSet};
 use serde_json::Value;
 
@@ -17,6 +18,15 @@ fn text(path: &std::path::Path) -> &str {
 
 fn rows(report: &Value) -> &Vec<Value> {
     report["rows"].as_array().unwrap()
+}
+
+fn number_text(value: &AnyValue<'_>) -> String {
+    match value {
+        AnyValue::UInt64(number) => number.to_string(),
+        AnyValue::Int64(number) => number.to_string(),
+        AnyValue::Float64(number) => Value::from(*number).to_string(),
+        other => panic!("{other:?}"),
+    }
 }
 
 /// Sum over rows; null counts as nothing.
@@ -31,8 +41,9 @@ fn rows_reconcile_with_process_totals() {
         writer.save(&folder.path().join("records"));
     }
     expect(folder.path(), 0, &["ingest", "records", "--event-log", text(&event_log())]);
-    for by in ["app", "node", "executor", "process", "stage", "task", "node,stage", "executor,task"]
-    {
+    let of_one = ["app", "node", "executor", "process", "thread", "job", "stage", "task", "time"];
+    let combined = ["node,stage", "executor,task", "thread,stage", "job,node", "time,job,process"];
+    for by in of_one.into_iter().chain(combined) {
         let report = report(folder.path(), &["--by", by]);
         for metric in METRICS {
             let expected = report["process_totals"][metric.name].as_u64();
@@ -66,6 +77,166 @@ fn rows_reconcile_with_process_totals() {
             assert_eq!(read(row), expected * (index + 1), "{row}");
         }
     }
+}
+
+#[test]
+fn jobs_threads_and_times_are_told_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    for writer in executors() {
+        writer.save(&folder.path().join("records"));
+    }
+    expect(folder.path(), 0, &["ingest", "records", "--event-log", text(&event_log())]);
+    // Jobs, as the log's lines say which stages they run: each stage of this log ran in the first one.
+    let log = fs::read_to_string(event_log()).unwrap();
+    let events: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |name: &str| {
+        let name = name.to_owned();
+        events.iter().filter(move |event| event["Event"] == name)
+    };
+    let job_of = |stage: i32| {
+        let mut jobs = of("SparkListenerJobStart");
+        jobs.find(|job| job["Stage IDs"].as_array().unwrap().contains(&stage.into())).unwrap()
+            ["Job ID"]
+            .as_i64()
+            .unwrap()
+    };
+    let by_job = report(folder.path(), &["--by", "job"]);
+    for row in rows(&by_job).iter().filter(|row| row["part"] == "tasks") {
+        let job = row["job"].as_i64().unwrap();
+        let tasks = TASKS.iter().filter(|task| job_of(task.1) == job).count();
+        assert!(row["tasks"] == tasks && tasks > 0, "{row}");
+    }
+    // Threads: between tasks one step passes on the task's thread, the main thread takes 1000 steps.
+    let by_thread = report(folder.path(), &["--by", "thread", "--columns", "file_open_calls"]);
+    let index = records::metric::by_name("file_open_calls").unwrap() as u64 + 1;
+    let mut seen = Vec::new();
+    for row in rows(&by_thread) {
+        let steps = row["file_open_calls"].as_u64().unwrap() / index;
+        seen.push((row["tid"].as_i64().unwrap(), row["part"] == "tasks", steps));
+        let name = if row["tid"] == 100 { "java" } else { "Executor task l" };
+        assert_eq!(row["thread_name"], name);
+    }
+    seen.sort_unstable();
+    let mut expected = Vec::new();
+    for executor in ["0", "1"] {
+        let tasks: Vec<_> = TASKS.iter().filter(|task| task.3 == executor).collect();
+        let steps = tasks.iter().map(|task| task.0 as u64 + 1).sum();
+        expected.extend([(100, false, 1000), (101, true, steps)]);
+        expected.push((101, false, tasks.len() as u64 + 1));
+    }
+    expected.sort_unstable();
+    assert_eq!(seen, expected);
+    // Time: a task is in the bucket in which it ended, by the driver's clock.
+    let by_time = report(folder.path(), &["--by", "time", "--bucket", "500ms"]);
+    for row in rows(&by_time).iter().filter(|row| row["part"] == "tasks") {
+        let start = row["time_ms"].as_i64().unwrap();
+        let ended = |event: &&Value| {
+            let end = event["Task Info"]["Finish Time"].as_i64().unwrap();
+            start <= end && end < start + 500
+        };
+        assert!(row["tasks"] == of("SparkListenerTaskEnd").filter(ended).count(), "{row}");
+    }
+    let (table, _) = expect(folder.path(), 0, &["report", "--by", "time,job"]);
+    assert!(table.contains("2026-11-21 03:4"), "{table}");
+    assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+    let (wide, _) = expect(folder.path(), 0, &["report", "--by", "thread", "--wide"]);
+    assert!(wide.contains("101 Executor task l"), "{wide}");
+    assert!(wide.lines().any(|line| line.chars().count() > 80), "{wide}");
+}
+
+#[test]
+fn ratios_and_completeness_of_figures() {
+    let folder = tempfile::tempdir().unwrap();
+    for mut writer in executors_with_engine() {
+        // The engine lost one thread of executor 0 for a while.
+        if writer.executor == "0" {
+            writer.put(0, Flags::WAS_RELEASED | Flags::FINAL, &Event::Snapshot, None);
+        }
+        writer.save(&folder.path().join("records"));
+    }
+    expect(folder.path(), 0, &["ingest", "records", "--event-log", text(&event_log())]);
+    let report = report(folder.path(), &["--by", "stage"]);
+    let number = |row: &Value, name: &str| row[name].as_f64().unwrap_or_else(|| panic!("{name}"));
+    for row in rows(&report).iter().filter(|row| row["part"] == "tasks") {
+        let instructions = number(row, "instructions");
+        let bytes = number(row, "memory_bytes_read") + number(row, "memory_bytes_written");
+        let close = |name: &str, expected: f64| {
+            assert!((number(row, name) - expected).abs() <= 1e-6, "{name} {row}");
+        };
+        close("memory_bytes_per_instruction", bytes / instructions);
+        close(
+            "barriers_per_thousand_instructions",
+            number(row, "barriers") * 1000.0 / instructions,
+        );
+        let records =
+            number(row, "spark_shuffle_read_records") + number(row, "spark_shuffle_write_records");
+        assert!((number(row, "spark_shuffle_records") - records).abs() < 0.5);
+        match records {
+            0.0 => assert_eq!(row["instructions_per_shuffle_record"], Value::Null),
+            _ => close("instructions_per_shuffle_record", instructions / records),
+        }
+        assert_eq!(row["exact_tasks"], row["tasks"]);
+        let localities = ["process_local", "node_local", "rack_local", "any", "no_pref"];
+        let local = |name: &&str| number(row, &format!("spark_{name}_tasks"));
+        assert_eq!(localities.iter().map(local).sum::<f64>(), number(row, "tasks"));
+    }
+    // Ten tasks and the rest of each process.
+    assert_eq!(report["completeness"]["file_open_calls"], serde_json::json!([12, 0, 0]));
+    assert_eq!(report["completeness"]["spark_cpu_time_ns"], serde_json::json!([10, 0, 0]));
+    let known = report["completeness"]["instructions"].as_array().unwrap();
+    assert_eq!(known.iter().map(|parts| parts.as_u64().unwrap()).sum::<u64>(), 12);
+    let (table, _) = expect(folder.path(), 0, &["report"]);
+    assert!(table.contains("Ratios") && table.contains("barr/1k"), "{table}");
+}
+
+/// CSV, JSON and Parquet hold the same rows; a file appears whole.
+#[test]
+fn every_format_holds_the_same_figures() {
+    let folder = tempfile::tempdir().unwrap();
+    for writer in executors() {
+        writer.save(&folder.path().join("records"));
+    }
+    expect(folder.path(), 0, &["ingest", "records", "--event-log", text(&event_log())]);
+    let by = ["--by", "node,thread,job,stage"];
+    let json = report(folder.path(), &by);
+    for (format, file) in [("csv", "rows.csv"), ("parquet", "rows.parquet")] {
+        let mut arguments = vec!["report", "--format", format, "--output", file];
+        arguments.extend(by);
+        let (printed, _) = expect(folder.path(), 0, &arguments);
+        assert_eq!(printed, "", "{format}");
+    }
+    let file = fs::File::open(folder.path().join("rows.parquet")).unwrap();
+    let frame = ParquetReader::new(file).finish().unwrap();
+    assert_eq!(frame.height(), rows(&json).len());
+    let csv = fs::read_to_string(folder.path().join("rows.csv")).unwrap();
+    let mut lines = csv.split_terminator("\r\n");
+    let heads: Vec<_> = lines.next().unwrap().split(',').collect();
+    let names: Vec<_> = frame.get_column_names().iter().map(|name| name.as_str()).collect();
+    assert_eq!(heads, names);
+    for ((at, row), line) in rows(&json).iter().enumerate().zip(lines) {
+        for (name, cell) in
+            heads.iter().zip(line.split(',')).filter(|(name, _)| **name != "at_least")
+        {
+            let expected = match &row[*name] {
+                Value::Null => String::new(),
+                Value::String(text) => text.clone(),
+                number => number.to_string(),
+            };
+            assert_eq!(cell, expected, "{name} in CSV");
+            let value = frame.column(name).unwrap().get(at).unwrap();
+            let value = match value {
+                AnyValue::Null => String::new(),
+                AnyValue::String(text) => text.to_owned(),
+                number => number_text(&number),
+            };
+            assert_eq!(value, expected, "{name} in Parquet");
+        }
+    }
+    let refused = fixture::analyzer(folder.path(), &["report", "--output", "no/such/folder.json"]);
+    assert_eq!(refused.status.code(), Some(4), "{refused:?}");
+    let left: Vec<_> =
+        fs::read_dir(folder.path()).unwrap().map(|one| one.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| !name.to_string_lossy().contains(".new-")), "{left:?}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The command line of `analyzer report`.
 
-use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde_json::json;
@@ -8,17 +8,19 @@ use serde_json::json;
 use super::figure::{Block, Figure, default_blocks};
 use super::gather::{Question, gather};
 use super::html;
+use super::key::Dimension;
 use super::print::Report;
-use super::rows::Dimension;
 use super::spread::Measure;
 use super::spread_print;
 use crate::exit::{Exit, Failure};
+use crate::output::Output;
 use crate::store::{self, Address};
+use crate::terminal::duration_ms;
 
 /// Say where the work of Spark jobs went
 ///
-/// Rows are per node, stage, task, executor, process or application, or combined (--by node,stage), and
-/// reconcile: all of them together are the totals of the executors' processes. What is unknown is shown as
+/// Rows are per application, node, executor, process, thread, job, stage, task or time, or combined
+/// (--by node,stage), and reconcile: all of them together are the totals of the executors' processes. What is unknown is shown as
 /// "-" (null in JSON, empty in CSV), never as 0; a sum that lacks a part is marked "+" (listed in
 /// "at_least").
 #[derive(Debug, clap::Args)]
@@ -36,7 +38,19 @@ pub struct Args {
     #[arg(long, value_enum, value_delimiter = ',', default_value = "stage", value_name = "LIST")]
     by: Vec<Dimension>,
 
-    /// How to print; JSON and CSV hold every figure, exactly
+    /// Width of the buckets of --by time: a task is in the bucket in which it ended (1h, 10m, 30s, 500ms)
+    #[arg(long, value_parser = duration_ms, default_value = "10s", value_name = "TIME")]
+    bucket: i64,
+
+    /// Write to this file, which appears whole, instead of to standard output
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    /// Tables as wide as their columns want, instead of 80 columns
+    #[arg(long)]
+    wide: bool,
+
+    /// How to print; JSON, CSV and Parquet hold every figure, exactly
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
 
@@ -67,6 +81,8 @@ enum Format {
     Json,
     /// For spreadsheets
     Csv,
+    /// For Spark, DuckDB, pandas; needs --output unless standard output is no terminal
+    Parquet,
     /// For documents and issues
     Markdown,
     /// For a browser: one file with timeline, plots and tables of every dimension
@@ -76,21 +92,6 @@ enum Format {
 /// What `--spread` shows unless columns are chosen; durations are always shown.
 const SPREAD_FIGURES: [&str; 2] = ["instructions", "syscall_calls"];
 
-/// What rows are told apart by: what was asked for and what that implies.
-fn implied(asked: &[Dimension]) -> Vec<Dimension> {
-    let mut by = asked.to_vec();
-    if by.contains(&Dimension::Task) {
-        by.extend([Dimension::Stage, Dimension::Executor]);
-    }
-    // Stage and executor ids mean something within their application only.
-    if by.iter().any(|one| matches!(one, Dimension::Stage | Dimension::Executor)) {
-        by.push(Dimension::App);
-    }
-    by.sort();
-    by.dedup();
-    by
-}
-
 /// Runs the command.
 ///
 /// # Errors
@@ -98,8 +99,9 @@ fn implied(asked: &[Dimension]) -> Vec<Dimension> {
 pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let store = store::open(&args.store)?;
     let is_page = args.format == Format::Html;
-    let by = if is_page { html::BY.to_vec() } else { implied(&args.by) };
-    let question = Question { by: &by, applications: &args.app, roles: &args.roles };
+    let by = if is_page { html::BY.to_vec() } else { Dimension::implied(&args.by) };
+    let question =
+        Question { by: &by, applications: &args.app, roles: &args.roles, bucket_ms: args.bucket };
     let answer = gather(store.as_ref(), &question)?;
     for id in &args.app {
         if !answer.known_applications.contains(id) {
@@ -130,9 +132,13 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     };
     let measures: Vec<_> =
         measures.into_iter().map(Measure::Of).chain([Measure::Duration]).collect();
-    let report = Report { answer: &answer, by: &by };
+    let report = Report { answer: &answer, by: &by, is_wide: args.wide };
     let figures = if args.columns.is_empty() { Figure::all() } else { args.columns.clone() };
-    let mut out = BufWriter::new(anstream::AutoStream::auto(io::stdout()).lock());
+    let path = args.output.as_deref();
+    let mut out = match args.format {
+        Format::Parquet => Output::raw(path)?,
+        _ => Output::new(path)?,
+    };
     let printed = match args.format {
         Format::Table if args.columns.is_empty() => report.table(&mut out, &default_blocks()),
         Format::Table => {
@@ -145,10 +151,19 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         Format::Json => {
             let spreads: Option<Vec<_>> = tasks.as_ref().map(|tasks| {
                 let all = measures.iter();
-                all.flat_map(|one| spread_print::json(tasks, *one, |value| json!(value))).collect()
+                all.flat_map(|one| spread_print::json(tasks, *one, &|value| one.json(value)))
+                    .collect()
             });
-            report.json(&mut out, &figures, spreads.as_deref())
+            let stragglers = tasks
+                .as_ref()
+                .map(|tasks| spread_print::stragglers_json(tasks, &|value| json!(value)));
+            report.json(&mut out, &figures, spreads.zip(stragglers))
         }
+        Format::Parquet if out.is_terminal() => {
+            let message = "a Parquet file is nothing for a terminal: name a file by --output";
+            return Err(Failure::new(Exit::Usage, message));
+        }
+        Format::Parquet => report.parquet(&mut out, &figures),
         Format::Csv => report.csv(&mut out, &figures),
         Format::Markdown => {
             let blocks = if args.columns.is_empty() {
@@ -173,10 +188,6 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         (Some(tasks), Format::Table) => spread_print::table(&mut out, tasks, &measures),
         _ => Ok(()),
     });
-    match printed.and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::new(Exit::BadOutput, format!("standard output: {error}")))
-        }
-        _ => Ok(Exit::Success.into()),
-    }
+    out.finish(printed)?;
+    Ok(Exit::Success.into())
 }

@@ -1,13 +1,94 @@
 //! Figures: what a report's columns show.
 
 use records::METRICS;
-use records::metric::{Class, Op, Quantity, Unit};
+use records::metric::{BARRIERS, Class, INSTRUCTIONS, Op, Quantity, Unit};
+use serde_json::{Value, json};
 
 use crate::eventlog::SPARK_METRICS;
 use crate::metric_list::nearest;
 
 /// Prefix of Spark's own figures, as against ours.
 const SPARK_PREFIX: &str = "spark_";
+
+/// Ratios are whole numbers of millionths.
+pub const MILLION: u64 = 1_000_000;
+
+/// How near its data a task ran: Spark's name, and the figure that counts such tasks.
+pub const LOCALITIES: [(&str, &str); 5] = [
+    ("PROCESS_LOCAL", "spark_process_local_tasks"),
+    ("NODE_LOCAL", "spark_node_local_tasks"),
+    ("RACK_LOCAL", "spark_rack_local_tasks"),
+    ("ANY", "spark_any_tasks"),
+    ("NO_PREF", "spark_no_pref_tasks"),
+];
+
+/// One figure divided by another.
+pub struct Ratio {
+    /// The public name.
+    pub name: &'static str,
+    /// What is divided.
+    pub over: Figure,
+    /// By what.
+    pub under: Figure,
+    /// Times this.
+    pub factor: u64,
+}
+
+const fn spark(name: &str) -> usize {
+    let mut at = 0;
+    while at < SPARK_METRICS.len() {
+        if same(SPARK_METRICS[at], name) {
+            return at;
+        }
+        at += 1;
+    }
+    panic!("no such metric of Spark's")
+}
+
+const fn same(one: &str, other: &str) -> bool {
+    let (one, other) = (one.as_bytes(), other.as_bytes());
+    if one.len() != other.len() {
+        return false;
+    }
+    let mut at = 0;
+    while at < one.len() {
+        if one[at] != other[at] {
+            return false;
+        }
+        at += 1;
+    }
+    true
+}
+
+const SHUFFLE_RECORDS: Figure =
+    Figure::Shuffle(spark("shuffle_read_records"), spark("shuffle_write_records"));
+const SHUFFLE_BYTES: Figure =
+    Figure::Shuffle(spark("shuffle_read_bytes"), spark("shuffle_write_bytes"));
+
+const fn per_instruction(name: &'static str, over: Figure, factor: u64) -> Ratio {
+    Ratio { name, over, under: Figure::Metric(INSTRUCTIONS), factor }
+}
+
+const fn instructions_per(name: &'static str, under: Figure) -> Ratio {
+    Ratio { name, over: Figure::Metric(INSTRUCTIONS), under, factor: 1 }
+}
+
+/// The ratios. Shuffle is what was read and what was written.
+pub const RATIOS: [Ratio; 8] = [
+    per_instruction("memory_bytes_per_instruction", Figure::MemoryBytes, 1),
+    per_instruction("barriers_per_thousand_instructions", Figure::Metric(BARRIERS), 1000),
+    instructions_per("instructions_per_input_record", Figure::Spark(spark("input_records"))),
+    instructions_per("instructions_per_input_byte", Figure::Spark(spark("input_bytes"))),
+    instructions_per("instructions_per_shuffle_record", SHUFFLE_RECORDS),
+    instructions_per("instructions_per_shuffle_byte", SHUFFLE_BYTES),
+    instructions_per("instructions_per_cpu_ns", Figure::Spark(spark("cpu_time_ns"))),
+    Ratio {
+        name: "memory_bytes_per_shuffle_byte",
+        over: Figure::MemoryBytes,
+        under: SHUFFLE_BYTES,
+        factor: 1,
+    },
+];
 
 /// A figure of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,12 +97,20 @@ pub enum Figure {
     Tasks,
     /// Task attempts of which there is a record.
     RecordedTasks,
+    /// Task attempts of which the engine counted all.
+    ExactTasks,
     /// Task attempts that failed or were killed, by the event log.
     FailedTasks,
+    /// Task attempts that ran so near their data, by index of [`LOCALITIES`].
+    Locality(usize),
     /// A metric of the record format, by index.
     Metric(usize),
+    /// Bytes of memory read and written.
+    MemoryBytes,
     /// A system-call quantity summed over all classes of descriptors.
     OverClasses(Op, Quantity),
+    /// A quantity summed over all system calls on a class of descriptors.
+    OverOps(Class, Quantity),
     /// A quantity summed over all system calls that are counted.
     OverAll(Quantity),
     /// Bytes that came in through a class of descriptors: read and received.
@@ -30,6 +119,10 @@ pub enum Figure {
     Outgoing(Class),
     /// A metric that Spark measured, by index.
     Spark(usize),
+    /// Two metrics of Spark's together: what was read of shuffles and what was written to them.
+    Shuffle(usize, usize),
+    /// One of [`RATIOS`], by index.
+    Ratio(usize),
 }
 
 /// What a figure is counted in.
@@ -43,13 +136,17 @@ pub enum Scale {
     Nanoseconds,
     /// Milliseconds.
     Milliseconds,
+    /// Millionths of something without a unit.
+    Millionths,
 }
 
 impl Figure {
     /// Every figure, in the order of JSON and CSV.
     pub fn all() -> Vec<Figure> {
-        let mut all = vec![Figure::Tasks, Figure::RecordedTasks, Figure::FailedTasks];
+        let mut all =
+            vec![Figure::Tasks, Figure::RecordedTasks, Figure::ExactTasks, Figure::FailedTasks];
         all.extend((0..METRICS.len()).map(Figure::Metric));
+        all.push(Figure::MemoryBytes);
         for op in Op::ALL {
             for quantity in Quantity::ALL {
                 if op.moves_bytes() || quantity != Quantity::Bytes {
@@ -62,7 +159,15 @@ impl Figure {
         all.extend(
             Class::ALL.iter().flat_map(|&class| [Figure::Incoming(class), Figure::Outgoing(class)]),
         );
+        let by_class = |&class| {
+            [Quantity::Calls, Quantity::Errors, Quantity::Nanoseconds]
+                .map(|quantity| Figure::OverOps(class, quantity))
+        };
+        all.extend(Class::ALL.iter().flat_map(by_class));
         all.extend((0..SPARK_METRICS.len()).map(Figure::Spark));
+        all.extend([SHUFFLE_RECORDS, SHUFFLE_BYTES]);
+        all.extend((0..LOCALITIES.len()).map(Figure::Locality));
+        all.extend((0..RATIOS.len()).map(Figure::Ratio));
         all
     }
 
@@ -71,7 +176,18 @@ impl Figure {
         match self {
             Figure::Tasks => "tasks".into(),
             Figure::RecordedTasks => "recorded_tasks".into(),
+            Figure::ExactTasks => "exact_tasks".into(),
             Figure::FailedTasks => "spark_failed_tasks".into(),
+            Figure::Locality(index) => LOCALITIES[index].1.into(),
+            Figure::MemoryBytes => "memory_bytes".into(),
+            Figure::OverOps(class, quantity) => {
+                format!("{}_{}", class.name(), quantity.name())
+            }
+            Figure::Shuffle(read, _) if SPARK_METRICS[read].ends_with("records") => {
+                "spark_shuffle_records".into()
+            }
+            Figure::Shuffle(..) => "spark_shuffle_bytes".into(),
+            Figure::Ratio(index) => RATIOS[index].name.into(),
             Figure::Metric(index) => METRICS[index].name.into(),
             Figure::OverClasses(op, quantity) => format!("{}_{}", op.name(), quantity.name()),
             Figure::OverAll(quantity) => format!("syscall_{}", quantity.name()),
@@ -101,11 +217,22 @@ impl Figure {
     pub fn is_of_processes(self) -> bool {
         match self {
             Figure::Metric(_)
+            | Figure::MemoryBytes
+            | Figure::OverOps(..)
             | Figure::OverClasses(..)
             | Figure::OverAll(_)
             | Figure::Incoming(_)
             | Figure::Outgoing(_) => true,
-            Figure::Tasks | Figure::RecordedTasks | Figure::FailedTasks | Figure::Spark(_) => false,
+            Figure::Ratio(index) => RATIOS[index].under.is_of_processes(),
+            _ => false,
+        }
+    }
+
+    /// A value as JSON: ratios with their decimals, all else as it is.
+    pub fn json(self, value: u64) -> Value {
+        match self.scale() {
+            Scale::Millionths => json!(value as f64 / MILLION as f64),
+            _ => json!(value),
         }
     }
 
@@ -117,11 +244,18 @@ impl Figure {
             Unit::Nanoseconds => Scale::Nanoseconds,
         };
         match self {
-            Figure::Tasks | Figure::RecordedTasks | Figure::FailedTasks => Scale::Count,
+            Figure::Tasks
+            | Figure::RecordedTasks
+            | Figure::ExactTasks
+            | Figure::FailedTasks
+            | Figure::Locality(_) => Scale::Count,
+            Figure::Ratio(_) => Scale::Millionths,
+            Figure::MemoryBytes => Scale::Bytes,
+            Figure::Shuffle(read, _) => Figure::Spark(read).scale(),
             Figure::Metric(index) => of_unit(METRICS[index].unit),
-            Figure::OverClasses(_, quantity) | Figure::OverAll(quantity) => {
-                of_unit(quantity.unit())
-            }
+            Figure::OverClasses(_, quantity)
+            | Figure::OverOps(_, quantity)
+            | Figure::OverAll(quantity) => of_unit(quantity.unit()),
             Figure::Incoming(_) | Figure::Outgoing(_) => Scale::Bytes,
             Figure::Spark(index) => match SPARK_METRICS[index] {
                 name if name.ends_with("_ms") => Scale::Milliseconds,
@@ -146,7 +280,7 @@ pub struct Block {
 }
 
 /// The blocks of a table when the user does not choose columns.
-pub fn default_blocks() -> [Block; 3] {
+pub fn default_blocks() -> [Block; 5] {
     let column = |name: &str, head: &str| {
         let figure = Figure::parse(name).expect("the names below are figures; a test proves it");
         (figure, head.to_owned())
@@ -183,6 +317,32 @@ pub fn default_blocks() -> [Block; 3] {
             ],
         ),
         block(
+            "Counted: time and bytes by kind of descriptor",
+            &[
+                ("file_calls", "file calls"),
+                ("file_ns", "file time"),
+                ("file_bytes_in", "file in"),
+                ("file_bytes_out", "file out"),
+                ("pipe_calls", "pipe calls"),
+                ("pipe_bytes_in", "pipe in"),
+                ("pipe_bytes_out", "pipe out"),
+                ("socket_calls", "sock calls"),
+                ("socket_ns", "sock time"),
+                ("other_calls", "other calls"),
+            ],
+        ),
+        block(
+            "Ratios",
+            &[
+                ("memory_bytes_per_instruction", "mem B/instr"),
+                ("barriers_per_thousand_instructions", "barr/1k"),
+                ("instructions_per_input_record", "instr/in rec"),
+                ("instructions_per_input_byte", "instr/in B"),
+                ("instructions_per_shuffle_record", "instr/sh rec"),
+                ("instructions_per_shuffle_byte", "instr/sh B"),
+            ],
+        ),
+        block(
             "Spark's own figures (event log)",
             &[
                 ("tasks", "tasks"),
@@ -194,6 +354,9 @@ pub fn default_blocks() -> [Block; 3] {
                 ("spark_input_bytes", "input"),
                 ("spark_output_bytes", "output"),
                 ("spark_disk_spilled_bytes", "spill"),
+                ("spark_process_local_tasks", "proc-local"),
+                ("spark_node_local_tasks", "node-local"),
+                ("spark_any_tasks", "elsewhere"),
             ],
         ),
     ]

@@ -5,9 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use polars::prelude::{BooleanChunked, Column, DataFrame, PolarsResult};
 use records::{METRIC_COUNT, METRICS};
 
+use super::figure::LOCALITIES;
+use super::jobs::Jobs;
+use super::key::{Dimension, Key, Part, Place};
 use super::notes::Notes;
-use super::rows::{Counted, Dimension, Key, Part, Place, Row, Rows, SparkSaid, TaskFigures};
+use super::rows::{Counted, Row, Rows, SparkSaid, TaskFigures};
 use super::stage_names;
+use super::threads::Threads;
 use crate::eventlog::SPARK_METRICS;
 use crate::store::{ENGINE_EXACT, ENGINE_PARTIAL, Store, StoreError, Table};
 
@@ -22,6 +26,15 @@ pub struct Question<'a> {
     pub applications: &'a [String],
     /// Roles of processes; empty = executors and whatever ran tasks.
     pub roles: &'a [String],
+    /// Width of buckets of time, in ms.
+    pub bucket_ms: i64,
+}
+
+impl Question<'_> {
+    /// The beginning of the bucket in which something ended.
+    fn bucket(&self, times: Option<(i64, i64)>) -> Option<i64> {
+        times.map(|(_, end)| end.div_euclid(self.bucket_ms) * self.bucket_ms)
+    }
 }
 
 /// The answer.
@@ -29,6 +42,8 @@ pub struct Question<'a> {
 pub struct Answer {
     /// The rows.
     pub rows: Rows,
+    /// Which job ran which stage.
+    pub jobs: Jobs,
     /// Totals of the processes as their records say, to reconcile with.
     pub process_totals: Row,
     /// What a reader should know besides.
@@ -58,11 +73,10 @@ struct Process {
 
 /// A task attempt of an event log.
 struct LoggedTask {
+    /// With its stage and TID.
     place: Place,
-    stage: Option<(i64, Option<i64>)>,
     said: SparkSaid,
     times: Option<(i64, i64)>,
-    tid: i64,
     is_joined: bool,
 }
 
@@ -89,6 +103,11 @@ pub fn gather(store: &dyn Store, question: &Question<'_>) -> Result<Answer, Stor
         .known_applications
         .extend(processes.values().filter_map(|process| process.place.application.clone()));
     answer.stage_names = stage_names::read(store)?;
+    let jobs = Jobs::read(store)?;
+    let mut threads = match question.by.contains(&Dimension::Thread) {
+        true => Some(Threads::read(store)?),
+        false => None,
+    };
     answer.application_names = std::mem::take(&mut logged.names);
 
     let mut selected: BTreeMap<&String, &Process> = BTreeMap::new();
@@ -128,10 +147,6 @@ pub fn gather(store: &dyn Store, question: &Question<'_>) -> Result<Answer, Stor
                 logged.find(application, process.cluster.as_deref(), attempt, tid)
             });
             let counted = tasks.counted(at);
-            let sums = in_tasks.entry(id).or_insert([0; METRIC_COUNT]);
-            for (sum, value) in sums.iter_mut().zip(&counted.values) {
-                *sum = sum.saturating_add(value.unwrap_or(0));
-            }
             answer.notes.task(
                 tasks.is_null("start_real_ns", at),
                 tasks.is_null("end_real_ns", at),
@@ -140,17 +155,14 @@ pub fn gather(store: &dyn Store, question: &Question<'_>) -> Result<Answer, Stor
             );
             let identity = (application.clone(), process.attempt.clone(), tid);
             let is_repeated = tid.is_some() && !seen.insert(identity);
-            let place = Place {
-                application: application.or_else(|| process.place.application.clone()),
-                executor: tasks.text("executor_id", at).or_else(|| process.place.executor.clone()),
-                ..process.place.clone()
-            };
+            let application = application.or_else(|| process.place.application.clone());
             let stage = tasks.signed("stage", at).map(|id| (id, tasks.signed("stage_attempt", at)));
-            let stage = stage.or_else(|| logged_task.and_then(|task| logged.tasks[task].stage));
+            let stage =
+                stage.or_else(|| logged_task.and_then(|task| logged.tasks[task].place.stage));
             let ms = |name| tasks.signed(name, at).map(|ns| ns / 1_000_000);
             let times = logged_task.and_then(|task| logged.tasks[task].times);
             let times = times.or_else(|| ms("start_real_ns").zip(ms("end_real_ns")));
-            if let (Some(times), Some(application), Some(tid)) = (times, &place.application, tid) {
+            if let (Some(times), Some(application), Some(tid)) = (times, &application, tid) {
                 answer.task_times.insert((application.clone(), tid), times);
             }
             let said = logged_task.map(|task| {
@@ -158,33 +170,55 @@ pub fn gather(store: &dyn Store, question: &Question<'_>) -> Result<Answer, Stor
                 &logged.tasks[task].said
             });
             if said.is_none() {
-                let application = place.application.as_deref().unwrap_or("unknown");
+                let application = application.as_deref().unwrap_or("unknown");
                 answer.notes.unlogged_task(application, logged.apps.contains_key(application));
             }
-            let key = Key::new(question.by, &place, Part::Tasks, stage, tid);
+            let thread = tasks.signed("tid", at);
+            if let (Some(threads), Some(thread)) = (&mut threads, thread) {
+                threads.take_task(&id, thread, &counted);
+            }
+            let place = Place {
+                executor: tasks.text("executor_id", at).or_else(|| process.place.executor.clone()),
+                thread: threads.as_ref().zip(thread).map(|(threads, tid)| threads.named(&id, tid)),
+                time: question.bucket(times),
+                job: application.as_deref().zip(stage).and_then(|(id, stage)| jobs.of(id, stage)),
+                stage,
+                task: tid,
+                application,
+                ..process.place.clone()
+            };
+            let key = Key::new(question.by, &place, Part::Tasks);
             let figures = TaskFigures { counted: Some(&counted), is_repeated, spark: said };
             answer.rows.at(key).add_task(&figures);
+            add(in_tasks.entry(id).or_insert([0; METRIC_COUNT]), &counted);
         }
     }
     for (id, process) in &selected {
         answer.process_totals.add_counted(&process.counted);
         answer.notes.process(process.is_final, process.missing_segments, process.left_out_bytes);
-        let mut outside = process.counted.clone();
+        let mut rest = process.counted.clone();
         if let Some(sums) = in_tasks.get(*id) {
-            for (value, sum) in outside.values.iter_mut().zip(sums) {
-                // Never negative: a process's total is at least the sum of its threads.
-                *value = value.and_then(|value| value.checked_sub(*sum));
-            }
+            rest.subtract(sums);
         }
-        let key = Key::new(question.by, &process.place, Part::Outside, None, None);
-        answer.rows.at(key).add_counted(&outside);
+        for (thread, outside) in threads.iter_mut().flat_map(|threads| threads.outside(id)) {
+            rest.subtract(&outside.values.map(|value| value.unwrap_or(0)));
+            let place = Place { thread: Some(thread), ..process.place.clone() };
+            let key = Key::new(question.by, &place, Part::Outside);
+            answer.rows.at(key).add_counted(&outside);
+        }
+        // Of all threads something is left only if one lacks its record, or was not counted.
+        if threads.is_none() || !rest.is_nothing() {
+            let key = Key::new(question.by, &process.place, Part::Outside);
+            answer.rows.at(key).add_counted(&rest);
+        }
     }
     // Who asks for other roles asks for no executors, and so not for tasks that have no record.
     if question.roles.is_empty()
         || question.roles.iter().any(|role| role == EXECUTOR || role == "all")
     {
-        add_unrecorded(&mut answer, question, &logged, &nodes, selected.is_empty());
+        add_unrecorded(&mut answer, question, &logged, &jobs, &nodes, selected.is_empty());
     }
+    answer.jobs = jobs;
     read_notices(store, &selected, &mut answer.notes)?;
     Ok(answer)
 }
@@ -194,6 +228,7 @@ fn add_unrecorded(
     answer: &mut Answer,
     question: &Question<'_>,
     logged: &LoggedTasks,
+    jobs: &Jobs,
     nodes: &HashMap<(String, String), String>,
     is_nothing_recorded: bool,
 ) {
@@ -215,15 +250,17 @@ fn add_unrecorded(
             continue;
         }
         answer.notes.unrecorded_task(application);
-        if let Some(times) = task.times {
-            answer.task_times.insert((application.clone(), task.tid), times);
+        if let Some((times, tid)) = task.times.zip(task.place.task) {
+            answer.task_times.insert((application.clone(), tid), times);
         }
         let mut place = task.place.clone();
+        place.job = place.stage.and_then(|stage| jobs.of(application, stage));
+        place.time = question.bucket(task.times);
         let executor = place.executor.clone().unwrap_or_default();
         if let Some(node) = nodes.get(&(application.clone(), executor)) {
             place.node = Some(node.clone());
         }
-        let key = Key::new(question.by, &place, Part::Tasks, task.stage, Some(task.tid));
+        let key = Key::new(question.by, &place, Part::Tasks);
         let figures = TaskFigures { counted: None, is_repeated: false, spark: Some(&task.said) };
         answer.rows.at(key).add_task(&figures);
     }
@@ -240,15 +277,21 @@ fn nodes_of_executors(
     processes.values().filter_map(|process| entry(&process)).collect()
 }
 
+fn add(sums: &mut [u64; METRIC_COUNT], counted: &Counted) {
+    for (sum, value) in sums.iter_mut().zip(&counted.values) {
+        *sum = sum.saturating_add(value.unwrap_or(0));
+    }
+}
+
 /// A table whose rows have counters.
-struct Rated {
+pub(super) struct Rated {
     frame: DataFrame,
     metrics: Vec<Column>,
     engine: Column,
 }
 
 impl Rated {
-    fn of(frame: DataFrame) -> PolarsResult<Rated> {
+    pub(super) fn of(frame: DataFrame) -> PolarsResult<Rated> {
         let metrics = METRICS
             .iter()
             .map(|metric| frame.column(metric.name).cloned())
@@ -257,7 +300,7 @@ impl Rated {
         Ok(Rated { frame, metrics, engine })
     }
 
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.frame.height()
     }
 
@@ -267,11 +310,11 @@ impl Rated {
         ids.into_iter().flat_map(|ids| ids.iter().flatten().map(str::to_owned)).collect()
     }
 
-    fn text(&self, name: &str, at: usize) -> Option<String> {
+    pub(super) fn text(&self, name: &str, at: usize) -> Option<String> {
         text(self.frame.column(name).ok()?, at)
     }
 
-    fn signed(&self, name: &str, at: usize) -> Option<i64> {
+    pub(super) fn signed(&self, name: &str, at: usize) -> Option<i64> {
         self.frame.column(name).ok()?.i64().ok()?.get(at)
     }
 
@@ -289,15 +332,16 @@ impl Rated {
         self.signed(name, at).is_none()
     }
 
-    fn counted(&self, at: usize) -> Counted {
+    pub(super) fn counted(&self, at: usize) -> Counted {
         let values = std::array::from_fn(|index| self.metrics[index].u64().ok()?.get(at));
         let engine = text(&self.engine, at);
         let is_partial = engine.as_deref() == Some(ENGINE_PARTIAL);
+        let is_exact = engine.as_deref() == Some(ENGINE_EXACT);
         debug_assert!(
-            engine.as_deref() == Some(ENGINE_EXACT) || is_partial || values[0].is_none(),
+            is_exact || is_partial || values[0].is_none(),
             "what the engine did not count is null"
         );
-        Counted { values, is_partial }
+        Counted { values, is_partial, is_exact }
     }
 }
 
@@ -316,6 +360,7 @@ fn read_processes(store: &dyn Store) -> Result<BTreeMap<String, Process>, StoreE
                 node: rows.text("node", at),
                 executor: rows.text("executor_id", at),
                 process: Some(id.clone()),
+                ..Place::default()
             },
             cluster: rows.text("cluster", at),
             attempt: rows.text("application_attempt", at),
@@ -382,15 +427,17 @@ impl LoggedTasks {
                     application: Some(application),
                     node: text_of("host"),
                     executor: text_of("executor_id"),
-                    process: None,
+                    stage: number("stage").map(|stage| (stage, number("stage_attempt"))),
+                    task: Some(tid),
+                    ..Place::default()
                 },
-                stage: number("stage").map(|stage| (stage, number("stage_attempt"))),
                 said: SparkSaid {
                     has_failed: failed,
+                    locality: text_of("locality")
+                        .and_then(|name| LOCALITIES.iter().position(|(spark, _)| *spark == name)),
                     metrics: std::array::from_fn(|index| metrics[index].u64().ok()?.get(at)),
                 },
                 times: number("launched_ms").zip(number("finished_ms")),
-                tid,
                 is_joined: false,
             });
         }

@@ -1,20 +1,26 @@
-//! `analyzer report`: where the work went, per node, stage, task, executor, process and application.
+//! `analyzer report`: where the work went, per node, executor, process, thread, job, stage, task,
+//! application and time.
 //!
 //! Rows reconcile: every counter of a process is either in one of its tasks or in "outside tasks", so the
 //! sum over all rows is the sum of the processes' totals. Our tasks and Spark's are joined by (cluster,
 //! application id, application attempt, TID), never by time.
 
 mod command;
+mod csv;
 mod figure;
 mod gather;
 mod html;
+mod jobs;
+mod key;
 mod markdown;
 mod notes;
+mod parquet;
 mod print;
 mod rows;
 mod spread;
 mod spread_print;
 mod stage_names;
+mod threads;
 
 pub use command::{Args, run};
-pub use print::csv_cell;
+pub use csv::csv_cell;

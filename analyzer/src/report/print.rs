@@ -1,14 +1,15 @@
-//! Printing a report as table, JSON or CSV.
+//! Printing a report as table or JSON.
 
 use std::io::{self, Write};
 
 use serde_json::{Map, Value, json};
 
-use super::figure::{Block, Figure, Scale};
+use super::figure::{Block, Figure, MILLION, Scale};
 use super::gather::Answer;
-use super::rows::{Dimension, Key, Name, Part, Place, Row, Said};
+use super::key::{Dimension, Key, Name, Part};
+use super::rows::{Row, Said};
 use crate::dump::printable;
-use crate::terminal::HEADING;
+use crate::terminal::{HEADING, utc};
 
 /// A table's lines are at most this wide, unless the keys alone need more.
 const WIDTH: usize = 80;
@@ -23,6 +24,8 @@ pub struct Report<'a> {
     pub answer: &'a Answer,
     /// Dimensions of the rows.
     pub by: &'a [Dimension],
+    /// Whether a table's lines may be as wide as its columns want.
+    pub is_wide: bool,
 }
 
 /// A dimension's value as text for a table.
@@ -32,9 +35,15 @@ pub(super) fn shown(key: &Key, dimension: Dimension) -> String {
         Dimension::Node => key.node.as_ref().map(|name| name.0.clone()),
         Dimension::Executor => key.executor.as_ref().map(|name| name.0.clone()),
         Dimension::Process => key.process.as_ref().map(|id| id[..8.min(id.len())].to_owned()),
+        Dimension::Thread => key.thread.as_ref().map(|thread| match &thread.name {
+            Some(name) => format!("{} {name}", thread.tid),
+            None => thread.tid.to_string(),
+        }),
         Dimension::Stage if key.part == Part::Outside => Some("outside".into()),
         Dimension::Stage => key.stage.map(|stage| stage_text(stage.0, stage.1)),
-        Dimension::Task if key.part == Part::Outside => Some(String::new()),
+        _ if dimension.is_of_tasks() && key.part == Part::Outside => Some(String::new()),
+        Dimension::Time => key.time.map(utc),
+        Dimension::Job => key.job.map(|job| job.to_string()),
         Dimension::Task => key.task.map(|task| task.to_string()),
     };
     let name = printable(&name.unwrap_or_else(|| "-".into()));
@@ -79,6 +88,18 @@ pub(super) fn human(value: u64, scale: Scale) -> String {
         Scale::Bytes => scaled(value_f, &["B", "kB", "MB", "GB", "TB", "PB", "EB"]),
         Scale::Nanoseconds => scaled(value_f, &["ns", "us", "ms", "s", "ks", "Ms"]),
         Scale::Milliseconds => scaled(value_f, &["ms", "s", "ks", "Ms"]),
+        Scale::Millionths => {
+            let value = value_f / MILLION as f64;
+            match value {
+                0.0 => "0".into(),
+                _ if value < 0.01 => format!("{value:.1e}"),
+                _ if value < 999.5 => {
+                    let decimals = if value < 9.995 { 2 } else { usize::from(value < 99.95) };
+                    format!("{value:.decimals$}")
+                }
+                _ => scaled(value, &["", "k", "M", "G", "T", "P", "E"]),
+            }
+        }
     }
 }
 
@@ -181,7 +202,8 @@ impl Report<'_> {
                 let is_shown =
                     |line: &&Line| !(block.is_of_tasks && line.part == Some(Part::Outside));
                 let lines: Vec<_> = lines.iter().filter(is_shown).collect();
-                print_block(out, &heads, &lines, &columns)?;
+                let width = if self.is_wide { usize::MAX } else { WIDTH };
+                print_block(out, &heads, &lines, &columns, width)?;
             }
             if !unknown.is_empty() {
                 let why = if block.is_of_tasks { "  unknown: " } else { "  not counted: " };
@@ -226,12 +248,12 @@ impl Report<'_> {
     }
 
     /// Prints JSON: rows with every figure by name, null where unknown.
-    /// `spreads` stands among them if there is one.
+    /// The spreads and stragglers of stages stand among them if there are any.
     pub fn json(
         &self,
         out: &mut impl Write,
         figures: &[Figure],
-        spreads: Option<&[Value]>,
+        spreads: Option<(Vec<Value>, Vec<Value>)>,
     ) -> io::Result<()> {
         let figures_of = |object: &mut Map<String, Value>, row: &Row, figures: &[Figure]| {
             let mut bounds = Vec::new();
@@ -240,7 +262,8 @@ impl Report<'_> {
                 if matches!(said, Said::AtLeast(_)) {
                     bounds.push(figure.name());
                 }
-                object.insert(figure.name(), json!(said.value()));
+                let value = said.value().map(|value| figure.json(value));
+                object.insert(figure.name(), json!(value));
             }
             object.insert("at_least".into(), json!(bounds));
         };
@@ -257,7 +280,16 @@ impl Report<'_> {
             separator = ",";
         }
         let mut total = Map::new();
-        figures_of(&mut total, &self.answer.rows.total(), figures);
+        let sum = self.answer.rows.total();
+        figures_of(&mut total, &sum, figures);
+        let completeness: Map<_, _> = figures
+            .iter()
+            .map(|figure| {
+                let known = sum.completeness(*figure);
+                let parts = json!([known.exact, known.at_least, known.unknown]);
+                (figure.name(), parts)
+            })
+            .collect();
         let mut processes = Map::new();
         let ours: Vec<_> =
             figures.iter().copied().filter(|figure| figure.is_of_processes()).collect();
@@ -280,12 +312,14 @@ impl Report<'_> {
                 })
             })
             .collect();
-        let spreads =
-            spreads.map_or_else(String::new, |all| format!("\n\"spreads\":{},", json!(all)));
+        let spreads = spreads.map_or_else(String::new, |(spreads, stragglers)| {
+            format!("\n\"spreads\":{},\n\"stragglers\":{},", json!(spreads), json!(stragglers))
+        });
         writeln!(
             out,
-            "],{spreads}\"total\":{},\n\"process_totals\":{},\n\"stages\":{},\n\"notes\":{}}}",
+            "],{spreads}\"total\":{},\n\"completeness\":{},\n\"process_totals\":{},\n\"stages\":{},\n\"notes\":{}}}",
             Value::Object(total),
+            Value::Object(completeness),
             Value::Object(processes),
             Value::Array(stages),
             json!(self.answer.notes.lines())
@@ -293,7 +327,7 @@ impl Report<'_> {
     }
 
     /// The key's fields for JSON and CSV.
-    fn keys(&self, key: &Key) -> Vec<(&'static str, Value)> {
+    pub(super) fn keys(&self, key: &Key) -> Vec<(&'static str, Value)> {
         let mut fields = Vec::new();
         for dimension in self.by {
             match dimension {
@@ -310,6 +344,14 @@ impl Report<'_> {
                     fields.push(("executor_id", json!(key.executor.as_ref().map(|one| &one.0))));
                 }
                 Dimension::Process => fields.push(("process_id", json!(key.process))),
+                Dimension::Thread => {
+                    let thread = key.thread.as_ref();
+                    fields.push(("tid", json!(thread.map(|thread| thread.tid))));
+                    let name = thread.and_then(|thread| thread.name.as_ref());
+                    fields.push(("thread_name", json!(name)));
+                }
+                Dimension::Time => fields.push(("time_ms", json!(key.time))),
+                Dimension::Job => fields.push(("job", json!(key.job))),
                 Dimension::Stage => {
                     fields.push(("stage", json!(key.stage.map(|stage| stage.0))));
                     fields.push(("stage_attempt", json!(key.stage.and_then(|stage| stage.1))));
@@ -319,31 +361,6 @@ impl Report<'_> {
         }
         fields.push(("part", json!(key.part.name())));
         fields
-    }
-
-    /// Prints CSV (RFC 4180): unknown is an empty field; `at_least` names the lower bounds.
-    pub fn csv(&self, out: &mut impl Write, figures: &[Figure]) -> io::Result<()> {
-        let probe = Key::new(self.by, &Place::default(), Part::Tasks, None, None);
-        let mut head: Vec<_> =
-            self.keys(&probe).into_iter().map(|(name, _)| name.to_owned()).collect();
-        head.extend(figures.iter().map(|figure| figure.name()));
-        head.push("at_least".into());
-        write!(out, "{}\r\n", head.join(","))?;
-        for (key, row) in self.answer.rows.iter() {
-            let mut cells: Vec<String> =
-                self.keys(key).into_iter().map(|(_, value)| csv_cell(&value)).collect();
-            let mut bounds = Vec::new();
-            for figure in figures {
-                let said = row.said(*figure);
-                if matches!(said, Said::AtLeast(_)) {
-                    bounds.push(figure.name());
-                }
-                cells.push(said.value().map(|value| value.to_string()).unwrap_or_default());
-            }
-            cells.push(bounds.join(";"));
-            write!(out, "{}\r\n", cells.join(","))?;
-        }
-        Ok(())
     }
 }
 
@@ -361,6 +378,7 @@ fn print_block(
     heads: &[String],
     lines: &[&Line],
     columns: &[&(Figure, String)],
+    line_width: usize,
 ) -> io::Result<()> {
     let widest = |cells: &mut dyn Iterator<Item = &String>| {
         cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
@@ -377,7 +395,7 @@ fn print_block(
             let mut cells = vec![head.clone()];
             cells.extend(lines.iter().map(|line| cell(&line.row, *figure)));
             let own = widest(&mut cells.iter());
-            if width + own + 1 > WIDTH && !taken.is_empty() {
+            if width + own + 1 > line_width && !taken.is_empty() {
                 break;
             }
             width += own + 1;
@@ -399,22 +417,6 @@ fn print_block(
             return Ok(());
         }
         writeln!(out)?;
-    }
-}
-
-/// A text that begins like a formula is quoted with an apostrophe: spreadsheets would run it.
-pub fn csv_cell(value: &Value) -> String {
-    let text = match value {
-        Value::Null => return String::new(),
-        Value::String(text) => text.clone(),
-        other => return other.to_string(),
-    };
-    let text =
-        if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}") } else { text };
-    if text.contains(['"', ',', '\n', '\r']) {
-        format!("\"{}\"", text.replace('"', "\"\""))
-    } else {
-        text
     }
 }
 
@@ -459,14 +461,6 @@ mod tests {
         for (value, scale, expected) in cases {
             assert_eq!(human(value, scale), expected);
         }
-    }
-
-    #[test]
-    fn csv_cells_are_quoted_and_disarmed() {
-        assert_eq!(csv_cell(&json!("a,\"b\"")), "\"a,\"\"b\"\"\"");
-        assert_eq!(csv_cell(&json!("=1+1")), "'=1+1");
-        assert_eq!(csv_cell(&json!(-1)), "-1");
-        assert_eq!(csv_cell(&Value::Null), "");
     }
 
     #[test]

@@ -1,182 +1,24 @@
 //! Rows: sums of figures by what the user asked for.
 
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use records::metric::{Class, Op, Quantity, syscall_index};
+use records::metric::{
+    Class, MEMORY_BYTES_READ, MEMORY_BYTES_WRITTEN, Op, Quantity, syscall_index,
+};
 use records::{METRIC_COUNT, METRICS};
 
-use super::figure::Figure;
+use super::figure::{Figure, LOCALITIES, MILLION, RATIOS};
+use super::key::{Dimension, Key};
 use crate::eventlog::{SPARK_METRICS, SparkMetrics};
-
-/// By what rows are told apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
-pub enum Dimension {
-    /// Application
-    App,
-    /// Node
-    Node,
-    /// Executor
-    Executor,
-    /// Process
-    Process,
-    /// Stage attempt
-    Stage,
-    /// Task attempt
-    Task,
-}
-
-impl Dimension {
-    /// The head of its column.
-    pub fn name(self) -> &'static str {
-        match self {
-            Dimension::App => "application",
-            Dimension::Node => "node",
-            Dimension::Executor => "executor",
-            Dimension::Process => "process",
-            Dimension::Stage => "stage",
-            Dimension::Task => "task",
-        }
-    }
-}
-
-/// A name that sorts as people expect: `node-2` before `node-10`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Name(pub String);
-
-impl Ord for Name {
-    fn cmp(&self, other: &Name) -> Ordering {
-        let digits = |text: &str| text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-        let (mut one, mut two) = (self.0.as_str(), other.0.as_str());
-        loop {
-            let (in_one, in_two) = (digits(one), digits(two));
-            if in_one > 0 && in_two > 0 {
-                let (first, second) =
-                    (one[..in_one].trim_start_matches('0'), two[..in_two].trim_start_matches('0'));
-                let order = first.len().cmp(&second.len()).then_with(|| first.cmp(second));
-                if order.is_ne() {
-                    return order;
-                }
-                (one, two) = (&one[in_one..], &two[in_two..]);
-                continue;
-            }
-            match (one.chars().next(), two.chars().next()) {
-                (Some(first), Some(second)) if first == second => {
-                    (one, two) = (&one[first.len_utf8()..], &two[second.len_utf8()..]);
-                }
-                (first, second) => {
-                    return first.cmp(&second).then_with(|| self.0.cmp(&other.0));
-                }
-            }
-        }
-    }
-}
-
-impl PartialOrd for Name {
-    fn partial_cmp(&self, other: &Name) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-/// Whether a row is of tasks or of the rest of their processes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Part {
-    /// Inside tasks.
-    Tasks,
-    /// Outside tasks.
-    Outside,
-}
-
-impl Part {
-    /// The part's name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Part::Tasks => "tasks",
-            Part::Outside => "outside tasks",
-        }
-    }
-}
-
-/// What tells a row apart; dimensions that were not asked for are `None`, as are unknown ones.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Key {
-    /// Application id.
-    pub application: Option<Name>,
-    /// Node name.
-    pub node: Option<Name>,
-    /// Executor id.
-    pub executor: Option<Name>,
-    /// Process id.
-    pub process: Option<String>,
-    /// Tasks before the rest.
-    pub part: Part,
-    /// Stage id and attempt.
-    pub stage: Option<(i64, Option<i64>)>,
-    /// TID.
-    pub task: Option<i64>,
-}
-
-/// Where something ran.
-#[derive(Clone, Debug, Default)]
-pub struct Place {
-    /// Application id.
-    pub application: Option<String>,
-    /// Node name.
-    pub node: Option<String>,
-    /// Executor id.
-    pub executor: Option<String>,
-    /// Process id.
-    pub process: Option<String>,
-}
-
-impl Key {
-    /// The key of something at this place, in these dimensions.
-    pub fn new(
-        by: &[Dimension],
-        place: &Place,
-        part: Part,
-        stage: Option<(i64, Option<i64>)>,
-        task: Option<i64>,
-    ) -> Key {
-        let wanted = |dimension| by.contains(&dimension);
-        let name =
-            |dimension, name: &Option<String>| name.clone().filter(|_| wanted(dimension)).map(Name);
-        Key {
-            application: name(Dimension::App, &place.application),
-            node: name(Dimension::Node, &place.node),
-            executor: name(Dimension::Executor, &place.executor),
-            process: place.process.clone().filter(|_| wanted(Dimension::Process)),
-            part,
-            stage: stage.filter(|_| wanted(Dimension::Stage)),
-            task: task.filter(|_| wanted(Dimension::Task)),
-        }
-    }
-}
-
-impl Key {
-    /// The same with fewer dimensions.
-    fn projected(&self, by: &[Dimension]) -> Key {
-        let wanted = |dimension| by.contains(&dimension);
-        let name = |dimension, name: &Option<Name>| name.clone().filter(|_| wanted(dimension));
-        Key {
-            application: name(Dimension::App, &self.application),
-            node: name(Dimension::Node, &self.node),
-            executor: name(Dimension::Executor, &self.executor),
-            process: self.process.clone().filter(|_| wanted(Dimension::Process)),
-            part: self.part,
-            stage: self.stage.filter(|_| wanted(Dimension::Stage)),
-            task: self.task.filter(|_| wanted(Dimension::Task)),
-        }
-    }
-}
 
 /// A sum that knows what it lacks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sum {
     /// Sum of what is known.
     value: u64,
-    is_known: bool,
-    lacks: bool,
+    exact: u32,
+    bounds: u32,
+    unknown: u32,
 }
 
 /// What can be said of a sum.
@@ -206,27 +48,33 @@ impl Sum {
         match value {
             Some(value) => {
                 self.value = self.value.saturating_add(value);
-                self.is_known = true;
+                self.exact = self.exact.saturating_add(1);
             }
-            None => self.lacks = true,
+            None => self.unknown = self.unknown.saturating_add(1),
         }
     }
 
     /// Adds a lower bound.
     pub fn add_lower_bound(&mut self, value: Option<u64>) {
-        self.add(value);
-        self.lacks = true;
+        match value {
+            Some(value) => {
+                self.value = self.value.saturating_add(value);
+                self.bounds = self.bounds.saturating_add(1);
+            }
+            None => self.unknown = self.unknown.saturating_add(1),
+        }
     }
 
     fn join(&mut self, other: Sum) {
         self.value = self.value.saturating_add(other.value);
-        self.is_known |= other.is_known;
-        self.lacks |= other.lacks;
+        self.exact = self.exact.saturating_add(other.exact);
+        self.bounds = self.bounds.saturating_add(other.bounds);
+        self.unknown = self.unknown.saturating_add(other.unknown);
     }
 
     /// What it comes to. At least zero is nothing that anybody knows.
     pub fn said(self) -> Said {
-        match (self.is_known, self.lacks) {
+        match (self.exact + self.bounds > 0, self.bounds + self.unknown > 0) {
             (false, _) => Said::Unknown,
             (true, false) => Said::Exactly(self.value),
             (true, true) if self.value == 0 => Said::Unknown,
@@ -235,12 +83,25 @@ impl Sum {
     }
 }
 
+/// Of how many parts (tasks, and rests of processes or threads) a figure is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Completeness {
+    /// Exactly.
+    pub exact: u32,
+    /// As a lower bound.
+    pub at_least: u32,
+    /// Not at all.
+    pub unknown: u32,
+}
+
 /// One row.
 #[derive(Clone, Debug)]
 pub struct Row {
     tasks: u64,
     recorded_tasks: u64,
+    exact_tasks: u64,
     failed_tasks: Sum,
+    localities: [Sum; LOCALITIES.len()],
     metrics: [Sum; METRIC_COUNT],
     spark: [Sum; SPARK_METRICS.len()],
 }
@@ -250,7 +111,9 @@ impl Default for Row {
         Row {
             tasks: 0,
             recorded_tasks: 0,
+            exact_tasks: 0,
             failed_tasks: Sum::default(),
+            localities: [Sum::default(); LOCALITIES.len()],
             metrics: [Sum::default(); METRIC_COUNT],
             spark: [Sum::default(); SPARK_METRICS.len()],
         }
@@ -274,6 +137,22 @@ pub struct Counted {
     pub values: [Option<u64>; METRIC_COUNT],
     /// Whether the engine's values are lower bounds.
     pub is_partial: bool,
+    /// Whether the engine counted all of it.
+    pub is_exact: bool,
+}
+
+impl Counted {
+    /// Takes away a part of it; never below 0, what a part does not know is unknown of the rest.
+    pub fn subtract(&mut self, part: &[u64; METRIC_COUNT]) {
+        for (value, part) in self.values.iter_mut().zip(part) {
+            *value = value.and_then(|value| value.checked_sub(*part));
+        }
+    }
+
+    /// Whether nothing is in it: every metric is 0 or was not counted at all.
+    pub fn is_nothing(&self) -> bool {
+        !self.is_partial && self.values.iter().all(|value| value.unwrap_or(0) == 0)
+    }
 }
 
 /// What the event log says of a task.
@@ -281,6 +160,8 @@ pub struct Counted {
 pub struct SparkSaid {
     /// Whether it failed or was killed; unknown for open ones.
     pub has_failed: Option<bool>,
+    /// How near its data it ran, as an index of [`LOCALITIES`].
+    pub locality: Option<usize>,
     /// Spark's metrics; unknown for open tasks and lost executors.
     pub metrics: SparkMetrics,
 }
@@ -297,6 +178,11 @@ impl Row {
         }
         self.tasks += 1;
         self.recorded_tasks += u64::from(task.counted.is_some());
+        self.exact_tasks += u64::from(task.counted.is_some_and(|counted| counted.is_exact));
+        let locality = task.spark.and_then(|said| said.locality);
+        for (index, sum) in self.localities.iter_mut().enumerate() {
+            sum.add(locality.map(|one| u64::from(one == index)));
+        }
         self.failed_tasks.add(task.spark.and_then(|said| said.has_failed).map(u64::from));
         for (index, sum) in self.spark.iter_mut().enumerate() {
             sum.add(task.spark.and_then(|said| said.metrics[index]));
@@ -318,7 +204,11 @@ impl Row {
     pub fn join(&mut self, other: &Row) {
         self.tasks += other.tasks;
         self.recorded_tasks += other.recorded_tasks;
+        self.exact_tasks += other.exact_tasks;
         self.failed_tasks.join(other.failed_tasks);
+        for (sum, other) in self.localities.iter_mut().zip(&other.localities) {
+            sum.join(*other);
+        }
         for (sum, other) in self.metrics.iter_mut().zip(&other.metrics) {
             sum.join(*other);
         }
@@ -329,20 +219,64 @@ impl Row {
 
     /// What the row says of a figure.
     pub fn said(&self, figure: Figure) -> Said {
-        let over = |wanted: &dyn Fn(usize) -> bool| {
-            let mut sum = Sum::default();
-            (0..METRIC_COUNT).filter(|&index| wanted(index)).for_each(|index| {
-                sum.join(self.metrics[index]);
-            });
-            sum.said()
-        };
         match figure {
             Figure::Tasks => Said::Exactly(self.tasks),
             Figure::RecordedTasks => Said::Exactly(self.recorded_tasks),
-            Figure::FailedTasks => self.failed_tasks.said(),
-            Figure::Metric(index) => self.metrics[index].said(),
+            Figure::ExactTasks => Said::Exactly(self.exact_tasks),
+            Figure::Ratio(index) => {
+                let ratio = &RATIOS[index];
+                let (over, under) = (self.sum(ratio.over).said(), self.sum(ratio.under).said());
+                quotient(over, under, ratio.factor)
+            }
+            _ => self.sum(figure).said(),
+        }
+    }
+
+    /// Of how many parts the figure is known; of a ratio: the less complete of its two figures.
+    pub fn completeness(&self, figure: Figure) -> Completeness {
+        if let Figure::Ratio(index) = figure {
+            let sides = [RATIOS[index].over, RATIOS[index].under].map(|one| self.completeness(one));
+            return if sides[0].exact <= sides[1].exact { sides[0] } else { sides[1] };
+        }
+        let Sum { exact, bounds, unknown, .. } = self.sum(figure);
+        Completeness { exact, at_least: bounds, unknown }
+    }
+
+    /// The sum behind a figure, which is no ratio. Counts of tasks know themselves.
+    fn sum(&self, figure: Figure) -> Sum {
+        let over = |wanted: &dyn Fn(usize) -> bool| {
+            let mut sum = Sum::default();
+            let mut parts = (0..METRIC_COUNT).filter(|&index| wanted(index));
+            let Some(first) = parts.next() else { return sum };
+            sum.join(self.metrics[first]);
+            for index in parts {
+                // Each has the same parts: the least complete one says how complete the sum is.
+                let one = self.metrics[index];
+                sum.value = sum.value.saturating_add(one.value);
+                sum.unknown = sum.unknown.max(one.unknown);
+                sum.bounds = sum.bounds.max(one.bounds);
+                sum.exact = sum.exact.max(one.exact);
+            }
+            sum
+        };
+        let known = |value: u64| Sum { value, exact: 1, bounds: 0, unknown: 0 };
+        match figure {
+            Figure::Tasks => known(self.tasks),
+            Figure::RecordedTasks => known(self.recorded_tasks),
+            Figure::ExactTasks => known(self.exact_tasks),
+            Figure::FailedTasks => self.failed_tasks,
+            Figure::Locality(index) => self.localities[index],
+            Figure::Metric(index) => self.metrics[index],
+            Figure::MemoryBytes => {
+                over(&|index| [MEMORY_BYTES_READ, MEMORY_BYTES_WRITTEN].contains(&index))
+            }
             Figure::OverClasses(op, quantity) => over(&|index| {
                 Class::ALL.iter().any(|&class| syscall_index(class, op, quantity) == Some(index))
+            }),
+            Figure::OverOps(class, wanted) => over(&|index| {
+                METRICS[index]
+                    .syscall
+                    .is_some_and(|(one, _, quantity)| (one, quantity) == (class, wanted))
             }),
             Figure::OverAll(wanted) => over(&|index| {
                 METRICS[index].syscall.is_some_and(|(_, _, quantity)| quantity == wanted)
@@ -357,8 +291,32 @@ impl Row {
                     .iter()
                     .any(|&op| syscall_index(class, op, Quantity::Bytes) == Some(index))
             }),
-            Figure::Spark(index) => self.spark[index].said(),
+            Figure::Spark(index) => self.spark[index],
+            Figure::Shuffle(read, written) => {
+                let mut sum = self.spark[read];
+                let other = self.spark[written];
+                sum.value = sum.value.saturating_add(other.value);
+                sum.unknown = sum.unknown.max(other.unknown);
+                sum.exact = sum.exact.min(other.exact);
+                sum
+            }
+            Figure::Ratio(_) => Sum::default(),
         }
+    }
+}
+
+/// A ratio in millionths. A lower bound divided by something exact is a lower bound; divided by a lower
+/// bound it is unknown, as is anything divided by 0.
+fn quotient(over: Said, under: Said, factor: u64) -> Said {
+    let Said::Exactly(under @ 1..) = under else { return Said::Unknown };
+    let of = |over: u64| {
+        let millionths = u128::from(over) * u128::from(factor * MILLION) / u128::from(under);
+        u64::try_from(millionths).unwrap_or(u64::MAX)
+    };
+    match over {
+        Said::Exactly(over) => Said::Exactly(of(over)),
+        Said::AtLeast(over) => Said::AtLeast(of(over)),
+        Said::Unknown => Said::Unknown,
     }
 }
 
@@ -423,11 +381,14 @@ mod tests {
     }
 
     #[test]
-    fn names_sort_by_their_numbers() {
-        let mut names = ["n10", "n9", "n9a", "n09", "127.0.0.2", "127.0.0.10", ""]
-            .map(|name| Name(name.into()));
-        names.sort();
-        let names = names.map(|name| name.0);
-        assert_eq!(names, ["", "127.0.0.2", "127.0.0.10", "n09", "n9", "n9a", "n10"]);
+    fn ratios_are_as_sure_as_both_sides() {
+        assert_eq!(quotient(Said::Exactly(3), Said::Exactly(2), 1), Said::Exactly(1_500_000));
+        assert_eq!(
+            quotient(Said::AtLeast(1), Said::Exactly(1), 1000),
+            Said::AtLeast(1_000_000_000)
+        );
+        for under in [Said::Exactly(0), Said::AtLeast(5), Said::Unknown] {
+            assert_eq!(quotient(Said::Exactly(3), under, 1), Said::Unknown);
+        }
     }
 }

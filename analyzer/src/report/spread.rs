@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use serde_json::{Value, json};
+
 use super::figure::{Figure, Scale};
-use super::rows::{Key, Name, Part, Rows, Said};
+use super::key::{Key, Name, Part};
+use super::rows::{Rows, Said};
 
 /// A task is a straggler if it has this many times the median (in percent; Spark's own limit for speculation).
 const STRAGGLER_PERCENT: u128 = 150;
@@ -53,6 +56,14 @@ impl Measure {
         match self {
             Measure::Of(figure) => figure.name(),
             Measure::Duration => "duration_ms".into(),
+        }
+    }
+
+    /// A value as JSON.
+    pub fn json(self, value: u64) -> Value {
+        match self {
+            Measure::Of(figure) => figure.json(value),
+            Measure::Duration => json!(value),
         }
     }
 
@@ -138,6 +149,91 @@ pub fn of_stages<'a>(
     values.into_iter().filter_map(spread).collect()
 }
 
+/// What makes a task a straggler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cause {
+    /// It took long for more work than others had: its data are more, or cost more.
+    WorkAndTime,
+    /// It took long for work like that of others: a slow or crowded node, or it waited.
+    TimeAlone,
+    /// It had more work, and no time shows it.
+    WorkAlone,
+    /// It took long; what work it had is unknown.
+    TimeWorkUnknown,
+}
+
+impl Cause {
+    /// For people and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Cause::WorkAndTime => "more work, longer",
+            Cause::TimeAlone => "longer for like work",
+            Cause::WorkAlone => "more work, not longer",
+            Cause::TimeWorkUnknown => "longer, work unknown",
+        }
+    }
+}
+
+/// A straggler by instructions, by time, or by both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Straggler {
+    /// TID.
+    pub task: i64,
+    /// Why it is one.
+    pub cause: Cause,
+    /// Instructions and their median in the stage.
+    pub work: Option<(u64, u64)>,
+    /// Duration in ms and its median in the stage.
+    pub time: Option<(u64, u64)>,
+}
+
+/// The stragglers of every stage by instructions and by time, apart: those that took longest first; `rows`
+/// must be per application, stage and task.
+pub fn stragglers<'a>(
+    rows: &'a Rows,
+    times: &HashMap<(String, i64), (i64, i64)>,
+) -> BTreeMap<StageKey<'a>, Vec<Straggler>> {
+    let work = Measure::Of(Figure::Metric(records::metric::INSTRUCTIONS));
+    let by_work = of_stages(rows, times, work);
+    let by_time = of_stages(rows, times, Measure::Duration);
+    let mut found: BTreeMap<StageKey<'a>, BTreeMap<i64, Straggler>> = BTreeMap::new();
+    for (spreads, is_work) in [(&by_work, true), (&by_time, false)] {
+        for (stage, spread) in spreads {
+            for (task, value) in &spread.stragglers {
+                let of_stage = found.entry(*stage).or_default();
+                let one = of_stage.entry(*task).or_insert(Straggler {
+                    task: *task,
+                    cause: Cause::WorkAlone,
+                    work: None,
+                    time: None,
+                });
+                let pair = Some((*value, spread.points[2]));
+                if is_work {
+                    one.work = pair
+                } else {
+                    one.time = pair
+                }
+                one.cause = match (one.work, one.time) {
+                    (Some(_), Some(_)) => Cause::WorkAndTime,
+                    (Some(_), None) => Cause::WorkAlone,
+                    (None, _) if by_work.get(stage).is_some_and(|spread| spread.unknown == 0) => {
+                        Cause::TimeAlone
+                    }
+                    (None, _) => Cause::TimeWorkUnknown,
+                };
+            }
+        }
+    }
+    let order = |(stage, of_stage): (_, BTreeMap<i64, Straggler>)| {
+        let mut all: Vec<_> = of_stage.into_values().collect();
+        all.sort_by_key(|one| {
+            (one.cause, std::cmp::Reverse((one.time.map(|time| time.0), one.work)))
+        });
+        (stage, all)
+    };
+    found.into_iter().map(order).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,5 +269,37 @@ mod tests {
         let found = Spread::of([(1, None), (2, Some(4)), (3, None)]).unwrap();
         assert_eq!((found.known, found.unknown), (1, 2));
         assert_eq!(Spread::of([(1, None)]), None);
+    }
+
+    #[test]
+    fn more_work_and_longer_time_are_told_apart() {
+        use super::super::key::{Dimension, Part, Place};
+        use super::super::rows::{Counted, TaskFigures};
+        let mut rows = Rows::default();
+        let mut times = HashMap::new();
+        // (instructions, ms)
+        let tasks = [(10, 5), (10, 5), (10, 5), (10, 5), (90, 50), (10, 60), (80, 5)];
+        for (tid, (instructions, ms)) in (0..).zip(tasks) {
+            let place = Place {
+                application: Some("a".into()),
+                stage: Some((1, Some(0))),
+                task: Some(tid),
+                ..Place::default()
+            };
+            let by = [Dimension::App, Dimension::Stage, Dimension::Task];
+            let mut values = [None; records::METRIC_COUNT];
+            values[records::metric::INSTRUCTIONS] = Some(instructions);
+            let counted = Counted { values, is_partial: false, is_exact: true };
+            let figures = TaskFigures { counted: Some(&counted), is_repeated: false, spark: None };
+            rows.at(Key::new(&by, &place, Part::Tasks)).add_task(&figures);
+            times.insert(("a".to_owned(), tid), (1000, 1000 + ms));
+        }
+        let found = stragglers(&rows, &times);
+        let of_stage: Vec<_> =
+            found.values().next().unwrap().iter().map(|s| (s.task, s.cause)).collect();
+        assert_eq!(
+            of_stage,
+            [(4, Cause::WorkAndTime), (5, Cause::TimeAlone), (6, Cause::WorkAlone)]
+        );
     }
 }

@@ -4,9 +4,10 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
+use super::figure::Scale;
 use super::gather::Answer;
 use super::print::{human, stage_text, wrapped};
-use super::spread::{Measure, POINTS, of_stages};
+use super::spread::{Measure, POINTS, of_stages, stragglers};
 use crate::dump::printable;
 use crate::terminal::HEADING;
 
@@ -14,7 +15,7 @@ use crate::terminal::HEADING;
 const STRAGGLERS_SHOWN: usize = 5;
 
 /// The spreads of a measure in all stages as JSON; `number` writes a value.
-pub fn json(answer: &Answer, measure: Measure, number: fn(u64) -> Value) -> Vec<Value> {
+pub fn json(answer: &Answer, measure: Measure, number: &dyn Fn(u64) -> Value) -> Vec<Value> {
     let name = measure.name();
     let spreads = of_stages(&answer.rows, &answer.task_times, measure).into_iter();
     let described = spreads.map(|(stage, spread)| {
@@ -27,12 +28,68 @@ pub fn json(answer: &Answer, measure: Measure, number: fn(u64) -> Value) -> Vec<
             "attempt": stage.attempt,
             "known": spread.known,
             "unknown": spread.unknown,
-            "points": spread.points.map(number),
+            "points": spread.points.map(|point| number(point)),
             "skew": spread.skew(),
             "stragglers": stragglers,
         })
     });
     described.collect()
+}
+
+/// The stragglers by instructions and by time as JSON; `number` writes a value.
+pub fn stragglers_json(answer: &Answer, number: &dyn Fn(u64) -> Value) -> Vec<Value> {
+    let all = stragglers(&answer.rows, &answer.task_times).into_iter();
+    let described = all.flat_map(|(stage, of_stage)| {
+        let one = move |one: super::spread::Straggler| {
+            json!({
+                "application": stage.application.map(|name| &name.0),
+                "stage": stage.stage,
+                "attempt": stage.attempt,
+                "task": one.task,
+                "cause": one.cause.name(),
+                "instructions": one.work.map(|work| number(work.0)),
+                "median_instructions": one.work.map(|work| number(work.1)),
+                "duration_ms": one.time.map(|time| time.0),
+                "median_duration_ms": one.time.map(|time| time.1),
+            })
+        };
+        of_stage.into_iter().map(one).collect::<Vec<_>>()
+    });
+    described.collect()
+}
+
+/// The stragglers by instructions and by time, with what sets them apart.
+fn straggler_table(out: &mut impl Write, answer: &Answer) -> io::Result<()> {
+    writeln!(out, "{HEADING}Stragglers: 1.5 times their stage's median and more{HEADING:#}")?;
+    let all = stragglers(&answer.rows, &answer.task_times);
+    if all.is_empty() {
+        return writeln!(out, "  none by instructions, none by time\n");
+    }
+    writeln!(out, "{:<6} {:>8}  {:<22} {:>19} {:>19}", "stage", "task", "why", "instrs", "time")?;
+    let cell = |pair: Option<(u64, u64)>, scale| {
+        pair.map_or("-".into(), |(value, median)| {
+            format!("{} / {}", human(value, scale), human(median, scale))
+        })
+    };
+    let mut application = None;
+    for (stage, of_stage) in &all {
+        if application != Some(stage.application) {
+            application = Some(stage.application);
+            let id = stage.application.map_or("-", |name| name.0.as_str());
+            writeln!(out, "{}", printable(id))?;
+        }
+        for one in of_stage.iter().take(STRAGGLERS_SHOWN) {
+            let text = stage_text(stage.stage, stage.attempt);
+            let why = one.cause.name();
+            let work = cell(one.work, Scale::Count);
+            let time = cell(one.time, Scale::Milliseconds);
+            writeln!(out, "{text:<6} {:>8}  {why:<22} {work:>19} {time:>19}", one.task)?;
+        }
+        if of_stage.len() > STRAGGLERS_SHOWN {
+            writeln!(out, "{:<6} and {} more", "", of_stage.len() - STRAGGLERS_SHOWN)?;
+        }
+    }
+    writeln!(out, "  value / median of its stage; - = like the others, or unknown\n")
 }
 
 /// A table per measure; measures of which nothing is known are named only.
@@ -76,5 +133,5 @@ pub fn table(out: &mut impl Write, answer: &Answer, measures: &[Measure]) -> io:
         }
         writeln!(out)?;
     }
-    Ok(())
+    straggler_table(out, answer)
 }

@@ -2,11 +2,14 @@
 
 use std::io::{self, Write};
 
+use records::metric::INSTRUCTIONS;
 use serde_json::{Value, json};
 
 use super::figure::{Figure, Scale};
 use super::gather::{Answer, text};
-use super::rows::{Dimension, Key, Part, Row, Rows, Said};
+use super::jobs::Job;
+use super::key::{Dimension, Key, Part};
+use super::rows::{Row, Rows, Said};
 use super::spread::Measure;
 use super::spread_print;
 use crate::store::{Store, StoreError, Table};
@@ -38,12 +41,19 @@ const TASK_FIGURES: [&str; 17] = [
 const MAX_EXACT: u64 = 1 << 53;
 
 /// What the rows of the page must be per.
-pub const BY: [Dimension; 5] =
-    [Dimension::App, Dimension::Node, Dimension::Executor, Dimension::Stage, Dimension::Task];
+pub const BY: [Dimension; 6] = [
+    Dimension::App,
+    Dimension::Node,
+    Dimension::Executor,
+    Dimension::Job,
+    Dimension::Stage,
+    Dimension::Task,
+];
 
 /// The groupings that the page offers, with the dimensions of each.
-const GROUPS: [(&str, &[Dimension]); 5] = [
+const GROUPS: [(&str, &[Dimension]); 6] = [
     ("stages", &[Dimension::App, Dimension::Stage]),
+    ("jobs", &[Dimension::App, Dimension::Job]),
     ("nodes", &[Dimension::App, Dimension::Node]),
     ("executors", &[Dimension::App, Dimension::Executor]),
     ("nodes and stages", &[Dimension::App, Dimension::Node, Dimension::Stage]),
@@ -102,7 +112,13 @@ fn data(
         .iter()
         .map(|&at| Measure::Of(figures[at]))
         .chain([Measure::Duration])
-        .flat_map(|measure| spread_print::json(answer, measure, number))
+        .flat_map(|measure| {
+            let number = |value| match measure {
+                Measure::Of(figure) => number(figure, value),
+                Measure::Duration => json!(value),
+            };
+            spread_print::json(answer, measure, &number)
+        })
         .collect::<Vec<_>>();
     let applications: Vec<_> = answer
         .rows
@@ -118,6 +134,7 @@ fn data(
         Scale::Bytes => "bytes",
         Scale::Nanoseconds => "ns",
         Scale::Milliseconds => "ms",
+        Scale::Millionths => "ratio",
     };
     let described: Vec<_> = figures
         .iter()
@@ -133,8 +150,11 @@ fn data(
         "groups": groups,
         "tasks": tasks(answer, &task_figure_list),
         "spreads": spreads,
+        "stragglers": spread_print::stragglers_json(answer, &|value| {
+            number(Figure::Metric(INSTRUCTIONS), value)
+        }),
         "stages": stages(answer, store)?,
-        "jobs": jobs(store)?,
+        "jobs": jobs(answer),
     }))
 }
 
@@ -158,6 +178,9 @@ fn cells(key: &Key, by: &[Dimension]) -> Vec<Value> {
             Dimension::Node => cells.push(json!(key.node.as_ref().map(|name| &name.0))),
             Dimension::Executor => cells.push(json!(key.executor.as_ref().map(|name| &name.0))),
             Dimension::Process => cells.push(json!(key.process)),
+            Dimension::Thread => cells.push(json!(key.thread.as_ref().map(|thread| thread.tid))),
+            Dimension::Time => cells.push(json!(key.time)),
+            Dimension::Job => cells.push(json!(key.job)),
             Dimension::Stage => {
                 cells.push(json!(key.stage.map(|stage| stage.0)));
                 cells.push(json!(key.stage.and_then(|stage| stage.1)));
@@ -170,14 +193,20 @@ fn cells(key: &Key, by: &[Dimension]) -> Vec<Value> {
 }
 
 /// A number for JavaScript: text where it would not be exact.
-fn number(value: u64) -> Value {
-    if value <= MAX_EXACT { json!(value) } else { json!(value.to_string()) }
+fn number(figure: Figure, value: u64) -> Value {
+    if figure.scale() == Scale::Millionths {
+        figure.json(value)
+    } else if value <= MAX_EXACT {
+        json!(value)
+    } else {
+        json!(value.to_string())
+    }
 }
 
 fn values(row: &Row, figures: &[Figure]) -> Vec<Value> {
     let value = |figure: &Figure| match row.said(*figure) {
-        Said::Exactly(value) => number(value),
-        Said::AtLeast(value) => json!(format!("{value}+")),
+        Said::Exactly(value) => number(*figure, value),
+        Said::AtLeast(value) => json!(format!("{}+", figure.json(value))),
         Said::Unknown => Value::Null,
     };
     figures.iter().map(value).collect()
@@ -226,15 +255,8 @@ fn stages(answer: &Answer, store: &dyn Store) -> Result<Vec<Value>, StoreError> 
     Ok(stages)
 }
 
-fn jobs(store: &dyn Store) -> Result<Vec<Value>, StoreError> {
-    let Some(frame) = store.frame(Table::SparkJobs, None)? else { return Ok(Vec::new()) };
-    let mut jobs = Vec::new();
-    for at in 0..frame.height() {
-        jobs.push(json!({
-            "application": text(frame.column("application_id")?, at),
-            "job": frame.column("job")?.i64()?.get(at),
-            "stages": ids(text(frame.column("stages")?, at)),
-        }));
-    }
-    Ok(jobs)
+fn jobs(answer: &Answer) -> Vec<Value> {
+    let described =
+        |job: &Job| json!({"application": job.application, "job": job.job, "stages": job.stages});
+    answer.jobs.all.iter().map(described).collect()
 }
