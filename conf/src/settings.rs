@@ -86,11 +86,11 @@ crate::choice! {
 }
 
 crate::choice! {
-    /// What the engine follows in an executor.
-    TaskScope {
-        /// Threads from their task's start to its end.
+    /// What the engine follows of Spark's processes.
+    Scope {
+        /// In JVMs a thread from its task's start to its end; Python workers as a whole.
         Task = "task",
-        /// All threads of executors.
+        /// All threads of executors and Python workers; in drivers a thread during its task.
         Executor = "executor",
         /// All threads of every counted process.
         Process = "process",
@@ -159,9 +159,10 @@ settings! {
     /// What counts instructions and memory accesses: "engine", "none" for system calls alone, or "gum" with
     /// libshim_gum.so, for native programs only.
     tracer: Tracer = Tracer::Engine;
-    /// What the engine follows: "task" (in executors only threads that run a task), "executor" (all
-    /// threads of executors) or "process" (everything).
-    task_scope: TaskScope = TaskScope::Task;
+    /// What the tracer follows of Spark's processes: "task" (in JVMs a thread from its task's start to its
+    /// end, everything else runs natively; Python workers as a whole), "executor" (all threads of executors)
+    /// or "process" (all threads of drivers too). Programs under `analyzer trace` are followed as a whole.
+    scope: Scope = Scope::Task;
     /// Groups of metrics to count.
     metrics: Vec<MetricGroup> = vec![
         MetricGroup::Instructions, MetricGroup::Memory, MetricGroup::Barriers, MetricGroup::Syscalls,

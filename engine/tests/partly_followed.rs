@@ -78,6 +78,7 @@ fn threads_come_and_go() {
     blocks_are_used_again(engine);
     started_threads_may_run_natively(engine);
     code_that_others_change(engine);
+    code_that_grows(engine);
     handlers_of_both_kinds_of_threads(engine);
     handlers_set_natively_are_shown(engine);
     the_alternate_stack_is_kept(engine);
@@ -184,6 +185,29 @@ fn code_that_others_change(engine: &'static Engine) {
         });
         let (found, _) = followed(engine, || std::hint::black_box(function)());
         assert_eq!(found, u32::from(value), "stale code");
+    }
+}
+
+/// Code heaps grow at their ends, and an instruction may lie across the old one.
+fn code_that_grows(engine: &'static Engine) {
+    const PAGE: u64 = 4096;
+    let code = [0xb8, 7, 0, 0, 0, 0xc3]; // mov eax, 7; ret
+    let run = |at: u64| {
+        // SAFETY: the new pages are our own, and executable up to the code's end.
+        let function: extern "C" fn() -> u32 = unsafe {
+            core::ptr::copy_nonoverlapping(code.as_ptr(), at as *mut u8, code.len());
+            core::mem::transmute(at as usize)
+        };
+        assert_eq!(followed(engine, || std::hint::black_box(function)()).0, 7);
+    };
+    // SAFETY: new pages; the first one alone may be used at first.
+    unsafe {
+        let at = syscall6(nr::MMAP, [0, 2 * PAGE, 0, 0x22, u64::MAX, 0]) as u64;
+        syscall6(nr::MPROTECT, [at, PAGE, 7, 0, 0, 0]);
+        run(at);
+        syscall6(nr::MPROTECT, [at + PAGE, PAGE, 7, 0, 0, 0]);
+        engine.memory_changed(at + PAGE, PAGE);
+        run(at + PAGE - 2);
     }
 }
 

@@ -222,6 +222,7 @@ pub fn end_current() {
     let _blocked = sys::SignalsBlocked::new();
     tls::set(tls::Word::Thread, ENDED);
     recorder::thread_ends(thread.shared);
+    tracer::forget(thread.shared);
     // SAFETY: allocated by `create`, not listed any more, and this thread has forgotten it.
     unsafe {
         let shared = thread.shared;

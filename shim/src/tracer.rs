@@ -3,18 +3,25 @@
 //! On a followed thread no hook runs: a branch to one is translated as a branch to the next definition, and
 //! the engine reports the system call itself. Other functions of this library that libc calls back (at exit,
 //! at a thread's end) run natively and are not counted.
+//!
+//! Whether a thread is to be followed is in its flags: FOLLOWED is set at the start of a task ([`begin_task`]), or of
+//! everything, and cleared at the task's end. The JVM's calls into this library end following; on their way
+//! out they go back into the engine if the flag is set ([`go_on`]). So nothing of ours, and nothing
+//! that the JVM does for us, runs in the engine's hands, where a fault of its own could not be told.
 
 use crate::{
-    hooks, link, process, recorder, sys, syscalls,
+    hooks,
+    jvm::agent,
+    link, process, recorder, sys, syscalls,
     threads::{self, Shared, Values},
     ticker, tls,
 };
 use alloc::boxed::Box;
-use conf::settings::Tracer;
+use conf::settings::{Scope, Tracer};
 use core::{
     arch::naked_asm,
     fmt,
-    sync::atomic::{AtomicPtr, Ordering},
+    sync::atomic::{AtomicBool, AtomicPtr, Ordering},
 };
 use engine::{Call, Host, Limits, Notice, Redirect, Thread as _, Tracer as _};
 use guest::role::Role;
@@ -44,13 +51,32 @@ fn tracer() -> Option<&'static Chosen> {
     unsafe { TRACER.load(Ordering::Acquire).as_ref() }
 }
 
+/// Some thread was followed: handlers and code are the engine's business from now on.
+static SERVES: AtomicBool = AtomicBool::new(false);
+
+/// What is followed of this process.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    Everything,
+    Tasks,
+}
+
+fn extent() -> Extent {
+    let identity = process::identity();
+    match (identity.role, identity.settings.scope) {
+        (Role::Executor, Scope::Task) | (Role::Driver, Scope::Task | Scope::Executor) => {
+            Extent::Tasks
+        }
+        _ => Extent::Everything,
+    }
+}
+
 /// Makes the engine where the settings ask for it. Before the first record file, whose header names the tracer.
 pub fn prepare() {
     let identity = process::identity();
-    let wanted = identity.settings.tracer != Tracer::None
-        && identity.role == Role::Program
-        && !identity.metrics.intersection(MetricSet::ENGINE).is_empty();
-    if !wanted {
+    if identity.settings.tracer == Tracer::None
+        || identity.metrics.intersection(MetricSet::ENGINE).is_empty()
+    {
         return;
     }
     if identity.settings.tracer != OWN {
@@ -67,14 +93,29 @@ pub fn prepare() {
     }
 }
 
-/// The calling thread, for the engine to follow; null = the process runs natively.
+/// The calling thread, for the engine to follow; null = the process runs natively, as yet or altogether.
 pub fn start() -> *mut Thread {
+    if !is_running() || extent() == Extent::Tasks {
+        return core::ptr::null_mut();
+    }
+    attach()
+}
+
+fn attach() -> *mut Thread {
     let (Some(tracer), Some(thread)) = (tracer(), threads::current()) else {
         return core::ptr::null_mut();
     };
     let shared: &'static Shared = thread.shared;
+    SERVES.store(true, Ordering::Release);
+    // A signal handler of the application must not find the engine's lock taken.
+    let _blocked = sys::SignalsBlocked::new();
     let Some(state) = tracer.attach() else {
-        unavailable("the kernel refuses memory for the first thread");
+        shared.flags.fetch_and(!u32::from(Flags::FOLLOWED.0), Ordering::Release);
+        threads::notice(
+            notice::THREAD_NOT_FOLLOWED,
+            0,
+            format_args!("no memory to follow this thread, or the engine is switched off"),
+        );
         return core::ptr::null_mut();
     };
     // SAFETY: this thread's own block.
@@ -82,6 +123,58 @@ pub fn start() -> *mut Thread {
     *state.host_word() = tls::base();
     adopt(shared, state);
     state
+}
+
+/// A task begins on this thread: it is to be followed from the JVM's next instruction on.
+pub fn begin_task(thread: &Shared) {
+    if is_running() && extent() == Extent::Tasks {
+        thread.flags.fetch_or(u32::from(Flags::FOLLOWED.0), Ordering::Release);
+    }
+}
+
+/// The task on this thread has ended, and its last counters are taken.
+pub fn end_task(thread: &Shared) {
+    if is_running() && extent() == Extent::Tasks {
+        thread.flags.fetch_and(!u32::from(Flags::FOLLOWED.0), Ordering::Release);
+    }
+}
+
+/// The calling thread if it is to be followed when the library's function returns that the JVM has called; else null.
+pub fn go_on() -> *mut Thread {
+    let is_wanted = || threads::known().is_some_and(|t| t.shared.flags().contains(Flags::FOLLOWED));
+    if is_running() && is_wanted() && !follows_current() { attach() } else { core::ptr::null_mut() }
+}
+
+/// The engine's part in what threads that are not followed do to the whole process, once somebody was followed.
+fn serving() -> Option<&'static Chosen> {
+    if SERVES.load(Ordering::Acquire) { tracer() } else { None }
+}
+
+/// Whether calls that change handlers or code must be told to the engine.
+pub fn is_serving() -> bool {
+    serving().is_some()
+}
+
+/// `rt_sigaction` on a thread that is not followed; the kernel's answer. Only where [`is_serving`].
+pub fn set_action(signal: u64, new: u64, old: u64) -> i64 {
+    const ENOSYS: i64 = 38;
+    serving().map_or(-ENOSYS, |tracer| tracer.set_action(signal, new, old))
+}
+
+/// Memory was mapped, unmapped or protected on a thread that is not followed.
+pub fn memory_changed(start: u64, len: u64) {
+    if let Some(tracer) = serving() {
+        tracer.memory_changed(start, len);
+    }
+}
+
+/// The thread's last counters are taken, and it ends natively.
+pub fn forget(thread: &Shared) {
+    // SAFETY: 0 or a block that outlives its thread.
+    let state = unsafe { (thread.engine.load(Ordering::Acquire) as *const Thread).as_ref() };
+    if let (Some(tracer), Some(state)) = (tracer(), state) {
+        tracer.forget(state);
+    }
 }
 
 fn unavailable(why: &str) {
@@ -121,10 +214,17 @@ pub fn follows_current() -> bool {
 }
 
 /// A thread was found to have ended without a word.
-pub fn thread_vanished(_thread: &'static Shared) {}
+pub fn thread_vanished(thread: &'static Shared) {
+    forget(thread);
+}
 
-/// This process is a child made by fork. The engine itself calls [`Host::fork_child`] for followed threads.
-pub fn after_fork_in_child() {}
+/// This process is a child made by fork. The engine itself calls [`Host::fork_child`] for followed threads. In the
+/// child of another one its tables may be half written: nobody is followed there. Handlers stay right without.
+pub fn after_fork_in_child() {
+    if is_running() && !follows_current() {
+        TRACER.store(core::ptr::null_mut(), Ordering::Release);
+    }
+}
 
 /// The way out for a panic in the engine or below it: the thread goes on natively. Returns where the engine is
 /// not concerned.
@@ -158,7 +258,9 @@ fn listed() -> Option<&'static Shared> {
 impl Host<Thread> for Shim {
     fn redirect(&self, pc: u64) -> Redirect {
         match hooks::next_of_stub(pc as usize) {
+            Some(_) if hooks::is_naming(pc as usize) && process::wants_agent() => Redirect::Leave,
             Some(next) => Redirect::To(next as u64),
+            None if agent::is_callback(pc as usize) => Redirect::Leave,
             None if is_own(pc) => Redirect::Native,
             None => Redirect::Follow,
         }
@@ -198,6 +300,9 @@ impl Host<Thread> for Shim {
     }
 
     fn thread_started(&self, thread: &mut Thread) -> bool {
+        if extent() == Extent::Tasks {
+            return false;
+        }
         let present = tls::base();
         *thread.host_word() = if is_own_tls(present) {
             present

@@ -58,7 +58,7 @@ fn defines_hooks_and_nothing_else() {
     }
 }
 
-const HOOKED: [&str; 44] = [
+const HOOKED: [&str; 52] = [
     "open",
     "openat",
     "creat",
@@ -102,6 +102,14 @@ const HOOKED: [&str; 44] = [
     "setns",
     "pthread_setname_np",
     "sigaction",
+    "signal",
+    "mmap",
+    "munmap",
+    "mprotect",
+    "pkey_mprotect",
+    "mremap",
+    "shmat",
+    "dlclose",
     "clone",
 ];
 

@@ -13,7 +13,7 @@ use super::{Instruction, restartable, weights};
 /// Most instructions of one block; a longer run is split into several blocks.
 pub const MAX_INSTRUCTIONS: usize = 48;
 /// The longest x86 instruction (SDM vol. 2, 2.3.11).
-const MAX_INSTRUCTION_BYTES: u64 = 15;
+pub(super) const MAX_INSTRUCTION_BYTES: u64 = 15;
 /// Most bytes of a block whose source may change: all of them are compared each time it is entered.
 pub const MAX_CHANGING_BYTES: usize = 64;
 

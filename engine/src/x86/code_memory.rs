@@ -7,6 +7,7 @@
 //! A file that is overwritten while it is mapped privately, and code written through `/proc/self/mem` or by a
 //! debugger, change what counts as stable.
 
+use super::block::MAX_INSTRUCTION_BYTES;
 use crate::reserved::Reserved;
 use crate::sys;
 
@@ -66,9 +67,11 @@ impl CodeMemory {
         })
     }
 
-    /// What lies at `pc`; asks the kernel again when the address is not known.
+    /// What lies at `pc`; asks the kernel again when the address is not known, or an instruction there might reach
+    /// beyond what was known: mappings grow.
     pub fn lookup(&mut self, pc: u64) -> Code {
-        if self.find(pc).is_none() {
+        let is_known = |range: Range| range.end - pc >= MAX_INSTRUCTION_BYTES;
+        if !self.find(pc).is_some_and(|i| is_known(self.ranges.as_slice()[i])) {
             self.refresh();
         }
         match self.find(pc) {

@@ -154,6 +154,7 @@ impl Engine {
                 thread.fresh = false;
                 if !self.host.thread_started(thread) {
                     self.leave(thread);
+                    self.give_back(thread);
                 }
                 let mask = thread.new_task_mask;
                 self.unblock(thread, &mask);

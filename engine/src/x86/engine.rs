@@ -126,6 +126,7 @@ impl Engine {
             None => self.with_tables(|tables| block(self, tables))?,
         };
         thread.tid = sys::gettid();
+        thread.ended.store(false, Ordering::Release);
         // What happened natively since the thread was last followed.
         (thread.stacked, thread.last_entry, thread.trap_not_before) = (0, 0, 0);
         self.adopt_actions();

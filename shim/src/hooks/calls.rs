@@ -1,12 +1,13 @@
 //! What each hook does before and after the call it stands for.
 
-use super::{Decision, Frame, Hook};
+use super::{Decision, Frame, Hook, actions};
 use crate::{
     jvm::{launcher, tasks},
     process, recorder, sys,
     syscalls::{self, Token},
-    threads, ticker, tls,
+    threads, ticker, tls, tracer,
 };
+use core::ptr::null_mut;
 use guest::syscall_number as nr;
 use records::ProcessEndReason;
 
@@ -51,7 +52,7 @@ pub fn before(hook: Hook, frame: &mut Frame) -> Decision {
     process::check_fork();
     if let Some(number) = number(hook) {
         // frida-gum's own calls come here too; a followed thread's are seen at the instruction.
-        let is_tracers = cfg!(feature = "gum") && crate::tracer::follows_current();
+        let is_tracers = cfg!(feature = "gum") && tracer::follows_current();
         if is_tracers || !syscalls::is_counted(number) || threads::is_vfork_child() {
             return Decision::PassThrough;
         }
@@ -95,14 +96,30 @@ pub fn before(hook: Hook, frame: &mut Frame) -> Decision {
         }
         Hook::PthreadSetname => {
             named(&frame.arguments);
-            Decision::PassThrough
+            Decision::CallThenAfter
+        }
+        // A vfork child's handlers are its own.
+        Hook::Sigaction | Hook::Signal if tracer::is_serving() && !process::is_borrowed() => {
+            actions::set(hook, frame)
+        }
+        Hook::Mmap
+        | Hook::Mmap64
+        | Hook::Munmap
+        | Hook::Mprotect
+        | Hook::PkeyMprotect
+        | Hook::Mremap
+        | Hook::Shmat
+        | Hook::Dlclose
+            if tracer::is_serving() =>
+        {
+            Decision::CallThenAfter
         }
         _ => Decision::PassThrough,
     }
 }
 
-/// After the call.
-pub fn after(hook: Hook, frame: &mut Frame) {
+/// After the call; a thread that is to be followed from here on, or null.
+pub fn after(hook: Hook, frame: &mut Frame) -> *mut tracer::Thread {
     if let Some(number) = number(hook) {
         let result =
             if returns_int(number) { i64::from(frame.result as i32) } else { frame.result };
@@ -110,9 +127,24 @@ pub fn after(hook: Hook, frame: &mut Frame) {
         let thread = threads::current();
         let shared = thread.map(|thread| thread.shared);
         syscalls::observe(shared, number, &frame.arguments, Token(frame.notes[0]), result);
-        return;
+        return null_mut();
     }
+    let [first, second, third, ..] = frame.arguments;
     match hook {
+        Hook::PthreadSetname => return tracer::go_on(),
+        Hook::Mmap | Hook::Mmap64 | Hook::Shmat if frame.result != -1 => {
+            let len = if hook == Hook::Shmat { 1 } else { second };
+            tracer::memory_changed(frame.result as u64, len);
+        }
+        Hook::Munmap | Hook::Mprotect | Hook::PkeyMprotect if frame.result as i32 == 0 => {
+            tracer::memory_changed(first, second);
+        }
+        Hook::Mremap if frame.result != -1 => {
+            tracer::memory_changed(first, second);
+            tracer::memory_changed(frame.result as u64, third);
+        }
+        // The loader unmaps by calls of its own, and nobody says what.
+        Hook::Dlclose => tracer::memory_changed(0, u64::MAX),
         Hook::Fork => process::check_fork(),
         Hook::Unshare | Hook::Setns => ticker::resume(),
         Hook::PosixSpawn | Hook::PosixSpawnp if frame.result as i32 == 0 => {
@@ -126,6 +158,7 @@ pub fn after(hook: Hook, frame: &mut Frame) {
         }
         _ => {}
     }
+    null_mut()
 }
 
 fn executes(hook: Hook, arguments: &[u64; 6]) {

@@ -11,9 +11,10 @@
 //! Variadic functions need nothing special: integer arguments are in registers, those on the stack stay
 //! where they are when the stub jumps instead of calling.
 
+mod actions;
 mod calls;
 
-use crate::{guard, link};
+use crate::{guard, link, tracer};
 use core::{
     arch::naked_asm,
     ffi::CStr,
@@ -61,6 +62,8 @@ pub enum Decision {
     PassThrough = 0,
     /// Call the next definition, and tell its result.
     CallThenAfter = 1,
+    /// Return [`Frame::result`]; the next definition is not called.
+    Answered = 2,
 }
 
 macro_rules! hooks {
@@ -169,6 +172,16 @@ hooks! {
     Setns = setns;
     LibcStartMain = __libc_start_main;
     PthreadSetname = pthread_setname_np;
+    Sigaction = sigaction;
+    Signal = signal;
+    Mmap = mmap;
+    Mmap64 = mmap64;
+    Munmap = munmap;
+    Mprotect = mprotect;
+    PkeyMprotect = pkey_mprotect;
+    Mremap = mremap;
+    Shmat = shmat;
+    Dlclose = dlclose;
 }
 
 /// Where every stub of a counting process arrives, with the hook's index in r11.
@@ -216,6 +229,10 @@ unsafe extern "C" fn enter() {
         "mov rdi, rsp",
         "lea rsi, [rip + {after}]",
         "call {guarded}",
+        // 0, a thread to be followed from here on, or -1 after a panic.
+        "lea rdi, [rax + 1]",
+        "cmp rdi, 1",
+        "ja 5f",
         "3:",
         "mov rax, [rsp + 72]",
         "leave",
@@ -224,14 +241,23 @@ unsafe extern "C" fn enter() {
         "ret",
         ".cfi_restore_state",
         "4:",
+        ".cfi_remember_state",
         "leave",
         ".cfi_def_cfa rsp, 8",
         "jmp r11",
+        ".cfi_restore_state",
+        "5:",
+        "mov rdi, rax",
+        "mov rax, [rsp + 72]",
+        "leave",
+        ".cfi_def_cfa rsp, 8",
+        "jmp {follow}",
         ".cfi_endproc",
         next = sym NEXT,
         before = sym before,
         after = sym after,
         guarded = sym guard::guarded,
+        follow = sym tracer::enter_return,
     )
 }
 
@@ -266,6 +292,11 @@ pub fn next_of_stub(address: usize) -> Option<usize> {
     }
 }
 
+/// Whether this is the stub of the function by which threads name themselves.
+pub fn is_naming(address: usize) -> bool {
+    stubs::ADDRESSES[Hook::PthreadSetname as usize] as usize == address
+}
+
 unsafe extern "C" fn before(frame: usize) -> usize {
     // SAFETY: `enter` passes its own frame.
     let frame = unsafe { &mut *(frame as *mut Frame) };
@@ -288,8 +319,7 @@ unsafe extern "C" fn before(frame: usize) -> usize {
 unsafe extern "C" fn after(frame: usize) -> usize {
     // SAFETY: `enter` passes its own frame.
     let frame = unsafe { &mut *(frame as *mut Frame) };
-    calls::after(ALL[frame.hook], frame);
-    0
+    calls::after(ALL[frame.hook], frame) as usize
 }
 
 const ENOSYS: i32 = 38;
@@ -311,6 +341,7 @@ fn errno() -> i64 {
     errno_location().map_or(EIO, |errno| i64::from(unsafe { *errno })).max(1)
 }
 
+/// Leaves the error of a call that failed, as libc does.
 fn set_errno(value: i32) {
     if let Some(errno) = errno_location() {
         // SAFETY: the thread's own errno.

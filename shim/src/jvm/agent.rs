@@ -16,6 +16,10 @@
 //! that is read (5 us per task); NotifyFramePop would force the interpreter on the whole task and
 //! GetLocalObject takes 0.8 ms.
 //!
+//! Each callback ends following of its thread, if it was followed, and follows again from its return address on, if a
+//! task is open ([`tracer::go_on`]): at the start breakpoint the thread enters the engine inside the JVM's own
+//! handling of the breakpoint, at the end breakpoint it leaves it there.
+//!
 //! Breakpoints vanish when another agent redefines or retransforms the class. [`super::tasks`] notices
 //! by the thread's short name that a task came without its breakpoint, and calls [`rearm`].
 //!
@@ -28,8 +32,9 @@ use super::{
     jvmti::{self, Callbacks, Env, Event, JavaVm, JniEnv, Location, Method, RawEnv, Reference},
     launcher, tasks,
 };
-use crate::{guard, link};
+use crate::{guard, link, tracer};
 use core::{
+    arch::naked_asm,
     ffi::{c_char, c_void},
     ptr::null_mut,
     sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, Ordering},
@@ -105,8 +110,58 @@ unsafe extern "C" fn load(vm: usize) -> usize {
     0
 }
 
-unsafe extern "C" fn vm_death(_environment: RawEnv, _jni: JniEnv) {
+/// What the JVM calls: hands its arguments on, and leaves for the engine if the answer is a thread.
+macro_rules! callback {
+    ($name:ident, $does:ident, ($( $type:ty ),*)) => {
+        #[unsafe(naked)]
+        unsafe extern "C" fn $name($( _: $type ),*) {
+            naked_asm!(
+                ".cfi_startproc",
+                "sub rsp, 8",
+                ".cfi_adjust_cfa_offset 8",
+                "call {does}",
+                "add rsp, 8",
+                ".cfi_adjust_cfa_offset -8",
+                "test rax, rax",
+                "jnz 2f",
+                "ret",
+                "2:",
+                "mov rdi, rax",
+                "jmp {enter}",
+                ".cfi_endproc",
+                does = sym $does,
+                enter = sym tracer::enter_return,
+            )
+        }
+    };
+}
+
+callback!(vm_death, dies, (RawEnv, JniEnv));
+callback!(class_prepare, prepares, (RawEnv, JniEnv, Reference, Reference));
+callback!(breakpoint, breaks, (RawEnv, JniEnv, Reference, Method, Location));
+
+/// Whether the JVM calls this address: following ends there.
+pub fn is_callback(address: usize) -> bool {
+    [vm_death as *const (), class_prepare as *const (), breakpoint as *const ()]
+        .iter()
+        .any(|&callback| callback as usize == address)
+}
+
+/// The thread to follow when a callback returns.
+fn go_on() -> *mut tracer::Thread {
+    unsafe extern "C" fn body(_: usize) -> usize {
+        tracer::go_on() as usize
+    }
+    // SAFETY: `body` ignores its argument.
+    match unsafe { guard::guarded(0, body) } {
+        guard::FAILED => null_mut(),
+        thread => thread as *mut tracer::Thread,
+    }
+}
+
+unsafe extern "C" fn dies(_environment: RawEnv, _jni: JniEnv) -> *mut tracer::Thread {
     ENVIRONMENT.store(null_mut(), Ordering::Release);
+    go_on()
 }
 
 /// A callback's arguments, handed through [`guard::guarded`].
@@ -118,14 +173,14 @@ struct Happened {
     location: Location,
 }
 
-unsafe extern "C" fn class_prepare(
+unsafe extern "C" fn prepares(
     environment: RawEnv,
     _jni: JniEnv,
     thread: Reference,
     class: Reference,
-) {
+) -> *mut tracer::Thread {
     if guard::switched_off() {
-        return;
+        return null_mut();
     }
     let mut happened = Happened {
         environment: Env::from_raw(environment),
@@ -136,10 +191,11 @@ unsafe extern "C" fn class_prepare(
     };
     // SAFETY: `prepared` takes this structure.
     unsafe { guard::guarded((&raw mut happened) as usize, prepared) };
+    go_on()
 }
 
 unsafe extern "C" fn prepared(happened: usize) -> usize {
-    // SAFETY: `class_prepare` passes its own structure.
+    // SAFETY: `prepares` passes its own structure.
     let happened = unsafe { &*(happened as *const Happened) };
     let environment = happened.environment;
     let Some(place) = environment.class_is(happened.class, &CLASSES) else { return 0 };
@@ -197,15 +253,15 @@ fn arm(environment: Env, place: usize) -> jvmti::Error {
 /// Stands in a notice for «the method's bytecodes were not understood».
 const UNKNOWN_BYTECODE: jvmti::Error = -1;
 
-unsafe extern "C" fn breakpoint(
+unsafe extern "C" fn breaks(
     environment: RawEnv,
     _jni: JniEnv,
     thread: Reference,
     method: Method,
     location: Location,
-) {
+) -> *mut tracer::Thread {
     if guard::switched_off() {
-        return;
+        return null_mut();
     }
     let mut happened = Happened {
         environment: Env::from_raw(environment),
@@ -216,10 +272,11 @@ unsafe extern "C" fn breakpoint(
     };
     // SAFETY: `reached` takes this structure.
     unsafe { guard::guarded((&raw mut happened) as usize, reached) };
+    go_on()
 }
 
 unsafe extern "C" fn reached(happened: usize) -> usize {
-    // SAFETY: `breakpoint` passes its own structure.
+    // SAFETY: `breaks` passes its own structure.
     let happened = unsafe { &*(happened as *const Happened) };
     if happened.method != METHODS[RUNNER].load(Ordering::Relaxed) {
         happened.environment.with_thread_name(happened.thread, tasks::started);

@@ -16,6 +16,7 @@ use super::agent;
 use crate::{
     process,
     threads::{self, Thread},
+    tracer,
 };
 use core::sync::atomic::{AtomicBool, Ordering};
 use guest::task_name::{self, PoolName, TaskName};
@@ -146,6 +147,7 @@ pub fn thread_ends(thread: &mut Thread) {
 fn open(thread: &mut Thread, task: Open, flags: Flags) {
     thread.tasks.open = Some(task);
     thread.tasks.threw = false;
+    tracer::begin_task(thread.shared);
     thread.record(flags, &Event::TaskStart(identity(&task)));
 }
 
@@ -156,6 +158,7 @@ fn close(thread: &mut Thread, outcome: TaskOutcome, flags: Flags) {
         outcome => outcome,
     };
     thread.record(flags, &Event::TaskEnd { task: identity(&task), outcome });
+    tracer::end_task(thread.shared);
 }
 
 fn identity(task: &Open) -> TaskId<'static> {
