@@ -8,7 +8,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::exit::{Exit, Failure, after_help};
 use crate::terminal::Color;
-use crate::{dump, ingest, inspect, report, rewrite, schema, trace};
+use crate::{diff, dump, export, ingest, inspect, report, rewrite, schema, top, trace};
 
 /// Exact instruction, memory and system-call counts of programs and of Spark tasks
 ///
@@ -52,6 +52,12 @@ pub enum Command {
     Ingest(ingest::Args),
     #[command(after_long_help = after_help(&REPORT_EXAMPLES))]
     Report(report::Args),
+    #[command(after_long_help = after_help(&DIFF_EXAMPLES))]
+    Diff(diff::Args),
+    #[command(after_long_help = after_help(&EXPORT_EXAMPLES))]
+    Export(export::Args),
+    #[command(after_long_help = after_help(&TOP_EXAMPLES))]
+    Top(top::Args),
     #[command(after_long_help = after_help(&INSPECT_EXAMPLES))]
     Inspect(inspect::Args),
     #[command(after_long_help = after_help(&REWRITE_EXAMPLES))]
@@ -96,6 +102,26 @@ const REPORT_EXAMPLES: [&str; 3] = [
     "analyzer report --by node,stage",
     "analyzer report --store /data/runs --by task --app app-20260101120000-0001 --format csv",
     "analyzer report --by executor --columns instructions,memory_reads",
+];
+
+const DIFF_EXAMPLES: [&str; 4] = [
+    "analyzer diff runs-before runs-after            two stores, every application in them is a run",
+    "analyzer diff '#app-1' '#app-2'                 two runs of the usual store",
+    "analyzer diff '/data/runs#a-1,a-2,a-3' '/data/runs#b-1,b-2,b-3' --format markdown",
+    "analyzer diff base new --columns instructions --fail-above 2     for CI: 1 if a stage needs more",
+];
+
+const EXPORT_EXAMPLES: [&str; 3] = [
+    "analyzer export --to prometheus -o /var/lib/node_exporter/textfile/spark.prom",
+    "analyzer export --to prometheus --by app,stage --columns instructions,tasks",
+    "analyzer export --to chrome --app app-1 -o tasks.json    open it in ui.perfetto.dev",
+];
+
+const TOP_EXAMPLES: [&str; 4] = [
+    "analyzer top                                     the record files of /var/tmp/sparkanalyzer",
+    "analyzer top /data/records --sort file_bytes",
+    "analyzer top --once --format json | jq '.threads[0]'",
+    "analyzer top --store /data/runs                  mean rates, as a store has no moments",
 ];
 
 const SCHEMA_EXAMPLES: [&str; 3] = [

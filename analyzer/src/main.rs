@@ -2,9 +2,11 @@
 
 mod cli;
 mod counts;
+mod diff;
 mod dump;
 mod eventlog;
 mod exit;
+mod export;
 mod ingest;
 mod inspect;
 mod metric_list;
@@ -17,6 +19,7 @@ mod schema;
 mod shim;
 mod store;
 mod terminal;
+mod top;
 mod trace;
 
 use std::process::ExitCode;
@@ -50,6 +53,9 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Dump(args) => return dump::run(args),
         Command::Ingest(args) => return ingest::run(args),
         Command::Report(args) => return report::run(args),
+        Command::Diff(args) => return diff::run(args),
+        Command::Export(args) => return export::run(args),
+        Command::Top(args) => return top::run(args),
         Command::Inspect(args) => return inspect::run(args),
         Command::Rewrite(args) => return rewrite::run(args),
         Command::Schema(args) => return schema::run(args),

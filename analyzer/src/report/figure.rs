@@ -159,10 +159,7 @@ impl Figure {
         all.extend(
             Class::ALL.iter().flat_map(|&class| [Figure::Incoming(class), Figure::Outgoing(class)]),
         );
-        let by_class = |&class| {
-            [Quantity::Calls, Quantity::Errors, Quantity::Nanoseconds]
-                .map(|quantity| Figure::OverOps(class, quantity))
-        };
+        let by_class = |&class| Quantity::ALL.map(|quantity| Figure::OverOps(class, quantity));
         all.extend(Class::ALL.iter().flat_map(by_class));
         all.extend((0..SPARK_METRICS.len()).map(Figure::Spark));
         all.extend([SHUFFLE_RECORDS, SHUFFLE_BYTES]);

@@ -284,14 +284,18 @@ fn add(sums: &mut [u64; METRIC_COUNT], counted: &Counted) {
 }
 
 /// A table whose rows have counters.
-pub(super) struct Rated {
+pub struct Rated {
     frame: DataFrame,
     metrics: Vec<Column>,
     engine: Column,
 }
 
 impl Rated {
-    pub(super) fn of(frame: DataFrame) -> PolarsResult<Rated> {
+    /// Takes the frame of a table with counters.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub fn of(frame: DataFrame) -> PolarsResult<Rated> {
         let metrics = METRICS
             .iter()
             .map(|metric| frame.column(metric.name).cloned())
@@ -300,7 +304,8 @@ impl Rated {
         Ok(Rated { frame, metrics, engine })
     }
 
-    pub(super) fn len(&self) -> usize {
+    /// Number of rows.
+    pub fn len(&self) -> usize {
         self.frame.height()
     }
 
@@ -310,11 +315,13 @@ impl Rated {
         ids.into_iter().flat_map(|ids| ids.iter().flatten().map(str::to_owned)).collect()
     }
 
-    pub(super) fn text(&self, name: &str, at: usize) -> Option<String> {
+    /// A text of a row.
+    pub fn text(&self, name: &str, at: usize) -> Option<String> {
         text(self.frame.column(name).ok()?, at)
     }
 
-    pub(super) fn signed(&self, name: &str, at: usize) -> Option<i64> {
+    /// A signed number of a row.
+    pub fn signed(&self, name: &str, at: usize) -> Option<i64> {
         self.frame.column(name).ok()?.i64().ok()?.get(at)
     }
 
@@ -332,7 +339,8 @@ impl Rated {
         self.signed(name, at).is_none()
     }
 
-    pub(super) fn counted(&self, at: usize) -> Counted {
+    /// A row's counters.
+    pub fn counted(&self, at: usize) -> Counted {
         let values = std::array::from_fn(|index| self.metrics[index].u64().ok()?.get(at));
         let engine = text(&self.engine, at);
         let is_partial = engine.as_deref() == Some(ENGINE_PARTIAL);

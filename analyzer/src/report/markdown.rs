@@ -40,7 +40,7 @@ impl Report<'_> {
 }
 
 /// Text in which nothing is Markdown or HTML.
-fn markdown_cell(text: &str) -> String {
+pub fn markdown_cell(text: &str) -> String {
     let mut escaped = String::new();
     for character in text.chars() {
         match character {

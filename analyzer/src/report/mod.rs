@@ -24,3 +24,9 @@ mod threads;
 
 pub use command::{Args, run};
 pub use csv::csv_cell;
+pub use figure::{Figure, Scale};
+pub use gather::{Answer, Question, Rated, gather};
+pub use key::{Dimension, Key, Name, Part};
+pub use markdown::markdown_cell;
+pub use print::{human, stage_text};
+pub use rows::{Counted, Row, Said};

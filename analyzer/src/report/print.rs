@@ -56,7 +56,7 @@ pub(super) fn shown(key: &Key, dimension: Dimension) -> String {
 }
 
 /// `3`, or `3.1` for its second attempt.
-pub(super) fn stage_text(stage: i64, attempt: Option<i64>) -> String {
+pub fn stage_text(stage: i64, attempt: Option<i64>) -> String {
     match attempt {
         None | Some(0) => stage.to_string(),
         Some(attempt) => format!("{stage}.{attempt}"),
@@ -64,7 +64,7 @@ pub(super) fn stage_text(stage: i64, attempt: Option<i64>) -> String {
 }
 
 /// Three or four significant digits with a unit's prefix.
-pub(super) fn human(value: u64, scale: Scale) -> String {
+pub fn human(value: u64, scale: Scale) -> String {
     let scaled = |value: f64, units: &[&str]| {
         let mut value = value;
         let mut unit = 0;

@@ -28,7 +28,7 @@ pub fn json(answer: &Answer, measure: Measure, number: &dyn Fn(u64) -> Value) ->
             "attempt": stage.attempt,
             "known": spread.known,
             "unknown": spread.unknown,
-            "points": spread.points.map(|point| number(point)),
+            "points": spread.points.map(number),
             "skew": spread.skew(),
             "stragglers": stragglers,
         })

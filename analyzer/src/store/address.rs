@@ -11,6 +11,9 @@ use mysql::{Opts, OptsBuilder};
 
 use super::StoreError;
 
+/// The store that commands take when none is named: a folder here.
+pub const DEFAULT: &str = "sparkanalyzer-store";
+
 /// Schemes of a server's address.
 const SCHEMES: [&str; 2] = ["mysql://", "mariadb://"];
 /// The environment variable that may hold the password.

@@ -37,7 +37,7 @@ use records::Segment;
 
 use crate::eventlog::Application;
 
-pub use address::Address;
+pub use address::{Address, DEFAULT};
 pub use columns::{ENGINE_EXACT, ENGINE_PARTIAL};
 pub use error::StoreError;
 pub use server::{define, grants};

@@ -1,0 +1,536 @@
+//! `analyzer diff`: what changed between two runs, per stage and figure, and whether it is more than noise.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::str::FromStr;
+
+use serde_json::{Value, json};
+
+use crate::dump::printable;
+use crate::exit::{Exit, Failure};
+use crate::output::Output;
+use crate::report::{Answer, Dimension, Figure, Part, Question, Row, Said, gather, human};
+use crate::store::{self, Address};
+use crate::terminal::HEADING;
+
+/// Compare runs of a job, per stage and figure
+///
+/// A and B are stores, of which every application with records is a run; or chosen runs: STORE#APP,APP.
+/// Values are medians over the runs of a side. With several runs on both sides a change counts as more than
+/// noise if the sides' ranges do not overlap; with one run there is no telling, and "?" says so.
+///
+/// Stages are matched by their names and order; without an event log by their ids.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// What was before
+    a: Side,
+
+    /// What is now
+    b: Side,
+
+    /// The figures to compare, by the names that `report --format json` has
+    #[arg(long, visible_alias = "metrics", value_delimiter = ',', value_parser = Figure::parse, value_name = "LIST")]
+    columns: Vec<Figure>,
+
+    /// Leave out changes of fewer percent, and those within noise (table and markdown)
+    #[arg(long, default_value_t = 1.0, value_name = "PERCENT")]
+    threshold: f64,
+
+    /// Exit with 1 if a figure of any stage rose by more than this, beyond noise where there are several runs
+    #[arg(long, value_name = "PERCENT")]
+    fail_above: Option<f64>,
+
+    /// How to print; JSON holds every figure, exactly
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+
+    /// Write to this file, which appears whole, instead of to standard output
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+/// The values of `--format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// For people
+    Table,
+    /// For programs
+    Json,
+    /// For documents and issues
+    Markdown,
+}
+
+/// The figures that are compared unless others are chosen.
+const FIGURES: [&str; 14] = [
+    "tasks",
+    "instructions",
+    "memory_reads",
+    "memory_writes",
+    "memory_bytes",
+    "barriers",
+    "syscall_calls",
+    "file_bytes_in",
+    "file_bytes_out",
+    "socket_bytes_in",
+    "socket_bytes_out",
+    "spark_run_time_ms",
+    "spark_cpu_time_ns",
+    "spark_shuffle_bytes",
+];
+
+/// One side: a store, and the runs of it if they were chosen.
+#[derive(Clone, Debug)]
+struct Side {
+    address: Address,
+    runs: Vec<String>,
+}
+
+fn chosen(runs: &str) -> Vec<String> {
+    runs.split(',').filter(|id| !id.is_empty()).map(str::to_owned).collect()
+}
+
+impl FromStr for Side {
+    type Err = <Address as FromStr>::Err;
+
+    fn from_str(text: &str) -> Result<Side, Self::Err> {
+        let (address, runs) = match text.rsplit_once('#') {
+            Some((address, runs)) => (address, chosen(runs)),
+            None => (text, Vec::new()),
+        };
+        let address = if address.is_empty() { store::DEFAULT } else { address };
+        Ok(Side { address: address.parse()?, runs })
+    }
+}
+
+/// A stage, or what is outside tasks, or all, as it is found again in other runs.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Matched {
+    /// Where the stage stands among all, its name, and which of those with this name it is.
+    Stage(String, i64),
+    Outside,
+    All,
+}
+
+/// What the runs of a side say of one stage.
+#[derive(Clone, Debug, Default)]
+struct OfSide {
+    /// Stage ids in the runs.
+    stages: BTreeSet<i64>,
+    rows: Vec<Row>,
+}
+
+/// The runs of a side.
+struct Runs {
+    /// Application ids.
+    ids: Vec<String>,
+    /// Stages in the order of the first run that has them.
+    order: Vec<Matched>,
+    rows: BTreeMap<Matched, OfSide>,
+}
+
+/// A figure's values on one side.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Values {
+    least: u64,
+    median: u64,
+    most: u64,
+    runs: usize,
+}
+
+/// What can be said of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// The sides' ranges do not overlap.
+    Beyond,
+    /// They do.
+    Within,
+    /// A side has one run alone.
+    NoTelling,
+}
+
+impl Verdict {
+    fn name(self) -> &'static str {
+        match self {
+            Verdict::Beyond => "beyond noise",
+            Verdict::Within => "within noise",
+            Verdict::NoTelling => "?",
+        }
+    }
+}
+
+/// One line of the comparison.
+struct Change {
+    matched: Matched,
+    figure: Figure,
+    a: Option<Values>,
+    b: Option<Values>,
+}
+
+impl Values {
+    /// The values of the runs, nearest-rank median; `None` unless all are exactly known.
+    fn of(side: Option<&OfSide>, figure: Figure) -> Option<Values> {
+        let value = |row: &Row| match row.said(figure) {
+            Said::Exactly(value) => Some(value),
+            Said::AtLeast(_) | Said::Unknown => None,
+        };
+        let mut values: Vec<_> = side?.rows.iter().map(value).collect::<Option<_>>()?;
+        values.sort_unstable();
+        let median = *values.get((values.len().max(1) - 1) / 2)?;
+        Some(Values { least: *values.first()?, median, most: *values.last()?, runs: values.len() })
+    }
+}
+
+impl Change {
+    /// How much it rose, in percent.
+    fn percent(&self) -> Option<f64> {
+        let (a, b) = (self.a?.median as f64, self.b?.median as f64);
+        if a == b { Some(0.0) } else { (a > 0.0).then(|| (b - a) / a * 100.0) }
+    }
+
+    fn verdict(&self) -> Option<Verdict> {
+        let (a, b) = (self.a?, self.b?);
+        Some(if a.runs < 2 || b.runs < 2 {
+            Verdict::NoTelling
+        } else if a.most < b.least || b.most < a.least {
+            Verdict::Beyond
+        } else {
+            Verdict::Within
+        })
+    }
+
+    /// Whether a person wants to see it.
+    fn is_notable(&self, threshold: f64) -> bool {
+        match (self.a, self.b) {
+            (None, None) => false,
+            (Some(a), Some(b)) => {
+                let is_changed = a.median != b.median
+                    && self.percent().is_none_or(|percent| percent.abs() >= threshold);
+                is_changed && self.verdict() != Some(Verdict::Within)
+            }
+            _ => true,
+        }
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When a store cannot be read or has no such run, or the output cannot be written.
+pub fn run(args: Args) -> Result<ExitCode, Failure> {
+    let figures: Vec<_> = match args.columns.as_slice() {
+        [] => FIGURES.iter().filter_map(|name| Figure::parse(name).ok()).collect(),
+        chosen => chosen.to_vec(),
+    };
+    let (a, b) = (read(&args.a)?, read(&args.b)?);
+    let changes = compare(&a, &b, &figures);
+    let mut out = Output::new(args.output.as_deref())?;
+    let printed = match args.format {
+        Format::Table => table(&mut out, [&a, &b], &changes, args.threshold),
+        Format::Markdown => markdown(&mut out, [&a, &b], &changes, args.threshold),
+        Format::Json => json(&mut out, [&a, &b], &changes),
+    };
+    out.finish(printed)?;
+    let has_risen = |change: &Change| {
+        let rose = |limit: &f64| match change.percent() {
+            Some(percent) => percent > *limit,
+            // From nothing to something.
+            None => change.a.zip(change.b).is_some_and(|(a, b)| b.median > a.median),
+        };
+        change.verdict() != Some(Verdict::Within) && args.fail_above.as_ref().is_some_and(rose)
+    };
+    Ok(match changes.iter().any(has_risen) {
+        true => Exit::Partial.into(),
+        false => Exit::Success.into(),
+    })
+}
+
+/// Reads the runs of a side.
+fn read(side: &Side) -> Result<Runs, Failure> {
+    let store = store::open(&side.address)?;
+    let by = [Dimension::App, Dimension::Stage];
+    let question = Question { by: &by, applications: &side.runs, roles: &[], bucket_ms: 1_000 };
+    let answer = gather(store.as_ref(), &question)?;
+    if let Some(id) = side.runs.iter().find(|id| !answer.known_applications.contains(*id)) {
+        let known: Vec<_> = answer.known_applications.iter().cloned().collect();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        let message = format!("{}: application {id} is not there (there: {known})", side.address);
+        return Err(Failure::new(Exit::BadInput, message));
+    }
+    let runs = runs_of(&answer);
+    if runs.ids.is_empty() {
+        let message = format!("{}: no run to compare: no executor and no task in it", side.address);
+        return Err(Failure::new(Exit::BadInput, message));
+    }
+    Ok(runs)
+}
+
+fn runs_of(answer: &Answer) -> Runs {
+    let mut runs = Runs { ids: Vec::new(), order: Vec::new(), rows: BTreeMap::new() };
+    let rows: Vec<_> = answer.rows.iter().collect();
+    let of_one = |row: &&(&crate::report::Key, &Row)| row.0.application.clone();
+    let mut applications: Vec<_> = rows.iter().filter_map(|row| of_one(&row)).collect();
+    applications.dedup();
+    for application in applications {
+        let own = || rows.iter().filter(|row| row.0.application.as_ref() == Some(&application));
+        let mut of_run: BTreeMap<Matched, (BTreeSet<i64>, Row)> = BTreeMap::new();
+        let mut order = Vec::new();
+        // (name, ordinal) of the stages of this run, attempts together.
+        let mut seen: BTreeMap<i64, Matched> = BTreeMap::new();
+        let mut ordinals: BTreeMap<String, i64> = BTreeMap::new();
+        for (key, row) in own() {
+            let matched = match (key.part, key.stage) {
+                (Part::Outside, _) => Matched::Outside,
+                (Part::Tasks, None) => Matched::Stage("unknown stage".into(), 0),
+                (Part::Tasks, Some((stage, attempt))) => seen
+                    .entry(stage)
+                    .or_insert_with(|| {
+                        let id = (application.0.clone(), stage, attempt.unwrap_or(0));
+                        match answer.stage_names.get(&id) {
+                            Some(name) => {
+                                let ordinal = ordinals.entry(name.clone()).or_default();
+                                *ordinal += 1;
+                                Matched::Stage(name.clone(), *ordinal)
+                            }
+                            None => Matched::Stage(String::new(), stage),
+                        }
+                    })
+                    .clone(),
+            };
+            if !order.contains(&matched) {
+                order.push(matched.clone());
+            }
+            for one in [matched, Matched::All] {
+                let (stages, sum) = of_run.entry(one).or_default();
+                stages.extend(key.stage.map(|stage| stage.0));
+                sum.join(row);
+            }
+        }
+        order.push(Matched::All);
+        for (matched, (stages, row)) in of_run {
+            let side = runs.rows.entry(matched).or_default();
+            side.stages.extend(stages);
+            side.rows.push(row);
+        }
+        add_in_order(&mut runs.order, order);
+        runs.ids.push(application.0.clone());
+    }
+    runs
+}
+
+/// Adds what is not there yet, outside and all staying last.
+fn add_in_order(order: &mut Vec<Matched>, more: Vec<Matched>) {
+    for one in more {
+        if !order.contains(&one) {
+            order.push(one);
+        }
+    }
+    order.sort_by_key(|one| match one {
+        Matched::Stage(..) => 0,
+        Matched::Outside => 1,
+        Matched::All => 2,
+    });
+}
+
+fn compare(a: &Runs, b: &Runs, figures: &[Figure]) -> Vec<Change> {
+    let mut order = a.order.clone();
+    add_in_order(&mut order, b.order.clone());
+    let change = |matched: &Matched, figure: Figure| Change {
+        matched: matched.clone(),
+        figure,
+        a: Values::of(a.rows.get(matched), figure),
+        b: Values::of(b.rows.get(matched), figure),
+    };
+    order.iter().flat_map(|matched| figures.iter().map(|one| change(matched, *one))).collect()
+}
+
+/// What a stage is called: its ids on both sides and its name.
+fn label(matched: &Matched, sides: [&Runs; 2]) -> String {
+    let ids = |side: &Runs| {
+        let stages = side.rows.get(matched).map(|of_side| &of_side.stages);
+        let ids: Vec<_> = stages.into_iter().flatten().map(i64::to_string).collect();
+        if ids.is_empty() { "-".to_owned() } else { ids.join("/") }
+    };
+    match matched {
+        Matched::All => "all".into(),
+        Matched::Outside => "outside tasks".into(),
+        Matched::Stage(name, _) => {
+            let (a, b) = (ids(sides[0]), ids(sides[1]));
+            let ids = if a == b { a } else { format!("{a} -> {b}") };
+            printable(&format!("stage {ids} {name}")).trim_end().to_owned()
+        }
+    }
+}
+
+/// Value with the range of the runs, if they differ.
+fn cell(values: Option<Values>, figure: Figure) -> String {
+    let Some(values) = values else { return "-".into() };
+    let text = human(values.median, figure.scale());
+    match values.least == values.most {
+        true => text,
+        false => {
+            let half = (values.most - values.least) as f64 / 2.0;
+            format!("{text} ±{:.1}%", half / (values.median as f64).max(1.0) * 100.0)
+        }
+    }
+}
+
+fn percent_cell(change: &Change) -> String {
+    match (change.percent(), change.a.zip(change.b)) {
+        (Some(percent), _) => format!("{percent:+.1}%"),
+        (None, Some(_)) => "from 0".into(),
+        (None, None) => "-".into(),
+    }
+}
+
+fn verdict_cell(change: &Change) -> &'static str {
+    change.verdict().map_or("-", Verdict::name)
+}
+
+fn side_line(name: &str, runs: &Runs) -> String {
+    let ids: Vec<_> = runs.ids.iter().map(|id| printable(id)).collect();
+    format!("{name}: {}", ids.join(", "))
+}
+
+fn table(
+    out: &mut impl Write,
+    sides: [&Runs; 2],
+    changes: &[Change],
+    threshold: f64,
+) -> io::Result<()> {
+    writeln!(out, "{}\n{}\n", side_line("A", sides[0]), side_line("B", sides[1]))?;
+    let notable: Vec<_> = changes.iter().filter(|change| change.is_notable(threshold)).collect();
+    let mut last = None;
+    for change in &notable {
+        if last != Some(&change.matched) {
+            let label = label(&change.matched, sides);
+            let label: String = label.chars().take(80).collect();
+            let blank = if last.is_some() { "\n" } else { "" };
+            writeln!(out, "{blank}{HEADING}{label}{HEADING:#}")?;
+            last = Some(&change.matched);
+        }
+        writeln!(
+            out,
+            "  {:<22} {:>16} {:>16} {:>9}  {}",
+            change.figure.name(),
+            cell(change.a, change.figure),
+            cell(change.b, change.figure),
+            percent_cell(change),
+            verdict_cell(change)
+        )?;
+    }
+    let rest = changes.len() - notable.len();
+    let blank = if notable.is_empty() { "" } else { "\n" };
+    writeln!(
+        out,
+        "{blank}{rest} of {} figures are unchanged, changed by less than {threshold} %, within noise or unknown",
+        changes.len()
+    )
+}
+
+fn markdown(
+    out: &mut impl Write,
+    sides: [&Runs; 2],
+    changes: &[Change],
+    threshold: f64,
+) -> io::Result<()> {
+    use crate::report::markdown_cell;
+    writeln!(
+        out,
+        "{}; {}\n",
+        markdown_cell(&side_line("A", sides[0])),
+        markdown_cell(&side_line("B", sides[1]))
+    )?;
+    writeln!(out, "| stage | figure | A | B | change | |\n|---|---|---:|---:|---:|---|")?;
+    for change in changes.iter().filter(|change| change.is_notable(threshold)) {
+        writeln!(
+            out,
+            "| {} | {} | {} | {} | {} | {} |",
+            markdown_cell(&label(&change.matched, sides)),
+            markdown_cell(&change.figure.name()),
+            cell(change.a, change.figure),
+            cell(change.b, change.figure),
+            percent_cell(change),
+            verdict_cell(change)
+        )?;
+    }
+    Ok(())
+}
+
+fn json(out: &mut impl Write, sides: [&Runs; 2], changes: &[Change]) -> io::Result<()> {
+    let side = |values: Option<Values>, figure: Figure| -> Value {
+        values.map_or(Value::Null, |values| {
+            json!({
+                "median": figure.json(values.median),
+                "min": figure.json(values.least),
+                "max": figure.json(values.most),
+                "runs": values.runs,
+            })
+        })
+    };
+    let ids = |matched: &Matched, runs: &Runs| {
+        runs.rows.get(matched).map(|of_side| of_side.stages.iter().copied().collect::<Vec<_>>())
+    };
+    writeln!(out, "{{\"a\":{},\"b\":{},\"changes\":[", json!(sides[0].ids), json!(sides[1].ids))?;
+    for (at, change) in changes.iter().enumerate() {
+        let (part, name) = match &change.matched {
+            Matched::All => ("all", None),
+            Matched::Outside => ("outside tasks", None),
+            Matched::Stage(name, _) => ("stage", Some(name).filter(|name| !name.is_empty())),
+        };
+        let line = json!({
+            "part": part,
+            "name": name,
+            "stages_a": ids(&change.matched, sides[0]),
+            "stages_b": ids(&change.matched, sides[1]),
+            "figure": change.figure.name(),
+            "a": side(change.a, change.figure),
+            "b": side(change.b, change.figure),
+            "percent": change.percent(),
+            "verdict": change.verdict().map(Verdict::name),
+        });
+        let end = if at + 1 < changes.len() { "," } else { "" };
+        writeln!(out, "{line}{end}")?;
+    }
+    writeln!(out, "]}}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(a: (u64, u64, u64, usize), b: (u64, u64, u64, usize)) -> Change {
+        let values = |(least, median, most, runs)| Some(Values { least, median, most, runs });
+        Change { matched: Matched::All, figure: Figure::Tasks, a: values(a), b: values(b) }
+    }
+
+    #[test]
+    fn ranges_that_overlap_are_noise() {
+        let overlapping = change((90, 100, 110, 3), (105, 120, 130, 3));
+        assert_eq!(overlapping.verdict(), Some(Verdict::Within));
+        assert!(!overlapping.is_notable(0.0));
+        let apart = change((90, 100, 110, 3), (111, 120, 130, 2));
+        assert_eq!((apart.verdict(), apart.percent()), (Some(Verdict::Beyond), Some(20.0)));
+        let single = change((100, 100, 100, 1), (120, 120, 120, 1));
+        assert_eq!(single.verdict(), Some(Verdict::NoTelling));
+        assert!(single.is_notable(19.9) && !single.is_notable(20.1));
+    }
+
+    #[test]
+    fn from_nothing_there_is_no_percentage() {
+        let risen = change((0, 0, 0, 1), (5, 5, 5, 1));
+        assert_eq!((risen.percent(), percent_cell(&risen).as_str()), (None, "from 0"));
+        assert!(risen.is_notable(50.0));
+        assert_eq!(change((0, 0, 0, 1), (0, 0, 0, 1)).percent(), Some(0.0));
+    }
+
+    #[test]
+    fn sides_name_stores_and_runs() {
+        let side: Side = "/data/runs#app-1,app-2".parse().unwrap();
+        assert_eq!((side.address.to_string().as_str(), side.runs.len()), ("/data/runs", 2));
+        let side: Side = "#app-1".parse().unwrap();
+        assert_eq!(side.address.to_string(), store::DEFAULT);
+        assert!("/data/runs".parse::<Side>().unwrap().runs.is_empty());
+    }
+}
