@@ -8,7 +8,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::exit::{Exit, Failure, after_help};
 use crate::terminal::Color;
-use crate::{diff, dump, export, ingest, inspect, report, rewrite, schema, top, trace};
+use crate::{diff, dump, export, ingest, inspect, purge, report, rewrite, schema, top, trace};
 
 /// Exact instruction, memory and system-call counts of programs and of Spark tasks
 ///
@@ -50,6 +50,8 @@ pub enum Command {
     Dump(dump::Args),
     #[command(after_long_help = after_help(&INGEST_EXAMPLES))]
     Ingest(ingest::Args),
+    #[command(after_long_help = after_help(&PURGE_EXAMPLES))]
+    Purge(purge::Args),
     #[command(after_long_help = after_help(&REPORT_EXAMPLES))]
     Report(report::Args),
     #[command(after_long_help = after_help(&DIFF_EXAMPLES))]
@@ -91,11 +93,18 @@ const DUMP_EXAMPLES: [&str; 3] = [
     "analyzer dump --format json node1-4711-*.sar | jq '.groups[-1].values'",
 ];
 
-const INGEST_EXAMPLES: [&str; 4] = [
+const INGEST_EXAMPLES: [&str; 6] = [
     "analyzer ingest --mysql mysql://spark@db/runs?password_file=/etc/runs.pw /var/lib/sparkanalyzer",
     "analyzer ingest --event-log /spark/events /var/lib/sparkanalyzer",
     "analyzer ingest --store /data/runs records-of-node1/ records-of-node2/",
+    "analyzer ingest --event-log http://history:18080/app-20260101120000-0001 records/",
+    "analyzer ingest --follow --mysql mysql://spark@db/runs /var/lib/sparkanalyzer",
     "zstdcat events_1_app-1.zstd | analyzer ingest --store /data/runs --event-log -",
+];
+
+const PURGE_EXAMPLES: [&str; 2] = [
+    "analyzer purge --older-than 90d",
+    "analyzer purge --store mysql://spark@db/runs --older-than 4w",
 ];
 
 const REPORT_EXAMPLES: [&str; 3] = [

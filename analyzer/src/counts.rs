@@ -3,11 +3,20 @@
 use records::{METRIC_COUNT, MetricSet, Values};
 
 /// One value per metric; those outside `known` were not counted and mean nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Counts {
     values: [u64; METRIC_COUNT],
     known: MetricSet,
 }
+
+impl PartialEq for Counts {
+    fn eq(&self, other: &Counts) -> bool {
+        self.known == other.known
+            && (0..METRIC_COUNT).all(|metric| self.get(metric) == other.get(metric))
+    }
+}
+
+impl Eq for Counts {}
 
 impl Default for Counts {
     /// Nothing is known.
@@ -49,12 +58,42 @@ impl Counts {
         self.combine(other, u64::max);
     }
 
+    /// How far these counters are beyond what they stood at earlier; a metric that went back, or that one
+    /// side does not know, is not known.
+    pub fn since(&self, earlier: &Counts) -> Counts {
+        let mut known = self.known.intersection(earlier.known);
+        let mut values = [0; METRIC_COUNT];
+        for (index, value) in values.iter_mut().enumerate() {
+            match self.values[index].checked_sub(earlier.values[index]) {
+                Some(advance) => *value = advance,
+                None => known = known.difference(MetricSet::EMPTY.with(index)),
+            }
+        }
+        Counts { values, known }
+    }
+
+    /// Declares those of some metrics as not counted that stand at zero.
+    pub fn forget_zeros(&mut self, metrics: MetricSet) {
+        for (index, value) in self.values.iter().enumerate() {
+            if *value == 0 && metrics.contains(index) {
+                self.known = self.known.difference(MetricSet::EMPTY.with(index));
+            }
+        }
+    }
+
     /// Declares metrics as not counted.
     pub fn forget(&mut self, metrics: MetricSet) {
         self.known = self.known.difference(metrics);
     }
 
     fn combine(&mut self, other: &Counts, operation: impl Fn(u64, u64) -> u64) {
+        if self.known == other.known {
+            // What is unknown on both sides may become anything: nobody sees it.
+            for (value, other) in self.values.iter_mut().zip(&other.values) {
+                *value = operation(*value, *other);
+            }
+            return;
+        }
         for (index, value) in self.values.iter_mut().enumerate() {
             match (self.known.contains(index), other.known.contains(index)) {
                 (true, true) => *value = operation(*value, other.values[index]),

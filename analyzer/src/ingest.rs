@@ -1,18 +1,19 @@
 //! `analyzer ingest`: record files and event logs into a store.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use records::{Event, LeftOut, Segment};
 
 use crate::dump::{describe, printable};
-use crate::eventlog::{self, ReadError, Source};
+use crate::duration;
+use crate::eventlog::{self, Download, ReadError, Source};
 use crate::exit::{Exit, Failure};
-use crate::record_files::{self, RecordFile, hex, known};
-use crate::store::{self, Added, Address, Store, StoreError, Table};
+use crate::record_files;
+use crate::store::{self, Added, Address, Snapshots, Store, StoreError, Table};
 use crate::terminal::{ERROR, WARNING};
 
 /// Load record files and Spark event logs into a store
@@ -21,7 +22,8 @@ use crate::terminal::{ERROR, WARNING};
 /// what the store knows already has no effect, and what has grown since is taken up. The store is a
 /// folder of Parquet tables or a MySQL or MariaDB database.
 ///
-/// Event logs: plain or zstd files, folders eventlog_v2_*, folders of logs, or - for standard input.
+/// Event logs: plain or zstd files, folders eventlog_v2_*, folders of logs, - for standard input, or a history
+/// server's.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Record files, or folders that hold them at any depth
@@ -38,14 +40,24 @@ pub struct Args {
     )]
     store: Address,
 
-    /// An event log of Spark (repeatable); - is standard input
-    #[arg(long, value_name = "PATH|-")]
+    /// An event log of Spark (repeatable); - is standard input; http://HOST:PORT/APP[/ATTEMPT] is downloaded
+    /// from a history server
+    #[arg(long, value_name = "PATH|URL|-")]
     event_log: Vec<PathBuf>,
+
+    /// Go on: take up files that appear and what the others grow by, until a signal ends it
+    #[arg(long)]
+    follow: bool,
 
     /// The cluster that the event logs come from, as the conf file names it; needed only if two clusters
     /// have given the same application id
     #[arg(long, value_name = "NAME")]
     cluster: Option<String>,
+
+    /// Which snapshots to keep besides the starts and ends of tasks and the last word of each thread: all, last
+    /// (no more), or one in so much time (10s, 500ms, 1m)
+    #[arg(long, value_name = "all|last|EVERY", default_value = "last", value_parser = snapshots)]
+    snapshots: Snapshots,
 
     /// No progress bar and no summary; warnings and errors only
     #[arg(long, short)]
@@ -63,6 +75,8 @@ struct Ingest<'a> {
     known_logs: u64,
     left_out_files: u64,
     is_partial: bool,
+    /// While following: what was told.
+    told: Option<HashSet<String>>,
     /// Processes of the record files.
     processes: BTreeSet<String>,
     /// Application ids that record files name.
@@ -71,69 +85,135 @@ struct Ingest<'a> {
     logged: Vec<(String, bool)>,
 }
 
+/// What the command line names, as it is now.
+#[derive(Default)]
+struct Inputs {
+    files: Vec<PathBuf>,
+    logs: Vec<Source>,
+    complaints: Vec<String>,
+    /// Logs that were downloaded go with it.
+    _downloads: Vec<Download>,
+}
+
+impl Inputs {
+    fn find(args: &Args) -> Inputs {
+        let mut inputs = Inputs::default();
+        for path in &args.paths {
+            match record_files::find(std::slice::from_ref(path)) {
+                Ok(found) if found.is_empty() => inputs
+                    .complaints
+                    .push(format!("{}: no record file (.sar) in this folder", path.display())),
+                Ok(found) => inputs.files.extend(found),
+                Err(message) => inputs.complaints.push(message),
+            }
+        }
+        inputs.files.sort();
+        inputs.files.dedup();
+        for path in &args.event_log {
+            let found = if eventlog::is_address(path) {
+                eventlog::download(path).map(|download| {
+                    let sources = download.sources.clone();
+                    inputs._downloads.push(download);
+                    sources
+                })
+            } else {
+                eventlog::find(path)
+            };
+            match found {
+                Ok(found) => inputs.logs.extend(found),
+                Err(message) => inputs.complaints.push(message),
+            }
+        }
+        inputs
+    }
+
+    /// Leaves out what has not grown since the last round.
+    fn retain_grown(&mut self, sizes: &mut HashMap<PathBuf, u64>) {
+        let mut has_grown = |path: &Path, size: u64| sizes.insert(path.into(), size) != Some(size);
+        let size = |path: &PathBuf| fs::metadata(path).map_or(0, |metadata| metadata.len());
+        self.files.retain(|path| has_grown(path, size(path)));
+        self.logs.retain(|log| has_grown(&log.name, log.files.iter().map(size).sum()));
+    }
+}
+
 /// Runs the command.
 ///
 /// # Errors
 /// When the store cannot be written, or not one input was usable.
 pub fn run(args: Args) -> Result<ExitCode, Failure> {
-    let mut complaints = Vec::new();
-    let mut files = Vec::new();
-    for path in &args.paths {
-        match record_files::find(std::slice::from_ref(path)) {
-            Ok(found) if found.is_empty() => {
-                complaints
-                    .push(format!("{}: no record file (.sar) in this folder", path.display()));
-            }
-            Ok(found) => files.extend(found),
-            Err(message) => complaints.push(message),
-        }
+    if args.follow {
+        return follow(&args);
     }
-    files.sort();
-    files.dedup();
-    let mut logs: Vec<Source> = Vec::new();
-    for path in &args.event_log {
-        match eventlog::find(path) {
-            Ok(found) => logs.extend(found),
-            Err(message) => complaints.push(message),
-        }
+    let inputs = Inputs::find(&args);
+    if inputs.files.is_empty() && inputs.logs.is_empty() {
+        return Err(Failure::new(Exit::BadInput, inputs.complaints.join("\n")));
     }
-    if files.is_empty() && logs.is_empty() {
-        return Err(Failure::new(Exit::BadInput, complaints.join("\n")));
+    let mut ingest = Ingest::begin(&args, &inputs)?;
+    for complaint in &inputs.complaints {
+        ingest.leave_out(complaint);
     }
-    let store = store::create(&args.store)?;
-    let mut ingest = Ingest {
-        bar: progress_bar(&args, &files, &logs),
-        args: &args,
-        store,
-        new_segments: 0,
-        known_segments: 0,
-        new_logs: 0,
-        known_logs: 0,
-        left_out_files: 0,
-        is_partial: false,
-        processes: BTreeSet::new(),
-        recorded: BTreeSet::new(),
-        logged: Vec::new(),
-    };
-    for complaint in complaints {
-        ingest.leave_out(&complaint);
-    }
-    ingest.take_records(&files)?;
-    ingest.take_logs(&logs)?;
-    ingest.bar.set_style(style("{spinner} tables {pos}/{len}"));
-    ingest.bar.set_length(ingest.store.stale()? as u64);
-    ingest.bar.set_position(0);
-    ingest.store.update(&|| ingest.bar.inc(1))?;
-    ingest.bar.finish_and_clear();
+    ingest.pass(&inputs)?;
     ingest.check_applications()?;
     ingest.summarise();
-    let used = ingest.new_segments + ingest.known_segments + ingest.new_logs + ingest.known_logs;
-    Ok(match (used, ingest.left_out_files, ingest.is_partial) {
+    Ok(match (ingest.used(), ingest.left_out_files, ingest.is_partial) {
         (0, _, _) => Exit::BadInput,
         (_, 0, false) => Exit::Success,
         _ => Exit::Partial,
     }
     .into())
+}
+
+/// The shortest and the longest pause between two looks at the inputs.
+const PAUSE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
+/// A pause is so many times as long as the round before it: following takes a tenth of a processor at most.
+const PAUSE_PER_ROUND: u32 = 9;
+
+/// Takes up what is new or has grown, again and again, until a signal ends it; what it took in stands. The
+/// store is closed in the pauses, so that others may write to it too.
+fn follow(args: &Args) -> Result<ExitCode, Failure> {
+    if args.event_log.iter().any(|path| path == Path::new("-")) {
+        return Err(Failure::new(Exit::Usage, "standard input cannot be followed (--follow)"));
+    }
+    let mut sizes = HashMap::new();
+    let mut told = HashSet::new();
+    loop {
+        let began = Instant::now();
+        let before = sizes.clone();
+        let mut inputs = Inputs::find(args);
+        inputs.retain_grown(&mut sizes);
+        if !inputs.files.is_empty() || !inputs.logs.is_empty() {
+            let round = Ingest::begin(args, &inputs).and_then(|mut ingest| {
+                ingest.told = Some(std::mem::take(&mut told));
+                let passed = ingest.pass(&inputs);
+                told = ingest.told.take().unwrap_or_default();
+                passed.map(|()| ingest.summarise())
+            });
+            match round {
+                Ok(()) => {}
+                // A server that is restarted and a disk that is full are waited for.
+                Err(failure) if matches!(failure.exit, Exit::Environment | Exit::BadOutput) => {
+                    sizes = before;
+                    if told.insert(failure.message.clone()) {
+                        anstream::eprintln!("{WARNING}warning:{WARNING:#} {}", failure.message);
+                    }
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        let pause = began.elapsed().saturating_mul(PAUSE_PER_ROUND);
+        std::thread::sleep(pause.clamp(*PAUSE.start(), *PAUSE.end()));
+    }
+}
+
+fn snapshots(text: &str) -> Result<Snapshots, String> {
+    match text {
+        "all" => Ok(Snapshots::All),
+        "last" => Ok(Snapshots::Last),
+        _ => match duration::parse(text) {
+            Ok(every) => Ok(Snapshots::Every(u64::try_from(every.as_nanos()).unwrap_or(u64::MAX))),
+            Err(error) => Err(format!("{error}, or all, or last")),
+        },
+    }
 }
 
 fn style(template: &str) -> ProgressStyle {
@@ -153,58 +233,80 @@ fn progress_bar(args: &Args, files: &[PathBuf], logs: &[Source]) -> ProgressBar 
         .with_style(style("{spinner} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}"))
 }
 
-impl Ingest<'_> {
+impl<'a> Ingest<'a> {
+    fn begin(args: &'a Args, inputs: &Inputs) -> Result<Ingest<'a>, Failure> {
+        let store = store::create(&args.store)?;
+        Ok(Ingest {
+            bar: progress_bar(args, &inputs.files, &inputs.logs),
+            args,
+            store,
+            new_segments: 0,
+            known_segments: 0,
+            new_logs: 0,
+            known_logs: 0,
+            left_out_files: 0,
+            is_partial: false,
+            told: None,
+            processes: BTreeSet::new(),
+            recorded: BTreeSet::new(),
+            logged: Vec::new(),
+        })
+    }
+
+    /// Inputs that could be used.
+    fn used(&self) -> u64 {
+        self.new_segments + self.known_segments + self.new_logs + self.known_logs
+    }
+
+    fn pass(&mut self, inputs: &Inputs) -> Result<(), Failure> {
+        self.take_records(&inputs.files)?;
+        self.take_logs(&inputs.logs)?;
+        self.bar.set_style(style("{spinner} tables {pos}/{len}"));
+        self.bar.set_length(self.store.stale()? as u64);
+        self.bar.set_position(0);
+        self.store.update(&|| self.bar.inc(1))?;
+        self.bar.finish_and_clear();
+        Ok(())
+    }
+
+    /// Whether a message is to be told: while following, once.
+    fn is_news(&mut self, message: &str) -> bool {
+        self.told.as_mut().is_none_or(|told| told.insert(message.to_owned()))
+    }
+
     fn leave_out(&mut self, message: &str) {
         self.left_out_files += 1;
+        if !self.is_news(message) {
+            return;
+        }
         self.bar.suspend(|| anstream::eprintln!("{ERROR}error:{ERROR:#} {message}"));
     }
 
     fn warn(&mut self, message: &str) {
         self.is_partial = true;
+        if !self.is_news(message) {
+            return;
+        }
         self.bar.suspend(|| anstream::eprintln!("{WARNING}warning:{WARNING:#} {message}"));
     }
 
     fn take_records(&mut self, files: &[PathBuf]) -> Result<(), Failure> {
-        for path in files {
-            let file = match RecordFile::load(path) {
-                Ok(file) => file,
-                Err(message) => {
-                    self.leave_out(&message);
-                    continue;
-                }
-            };
-            self.bar.inc(file.bytes.len() as u64);
-            let segment = match file.segment() {
-                Ok(segment) => segment,
-                Err(message) => {
-                    self.leave_out(&message);
-                    continue;
-                }
-            };
-            let left_out = self.note_identities(&segment);
-            // Slots that a killed writer had reserved and not written are no loss of what it wrote.
-            if left_out.total() > left_out.empty {
-                let reasons = describe(&left_out);
-                self.warn(&format!("{}: left out {reasons}", path.display()));
-            }
-            match self.store.add_segment(&file.bytes, &segment)? {
-                Added::New => self.new_segments += 1,
-                Added::Known => self.known_segments += 1,
+        let bar = self.bar.clone();
+        let taken = self.store.take_records(files, self.args.snapshots, &|bytes| bar.inc(bytes))?;
+        taken.left_out.iter().for_each(|message| self.leave_out(message));
+        taken.warnings.iter().for_each(|message| self.warn(message));
+        for (path, left_out) in &taken.damaged {
+            // The end of a file that is being written may lack the rest of its last group.
+            let is_live = self.told.is_some() && left_out.damaged + left_out.unknown == 0;
+            if !is_live {
+                self.warn(&format!("{}: left out {}", path.display(), describe(left_out)));
             }
         }
+        self.new_segments += taken.new_segments;
+        self.known_segments += taken.known_segments;
+        self.processes.extend(taken.processes);
+        self.recorded.extend(taken.applications);
         Ok(())
-    }
-
-    fn note_identities(&mut self, segment: &Segment<'_>) -> LeftOut {
-        self.processes.insert(hex(&segment.header().process_id));
-        self.recorded.extend(known(segment.header().application_id));
-        let mut groups = segment.groups();
-        for group in groups.by_ref() {
-            if let Event::TaskStart(task) | Event::TaskEnd { task, .. } = group.event {
-                self.recorded.extend(known(task.application_id));
-            }
-        }
-        groups.left_out()
     }
 
     fn take_logs(&mut self, logs: &[Source]) -> Result<(), Failure> {
@@ -213,6 +315,9 @@ impl Ingest<'_> {
                 Ok(log) => log,
                 // A folder of logs may hold anything else.
                 Err(ReadError::NoLog(message)) if !source.is_named => {
+                    if !self.is_news(&message) {
+                        continue;
+                    }
                     self.bar.suspend(|| anstream::eprintln!("note: {message}; passed over"));
                     continue;
                 }
@@ -225,7 +330,7 @@ impl Ingest<'_> {
             if log.bad_lines > 0 {
                 self.warn(&format!("{name}: {} lines are no events; left out", log.bad_lines));
             }
-            if log.is_cut {
+            if log.is_cut && self.told.is_none() {
                 // So it is with every application that is still running: nothing is lost.
                 self.bar.suspend(|| {
                     anstream::eprintln!("note: {name}: the end is cut; read up to there");
@@ -295,7 +400,7 @@ impl Ingest<'_> {
     }
 
     fn summarise(&self) {
-        if self.args.quiet {
+        if self.args.quiet || (self.told.is_some() && self.new_segments + self.new_logs == 0) {
             return;
         }
         let count = |number: u64, one: &str, many: &str| {

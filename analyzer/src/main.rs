@@ -4,6 +4,7 @@ mod cli;
 mod counts;
 mod diff;
 mod dump;
+mod duration;
 mod eventlog;
 mod exit;
 mod export;
@@ -12,6 +13,7 @@ mod inspect;
 mod metric_list;
 mod output;
 mod processes;
+mod purge;
 mod record_files;
 mod report;
 mod rewrite;
@@ -52,6 +54,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Trace(args) => return trace::run(args),
         Command::Dump(args) => return dump::run(args),
         Command::Ingest(args) => return ingest::run(args),
+        Command::Purge(args) => return purge::run(&args),
         Command::Report(args) => return report::run(args),
         Command::Diff(args) => return diff::run(args),
         Command::Export(args) => return export::run(args),

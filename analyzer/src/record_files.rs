@@ -1,10 +1,14 @@
 //! Finding and loading record files.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use records::{ReadError, file_name};
+use records::{
+    Group, LeftOut, MAX_HEADER_BYTES, MAX_PIECE_TAIL_BYTES, RECORD_BYTES, ReadError, Segment,
+    file_name,
+};
 
 /// A record file's bytes, as they were at the moment of loading.
 ///
@@ -34,13 +38,148 @@ impl RecordFile {
     ///
     /// # Errors
     /// Why it is not a readable segment, with the path.
-    pub fn segment(&self) -> Result<records::Segment<'_>, String> {
-        records::Segment::parse(&self.bytes).map_err(|error| self.explain(error))
+    pub fn segment(&self) -> Result<Segment<'_>, String> {
+        Segment::parse(&self.bytes).map_err(|error| explain(&self.path, error))
+    }
+}
+
+/// A record file that is read in pieces: it may be of any size.
+#[derive(Debug)]
+pub struct RecordStream {
+    path: PathBuf,
+    file: File,
+    head: Vec<u8>,
+}
+
+/// What was read of a stream.
+#[derive(Clone, Copy, Debug)]
+pub struct Read {
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// Sound groups.
+    pub groups: u64,
+    /// What was stepped over.
+    pub left_out: LeftOut,
+}
+
+/// Size of the pieces, in bytes.
+const PIECE_BYTES: usize = 1 << 20;
+const _: () = assert!(PIECE_BYTES > 2 * MAX_PIECE_TAIL_BYTES);
+
+impl RecordStream {
+    /// Opens a file and reads its header.
+    ///
+    /// # Errors
+    /// Why it cannot be read or is no readable segment, with the path.
+    pub fn open(path: &Path) -> Result<RecordStream, String> {
+        let at = |error: io::Error| format!("{}: {error}", path.display());
+        let file = File::open(path).map_err(at)?;
+        let mut head = vec![0; MAX_HEADER_BYTES];
+        let mut length = fill(&file, &mut head, 0).map_err(at)?;
+        loop {
+            head.truncate(length);
+            match Segment::parse(&head) {
+                Ok(segment) => {
+                    let records_at = segment.records_at();
+                    head.truncate(records_at);
+                    return Ok(RecordStream { path: path.to_owned(), file, head });
+                }
+                Err(ReadError::TooShort { needed, .. }) if needed > length => {
+                    head.resize(needed, 0);
+                    let longer = fill(&file, &mut head, 0).map_err(at)?;
+                    if longer < needed {
+                        // The file ends there.
+                        head.truncate(longer);
+                        let error = Segment::parse(&head).err();
+                        return Err(error.map_or_else(String::new, |error| explain(path, error)));
+                    }
+                    length = longer;
+                }
+                Err(error) => return Err(explain(path, error)),
+            }
+        }
     }
 
-    fn explain(&self, error: ReadError) -> String {
-        format!("{}: {error}", self.path.display())
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
+
+    /// Bytes of the file, as of now.
+    ///
+    /// # Errors
+    /// What the system says, with the path.
+    pub fn bytes(&self) -> Result<u64, String> {
+        let metadata = self.file.metadata();
+        Ok(metadata.map_err(|error| format!("{}: {error}", self.path.display()))?.len())
+    }
+
+    /// The header's bytes.
+    pub fn head(&self) -> &[u8] {
+        &self.head
+    }
+
+    /// The header.
+    ///
+    /// # Errors
+    /// None: it was read when the file was opened.
+    pub fn segment(&self) -> Result<Segment<'_>, String> {
+        Segment::parse(&self.head).map_err(|error| explain(&self.path, error))
+    }
+
+    /// Reads all groups, each with its bytes, up to what is the end of the file by then.
+    ///
+    /// # Errors
+    /// What the system says, with the path.
+    pub fn read(
+        &self,
+        segment: &Segment<'_>,
+        each: &mut dyn FnMut(&Group<'_>, &[u8]),
+    ) -> Result<Read, String> {
+        let mut piece = vec![0; PIECE_BYTES];
+        let mut at = self.head.len();
+        let (mut rest, mut count) = (0, 0);
+        let mut left_out = LeftOut::default();
+        loop {
+            let read = fill(&self.file, &mut piece[rest..], (at + rest) as u64)
+                .map_err(|error| format!("{}: {error}", self.path.display()))?;
+            let length = rest + read;
+            let is_last = length < piece.len();
+            let mut groups = segment.groups_in(&piece[..length], at, is_last);
+            for group in groups.by_ref() {
+                let from = group.offset - at;
+                let more = usize::from(piece[from + 5]);
+                each(&group, &piece[from..from + (1 + more) * RECORD_BYTES]);
+                count += 1;
+            }
+            left_out = left_out.and(&groups.left_out());
+            let next = groups.position();
+            if is_last {
+                return Ok(Read { bytes: (at + length) as u64, groups: count, left_out });
+            }
+            piece.copy_within(next - at..length, 0);
+            rest = length - (next - at);
+            at = next;
+        }
+    }
+}
+
+/// Reads until the buffer is full or the file ends; the number of bytes.
+fn fill(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut length = 0;
+    while length < buffer.len() {
+        match file.read_at(&mut buffer[length..], offset + length as u64) {
+            Ok(0) => break,
+            Ok(read) => length += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(length)
+}
+
+fn explain(path: &Path, error: ReadError) -> String {
+    format!("{}: {error}", path.display())
 }
 
 /// All files below the paths: a path that is a file itself is always one of them, in a folder (at any

@@ -73,7 +73,7 @@ fn rights_passwords_and_schemas() {
     let root = server.url("runs");
     expect(at, 0, &["schema", "init", "--store", &root]);
     let (again, _) = expect(at, 0, &["schema", "init", "--store", &root]);
-    assert!(again.contains("version 2 already"), "{again}");
+    assert!(again.contains("version 3 already"), "{again}");
     refused(at, 4, &ingest, &["schema grants"]);
     // The rights that it prints are enough.
     let (grants, _) = expect(at, 0, &["schema", "grants", "--store", &root]);
@@ -94,13 +94,13 @@ fn rights_passwords_and_schemas() {
     assert_eq!(serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap(), whole);
     // A schema of version 1, as it is when an init was killed before its views.
     server.sql(
-        "DELETE FROM runs.schema_version WHERE version = 2; DROP VIEW runs.stage_summary, \
-         runs.node_stage_summary, runs.task_summary, runs.node_summary",
+        "DELETE FROM runs.schema_version WHERE version >= 2; DROP TABLE runs.snapshots; \
+         DROP VIEW runs.stage_summary, runs.node_stage_summary, runs.task_summary, runs.node_summary",
     );
     refused(at, 3, &ingest, &["version 1", "analyzer schema upgrade"]);
     refused(at, 3, &["schema", "init", "--store", &root], &["analyzer schema upgrade"]);
     let (upgraded, _) = expect(at, 0, &["schema", "upgrade", "--store", &root]);
-    assert!(upgraded.contains("from version 1 to 2"), "{upgraded}");
+    assert!(upgraded.contains("from version 1 to 3"), "{upgraded}");
     assert_eq!(report(at, &["--store", &root]), whole, "rows stay");
     assert_ne!(server.sql("SELECT COUNT(*) FROM runs.task_summary").trim(), "0");
     server.sql("INSERT INTO runs.schema_version (version) VALUES (9)");

@@ -334,20 +334,16 @@ fn order_and_repetition_do_not_matter() {
                 "{arguments:?} {output:?}"
             );
         }
-        let root = at.join(store);
-        let files = contents(&root).into_iter();
-        files
-            .map(|(path, bytes)| (path.strip_prefix(&root).unwrap().to_owned(), bytes))
-            .collect::<Vec<_>>()
+        ["process", "task", "node,stage"].map(|by| report(at, &["--by", by, "--store", store]))
     });
-    for store in &stores[1..] {
-        let names = |store: &Vec<(std::path::PathBuf, Vec<u8>)>| {
-            store.iter().map(|(path, _)| path.clone()).collect::<Vec<_>>()
-        };
-        assert_eq!(names(store), names(&stores[0]));
-        for ((path, bytes), (_, first)) in store.iter().zip(&stores[0]) {
-            assert!(bytes == first, "{} differs", path.display());
-        }
+    assert_eq!(stores[1], stores[0]);
+    assert_eq!(stores[2], stores[0]);
+    // What is replaced goes: each has the parts of two logs and executors at most.
+    for store in ["together", "apart", "growing"] {
+        let files = contents(&at.join(store));
+        let tasks = files.iter().filter(|(path, _)| path.to_string_lossy().contains("/tasks/"));
+        assert!(tasks.count() <= 2, "{store}");
+        assert!(files.iter().all(|(path, _)| !path.to_string_lossy().contains(".staging")));
     }
 }
 
@@ -599,16 +595,26 @@ fn what_a_killed_ingest_leaves_behind() {
     expect(folder.path(), 0, &ingest);
     let whole = report(folder.path(), &["--by", "task"]);
     let store = folder.path().join("sparkanalyzer-store");
-    // Killed while it wrote a table, and between a source and its tables.
-    fs::write(store.join("tasks/.new-1-half.parquet"), b"PAR1").unwrap();
+    // Killed while it wrote a table, and before it had removed what was outdated.
+    fs::create_dir(store.join(".staging")).unwrap();
+    fs::write(store.join(".staging/00000099-tasks.parquet"), b"PAR1").unwrap();
+    let outdated = store.join("tasks").join(format!("app={APPLICATION}")).join("00000099.parquet");
+    fs::write(&outdated, b"PAR1").unwrap();
     assert_eq!(report(folder.path(), &["--by", "task"]), whole);
-    for table in ["processes", "spark_apps"] {
-        let file = fs::read_dir(store.join(table)).unwrap().next().unwrap().unwrap().path();
-        fs::remove_file(file).unwrap();
-    }
-    assert_ne!(report(folder.path(), &["--by", "task"]), whole);
+    // Killed between the exchange and the last move; another file is lost.
+    let tables = ["processes", "spark_apps"].map(|table| {
+        let folder = fs::read_dir(store.join(table)).unwrap().next().unwrap().unwrap().path();
+        fs::read_dir(folder).unwrap().next().unwrap().unwrap().path()
+    });
+    let name = tables[0].file_stem().unwrap().to_str().unwrap();
+    fs::rename(&tables[0], store.join(format!(".staging/{name}-processes.parquet"))).unwrap();
+    assert_eq!(report(folder.path(), &["--by", "task"]), whole);
+    fs::remove_file(&tables[1]).unwrap();
+    let (_, error) = expect(folder.path(), 3, &["report"]);
+    assert!(error.contains("spark_apps") && error.contains("ingest"), "{error}");
     expect(folder.path(), 0, &ingest);
     assert_eq!(report(folder.path(), &["--by", "task"]), whole);
+    assert!(!outdated.exists() && !store.join(".staging").exists());
 }
 
 #[test]

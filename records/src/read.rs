@@ -81,6 +81,17 @@ pub struct LeftOut {
 }
 
 impl LeftOut {
+    /// These and others.
+    pub const fn and(&self, other: &LeftOut) -> LeftOut {
+        LeftOut {
+            damaged: self.damaged + other.damaged,
+            empty: self.empty + other.empty,
+            incomplete: self.incomplete + other.incomplete,
+            unknown: self.unknown + other.unknown,
+            torn_tail: self.torn_tail + other.torn_tail,
+        }
+    }
+
     /// All of them.
     pub const fn total(&self) -> usize {
         self.damaged + self.empty + self.incomplete + self.unknown + self.torn_tail

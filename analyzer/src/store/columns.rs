@@ -1,10 +1,9 @@
 //! Columns of the tables, made from rows.
 
 use polars::prelude::{Column, DataFrame, NamedFrom, PolarsResult, Series};
-use records::{METRIC_COUNT, METRICS};
+use records::METRICS;
 
-/// The counters of a row; `None` was not counted.
-pub type Counters = [Option<u64>; METRIC_COUNT];
+use crate::counts::Counts;
 
 /// In column `engine`: the engine counted all of it.
 pub const ENGINE_EXACT: &str = "exact";
@@ -63,9 +62,9 @@ impl<'r, R> Columns<'r, R> {
     }
 
     /// A column per metric of the record format.
-    pub fn counters(mut self, value: impl Fn(&'r R) -> &'r Counters) -> Self {
+    pub fn counters(mut self, value: impl Fn(&'r R) -> &'r Counts) -> Self {
         for (index, metric) in METRICS.iter().enumerate() {
-            self = self.unsigned(metric.name, |row| value(row)[index]);
+            self = self.unsigned(metric.name, |row| value(row).get(index));
         }
         self
     }

@@ -28,6 +28,9 @@ pub enum StoreError {
         /// Why.
         error: io::Error,
     },
+    /// A source cannot be read.
+    #[error("{0}")]
+    Source(String),
     /// There is no store.
     #[error("{}: no store here (analyzer ingest --store makes one)", .0.display())]
     Missing(PathBuf),
@@ -47,7 +50,10 @@ pub enum StoreError {
         found: u32,
     },
     /// A file of the store is not what it should be.
-    #[error("{}: damaged; remove it and ingest its sources again", .0.display())]
+    #[error(
+        "{}: damaged or missing; remove it if it is there, and ingest record files and event logs again",
+        .0.display()
+    )]
     Damaged(PathBuf),
     /// The address of a server is not right.
     #[error("{0}")]
@@ -94,6 +100,7 @@ impl From<StoreError> for Failure {
             StoreError::Address(_) => Exit::Usage,
             StoreError::Server(error) => error.exit(),
             StoreError::Read { .. }
+            | StoreError::Source(_)
             | StoreError::Missing(_)
             | StoreError::Schema { .. }
             | StoreError::ServerSchema { .. }
@@ -106,6 +113,9 @@ impl From<StoreError> for Failure {
             }
             _ => "",
         };
+        if let StoreError::Source(message) = error {
+            return Failure::new(exit, message);
+        }
         Failure::new(exit, format!("store {error}{way_out}"))
     }
 }

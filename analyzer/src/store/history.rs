@@ -1,14 +1,18 @@
-//! A process's history put together from its segments: totals, threads, tasks, notices.
+//! A process's history put together from its records: totals, threads, tasks, notices.
+//!
+//! It is told one group after the other, in the order of the files. What is settled can be taken away at
+//! any time, so that a process of any length needs memory for what is open alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use records::metric::ENGINE_COUNT;
 use records::{
-    Event, Flags, Group, METRIC_COUNT, ProcessEndReason, Segment, TaskId, TaskMethod, TaskOutcome,
-    Values,
+    Event, Flags, Group, Header, MetricSet, ProcessEndReason, Segment, TaskId, TaskMethod,
+    TaskOutcome,
 };
 
-use super::columns::{Counters, ENGINE_EXACT, ENGINE_NONE, ENGINE_PARTIAL};
+use super::Snapshots;
+use super::columns::{ENGINE_EXACT, ENGINE_NONE, ENGINE_PARTIAL};
+use crate::counts::Counts;
 use crate::record_files::known;
 
 /// How much of something the engine counted.
@@ -32,14 +36,23 @@ impl Coverage {
         }
     }
 
+    /// Of a thread whose records carried these flags.
+    fn of(flags: Flags) -> Coverage {
+        if flags.contains(Flags::WAS_RELEASED) {
+            Coverage::Partial
+        } else if flags.contains(Flags::FOLLOWED) {
+            Coverage::Exact
+        } else {
+            Coverage::None
+        }
+    }
+
     /// Removes what would be a wrong zero: an engine's counter that nobody advanced.
-    fn apply(self, counters: &mut Counters) {
-        for value in &mut counters[..ENGINE_COUNT] {
-            match self {
-                Coverage::Exact => {}
-                Coverage::Partial => *value = value.filter(|&value| value > 0),
-                Coverage::None => *value = None,
-            }
+    fn apply(self, counters: &mut Counts) {
+        match self {
+            Coverage::Exact => {}
+            Coverage::Partial => counters.forget_zeros(MetricSet::ENGINE),
+            Coverage::None => counters.forget(MetricSet::ENGINE),
         }
     }
 }
@@ -47,6 +60,8 @@ impl Coverage {
 /// One life of a thread number.
 #[derive(Clone, Debug)]
 pub struct Thread {
+    /// Its number in the order of appearance.
+    pub ordinal: usize,
     /// Thread number.
     pub tid: u32,
     /// Its name; unknown if its start was in a segment that is missing.
@@ -60,14 +75,18 @@ pub struct Thread {
     /// What the engine counted of it.
     pub coverage: Coverage,
     /// Its counters.
-    pub counters: Counters,
-    was_followed: bool,
-    flags: Flags,
+    pub counters: Counts,
+    /// Flags of its records.
+    pub flags: Flags,
+    /// When a snapshot of it was kept last.
+    kept_ns: Option<u64>,
 }
 
 /// One attempt of a task on its thread.
 #[derive(Clone, Debug)]
 pub struct Task {
+    /// Its number in the order of starts.
+    pub ordinal: usize,
     /// The thread.
     pub tid: u32,
     /// Stage id; -1 = unknown.
@@ -96,9 +115,8 @@ pub struct Task {
     pub flags: Flags,
     /// What the engine counted of it.
     pub coverage: Coverage,
-    /// Differences between its end and its start.
-    pub counters: Counters,
-    at_start: Counters,
+    /// At first what its thread stood at when it started; once it is settled, how far that went since.
+    pub counters: Counts,
     was_followed_at_start: bool,
 }
 
@@ -121,15 +139,37 @@ pub struct Remark {
     pub text: String,
 }
 
-/// All that a process's segments tell.
+/// A thread's counters at one moment.
 #[derive(Clone, Debug)]
-pub struct History {
-    /// Threads, in the order of appearance.
+pub struct Snapshot {
+    /// The thread; 0 = the process.
+    pub tid: u32,
+    /// When, CLOCK_MONOTONIC in ns.
+    pub mono_ns: u64,
+    /// What the engine counted until then.
+    pub coverage: Coverage,
+    /// Its counters until then.
+    pub counters: Counts,
+}
+
+/// What no later record changes.
+#[derive(Clone, Debug, Default)]
+pub struct Settled {
+    /// Threads, in the order of their ends.
     pub threads: Vec<Thread>,
-    /// Tasks, in the order of their starts.
+    /// Tasks, in the order of their ends.
     pub tasks: Vec<Task>,
     /// Notices, execs and spawns.
     pub remarks: Vec<Remark>,
+    /// Snapshots that were to be kept.
+    pub snapshots: Vec<Snapshot>,
+}
+
+/// All that a process's records tell.
+#[derive(Clone, Debug)]
+pub struct History {
+    /// What is settled and was not taken away.
+    pub settled: Settled,
     /// Why and with which status it ended, if that was seen.
     pub end: Option<(ProcessEndReason, i32)>,
     /// Whether the last totals are final.
@@ -139,48 +179,113 @@ pub struct History {
     /// What the engine counted of the process.
     pub coverage: Coverage,
     /// Totals of the process.
-    pub counters: Counters,
-    whole: Counters,
+    pub counters: Counts,
+    /// The application that all tasks agree on which name one.
+    pub application: Sole,
+    /// The executor that all tasks agree on which name one.
+    pub executor: Sole,
+    snapshots: Snapshots,
+    whole_kept_ns: Option<u64>,
+    whole: Counts,
     whole_flags: Flags,
+    ended: Counts,
+    coverages: HashSet<&'static str>,
+    threads: usize,
+    tasks: usize,
     /// Thread number -> its living thread.
-    living: BTreeMap<u32, usize>,
+    living: BTreeMap<u32, Thread>,
+    /// Thread numbers that were seen.
+    seen: HashSet<u32>,
     /// Thread number -> its open task.
-    open: BTreeMap<u32, usize>,
+    open: BTreeMap<u32, Task>,
+    /// Thread number -> the TID that ended last on it.
+    ended_tasks: HashMap<u32, i64>,
+}
+
+/// The value that all who know one agree on.
+#[derive(Clone, Debug, Default)]
+pub enum Sole {
+    /// Nobody knows one.
+    #[default]
+    Unknown,
+    /// It is this.
+    Known(String),
+    /// There are several.
+    Several,
+}
+
+impl Sole {
+    fn take(&mut self, value: Option<&str>) {
+        match (&*self, value) {
+            (Sole::Unknown, Some(value)) => *self = Sole::Known(value.to_owned()),
+            (Sole::Known(old), Some(value)) if old != value => *self = Sole::Several,
+            _ => {}
+        }
+    }
+
+    /// The value, if there is just one.
+    pub fn value(&self) -> Option<&str> {
+        match self {
+            Sole::Known(value) => Some(value),
+            Sole::Unknown | Sole::Several => None,
+        }
+    }
 }
 
 impl History {
-    /// Puts the segments together; they must be of one process and in their order.
-    pub fn of<'a>(segments: impl IntoIterator<Item = Segment<'a>>, is_whole: bool) -> History {
-        let mut history = History {
-            threads: Vec::new(),
-            tasks: Vec::new(),
-            remarks: Vec::new(),
+    /// A history of which nothing is known.
+    pub fn new(snapshots: Snapshots) -> History {
+        History {
+            settled: Settled::default(),
             end: None,
             is_final: false,
             last_ns: 0,
             coverage: Coverage::None,
-            counters: [None; METRIC_COUNT],
-            whole: [None; METRIC_COUNT],
+            counters: Counts::default(),
+            application: Sole::Unknown,
+            executor: Sole::Unknown,
+            snapshots,
+            whole_kept_ns: None,
+            whole: Counts::default(),
             whole_flags: Flags::NONE,
+            ended: Counts::default(),
+            coverages: HashSet::new(),
+            threads: 0,
+            tasks: 0,
             living: BTreeMap::new(),
+            seen: HashSet::new(),
             open: BTreeMap::new(),
-        };
+            ended_tasks: HashMap::new(),
+        }
+    }
+
+    /// Puts segments together; they must be of one process and in their order.
+    pub fn of<'a>(
+        segments: impl IntoIterator<Item = Segment<'a>>,
+        snapshots: Snapshots,
+        is_whole: bool,
+    ) -> History {
+        let mut history = History::new(snapshots);
         for segment in segments {
-            history.last_ns = history.last_ns.max(segment.header().start_mono_ns);
-            for group in segment.groups() {
-                history.take(&group);
-            }
+            history.begin_segment(segment.header());
+            segment.groups().for_each(|group| history.take(&group));
         }
         history.finish(is_whole);
         history
     }
 
-    fn take(&mut self, group: &Group<'_>) {
+    /// Takes in a segment's header.
+    pub fn begin_segment(&mut self, header: &Header<'_>) {
+        self.last_ns = self.last_ns.max(header.start_mono_ns);
+    }
+
+    /// Takes in a group.
+    pub fn take(&mut self, group: &Group<'_>) {
         self.last_ns = self.last_ns.max(group.stamp.mono_ns);
-        let counters = group.values.as_ref().map(counters_of);
+        let counters = group.values.as_ref().map(Counts::from);
         if let Some(counters) = &counters {
             if group.tid == 0 {
-                raise(&mut self.whole, counters);
+                self.whole.raise_to(counters);
                 self.whole_flags |= group.flags;
                 self.is_final |= group.flags.contains(Flags::FINAL);
             } else {
@@ -190,16 +295,20 @@ impl History {
         match group.event {
             Event::ThreadStart { name } => self.start_thread(group, name),
             Event::ThreadEnd => {
-                if let Some(&task) = self.open.get(&group.tid) {
-                    self.close(task, group, TaskOutcome::UNKNOWN, Flags::CLOSED_BY_THREAD_END);
+                if let Some(mut task) = self.open.remove(&group.tid) {
+                    task.flags |= Flags::CLOSED_BY_THREAD_END;
+                    self.settle(task, group, TaskOutcome::UNKNOWN, counters.as_ref());
                 }
-                if let Some(thread) = self.living.remove(&group.tid) {
-                    self.threads[thread].has_ended = true;
+                if let Some(mut thread) = self.living.remove(&group.tid) {
+                    thread.has_ended = true;
+                    self.settle_thread(thread);
                 }
             }
             Event::TaskStart(task) => self.start_task(group, &task, counters),
-            Event::TaskEnd { task, outcome } => self.end_task(group, &task, outcome, counters),
-            Event::Snapshot => {}
+            Event::TaskEnd { task, outcome } => {
+                self.end_task(group, &task, outcome, counters.as_ref());
+            }
+            Event::Snapshot => self.keep_snapshot(group, counters),
             Event::Notice { code, a, b, text } => {
                 self.remark(group, "notice", Some(code), a, b, text)
             }
@@ -212,6 +321,26 @@ impl History {
         }
     }
 
+    fn keep_snapshot(&mut self, group: &Group<'_>, counters: Option<Counts>) {
+        let every_ns = match self.snapshots {
+            Snapshots::Last => return,
+            Snapshots::All => 0,
+            Snapshots::Every(every_ns) => every_ns,
+        };
+        let (kept_ns, flags) = match self.living.get_mut(&group.tid) {
+            Some(thread) => (&mut thread.kept_ns, thread.flags),
+            None if group.tid == 0 => (&mut self.whole_kept_ns, self.whole_flags),
+            None => return,
+        };
+        let mono_ns = group.stamp.mono_ns;
+        let is_due = kept_ns.is_none_or(|kept| mono_ns.saturating_sub(kept) >= every_ns);
+        let Some(mut counters) = counters.filter(|_| is_due) else { return };
+        *kept_ns = Some(mono_ns);
+        let coverage = Coverage::of(flags);
+        coverage.apply(&mut counters);
+        self.settled.snapshots.push(Snapshot { tid: group.tid, mono_ns, coverage, counters });
+    }
+
     fn remark(
         &mut self,
         group: &Group<'_>,
@@ -222,7 +351,7 @@ impl History {
         text: &[u8],
     ) {
         let text = String::from_utf8_lossy(text).into_owned();
-        self.remarks.push(Remark {
+        self.settled.remarks.push(Remark {
             tid: group.tid,
             mono_ns: group.stamp.mono_ns,
             kind,
@@ -234,70 +363,72 @@ impl History {
     }
 
     fn start_thread(&mut self, group: &Group<'_>, name: &[u8]) {
-        let thread = match self.living.get(&group.tid) {
+        let is_same = match self.living.get(&group.tid) {
             // Its counters came first, or the record repeats what is known.
-            Some(&thread) if self.threads[thread].name.is_none() => thread,
-            Some(&thread) if group.flags.contains(Flags::FIRST_OF_SEGMENT) => thread,
-            // Its end was not seen: the kernel has given the number to a new thread.
-            Some(_) | None => self.new_thread(group),
+            Some(thread) => thread.name.is_none() || group.flags.contains(Flags::FIRST_OF_SEGMENT),
+            None => false,
         };
-        let thread = &mut self.threads[thread];
-        thread.first_ns = thread.first_ns.min(group.stamp.mono_ns);
-        if let Some(name) = known(name) {
-            thread.name = Some(name);
+        if !is_same {
+            // Its end was not seen: the kernel has given the number to a new thread.
+            if let Some(thread) = self.living.remove(&group.tid) {
+                self.settle_thread(thread);
+            }
+            self.new_thread(group);
+        }
+        if let Some(thread) = self.living.get_mut(&group.tid) {
+            thread.first_ns = thread.first_ns.min(group.stamp.mono_ns);
+            thread.name = known(name).or(thread.name.take());
         }
     }
 
-    fn new_thread(&mut self, group: &Group<'_>) -> usize {
-        let thread = self.threads.len();
-        self.threads.push(Thread {
+    fn new_thread(&mut self, group: &Group<'_>) {
+        let thread = Thread {
+            ordinal: self.threads,
             tid: group.tid,
             name: None,
             first_ns: group.stamp.mono_ns,
             last_ns: group.stamp.mono_ns,
             has_ended: false,
             coverage: Coverage::None,
-            counters: [None; METRIC_COUNT],
-            was_followed: false,
+            counters: Counts::default(),
             flags: Flags::NONE,
-        });
+            kept_ns: None,
+        };
+        self.threads += 1;
+        self.seen.insert(group.tid);
         self.living.insert(group.tid, thread);
-        thread
     }
 
     /// Takes a thread's cumulative counters.
-    fn advance(&mut self, group: &Group<'_>, counters: &Counters) {
-        let thread = match self.living.get(&group.tid) {
-            Some(&thread) => thread,
+    fn advance(&mut self, group: &Group<'_>, counters: &Counts) {
+        if !self.living.contains_key(&group.tid) {
             // The ticker's snapshot may come after the thread's own last word: no new thread.
-            None if self.threads.iter().any(|thread| thread.tid == group.tid)
-                && group.event == Event::Snapshot =>
-            {
+            if self.seen.contains(&group.tid) && group.event == Event::Snapshot {
                 return;
             }
-            None => self.new_thread(group),
-        };
-        let thread = &mut self.threads[thread];
-        raise(&mut thread.counters, counters);
-        thread.last_ns = thread.last_ns.max(group.stamp.mono_ns);
-        thread.was_followed |= group.flags.contains(Flags::FOLLOWED);
-        thread.flags |= group.flags;
+            self.new_thread(group);
+        }
+        if let Some(thread) = self.living.get_mut(&group.tid) {
+            thread.counters.raise_to(counters);
+            thread.last_ns = thread.last_ns.max(group.stamp.mono_ns);
+            thread.flags |= group.flags;
+        }
     }
 
-    fn start_task(&mut self, group: &Group<'_>, task: &TaskId<'_>, counters: Option<Counters>) {
-        if let Some(&open) = self.open.get(&group.tid) {
-            if self.tasks[open].task_id == task.task_id && task.task_id >= 0 {
+    fn start_task(&mut self, group: &Group<'_>, task: &TaskId<'_>, counters: Option<Counts>) {
+        if let Some(mut open) = self.open.remove(&group.tid) {
+            if open.task_id == task.task_id && task.task_id >= 0 {
+                self.open.insert(group.tid, open);
                 return; // told again at the beginning of a segment
             }
-            self.close(open, group, TaskOutcome::UNKNOWN, Flags::CLOSED_BY_NEXT);
+            open.flags |= Flags::CLOSED_BY_NEXT;
+            self.settle(open, group, TaskOutcome::UNKNOWN, counters.as_ref());
         }
-        let at_start = counters.unwrap_or([None; METRIC_COUNT]);
-        let mut started = task_of(group, task);
+        let mut started = self.task_of(group, task);
         started.start_ns = Some(group.stamp.mono_ns);
-        started.at_start = at_start;
+        started.counters = counters.unwrap_or_default();
         started.was_followed_at_start = group.flags.contains(Flags::FOLLOWED);
-        self.open.insert(group.tid, self.tasks.len());
-        self.tasks.push(started);
+        self.open.insert(group.tid, started);
     }
 
     fn end_task(
@@ -305,80 +436,70 @@ impl History {
         group: &Group<'_>,
         task: &TaskId<'_>,
         outcome: TaskOutcome,
-        counters: Option<Counters>,
+        counters: Option<&Counts>,
     ) {
-        let open = self.open.get(&group.tid).copied();
-        if let Some(open) = open.filter(|&open| self.tasks[open].task_id == task.task_id) {
+        let is_open = self.open.get(&group.tid).is_some_and(|open| open.task_id == task.task_id);
+        if is_open && let Some(open) = self.open.remove(&group.tid) {
             self.settle(open, group, outcome, counters);
-        } else if !self.has_ended(group.tid, task.task_id) {
+        } else if self.ended_tasks.get(&group.tid) != Some(&task.task_id) {
             // Its start is missing: it is known that it ran here, not what it did.
-            let mut ended = task_of(group, task);
+            let mut ended = self.task_of(group, task);
             ended.end_ns = Some(group.stamp.mono_ns);
             ended.outcome = outcome;
-            self.tasks.push(ended);
+            self.ended_tasks.insert(group.tid, task.task_id);
+            self.settled.tasks.push(ended);
         }
     }
 
-    fn has_ended(&self, tid: u32, task_id: i64) -> bool {
-        let same = |task: &&Task| task.tid == tid && task.task_id == task_id;
-        self.tasks.iter().rev().find(same).is_some_and(|task| task.end_ns.is_some())
-    }
-
-    /// Ends a task whose own end record is missing.
-    fn close(&mut self, task: usize, group: &Group<'_>, outcome: TaskOutcome, flag: Flags) {
-        self.tasks[task].flags |= flag;
-        let counters = group.values.as_ref().map(counters_of);
-        self.settle(task, group, outcome, counters);
-    }
-
+    /// Ends a task, by its own end record or by whatever else shows that it ended.
     fn settle(
         &mut self,
-        task: usize,
+        mut task: Task,
         group: &Group<'_>,
         outcome: TaskOutcome,
-        counters: Option<Counters>,
+        counters: Option<&Counts>,
     ) {
-        self.open.remove(&group.tid);
-        let task = &mut self.tasks[task];
         task.end_ns = Some(group.stamp.mono_ns);
         task.outcome = outcome;
         task.flags |= group.flags;
-        if let Some(counters) = counters {
-            task.measure(&counters, group.flags.contains(Flags::FOLLOWED));
-        }
+        task.measure(counters, group.flags.contains(Flags::FOLLOWED));
+        self.ended_tasks.insert(group.tid, task.task_id);
+        self.settled.tasks.push(task);
     }
 
-    fn finish(&mut self, is_whole: bool) {
+    fn settle_thread(&mut self, mut thread: Thread) {
+        self.ended.add(&thread.counters);
+        thread.coverage = Coverage::of(thread.flags);
+        thread.coverage.apply(&mut thread.counters);
+        self.coverages.insert(thread.coverage.name());
+        self.settled.threads.push(thread);
+    }
+
+    /// Settles what is open, and says what the process came to; `is_whole` = no segment is missing.
+    pub fn finish(&mut self, is_whole: bool) {
         // A task that is still open has done at least what its thread did since its start.
-        for (tid, task) in std::mem::take(&mut self.open) {
-            if let Some(&thread) = self.living.get(&tid) {
-                let thread = &self.threads[thread];
-                let followed = thread.was_followed;
-                self.tasks[task].flags |= thread.flags;
-                let counters = thread.counters;
-                self.tasks[task].measure(&counters, followed);
+        for (tid, mut task) in std::mem::take(&mut self.open) {
+            match self.living.get(&tid) {
+                Some(thread) => {
+                    task.flags |= thread.flags;
+                    let was_followed = thread.flags.contains(Flags::FOLLOWED);
+                    task.measure(Some(&thread.counters), was_followed);
+                }
+                None => task.counters = Counts::default(),
             }
+            self.settled.tasks.push(task);
         }
-        let mut sum = [None; METRIC_COUNT];
-        for thread in &mut self.threads {
-            add(&mut sum, &thread.counters);
-            thread.coverage = if !thread.was_followed {
-                Coverage::None
-            } else if thread.flags.contains(Flags::WAS_RELEASED) {
-                Coverage::Partial
-            } else {
-                Coverage::Exact
-            };
-            thread.coverage.apply(&mut thread.counters);
+        for thread in std::mem::take(&mut self.living).into_values() {
+            self.settle_thread(thread);
         }
         // Both are lower bounds of the truth: a killed process's threads may have written after the last
         // total, and a missing segment's ended threads are in the total alone.
-        self.counters = self.whole;
-        raise(&mut self.counters, &sum);
-        let all_are = |coverage| self.threads.iter().all(|thread| thread.coverage == coverage);
-        self.coverage = if all_are(Coverage::None) {
+        self.counters = self.whole.clone();
+        self.counters.raise_to(&self.ended);
+        let all_are = |name| self.coverages.iter().all(|one| *one == name);
+        self.coverage = if all_are(ENGINE_NONE) {
             Coverage::None
-        } else if all_are(Coverage::Exact)
+        } else if all_are(ENGINE_EXACT)
             && !self.whole_flags.contains(Flags::WAS_RELEASED)
             && is_whole
         {
@@ -388,15 +509,42 @@ impl History {
         };
         self.coverage.apply(&mut self.counters);
     }
+
+    fn task_of(&mut self, group: &Group<'_>, task: &TaskId<'_>) -> Task {
+        let (application_id, executor_id) = (known(task.application_id), known(task.executor_id));
+        self.application.take(application_id.as_deref());
+        self.executor.take(executor_id.as_deref());
+        self.tasks += 1;
+        Task {
+            ordinal: self.tasks - 1,
+            tid: group.tid,
+            stage: task.stage,
+            stage_attempt: task.stage_attempt,
+            index: task.index,
+            attempt: task.attempt,
+            task_id: task.task_id,
+            method: task.method,
+            application_id,
+            executor_id,
+            start_ns: None,
+            end_ns: None,
+            outcome: TaskOutcome::UNKNOWN,
+            flags: group.flags,
+            coverage: Coverage::None,
+            counters: Counts::default(),
+            was_followed_at_start: false,
+        }
+    }
 }
 
 impl Task {
     /// Takes the differences between the thread's counters now and at the task's start.
-    fn measure(&mut self, now: &Counters, is_followed: bool) {
-        for (index, value) in self.counters.iter_mut().enumerate() {
-            *value =
-                now[index].zip(self.at_start[index]).and_then(|(now, then)| now.checked_sub(then));
-        }
+    fn measure(&mut self, now: Option<&Counts>, is_followed: bool) {
+        let Some(now) = now else {
+            self.counters = Counts::default();
+            return;
+        };
+        self.counters = now.since(&self.counters);
         self.coverage = match (self.was_followed_at_start, is_followed) {
             (true, true) if !self.flags.contains(Flags::WAS_RELEASED) => Coverage::Exact,
             (false, false) if !self.flags.contains(Flags::WAS_RELEASED) => Coverage::None,
@@ -406,52 +554,10 @@ impl Task {
     }
 }
 
-fn task_of(group: &Group<'_>, task: &TaskId<'_>) -> Task {
-    Task {
-        tid: group.tid,
-        stage: task.stage,
-        stage_attempt: task.stage_attempt,
-        index: task.index,
-        attempt: task.attempt,
-        task_id: task.task_id,
-        method: task.method,
-        application_id: known(task.application_id),
-        executor_id: known(task.executor_id),
-        start_ns: None,
-        end_ns: None,
-        outcome: TaskOutcome::UNKNOWN,
-        flags: group.flags,
-        coverage: Coverage::None,
-        counters: [None; METRIC_COUNT],
-        at_start: [None; METRIC_COUNT],
-        was_followed_at_start: false,
-    }
-}
-
-fn counters_of(values: &Values) -> Counters {
-    std::array::from_fn(|index| values.get(index))
-}
-
-/// Takes the larger one of two views of the same growing counters.
-fn raise(to: &mut Counters, from: &Counters) {
-    for (to, from) in to.iter_mut().zip(from) {
-        *to = (*to).max(*from);
-    }
-}
-
-/// Adds counters; known plus unknown stays a lower bound, which [`History::of`] knows to treat as one.
-fn add(to: &mut Counters, from: &Counters) {
-    for (to, from) in to.iter_mut().zip(from) {
-        *to = match (*to, *from) {
-            (Some(one), Some(other)) => Some(one.saturating_add(other)),
-            (one, other) => one.or(other),
-        };
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use records::{Header, MAX_GROUP_BYTES, MAX_HEADER_BYTES, MetricSet, Stamp, encode_group};
+    use records::metric::ENGINE_COUNT;
+    use records::{MAX_GROUP_BYTES, MAX_HEADER_BYTES, METRIC_COUNT, Stamp, encode_group};
 
     use super::*;
 
@@ -474,7 +580,11 @@ mod tests {
                 .unwrap();
             bytes.extend(&buf[..len]);
         }
-        History::of([Segment::parse(&bytes).unwrap()], true)
+        let segments = [Segment::parse(&bytes).unwrap()];
+        let mut history = History::of(segments, Snapshots::Every(20), true);
+        history.settled.tasks.sort_by_key(|task| task.ordinal);
+        history.settled.threads.sort_by_key(|thread| thread.ordinal);
+        history
     }
 
     fn task(task_id: i64) -> TaskId<'static> {
@@ -486,8 +596,8 @@ mod tests {
     }
 
     /// The first system-call counter, which is known whatever the engine did.
-    fn calls(counters: &Counters) -> Option<u64> {
-        counters[ENGINE_COUNT]
+    fn calls(counters: &Counts) -> Option<u64> {
+        counters.get(ENGINE_COUNT)
     }
 
     #[test]
@@ -501,6 +611,7 @@ mod tests {
             (7, NONE, Event::Snapshot, 3),
         ]);
         let seen: Vec<_> = history
+            .settled
             .threads
             .iter()
             .map(|thread| (calls(&thread.counters), thread.has_ended))
@@ -517,7 +628,7 @@ mod tests {
             (7, NONE, START, 0),
             (7, NONE, Event::ThreadEnd, 2),
         ]);
-        assert_eq!(history.threads.len(), 2);
+        assert_eq!(history.settled.threads.len(), 2);
         assert_eq!(calls(&history.counters), Some(11));
     }
 
@@ -548,6 +659,7 @@ mod tests {
             (9, NONE, ended(4), 50),
         ]);
         let seen: Vec<_> = history
+            .settled
             .tasks
             .iter()
             .map(|task| (task.task_id, calls(&task.counters), task.end_ns.is_some()))
@@ -556,9 +668,9 @@ mod tests {
             seen,
             [(1, Some(20), true), (2, Some(40), true), (3, Some(5), false), (4, None, true)]
         );
-        assert!(history.tasks[0].flags.contains(Flags::CLOSED_BY_NEXT));
-        assert!(history.tasks[1].flags.contains(Flags::CLOSED_BY_THREAD_END));
-        assert_eq!(history.tasks[0].outcome, TaskOutcome::UNKNOWN);
+        assert!(history.settled.tasks[0].flags.contains(Flags::CLOSED_BY_NEXT));
+        assert!(history.settled.tasks[1].flags.contains(Flags::CLOSED_BY_THREAD_END));
+        assert_eq!(history.settled.tasks[0].outcome, TaskOutcome::UNKNOWN);
     }
 
     #[test]
@@ -569,8 +681,8 @@ mod tests {
             (7, NONE, ended(1), 30),
             (7, NONE, ended(1), 31),
         ]);
-        assert_eq!(history.tasks.len(), 1);
-        assert_eq!(calls(&history.tasks[0].counters), Some(20));
+        assert_eq!(history.settled.tasks.len(), 1);
+        assert_eq!(calls(&history.settled.tasks[0].counters), Some(20));
     }
 
     #[test]
@@ -578,21 +690,30 @@ mod tests {
         let followed = Flags::FOLLOWED;
         let start = |id| Event::TaskStart(task(id));
         let exact = history(&[(7, followed, start(1), 1), (7, followed, ended(1), 4)]);
-        assert_eq!((exact.coverage, exact.tasks[0].coverage), (Coverage::Exact, Coverage::Exact));
-        assert_eq!(exact.tasks[0].counters[0], Some(3));
+        assert_eq!(
+            (exact.coverage, exact.settled.tasks[0].coverage),
+            (Coverage::Exact, Coverage::Exact)
+        );
+        assert_eq!(exact.settled.tasks[0].counters.get(0), Some(3));
         let released =
             history(&[(7, followed, start(1), 1), (7, Flags::WAS_RELEASED, ended(1), 4)]);
-        assert_eq!(released.tasks[0].coverage, Coverage::Partial);
-        assert_eq!(released.tasks[0].counters[0], Some(3));
+        assert_eq!(released.settled.tasks[0].coverage, Coverage::Partial);
+        assert_eq!(released.settled.tasks[0].counters.get(0), Some(3));
         let native = history(&[(7, NONE, start(1), 1), (7, NONE, ended(1), 4)]);
-        assert_eq!((native.coverage, native.tasks[0].counters[0]), (Coverage::None, None));
-        assert_eq!(calls(&native.tasks[0].counters), Some(3));
+        assert_eq!(
+            (native.coverage, native.settled.tasks[0].counters.get(0)),
+            (Coverage::None, None)
+        );
+        assert_eq!(calls(&native.settled.tasks[0].counters), Some(3));
         // Task scope: the thread is followed in its tasks only, so the process is not covered.
         let mixed = history(&[
             (7, followed, start(1), 1),
             (7, followed, ended(1), 4),
             (8, NONE, Event::Snapshot, 5),
         ]);
-        assert_eq!((mixed.coverage, mixed.tasks[0].coverage), (Coverage::Partial, Coverage::Exact));
+        assert_eq!(
+            (mixed.coverage, mixed.settled.tasks[0].coverage),
+            (Coverage::Partial, Coverage::Exact)
+        );
     }
 }

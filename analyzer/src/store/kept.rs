@@ -1,11 +1,14 @@
 //! What is kept of the sources: of a record segment the groups that matter, of an application its events.
 
 use std::collections::HashMap;
+use std::io::Write;
 
-use records::{Event, LeftOut, RECORD_BYTES, Segment};
+use records::{Event, Group, LeftOut};
 use serde::{Deserialize, Serialize};
 
+use super::{Snapshots, StoreError};
 use crate::eventlog::Application;
+use crate::record_files::RecordStream;
 
 /// Level of zstd for kept sources: they are small and read often.
 const ZSTD_LEVEL: i32 = 3;
@@ -31,10 +34,11 @@ pub struct Completeness {
 }
 
 impl Completeness {
-    fn of(bytes: usize, groups: u64, left_out: &LeftOut) -> Completeness {
+    /// Of a file of so many bytes and sound groups.
+    pub fn of(bytes: u64, groups: u64, left_out: &LeftOut) -> Completeness {
         Completeness {
             groups,
-            bytes: bytes as u64,
+            bytes,
             damaged: left_out.damaged as u64,
             empty: left_out.empty as u64,
             incomplete: left_out.incomplete as u64,
@@ -55,53 +59,109 @@ impl Completeness {
 }
 
 /// A segment as it is kept: completeness of its source, and a segment of the groups that matter.
+#[derive(Default)]
 pub struct KeptSegment {
     /// How complete the source was.
     pub completeness: Completeness,
+    /// Which snapshots are in it, besides the last ones.
+    pub snapshots: Snapshots,
     /// Header and groups, in the record format.
     pub bytes: Vec<u8>,
 }
 
+/// The line before the header.
+#[derive(Serialize, Deserialize)]
+struct Line {
+    #[serde(flatten)]
+    completeness: Completeness,
+    #[serde(default)]
+    snapshots: Snapshots,
+}
+
+/// Which snapshots of a segment are kept: the last one of each thread, and what the user wants besides.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    snapshots: Snapshots,
+    /// Thread number -> offset of its last snapshot.
+    last: HashMap<u32, usize>,
+    /// Thread number -> when its snapshot was kept last.
+    kept_ns: HashMap<u32, u64>,
+}
+
+impl Wanted {
+    /// Nothing was seen yet.
+    pub fn new(snapshots: Snapshots) -> Wanted {
+        Wanted { snapshots, last: HashMap::new(), kept_ns: HashMap::new() }
+    }
+
+    /// First round over the segment's groups.
+    pub fn see(&mut self, group: &Group<'_>) {
+        if group.event == Event::Snapshot {
+            self.last.insert(group.tid, group.offset);
+        }
+    }
+
+    /// Second round: whether the group is kept.
+    pub fn wants(&mut self, group: &Group<'_>) -> bool {
+        if group.event != Event::Snapshot {
+            return true;
+        }
+        let mono_ns = group.stamp.mono_ns;
+        let is_due = match self.snapshots {
+            Snapshots::All => true,
+            Snapshots::Last => false,
+            Snapshots::Every(every_ns) => {
+                let kept = self.kept_ns.get(&group.tid);
+                kept.is_none_or(|kept| mono_ns.saturating_sub(*kept) >= every_ns)
+            }
+        };
+        if is_due {
+            self.kept_ns.insert(group.tid, mono_ns);
+        }
+        is_due || self.last.get(&group.tid) == Some(&group.offset)
+    }
+}
+
+/// Packs a segment for the store: its completeness, its header and the groups that are wanted, after a
+/// first round in which `wanted` saw all of them.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn pack(
+    stream: &RecordStream,
+    completeness: &Completeness,
+    mut wanted: Wanted,
+) -> Result<Vec<u8>, StoreError> {
+    let cannot = |error| StoreError::Read { path: stream.path().to_owned(), error };
+    let mut packer = zstd::Encoder::new(Vec::new(), ZSTD_LEVEL).map_err(cannot)?;
+    let line = Line { completeness: *completeness, snapshots: wanted.snapshots };
+    let mut line = serde_json::to_vec(&line).map_err(|error| cannot(error.into()))?;
+    line.push(b'\n');
+    packer.write_all(&line).and_then(|()| packer.write_all(stream.head())).map_err(cannot)?;
+    let mut failed = None;
+    let segment = stream.segment().map_err(StoreError::Source)?;
+    stream
+        .read(&segment, &mut |group, bytes| {
+            if wanted.wants(group)
+                && let Err(error) = packer.write_all(bytes)
+            {
+                failed = Some(error);
+            }
+        })
+        .map_err(StoreError::Source)?;
+    match failed {
+        Some(error) => Err(cannot(error)),
+        None => packer.finish().map_err(cannot),
+    }
+}
+
 impl KeptSegment {
-    /// What is to be kept of a segment: all but the snapshots that a later one of the same thread
-    /// outdates.
-    pub fn from_source(bytes: &[u8], segment: &Segment<'_>) -> KeptSegment {
-        let mut places = Vec::new();
-        let mut last_snapshot = HashMap::new();
-        let mut groups = segment.groups();
-        for group in groups.by_ref() {
-            let more = usize::from(bytes[group.offset + 5]);
-            if group.event == Event::Snapshot {
-                last_snapshot.insert(group.tid, group.offset);
-            }
-            let snapshot_of = (group.event == Event::Snapshot).then_some(group.tid);
-            places.push((group.offset, (1 + more) * RECORD_BYTES, snapshot_of));
-        }
-        let count = places.len() as u64;
-        let completeness = Completeness::of(bytes.len(), count, &groups.left_out());
-        let mut kept = bytes[..segment.records_at()].to_vec();
-        for (offset, len, snapshot_of) in places {
-            if snapshot_of.is_none_or(|tid| last_snapshot[&tid] == offset) {
-                kept.extend(&bytes[offset..offset + len]);
-            }
-        }
-        KeptSegment { completeness, bytes: kept }
-    }
-
-    /// Packs it for the store.
-    pub fn pack(&self) -> std::io::Result<Vec<u8>> {
-        let mut plain = serde_json::to_vec(&self.completeness)?;
-        plain.push(b'\n');
-        plain.extend(&self.bytes);
-        zstd::encode_all(&plain[..], ZSTD_LEVEL)
-    }
-
     /// Unpacks what the store holds; `None` if it is damaged.
     pub fn unpack(packed: &[u8]) -> Option<KeptSegment> {
         let plain = zstd::decode_all(packed).ok()?;
         let end = plain.iter().position(|&byte| byte == b'\n')?;
-        let completeness = serde_json::from_slice(&plain[..end]).ok()?;
-        Some(KeptSegment { completeness, bytes: plain[end + 1..].to_vec() })
+        let Line { completeness, snapshots } = serde_json::from_slice(&plain[..end]).ok()?;
+        Some(KeptSegment { completeness, snapshots, bytes: plain[end + 1..].to_vec() })
     }
 }
 

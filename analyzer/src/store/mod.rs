@@ -3,23 +3,23 @@
 //!
 //! # Format
 //!
-//! `processes`, `threads`, `tasks`, `notices` and `segments` hold what records say, the `spark_*` tables
-//! what event logs say. A value that was not counted or is not known is null. In a folder `store.json`
-//! holds the schema version, and each table is a folder of Parquet files, one per process or application
-//! attempt; in a database `schema_version` has a row per migration. `kept` holds what the tables are made
-//! from: the record groups that matter of every segment, and the applications' events.
+//! `processes`, `threads`, `tasks`, `snapshots`, `notices` and `segments` hold what records say, the
+//! `spark_*` tables what event logs say. A value that was not counted or is not known is null. How a folder
+//! is laid out stands in [`folder`]; in a database `schema_version` has a row per migration. `kept` holds
+//! what is needed to make the tables anew.
 //!
 //! # Limitations
 //!
-//! Snapshots between the last one of each thread and segment are not kept.
+//! Between the starts and ends of tasks and the last word of each thread, only those snapshots are kept
+//! that were asked for ([`Snapshots`]).
 //!
 //! # Design
 //!
-//! Record files grow, arrive in any order and are ingested twice. So the sources are kept, the more
-//! complete copy of each winning, and the tables of one process or application are made anew from all
-//! that is kept of it whenever that changed. In a folder every file appears whole, by rename; in a
-//! database the rows of a source change in one transaction. A killed ingest leaves at worst sources
-//! without their tables, which the next ingest completes.
+//! Record files grow, arrive in any order and are ingested twice. So the sources of what may still grow
+//! are kept, the more complete copy of each winning, and the rows of one process or application are made
+//! anew from all that there is of it whenever that changed. In a folder files appear and go together, by
+//! one rename; in a database the rows of a source change in one transaction. A killed ingest leaves the
+//! state before, or sources without their tables, which the next ingest completes.
 
 mod address;
 mod columns;
@@ -32,8 +32,12 @@ mod server;
 mod spark_tables;
 mod table;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
 use polars::prelude::DataFrame;
-use records::Segment;
+use records::LeftOut;
+use serde::{Deserialize, Serialize};
 
 use crate::eventlog::Application;
 
@@ -52,13 +56,103 @@ pub enum Added {
     Known,
 }
 
+/// Which snapshots between starts and ends of tasks a store keeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Snapshots {
+    /// The last one of each thread and of the process, in their own rows.
+    #[default]
+    Last,
+    /// One per thread in so many ns, too.
+    Every(u64),
+    /// All.
+    All,
+}
+
+impl Snapshots {
+    /// Whether this keeps snapshots that the other does not.
+    pub fn is_finer_than(self, other: Snapshots) -> bool {
+        let interval_ns = |one| match one {
+            Snapshots::Last => u64::MAX,
+            Snapshots::Every(every_ns) => every_ns,
+            Snapshots::All => 0,
+        };
+        interval_ns(self) < interval_ns(other)
+    }
+}
+
+/// What taking record files in came to.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// Segments that were new or had grown.
+    pub new_segments: u64,
+    /// Segments that the store knew as well.
+    pub known_segments: u64,
+    /// Files that were left out, and why.
+    pub left_out: Vec<String>,
+    /// Files of which parts were left out.
+    pub damaged: BTreeMap<PathBuf, LeftOut>,
+    /// What else the user should know.
+    pub warnings: Vec<String>,
+    /// Processes of the files.
+    pub processes: BTreeSet<String>,
+    /// Application ids that the files name.
+    pub applications: BTreeSet<String>,
+}
+
+impl Taken {
+    /// Notes what was stepped over in a file. Slots that a killed writer had reserved and not written are no
+    /// loss of what it wrote.
+    fn note_damage(&mut self, path: &Path, left_out: &LeftOut) {
+        if left_out.total() > left_out.empty {
+            self.damaged.insert(path.to_owned(), *left_out);
+        }
+    }
+
+    /// Adds what another one says.
+    pub fn join(&mut self, other: Taken) {
+        self.new_segments += other.new_segments;
+        self.known_segments += other.known_segments;
+        self.left_out.extend(other.left_out);
+        self.damaged.extend(other.damaged);
+        self.warnings.extend(other.warnings);
+        self.processes.extend(other.processes);
+        self.applications.extend(other.applications);
+    }
+}
+
+/// What a purge removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// Processes.
+    pub processes: u64,
+    /// Application attempts.
+    pub applications: u64,
+}
+
+/// Is told the number of bytes of every step.
+pub type Progress<'a> = &'a (dyn Fn(u64) + Sync);
+
+/// Where an application's times are: its age is that of the latest.
+const APPLICATION_TIMES: [(Table, &str); 4] = [
+    (Table::SparkApps, "started_ms"),
+    (Table::SparkApps, "ended_ms"),
+    (Table::SparkTasks, "launched_ms"),
+    (Table::SparkTasks, "finished_ms"),
+];
+
 /// A store, wherever it is.
 pub trait Store {
-    /// Takes in a record file's segment, unless the store has a copy that is as good.
+    /// Takes in record files, unless the store has copies that are as good.
     ///
     /// # Errors
     /// When the store cannot be written.
-    fn add_segment(&mut self, bytes: &[u8], segment: &Segment<'_>) -> Result<Added, StoreError>;
+    fn take_records(
+        &mut self,
+        files: &[PathBuf],
+        snapshots: Snapshots,
+        progress: Progress<'_>,
+    ) -> Result<Taken, StoreError>;
 
     /// Takes in what an event log says.
     ///
@@ -82,6 +176,25 @@ pub trait Store {
     /// When the store cannot be written; what was made until then is whole.
     fn update(&mut self, progress: &dyn Fn()) -> Result<(), StoreError>;
 
+    /// Removes the processes whose last record, and the applications whose last event, is older.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    fn purge(&mut self, before_ns: i64) -> Result<Purged, StoreError>;
+
+    /// Hands over a table piece by piece, of these columns or of all, without what is surely of other
+    /// applications than these; of all, if none is named.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or what `each` says.
+    fn scan(
+        &self,
+        table: Table,
+        columns: Option<&[&str]>,
+        applications: &[String],
+        each: &mut dyn FnMut(DataFrame) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError>;
+
     /// A table as a frame, of these columns or of all; `None` if nothing was ever put into it.
     ///
     /// # Errors
@@ -102,6 +215,17 @@ pub fn open(address: &Address) -> Result<Box<dyn Store>, StoreError> {
         None => Box::new(folder::FolderStore::open(&address.folder())?),
         Some(server) => Box::new(server::ServerStore::open(server)?),
     })
+}
+
+/// Opens a store for writing that must be there.
+///
+/// # Errors
+/// As [`open`], and when it cannot be written.
+pub fn open_for_writing(address: &Address) -> Result<Box<dyn Store>, StoreError> {
+    if address.server()?.is_none() {
+        folder::FolderStore::open(&address.folder())?;
+    }
+    create(address)
 }
 
 /// Opens a store for writing; a folder is made a store first if it is new or empty.

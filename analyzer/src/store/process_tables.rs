@@ -1,21 +1,26 @@
-//! The tables of one process: processes, threads, tasks, notices, segments.
+//! The tables of processes: processes, threads, tasks, notices, segments, snapshots.
+
+use std::sync::Arc;
 
 use polars::prelude::{DataFrame, PolarsResult};
 use records::{Flags, Header, Segment, notice};
 
 use super::columns::Columns;
-use super::history::{History, Task};
+use super::history::{History, Remark, Settled, Snapshot, Task, Thread};
 use super::kept::{Completeness, KeptSegment};
 use super::table::Table;
 use crate::dump::arguments;
 use crate::record_files::{hex, known};
 
 /// What all tables say about where a row comes from.
-struct Origin {
+#[derive(Clone, Debug)]
+pub struct Origin {
     process: String,
     cluster: Option<String>,
-    node: Option<String>,
-    application: Option<String>,
+    /// The node.
+    pub node: Option<String>,
+    /// The application.
+    pub application: Option<String>,
     attempt: Option<String>,
     executor: Option<String>,
     /// What to add to CLOCK_MONOTONIC to have CLOCK_REALTIME.
@@ -23,60 +28,46 @@ struct Origin {
 }
 
 impl Origin {
+    /// Of a process whose last segment has this header. A local-mode driver says of its tasks alone which
+    /// application and executor they are of.
+    pub fn of(header: &Header<'_>, history: &History) -> Origin {
+        let or = |text: &[u8], sole: Option<&str>| known(text).or_else(|| sole.map(str::to_owned));
+        Origin {
+            process: hex(&header.process_id),
+            cluster: known(header.cluster),
+            node: known(header.node),
+            application: or(header.application_id, history.application.value()),
+            attempt: known(header.application_attempt),
+            executor: or(header.executor_id, history.executor.value()),
+            real_minus_mono: (header.start_real_ns as i64)
+                .wrapping_sub(header.start_mono_ns as i64),
+        }
+    }
+
     fn real_ns(&self, mono_ns: u64) -> Option<i64> {
         i64::try_from(mono_ns).ok()?.checked_add(self.real_minus_mono)
     }
 }
 
-/// Makes the tables from a process's kept segments, which must be in their order; none if there is no
-/// segment.
-///
-/// # Errors
-/// When polars refuses, which would be an error in this program.
-pub fn make(kept: &[KeptSegment]) -> PolarsResult<Vec<(Table, DataFrame)>> {
-    let parsed = || kept.iter().filter_map(|one| Segment::parse(&one.bytes).ok());
-    let indices: Vec<u32> = parsed().map(|segment| segment.header().segment).collect();
-    let (Some(first), Some(last)) = (parsed().next(), parsed().next_back()) else {
-        return Ok(Vec::new());
-    };
-    let missing = indices.last().map_or(0, |last| u64::from(*last) + 1 - indices.len() as u64);
-    let history = History::of(parsed(), missing == 0);
-    // What is learnt late, such as the application of a local-mode driver, is in the last header.
-    let header = last.header();
-    let start = first.header();
-    // A local-mode driver says of its tasks alone which application and executor they are of.
-    let application = known(header.application_id)
-        .or_else(|| sole(history.tasks.iter().map(|task| task.application_id.as_deref())));
-    let executor = known(header.executor_id)
-        .or_else(|| sole(history.tasks.iter().map(|task| task.executor_id.as_deref())));
-    let origin = Origin {
-        process: hex(&header.process_id),
-        cluster: known(header.cluster),
-        node: known(header.node),
-        application,
-        attempt: known(header.application_attempt),
-        executor,
-        real_minus_mono: (start.start_real_ns as i64).wrapping_sub(start.start_mono_ns as i64),
-    };
-    let left_out = kept.iter().map(|one| one.completeness.left_out()).sum();
-    let bytes = kept.iter().map(|one| one.completeness.bytes).sum();
-    let sizes = Sizes { segments: indices.len() as u64, missing, bytes, left_out };
-    Ok(vec![
-        (Table::Processes, processes(&origin, header, start.start_mono_ns, &history, &sizes)?),
-        (Table::Threads, threads(&origin, &history)?),
-        (Table::Tasks, tasks(&origin, &history)?),
-        (Table::Notices, notices(&origin, &history)?),
-        (Table::Segments, segments(&origin, &indices, kept)?),
-    ])
+/// Something of a process.
+#[derive(Clone, Debug)]
+pub struct Of<T> {
+    origin: Arc<Origin>,
+    what: T,
 }
 
-/// The value that all who know one agree on.
-fn sole<'a>(values: impl Iterator<Item = Option<&'a str>>) -> Option<String> {
-    let mut known = values.flatten();
-    let first = known.next()?;
-    known.all(|value| value == first).then(|| first.to_owned())
+/// A process's own row.
+#[derive(Clone, Debug)]
+pub struct ProcessRow {
+    origin: Arc<Origin>,
+    /// Its last segment's header, encoded.
+    header: Arc<Vec<u8>>,
+    history: History,
+    sizes: Sizes,
 }
 
+/// How much there is of a process's files.
+#[derive(Clone, Copy, Debug)]
 struct Sizes {
     segments: u64,
     missing: u64,
@@ -84,125 +75,243 @@ struct Sizes {
     left_out: u64,
 }
 
-fn processes(
-    origin: &Origin,
-    header: &Header<'_>,
-    start_mono_ns: u64,
-    history: &History,
-    sizes: &Sizes,
-) -> PolarsResult<DataFrame> {
-    let row = [history];
-    let text = |bytes: &[u8]| known(bytes);
-    let arguments = arguments(header.command_line).join(" ");
-    Columns::of(&row)
-        .text("process_id", |_| Some(&origin.process))
-        .text("cluster", |_| origin.cluster.as_deref())
-        .text("node", |_| origin.node.as_deref())
-        .made_text("node_source", |_| text(header.node_source))
-        .made_text("host", |_| text(header.host))
-        .made_text("boot_id", |_| text(header.boot_id))
-        .made_text("container", |_| text(header.container))
-        .made_text("pod", |_| text(header.pod))
-        .signed("pid", |_| Some(header.pid.into()))
-        .signed("ppid", |_| Some(header.ppid.into()))
-        .made_text("parent_process", |_| header.parent_process.as_ref().map(hex))
-        .made_text("role", |_| text(header.role))
-        .text("application_id", |_| origin.application.as_deref())
-        .text("application_attempt", |_| origin.attempt.as_deref())
-        .text("executor_id", |_| origin.executor.as_deref())
-        .made_text("comm", |_| text(header.comm))
-        .made_text("exe", |_| text(header.exe))
-        .made_text("command_line", |_| known(arguments.as_bytes()))
-        .made_text("tracer", |_| text(header.tracer))
-        .text("task_method", |_| Some(header.task_method.name()))
-        .made_text("starts_at", |_| text(header.starts_at))
-        .made_text("settings", |_| text(header.settings))
-        .signed("start_real_ns", |_| origin.real_ns(start_mono_ns))
-        .signed("last_real_ns", |row| origin.real_ns(row.last_ns))
-        .truth("is_final", |row| Some(row.is_final))
-        .text("end_reason", |row| row.end.map(|(reason, _)| reason.name()))
-        .signed("end_status", |row| row.end.map(|(_, status)| status.into()))
-        .unsigned("segments", |_| Some(sizes.segments))
-        .unsigned("missing_segments", |_| Some(sizes.missing))
-        .unsigned("bytes", |_| Some(sizes.bytes))
-        .unsigned("left_out_bytes", |_| Some(sizes.left_out))
-        .text("engine", |row| Some(row.coverage.name()))
-        .counters(|row| &row.counters)
-        .frame()
+/// Rows of any number of processes.
+#[derive(Debug, Default)]
+pub struct Rows {
+    processes: Vec<ProcessRow>,
+    threads: Vec<Of<Thread>>,
+    tasks: Vec<Of<Task>>,
+    notices: Vec<Of<Remark>>,
+    segments: Vec<Of<(u32, Completeness)>>,
+    snapshots: Vec<Of<Snapshot>>,
 }
 
-fn threads(origin: &Origin, history: &History) -> PolarsResult<DataFrame> {
-    Columns::of(&history.threads)
-        .text("process_id", |_| Some(&origin.process))
-        .signed("tid", |thread| Some(thread.tid.into()))
-        .text("name", |thread| thread.name.as_deref())
-        .signed("first_real_ns", |thread| origin.real_ns(thread.first_ns))
-        .signed("last_real_ns", |thread| origin.real_ns(thread.last_ns))
-        .truth("has_ended", |thread| Some(thread.has_ended))
-        .text("engine", |thread| Some(thread.coverage.name()))
-        .counters(|thread| &thread.counters)
-        .frame()
+/// Segments that are missing between those that there are and the first.
+pub fn missing_segments(segments: &[(u32, Completeness)]) -> u64 {
+    segments.last().map_or(0, |last| u64::from(last.0) + 1 - segments.len() as u64)
 }
 
-fn tasks(origin: &Origin, history: &History) -> PolarsResult<DataFrame> {
-    let id = |value: i64| (value >= 0).then_some(value);
-    let flag = |task: &Task, flag| Some(task.flags.contains(flag));
-    Columns::of(&history.tasks)
-        .text("process_id", |_| Some(&origin.process))
-        .text("cluster", |_| origin.cluster.as_deref())
-        .text("node", |_| origin.node.as_deref())
-        .text("application_id", |task| {
-            task.application_id.as_deref().or(origin.application.as_deref())
-        })
-        .text("application_attempt", |_| origin.attempt.as_deref())
-        .text("executor_id", |task| task.executor_id.as_deref().or(origin.executor.as_deref()))
-        .signed("tid", |task| Some(task.tid.into()))
-        .signed("task_id", |task| id(task.task_id))
-        .signed("stage", |task| id(task.stage.into()))
-        .signed("stage_attempt", |task| id(task.stage_attempt.into()))
-        .signed("task_index", |task| id(task.index.into()))
-        .signed("attempt", |task| id(task.attempt.into()))
-        .text("method", |task| Some(task.method.name()))
-        .text("outcome", |task| Some(task.outcome.name()))
-        .signed("start_real_ns", |task| task.start_ns.and_then(|ns| origin.real_ns(ns)))
-        .signed("end_real_ns", |task| task.end_ns.and_then(|ns| origin.real_ns(ns)))
-        .unsigned("duration_ns", |task| {
-            task.end_ns.zip(task.start_ns).and_then(|(end, start)| end.checked_sub(start))
-        })
-        .truth("is_late", |task| flag(task, Flags::LATE))
-        .truth("closed_by_next", |task| flag(task, Flags::CLOSED_BY_NEXT))
-        .truth("closed_by_thread_end", |task| flag(task, Flags::CLOSED_BY_THREAD_END))
-        .text("engine", |task| Some(task.coverage.name()))
-        .counters(|task| &task.counters)
-        .frame()
+impl Rows {
+    /// Adds what is settled of a process.
+    pub fn add(&mut self, origin: &Arc<Origin>, settled: Settled) {
+        fn of<T>(rows: &mut Vec<Of<T>>, origin: &Arc<Origin>, from: Vec<T>) {
+            rows.extend(from.into_iter().map(|what| Of { origin: Arc::clone(origin), what }));
+        }
+        of(&mut self.threads, origin, settled.threads);
+        of(&mut self.tasks, origin, settled.tasks);
+        of(&mut self.notices, origin, settled.remarks);
+        of(&mut self.snapshots, origin, settled.snapshots);
+    }
+
+    /// Adds a process whose history is finished, with what is settled and was not taken away, and its
+    /// segments, which must be in their order. `header` is the last one, encoded.
+    pub fn close(
+        &mut self,
+        origin: &Arc<Origin>,
+        header: Arc<Vec<u8>>,
+        mut history: History,
+        segments: &[(u32, Completeness)],
+    ) {
+        self.add(origin, std::mem::take(&mut history.settled));
+        let sizes = Sizes {
+            segments: segments.len() as u64,
+            missing: missing_segments(segments),
+            bytes: segments.iter().map(|(_, one)| one.bytes).sum(),
+            left_out: segments.iter().map(|(_, one)| one.left_out()).sum(),
+        };
+        let row = ProcessRow { origin: Arc::clone(origin), header, history, sizes };
+        self.processes.push(row);
+        let of = |segment: &_| Of { origin: Arc::clone(origin), what: *segment };
+        self.segments.extend(segments.iter().map(of));
+    }
+
+    /// Rows of a table.
+    pub fn len(&self, table: Table) -> usize {
+        match table {
+            Table::Processes => self.processes.len(),
+            Table::Threads => self.threads.len(),
+            Table::Tasks => self.tasks.len(),
+            Table::Notices => self.notices.len(),
+            Table::Segments => self.segments.len(),
+            Table::Snapshots => self.snapshots.len(),
+            _ => 0,
+        }
+    }
+
+    /// Takes the rows of a table away, as a frame; `None` if it is no table of processes.
+    ///
+    /// # Errors
+    /// When polars refuses, which would be an error in this program.
+    pub fn take(&mut self, table: Table) -> PolarsResult<Option<DataFrame>> {
+        use std::mem::take;
+        Ok(Some(match table {
+            Table::Processes => processes(&take(&mut self.processes))?,
+            Table::Threads => threads(&take(&mut self.threads))?,
+            Table::Tasks => tasks(&take(&mut self.tasks))?,
+            Table::Notices => notices(&take(&mut self.notices))?,
+            Table::Segments => segments(&take(&mut self.segments))?,
+            Table::Snapshots => snapshots(&take(&mut self.snapshots))?,
+            _ => return Ok(None),
+        }))
+    }
 }
 
-fn notices(origin: &Origin, history: &History) -> PolarsResult<DataFrame> {
-    Columns::of(&history.remarks)
-        .text("process_id", |_| Some(&origin.process))
-        .signed("tid", |remark| Some(remark.tid.into()))
-        .signed("real_ns", |remark| origin.real_ns(remark.mono_ns))
-        .text("kind", |remark| Some(remark.kind))
-        .signed("code", |remark| remark.code.map(i64::from))
-        .text("name", |remark| remark.code.and_then(notice::name))
-        .unsigned("a", |remark| Some(remark.a))
-        .unsigned("b", |remark| Some(remark.b))
-        .text("text", |remark| Some(&remark.text))
-        .frame()
+/// Makes the tables of one process from its kept segments, which must be in their order; none if there is
+/// no segment.
+///
+/// # Errors
+/// When polars refuses, which would be an error in this program.
+pub fn make(kept: &[KeptSegment]) -> PolarsResult<Vec<(Table, DataFrame)>> {
+    let parsed = || kept.iter().filter_map(|one| Some((one, Segment::parse(&one.bytes).ok()?)));
+    let sizes: Vec<_> =
+        parsed().map(|(one, segment)| (segment.header().segment, one.completeness)).collect();
+    // What is learnt late, such as the application of a local-mode driver, is in the last header.
+    let Some((last, segment)) = parsed().next_back() else { return Ok(Vec::new()) };
+    let is_whole = missing_segments(&sizes) == 0;
+    let mut history = History::of(parsed().map(|(_, segment)| segment), last.snapshots, is_whole);
+    history.settled.tasks.sort_by_key(|task| task.ordinal);
+    history.settled.threads.sort_by_key(|thread| thread.ordinal);
+    let origin = Arc::new(Origin::of(segment.header(), &history));
+    let header = Arc::new(last.bytes[..segment.records_at()].to_vec());
+    let mut rows = Rows::default();
+    rows.close(&origin, header, history, &sizes);
+    let mut made = Vec::new();
+    for table in Table::ALL {
+        made.extend(rows.take(table)?.map(|frame| (table, frame)));
+    }
+    Ok(made)
 }
 
-fn segments(origin: &Origin, indices: &[u32], kept: &[KeptSegment]) -> PolarsResult<DataFrame> {
-    let rows: Vec<(u32, Completeness)> =
-        indices.iter().copied().zip(kept.iter().map(|one| one.completeness)).collect();
+fn processes(rows: &[ProcessRow]) -> PolarsResult<DataFrame> {
+    let headers: Vec<Header<'_>> = rows
+        .iter()
+        .map(|row| Segment::parse(&row.header).map(|one| *one.header()).unwrap_or_default())
+        .collect();
+    let rows: Vec<(&ProcessRow, Header<'_>)> = rows.iter().zip(headers).collect();
     Columns::of(&rows)
-        .text("process_id", |_| Some(&origin.process))
-        .signed("segment", |row| Some(row.0.into()))
-        .unsigned("bytes", |row| Some(row.1.bytes))
-        .unsigned("groups", |row| Some(row.1.groups))
-        .unsigned("damaged_bytes", |row| Some(row.1.damaged))
-        .unsigned("empty_bytes", |row| Some(row.1.empty))
-        .unsigned("incomplete_bytes", |row| Some(row.1.incomplete))
-        .unsigned("unknown_bytes", |row| Some(row.1.unknown))
-        .unsigned("torn_tail_bytes", |row| Some(row.1.torn_tail))
+        .text("process_id", |(row, _)| Some(&row.origin.process))
+        .text("cluster", |(row, _)| row.origin.cluster.as_deref())
+        .text("node", |(row, _)| row.origin.node.as_deref())
+        .made_text("node_source", |(_, header)| known(header.node_source))
+        .made_text("host", |(_, header)| known(header.host))
+        .made_text("boot_id", |(_, header)| known(header.boot_id))
+        .made_text("container", |(_, header)| known(header.container))
+        .made_text("pod", |(_, header)| known(header.pod))
+        .signed("pid", |(_, header)| Some(header.pid.into()))
+        .signed("ppid", |(_, header)| Some(header.ppid.into()))
+        .made_text("parent_process", |(_, header)| header.parent_process.as_ref().map(hex))
+        .made_text("role", |(_, header)| known(header.role))
+        .text("application_id", |(row, _)| row.origin.application.as_deref())
+        .text("application_attempt", |(row, _)| row.origin.attempt.as_deref())
+        .text("executor_id", |(row, _)| row.origin.executor.as_deref())
+        .made_text("comm", |(_, header)| known(header.comm))
+        .made_text("exe", |(_, header)| known(header.exe))
+        .made_text("command_line", |(_, header)| {
+            known(arguments(header.command_line).join(" ").as_bytes())
+        })
+        .made_text("tracer", |(_, header)| known(header.tracer))
+        .text("task_method", |(_, header)| Some(header.task_method.name()))
+        .made_text("starts_at", |(_, header)| known(header.starts_at))
+        .made_text("settings", |(_, header)| known(header.settings))
+        .signed("start_real_ns", |(row, header)| row.origin.real_ns(header.start_mono_ns))
+        .signed("last_real_ns", |(row, _)| row.origin.real_ns(row.history.last_ns))
+        .truth("is_final", |(row, _)| Some(row.history.is_final))
+        .text("end_reason", |(row, _)| row.history.end.map(|(reason, _)| reason.name()))
+        .signed("end_status", |(row, _)| row.history.end.map(|(_, status)| status.into()))
+        .unsigned("segments", |(row, _)| Some(row.sizes.segments))
+        .unsigned("missing_segments", |(row, _)| Some(row.sizes.missing))
+        .unsigned("bytes", |(row, _)| Some(row.sizes.bytes))
+        .unsigned("left_out_bytes", |(row, _)| Some(row.sizes.left_out))
+        .text("engine", |(row, _)| Some(row.history.coverage.name()))
+        .counters(|(row, _)| &row.history.counters)
+        .frame()
+}
+
+fn threads(rows: &[Of<Thread>]) -> PolarsResult<DataFrame> {
+    Columns::of(rows)
+        .text("process_id", |row| Some(&row.origin.process))
+        .signed("tid", |row| Some(row.what.tid.into()))
+        .text("name", |row| row.what.name.as_deref())
+        .signed("first_real_ns", |row| row.origin.real_ns(row.what.first_ns))
+        .signed("last_real_ns", |row| row.origin.real_ns(row.what.last_ns))
+        .truth("has_ended", |row| Some(row.what.has_ended))
+        .text("engine", |row| Some(row.what.coverage.name()))
+        .counters(|row| &row.what.counters)
+        .frame()
+}
+
+fn tasks(rows: &[Of<Task>]) -> PolarsResult<DataFrame> {
+    let id = |value: i64| (value >= 0).then_some(value);
+    let flag = |row: &Of<Task>, flag| Some(row.what.flags.contains(flag));
+    Columns::of(rows)
+        .text("process_id", |row| Some(&row.origin.process))
+        .text("cluster", |row| row.origin.cluster.as_deref())
+        .text("node", |row| row.origin.node.as_deref())
+        .text("application_id", |row| {
+            row.what.application_id.as_deref().or(row.origin.application.as_deref())
+        })
+        .text("application_attempt", |row| row.origin.attempt.as_deref())
+        .text("executor_id", |row| {
+            row.what.executor_id.as_deref().or(row.origin.executor.as_deref())
+        })
+        .signed("tid", |row| Some(row.what.tid.into()))
+        .signed("task_id", |row| id(row.what.task_id))
+        .signed("stage", |row| id(row.what.stage.into()))
+        .signed("stage_attempt", |row| id(row.what.stage_attempt.into()))
+        .signed("task_index", |row| id(row.what.index.into()))
+        .signed("attempt", |row| id(row.what.attempt.into()))
+        .text("method", |row| Some(row.what.method.name()))
+        .text("outcome", |row| Some(row.what.outcome.name()))
+        .signed("start_real_ns", |row| row.what.start_ns.and_then(|ns| row.origin.real_ns(ns)))
+        .signed("end_real_ns", |row| row.what.end_ns.and_then(|ns| row.origin.real_ns(ns)))
+        .unsigned("duration_ns", |row| {
+            row.what.end_ns.zip(row.what.start_ns).and_then(|(end, start)| end.checked_sub(start))
+        })
+        .truth("is_late", |row| flag(row, Flags::LATE))
+        .truth("closed_by_next", |row| flag(row, Flags::CLOSED_BY_NEXT))
+        .truth("closed_by_thread_end", |row| flag(row, Flags::CLOSED_BY_THREAD_END))
+        .text("engine", |row| Some(row.what.coverage.name()))
+        .counters(|row| &row.what.counters)
+        .frame()
+}
+
+fn notices(rows: &[Of<Remark>]) -> PolarsResult<DataFrame> {
+    Columns::of(rows)
+        .text("process_id", |row| Some(&row.origin.process))
+        .signed("tid", |row| Some(row.what.tid.into()))
+        .signed("real_ns", |row| row.origin.real_ns(row.what.mono_ns))
+        .text("kind", |row| Some(row.what.kind))
+        .signed("code", |row| row.what.code.map(i64::from))
+        .text("name", |row| row.what.code.and_then(notice::name))
+        .unsigned("a", |row| Some(row.what.a))
+        .unsigned("b", |row| Some(row.what.b))
+        .text("text", |row| Some(&row.what.text))
+        .frame()
+}
+
+fn segments(rows: &[Of<(u32, Completeness)>]) -> PolarsResult<DataFrame> {
+    Columns::of(rows)
+        .text("process_id", |row| Some(&row.origin.process))
+        .signed("segment", |row| Some(row.what.0.into()))
+        .unsigned("bytes", |row| Some(row.what.1.bytes))
+        .unsigned("groups", |row| Some(row.what.1.groups))
+        .unsigned("damaged_bytes", |row| Some(row.what.1.damaged))
+        .unsigned("empty_bytes", |row| Some(row.what.1.empty))
+        .unsigned("incomplete_bytes", |row| Some(row.what.1.incomplete))
+        .unsigned("unknown_bytes", |row| Some(row.what.1.unknown))
+        .unsigned("torn_tail_bytes", |row| Some(row.what.1.torn_tail))
+        .frame()
+}
+
+fn snapshots(rows: &[Of<Snapshot>]) -> PolarsResult<DataFrame> {
+    Columns::of(rows)
+        .text("process_id", |row| Some(&row.origin.process))
+        .text("node", |row| row.origin.node.as_deref())
+        .text("application_id", |row| row.origin.application.as_deref())
+        .text("executor_id", |row| row.origin.executor.as_deref())
+        .signed("tid", |row| Some(row.what.tid.into()))
+        .signed("real_ns", |row| row.origin.real_ns(row.what.mono_ns))
+        .text("engine", |row| Some(row.what.coverage.name()))
+        .counters(|row| &row.what.counters)
         .frame()
 }

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use polars::prelude::{DataFrame, DataType};
-use records::{Header, MAX_HEADER_BYTES, Segment};
+use records::{Header, MAX_HEADER_BYTES};
 
 use super::kept::{KeptApplication, KeptSegment};
 use super::{process_tables, spark_tables};
@@ -21,6 +21,8 @@ pub enum Table {
     Notices,
     /// A row per record file.
     Segments,
+    /// A row per snapshot that was to be kept.
+    Snapshots,
     /// A row per application attempt.
     SparkApps,
     /// A row per executor.
@@ -37,12 +39,13 @@ pub enum Table {
 
 impl Table {
     /// Every table, those that others belong to first.
-    pub const ALL: [Table; 11] = [
+    pub const ALL: [Table; 12] = [
         Table::Processes,
         Table::Threads,
         Table::Tasks,
         Table::Notices,
         Table::Segments,
+        Table::Snapshots,
         Table::SparkApps,
         Table::SparkExecutors,
         Table::SparkJobs,
@@ -54,9 +57,12 @@ impl Table {
     /// The table whose rows this one's belong to: processes or applications; itself for those two.
     pub fn head(self) -> Table {
         match self {
-            Table::Processes | Table::Threads | Table::Tasks | Table::Notices | Table::Segments => {
-                Table::Processes
-            }
+            Table::Processes
+            | Table::Threads
+            | Table::Tasks
+            | Table::Notices
+            | Table::Segments
+            | Table::Snapshots => Table::Processes,
             _ => Table::SparkApps,
         }
     }
@@ -74,6 +80,7 @@ impl Table {
             Table::Tasks => "tasks",
             Table::Notices => "notices",
             Table::Segments => "segments",
+            Table::Snapshots => "snapshots",
             Table::SparkApps => "spark_apps",
             Table::SparkExecutors => "spark_executors",
             Table::SparkJobs => "spark_jobs",
@@ -103,8 +110,7 @@ static COLUMNS: LazyLock<Vec<Vec<(String, Kind)>>> = LazyLock::new(|| {
     let mut bytes = vec![0; MAX_HEADER_BYTES];
     let len = Header::default().encode(&mut bytes).expect("an empty header fits into the largest");
     bytes.truncate(len);
-    let segment = Segment::parse(&bytes).expect("it was just encoded");
-    let kept = [KeptSegment::from_source(&bytes, &segment)];
+    let kept = [KeptSegment { bytes, ..KeptSegment::default() }];
     let mut made = process_tables::make(&kept).expect("names of columns are unique");
     made.extend(spark_tables::make(&KeptApplication::default()).expect("so are these"));
     let columns = |table| made.iter().find(|(one, _)| *one == table).map(|(_, frame)| kinds(frame));

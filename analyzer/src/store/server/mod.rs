@@ -15,18 +15,21 @@ mod schema;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use mysql::prelude::Queryable;
 use mysql::{AccessMode, Transaction};
 use polars::prelude::DataFrame;
-use records::Segment;
+use records::Event;
 
 use super::address::Server;
-use super::kept::{KeptApplication, KeptSegment, application_key};
+use super::kept::{Completeness, KeptApplication, KeptSegment, Wanted, application_key, pack};
 use super::table::Table;
-use super::{Added, Store, StoreError, process_tables, spark_tables};
+use super::{
+    Added, Progress, Purged, Snapshots, Store, StoreError, Taken, process_tables, spark_tables,
+};
 use crate::eventlog::Application;
-use crate::record_files::hex;
+use crate::record_files::{RecordStream, hex, known};
 use connection::{Connection, Purpose};
 
 pub use define::{define, grants};
@@ -153,18 +156,53 @@ fn make(
 }
 
 impl Store for ServerStore {
-    fn add_segment(&mut self, bytes: &[u8], segment: &Segment<'_>) -> Result<Added, StoreError> {
-        let new = KeptSegment::from_source(bytes, segment);
-        let header = segment.header();
-        self.keep(&hex(&header.process_id), header.segment, |old| {
-            if let Some(old) = old.and_then(KeptSegment::unpack)
-                && !new.completeness.is_better_than(&old.completeness)
-            {
-                return Ok(None);
+    fn take_records(
+        &mut self,
+        files: &[PathBuf],
+        snapshots: Snapshots,
+        progress: Progress<'_>,
+    ) -> Result<Taken, StoreError> {
+        let mut taken = Taken::default();
+        for path in files {
+            let stream = match RecordStream::open(path) {
+                Ok(stream) => stream,
+                Err(message) => {
+                    taken.left_out.push(message);
+                    continue;
+                }
+            };
+            let segment = stream.segment().map_err(StoreError::Source)?;
+            let header = segment.header();
+            let source = hex(&header.process_id);
+            taken.processes.insert(source.clone());
+            taken.applications.extend(known(header.application_id));
+            let mut wanted = Wanted::new(snapshots);
+            let read = stream.read(&segment, &mut |group, _| {
+                wanted.see(group);
+                if let Event::TaskStart(task) | Event::TaskEnd { task, .. } = group.event {
+                    taken.applications.extend(known(task.application_id));
+                }
+            });
+            let read = read.map_err(StoreError::Source)?;
+            taken.note_damage(path, &read.left_out);
+            let completeness = Completeness::of(read.bytes, read.groups, &read.left_out);
+            let added = self.keep(&source, header.segment, |old| {
+                if let Some(old) = old.and_then(KeptSegment::unpack)
+                    && !completeness.is_better_than(&old.completeness)
+                    && (old.completeness.is_better_than(&completeness)
+                        || !snapshots.is_finer_than(old.snapshots))
+                {
+                    return Ok(None);
+                }
+                pack(&stream, &completeness, wanted.clone()).map(Some)
+            })?;
+            match added {
+                Added::New => taken.new_segments += 1,
+                Added::Known => taken.known_segments += 1,
             }
-            let packed = new.pack().map_err(|error| StoreError::Frame(error.into()))?;
-            Ok(Some(packed))
-        })
+            progress(read.bytes);
+        }
+        Ok(taken)
     }
 
     fn add_application(
@@ -239,6 +277,55 @@ impl Store for ServerStore {
             })?;
             sources.iter().for_each(|_| progress());
         }
+    }
+
+    fn purge(&mut self, before_ns: i64) -> Result<Purged, StoreError> {
+        let mut connection = self.connection.borrow_mut();
+        connection.transact(AccessMode::ReadWrite, |connection| {
+            let mut processes: Vec<String> = connection.exec(
+                "SELECT `process_id` FROM `processes` WHERE `last_real_ns` < ?",
+                (before_ns,),
+            )?;
+            let latest = super::APPLICATION_TIMES.map(|(table, column)| {
+                let table = table.name();
+                format!(
+                    "SELECT `application_key`, MAX(`{column}`) AS `ms` FROM `{table}` GROUP BY 1"
+                )
+            });
+            let applications: Vec<String> = connection.exec(
+                format!(
+                    "SELECT `application_key` FROM ({}) AS `times` GROUP BY `application_key` \
+                     HAVING MAX(`ms`) < ?",
+                    latest.join(" UNION ALL ")
+                ),
+                (before_ns / 1_000_000,),
+            )?;
+            let purged = Purged {
+                processes: processes.len() as u64,
+                applications: applications.len() as u64,
+            };
+            for key in applications {
+                connection
+                    .exec_drop("DELETE FROM `spark_apps` WHERE `application_key` = ?", (&key,))?;
+                processes.push(format!("{APPLICATION}{key}"));
+            }
+            for source in processes {
+                connection
+                    .exec_drop("DELETE FROM `processes` WHERE `process_id` = ?", (&source,))?;
+                connection.exec_drop("DELETE FROM `sources` WHERE `source` = ?", (&source,))?;
+            }
+            Ok(purged)
+        })
+    }
+
+    fn scan(
+        &self,
+        table: Table,
+        columns: Option<&[&str]>,
+        _applications: &[String],
+        each: &mut dyn FnMut(DataFrame) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        self.frame(table, columns)?.map_or(Ok(()), each)
     }
 
     fn frame(

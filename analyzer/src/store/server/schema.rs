@@ -12,7 +12,7 @@ use super::super::table::{Kind, Table};
 use crate::eventlog::SPARK_METRICS;
 
 /// The migrations: the first makes version 1.
-const MIGRATIONS: [fn() -> Vec<String>; 2] = [tables, views];
+const MIGRATIONS: [fn() -> Vec<String>; 3] = [tables, views, snapshots];
 
 /// The version that this program writes and reads.
 pub const VERSION: u32 = MIGRATIONS.len() as u32;
@@ -68,7 +68,8 @@ fn tables() -> Vec<String> {
 ) ENGINE=InnoDB"
     );
     let mut statements = vec![sources, kept];
-    statements.extend(Table::ALL.map(table));
+    let first = Table::ALL.into_iter().filter(|table| *table != Table::Snapshots);
+    statements.extend(first.map(table));
     statements.push(
         "CREATE TABLE IF NOT EXISTS `metrics` (
   `position` INT UNSIGNED NOT NULL PRIMARY KEY,
@@ -92,6 +93,11 @@ fn tables() -> Vec<String> {
         rows.join(",")
     ));
     statements
+}
+
+/// Snapshots that were to be kept.
+fn snapshots() -> Vec<String> {
+    vec![table(Table::Snapshots)]
 }
 
 fn table(table: Table) -> String {

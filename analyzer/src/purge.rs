@@ -1,0 +1,50 @@
+//! `analyzer purge`: removes what is old from a store.
+
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::duration;
+use crate::exit::{Exit, Failure};
+use crate::store::{self, Address};
+
+/// Remove old processes and applications from a store
+///
+/// A process is as old as its last record, an application as the last event of its log. Their rows and what
+/// is kept of their sources go; record files and event logs stay where they are, and would come back if they
+/// were ingested again.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The store: a folder, or mysql://USER@HOST[:PORT]/DATABASE
+    #[arg(
+        long,
+        visible_alias = "mysql",
+        value_name = "DIR|URL",
+        default_value = "sparkanalyzer-store"
+    )]
+    store: Address,
+
+    /// The age from which on they go, such as 90d, 12h, 4w
+    #[arg(long, value_name = "AGE", value_parser = duration::parse)]
+    older_than: Duration,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When there is no store, or it cannot be written.
+pub fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let mut store = store::open_for_writing(&args.store)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let before = now.saturating_sub(args.older_than).as_nanos();
+    let purged = store.purge(i64::try_from(before).unwrap_or(i64::MAX))?;
+    let count = |number: u64, one: &str, many: &str| {
+        format!("{number} {}", if number == 1 { one } else { many })
+    };
+    println!(
+        "{}: {} and {} removed",
+        args.store,
+        count(purged.processes, "process", "processes"),
+        count(purged.applications, "application", "applications")
+    );
+    Ok(Exit::Success.into())
+}

@@ -1,0 +1,171 @@
+//! What a store knows of processes already.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use polars::prelude::DataFrame;
+
+use super::super::kept::Completeness;
+use super::super::{Snapshots, StoreError, Table};
+use super::manifest::{KEPT, Manifest, STAGING};
+use super::part::{ROWS_PER_GROUP, scan};
+
+/// Rows of the table `kept` that are read at once; each is some megabyte at most.
+const KEPT_AT_ONCE: usize = 64;
+
+/// A process of the store.
+#[derive(Debug, Default)]
+pub struct KnownProcess {
+    /// The part that it is in.
+    pub part: u64,
+    /// Which snapshots were kept of it.
+    pub snapshots: Snapshots,
+    /// Its segments.
+    pub segments: BTreeMap<u32, Completeness>,
+    /// Whether its sources are kept.
+    pub is_kept: bool,
+}
+
+/// Everything that a store knows of processes, by their ids.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// The processes.
+    pub processes: HashMap<String, KnownProcess>,
+}
+
+/// The columns of [`Completeness`] in the table of segments.
+const COUNTS: [&str; 7] = [
+    "groups",
+    "bytes",
+    "damaged_bytes",
+    "empty_bytes",
+    "incomplete_bytes",
+    "unknown_bytes",
+    "torn_tail_bytes",
+];
+
+impl Known {
+    /// Reads it from the store's tables.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn read(root: &Path, manifest: &Manifest) -> Result<Known, StoreError> {
+        let mut known = Known::default();
+        for part in manifest.parts.iter().filter(|part| part.log.is_none()) {
+            let rows = 16 * ROWS_PER_GROUP;
+            scan(root, part, Table::Segments.name(), None, rows, &mut |frame| {
+                known.take_segments(&frame, part.id, part.snapshots)
+            })?;
+            scan(root, part, KEPT, Some(&["source"]), rows, &mut |frame| {
+                for source in frame.column("source")?.str()?.iter().flatten() {
+                    if let Some(process) = known.processes.get_mut(source) {
+                        process.is_kept = true;
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        Ok(known)
+    }
+
+    fn take_segments(
+        &mut self,
+        frame: &DataFrame,
+        part: u64,
+        snapshots: Snapshots,
+    ) -> Result<(), StoreError> {
+        let ids = frame.column("process_id")?.str()?;
+        let segments = frame.column("segment")?.i64()?;
+        let counts = COUNTS
+            .iter()
+            .map(|name| Ok(frame.column(name)?.u64()?))
+            .collect::<Result<Vec<_>, StoreError>>()?;
+        for (at, id) in ids.iter().enumerate() {
+            let (Some(id), Some(segment)) = (id, segments.get(at)) else { continue };
+            let count = |column: usize| counts[column].get(at).unwrap_or(0);
+            let process = self.processes.entry(id.to_owned()).or_default();
+            (process.part, process.snapshots) = (part, snapshots);
+            let completeness = Completeness {
+                groups: count(0),
+                bytes: count(1),
+                damaged: count(2),
+                empty: count(3),
+                incomplete: count(4),
+                unknown: count(5),
+                torn_tail: count(6),
+            };
+            process.segments.insert(segment as u32, completeness);
+        }
+        Ok(())
+    }
+}
+
+/// Unpacks kept segments to files, which are record files as far as they go.
+///
+/// # Errors
+/// When the store cannot be read, or is damaged, or there is no room.
+pub fn unpack(
+    root: &Path,
+    manifest: &Manifest,
+    known: &Known,
+    wanted: &HashSet<(String, u32)>,
+) -> Result<HashMap<(String, u32), PathBuf>, StoreError> {
+    let mut unpacked = HashMap::new();
+    let parts: HashSet<u64> =
+        wanted.iter().filter_map(|(id, _)| Some(known.processes.get(id)?.part)).collect();
+    for part in manifest.parts.iter().filter(|part| parts.contains(&part.id)) {
+        // One after the other: the pieces of a segment follow each other.
+        let mut open: Option<((String, u32), File)> = None;
+        scan(root, part, KEPT, None, KEPT_AT_ONCE, &mut |frame| {
+            let sources = frame.column("source")?.str()?;
+            let segments = frame.column("segment")?.i64()?;
+            let bytes = frame.column("bytes")?.binary()?;
+            for at in 0..frame.height() {
+                let (Some(source), Some(segment), Some(bytes)) =
+                    (sources.get(at), segments.get(at), bytes.get(at))
+                else {
+                    continue;
+                };
+                let key = (source.to_owned(), segment as u32);
+                if !wanted.contains(&key) {
+                    continue;
+                }
+                let path = root.join(STAGING).join(format!("packed-{source}-{segment}"));
+                let cannot = |error| StoreError::Write { path: path.clone(), error };
+                if open.as_ref().is_none_or(|(one, _)| *one != key) {
+                    std::fs::create_dir_all(root.join(STAGING)).map_err(cannot)?;
+                    let file = File::create(&path).map_err(cannot)?;
+                    unpacked.insert(key.clone(), path.clone());
+                    open = Some((key, file));
+                }
+                if let Some((_, file)) = &mut open {
+                    file.write_all(bytes).map_err(cannot)?;
+                }
+            }
+            Ok(())
+        })?;
+    }
+    for packed in unpacked.values_mut() {
+        *packed = unpack_one(packed)?;
+    }
+    Ok(unpacked)
+}
+
+/// Unpacks a file and removes it; the line before the records is passed over.
+fn unpack_one(packed: &Path) -> Result<PathBuf, StoreError> {
+    let at = |error| StoreError::Read { path: packed.to_owned(), error };
+    let plain = packed.with_extension("sar");
+    let decoder = File::open(packed).and_then(zstd::Decoder::new).map_err(at)?;
+    let mut decoder = BufReader::new(decoder);
+    decoder.skip_until(b'\n').map_err(at)?;
+    let copied = File::create(&plain).and_then(|file| {
+        let mut file = BufWriter::new(file);
+        std::io::copy(&mut decoder, &mut file)?;
+        file.flush()
+    });
+    copied.map_err(|error| StoreError::Write { path: plain.clone(), error })?;
+    std::fs::remove_file(packed).map_err(at)?;
+    Ok(plain)
+}

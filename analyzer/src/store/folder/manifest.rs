@@ -1,0 +1,301 @@
+//! Which files a store consists of, and how they change together.
+//!
+//! `store.json` names the *parts* of the store. A part is a file per table, of some processes of one
+//! application, or of one application's event log; its files never change. New files are written to
+//! `.staging`; the rename of `store.json` is the moment at which the store has changed. After it outdated
+//! files are removed and staged ones go to their places, and if that was cut short, whoever writes next
+//! does it. A reader looks for a file at its place, then in `.staging`; it holds a shared lock on
+//! `.readers`, which is exchanged for files under an exclusive one, so that a report is of one state.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::super::{Snapshots, StoreError};
+
+/// The schema that this program writes and reads.
+pub const SCHEMA: u32 = 2;
+/// The file that makes a folder a store.
+const MARK: &str = "store.json";
+/// Locked by readers, and by a writer while it exchanges files.
+const READERS: &str = ".readers";
+/// Where files are written.
+pub const STAGING: &str = ".staging";
+/// The table of what is kept of sources that may still grow.
+pub const KEPT: &str = "kept";
+/// How a folder of an unknown application is called, as other readers of partitioned tables have it.
+const NO_APPLICATION: &str = "__HIVE_DEFAULT_PARTITION__";
+/// The longest name that an application's folder is given in full, in bytes.
+const MAX_NAME_BYTES: usize = 200;
+
+/// What a store is made of.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Manifest {
+    store: String,
+    schema: u32,
+    /// The number of the next part.
+    #[serde(default)]
+    next: u64,
+    /// The parts, in the order of their making.
+    #[serde(default)]
+    pub parts: Vec<Part>,
+}
+
+/// Files that belong together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Part {
+    /// Its number.
+    pub id: u64,
+    /// The application; unknown for processes of none.
+    pub application: Option<String>,
+    /// The key of an event log's application attempt; none = processes.
+    pub log: Option<String>,
+    /// The first and the last of its nodes.
+    pub nodes: Option<(String, String)>,
+    /// Table -> its number of rows; tables without rows have no file.
+    pub rows: BTreeMap<String, u64>,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// Which snapshots were kept.
+    pub snapshots: Snapshots,
+}
+
+impl Part {
+    /// Where a table's file belongs.
+    pub fn path(&self, root: &Path, table: &str) -> PathBuf {
+        let application = self.application.as_deref().map_or_else(|| NO_APPLICATION.into(), escape);
+        root.join(table).join(format!("app={application}")).join(format!("{:08}.parquet", self.id))
+    }
+
+    /// Where a table's file is written.
+    pub fn staged(&self, root: &Path, table: &str) -> PathBuf {
+        root.join(STAGING).join(format!("{:08}-{table}.parquet", self.id))
+    }
+}
+
+/// A name as part of a path; what could mean something to the file system becomes `%xx`, and what is too
+/// long is cut and told apart by its hash.
+fn escape(name: &str) -> String {
+    let mut escaped = String::new();
+    for byte in name.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => escaped.push(byte.into()),
+            _ => escaped.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    if escaped.len() > MAX_NAME_BYTES {
+        // FNV-1a (RFC 9923), for names that a person would never read to their end.
+        let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        escaped.truncate(MAX_NAME_BYTES);
+        escaped.push_str(&format!("~{hash:016x}"));
+    }
+    escaped
+}
+
+/// Whether a name in a new store's folder is one that an interrupted first ingest leaves.
+pub fn is_ours(name: &str) -> bool {
+    [".lock", READERS, STAGING].contains(&name) || name.starts_with(".store.json")
+}
+
+/// Waits until no writer exchanges files, and keeps writers from it until the lock is dropped. Without a
+/// lock (on a store of which nobody may write a file, or on a file system without locks) a report may meet
+/// a file that was replaced, and says so.
+pub fn lock_to_read(root: &Path) -> Option<File> {
+    let file = File::open(root.join(READERS)).ok()?;
+    file.lock_shared().ok()?;
+    Some(file)
+}
+
+/// Waits until nobody reads.
+fn lock_to_exchange(root: &Path) -> Result<File, StoreError> {
+    let path = root.join(READERS);
+    let file = File::create(&path);
+    let locked = file.and_then(|file| match file.lock() {
+        Err(error) if error.kind() != io::ErrorKind::Unsupported => Err(error),
+        _ => Ok(file),
+    });
+    locked.map_err(|error| StoreError::Write { path, error })
+}
+
+impl Manifest {
+    /// An empty store's.
+    pub fn new() -> Manifest {
+        Manifest { store: "sparkanalyzer".into(), schema: SCHEMA, next: 1, parts: Vec::new() }
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// When there is no store, or it has another schema.
+    pub fn read(root: &Path) -> Result<Manifest, StoreError> {
+        let path = root.join(MARK);
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(StoreError::Missing(root.to_owned()));
+            }
+            Err(error) => return Err(StoreError::Read { path, error }),
+        };
+        match serde_json::from_slice::<Manifest>(&text) {
+            Ok(manifest) if manifest.schema == SCHEMA => Ok(manifest),
+            Ok(other) => Err(StoreError::Schema { path: root.to_owned(), found: other.schema }),
+            Err(_) => Err(StoreError::Damaged(path)),
+        }
+    }
+
+    /// Whether there is one.
+    pub fn is_there(root: &Path) -> bool {
+        root.join(MARK).exists()
+    }
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// When it cannot be written; then the old one stands.
+    pub fn write(&self, root: &Path) -> Result<(), StoreError> {
+        let path = root.join(MARK);
+        let temporary = root.join(format!(".{MARK}"));
+        let written = serde_json::to_vec(self).map_err(io::Error::from).and_then(|text| {
+            let mut file = File::create(&temporary)?;
+            file.write_all(&text)?;
+            file.sync_all()?;
+            fs::rename(&temporary, &path)?;
+            File::open(root)?.sync_all()
+        });
+        written.map_err(|error| {
+            // The first error is the one to tell.
+            let _ = fs::remove_file(&temporary);
+            StoreError::Write { path, error }
+        })
+    }
+
+    /// A number for a new part.
+    pub fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next - 1
+    }
+
+    /// Puts staged parts in the place of old ones (by number).
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn exchange(
+        &mut self,
+        root: &Path,
+        old: &BTreeSet<u64>,
+        new: Vec<Part>,
+    ) -> Result<(), StoreError> {
+        let mut changed = self.clone();
+        changed.parts.retain(|part| !old.contains(&part.id));
+        changed.parts.extend(new);
+        changed.parts.sort_by_key(|part| part.id);
+        let _exclusive = lock_to_exchange(root)?;
+        changed.write(root)?;
+        let gone = std::mem::replace(self, changed);
+        for part in gone.parts.iter().filter(|part| old.contains(&part.id)) {
+            remove(root, part)?;
+        }
+        self.settle(root)
+    }
+
+    /// Moves staged files to their places.
+    fn settle(&self, root: &Path) -> Result<(), StoreError> {
+        for part in &self.parts {
+            for table in part.rows.keys() {
+                let (from, to) = (part.staged(root, table), part.path(root, table));
+                if !from.exists() {
+                    continue;
+                }
+                let moved = fs::create_dir_all(to.parent().unwrap_or(root))
+                    .and_then(|()| fs::rename(&from, &to));
+                moved.map_err(|error| StoreError::Write { path: to, error })?;
+            }
+        }
+        // It stays if there is more in it.
+        let _ = fs::remove_dir(root.join(STAGING));
+        Ok(())
+    }
+
+    /// Completes what a killed writer left undone: staged files of the store go to their places, others are
+    /// removed, and a part of which a file is missing is given up, so that its sources are new again.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn recover(&mut self, root: &Path) -> Result<(), StoreError> {
+        let _exclusive = lock_to_exchange(root)?;
+        self.settle(root)?;
+        let staging = root.join(STAGING);
+        match fs::remove_dir_all(&staging) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(StoreError::Write { path: staging, error });
+            }
+            _ => {}
+        }
+        let is_whole = |part: &Part| part.rows.keys().all(|table| part.path(root, table).exists());
+        if !self.parts.iter().all(is_whole) {
+            self.parts.retain(is_whole);
+            self.write(root)?;
+        }
+        self.remove_strangers(root)
+    }
+
+    /// Removes the files of parts that are no more.
+    fn remove_strangers(&self, root: &Path) -> Result<(), StoreError> {
+        let ours: BTreeSet<PathBuf> = self
+            .parts
+            .iter()
+            .flat_map(|part| part.rows.keys().map(|table| part.path(root, table)))
+            .collect();
+        let tables = super::super::Table::ALL.iter().map(|table| table.name());
+        for table in tables.chain([KEPT]) {
+            for folder in entries(&root.join(table))? {
+                for file in entries(&folder)? {
+                    if !ours.contains(&file) && file.extension().is_some_and(|end| end == "parquet")
+                    {
+                        fs::remove_file(&file)
+                            .map_err(|error| StoreError::Write { path: file, error })?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is in a folder, if it is one.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let at = |error| StoreError::Read { path: folder.to_owned(), error };
+    match fs::read_dir(folder) {
+        Ok(entries) => entries.map(|entry| Ok(entry.map_err(at)?.path())).collect(),
+        Err(error)
+            if [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory].contains(&error.kind()) =>
+        {
+            Ok(Vec::new())
+        }
+        Err(error) => Err(at(error)),
+    }
+}
+
+/// Removes a part's files.
+fn remove(root: &Path, part: &Part) -> Result<(), StoreError> {
+    for table in part.rows.keys() {
+        let path = part.path(root, table);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(StoreError::Write { path, error });
+            }
+            _ => {
+                // The last file of an application takes its folder along.
+                if let Some(folder) = path.parent() {
+                    let _ = fs::remove_dir(folder);
+                }
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,178 @@
+//! Writing a part's files and reading them.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use polars::prelude::{
+    BatchedWriter, DataFrame, ParquetCompression, ParquetReader, ParquetWriter, PolarsError,
+    SerReader,
+};
+
+use super::super::StoreError;
+use super::manifest::Part;
+
+/// Rows that are written together: a reader skips them together, by their least and greatest values.
+pub const ROWS_PER_GROUP: usize = 16_384;
+
+/// A part that is being written; dropped before it is finished, its files are removed.
+pub struct PartWriter<'s> {
+    root: &'s Path,
+    part: Part,
+    files: BTreeMap<String, TableFile>,
+}
+
+/// A table's file that is being written.
+struct TableFile {
+    path: PathBuf,
+    writer: BatchedWriter<Out>,
+    failed: Arc<Mutex<Option<io::Error>>>,
+}
+
+/// A file that remembers why it could not be written: polars tells it in words of its own.
+struct Out {
+    file: File,
+    failed: Arc<Mutex<Option<io::Error>>>,
+}
+
+impl Write for Out {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes).inspect_err(|error| {
+            let again = error.raw_os_error().map(io::Error::from_raw_os_error);
+            *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = again;
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl TableFile {
+    fn error(&self, error: PolarsError) -> StoreError {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let error = failed.unwrap_or_else(|| io::Error::other(error.to_string()));
+        StoreError::Write { path: self.path.clone(), error }
+    }
+}
+
+impl<'s> PartWriter<'s> {
+    /// Begins a part.
+    pub fn begin(root: &'s Path, part: Part) -> PartWriter<'s> {
+        PartWriter { root, part, files: BTreeMap::new() }
+    }
+
+    /// Says that a node is in it.
+    pub fn has_node(&mut self, node: Option<&str>) {
+        let node = node.unwrap_or_default();
+        let (first, last) = self.part.nodes.get_or_insert_with(|| (node.into(), node.into()));
+        if node < first.as_str() {
+            node.clone_into(first);
+        }
+        if node > last.as_str() {
+            node.clone_into(last);
+        }
+    }
+
+    /// Adds rows to a table.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn write(&mut self, table: &str, frame: &mut DataFrame) -> Result<(), StoreError> {
+        if frame.height() == 0 {
+            return Ok(());
+        }
+        if !self.files.contains_key(table) {
+            let path = self.part.staged(self.root, table);
+            let file = fs::create_dir_all(path.parent().unwrap_or(self.root))
+                .and_then(|()| File::create(&path))
+                .map_err(|error| StoreError::Write { path: path.clone(), error })?;
+            // Parts are made side by side: each by one thread.
+            let failed = Arc::new(Mutex::new(None));
+            let writer = ParquetWriter::new(Out { file, failed: Arc::clone(&failed) })
+                .with_compression(ParquetCompression::Zstd(None))
+                .with_row_group_size(Some(ROWS_PER_GROUP))
+                .set_parallel(false)
+                .batched(frame.schema())?;
+            self.files.insert(table.to_owned(), TableFile { path, writer, failed });
+        }
+        let Some(file) = self.files.get_mut(table) else { return Ok(()) };
+        frame.align_chunks_par();
+        file.writer.write_batch(frame).map_err(|error| file.error(error))?;
+        *self.part.rows.entry(table.to_owned()).or_default() += frame.height() as u64;
+        Ok(())
+    }
+
+    /// Makes the files whole and lasting; `None` if there is no row.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn finish(mut self) -> Result<Option<Part>, StoreError> {
+        for file in self.files.values() {
+            self.part.bytes += file.writer.finish().map_err(|error| file.error(error))?;
+            let synced = File::open(&file.path).and_then(|file| file.sync_all());
+            synced.map_err(|error| StoreError::Write { path: file.path.clone(), error })?;
+        }
+        self.files.clear();
+        Ok((!self.part.rows.is_empty()).then(|| self.part.clone()))
+    }
+}
+
+impl Drop for PartWriter<'_> {
+    fn drop(&mut self) {
+        for file in self.files.values() {
+            // Whatever hinders it, the next writer removes them.
+            let _ = fs::remove_file(&file.path);
+        }
+    }
+}
+
+/// Reads a table of a part, some rows at a time, in their order.
+///
+/// # Errors
+/// When it cannot be read, or what `each` says.
+pub fn scan(
+    root: &Path,
+    part: &Part,
+    table: &str,
+    columns: Option<&[&str]>,
+    rows_at_once: usize,
+    each: &mut dyn FnMut(DataFrame) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let Some(&rows) = part.rows.get(table) else { return Ok(()) };
+    let place = part.path(root, table);
+    let file = match File::open(&place) {
+        // It was committed a moment ago.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            File::open(part.staged(root, table)).or_else(|_| File::open(&place))
+        }
+        other => other,
+    };
+    let file = file.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => StoreError::Damaged(place.clone()),
+        _ => StoreError::Read { path: place.clone(), error },
+    })?;
+    let damaged = |_| StoreError::Damaged(place.clone());
+    let again =
+        || file.try_clone().map_err(|error| StoreError::Read { path: place.clone(), error });
+    let metadata = ParquetReader::new(again()?).get_metadata().map_err(damaged)?.clone();
+    let mut at = 0;
+    while at < rows as usize {
+        let names = columns.map(|names| names.iter().map(|&name| name.to_owned()).collect());
+        let mut reader = ParquetReader::new(again()?);
+        reader.set_metadata(metadata.clone());
+        let frame = reader
+            .with_columns(names)
+            .with_slice(Some((at, rows_at_once)))
+            .finish()
+            .map_err(damaged)?;
+        if frame.height() == 0 {
+            return Err(StoreError::Damaged(place));
+        }
+        at += frame.height();
+        each(frame)?;
+    }
+    Ok(())
+}
