@@ -18,6 +18,8 @@ pub use ::weights::metric::{self, METRICS, Metric, Totals, Weights};
 pub use contract::{Call, Host, Limits, Notice, Redirect, Thread, Tracer};
 pub use x86::dispatch::{engine_enter, unfollow_me};
 pub use x86::engine::{Engine, abandon};
+#[cfg(feature = "faults")]
+pub use x86::faults;
 #[cfg(feature = "sabotage")]
 pub use x86::sabotage;
 pub use x86::thread::ThreadState;

@@ -15,7 +15,7 @@
 //! notes itself; any other thread ends the process with SIGABRT, after the line in the log. The engine
 //! sets its own way out for code on its own stack.
 
-use crate::{log, sys, tls};
+use crate::{log, recorder, sys, ticker, tls};
 use core::{
     arch::{asm, naked_asm},
     panic::PanicInfo,
@@ -96,7 +96,11 @@ pub unsafe extern "C" fn guarded(
 
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
+    if !switched_off() {
+        recorder::farewell(format_args!("switched off: {info}"));
+    }
     switch_off();
+    ticker::wake();
     log::line(log::Level::Error, format_args!("switched off: {info}"));
     crate::tracer::abandon();
     let recovery = tls::get(tls::Word::Recovery);

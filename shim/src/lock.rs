@@ -50,6 +50,19 @@ impl<T> Lock<T> {
         Some(result)
     }
 
+    /// As [`Lock::with`], also where the library is switched off, and without a wait: for a last word. `None` where
+    /// the lock is held, perhaps for ever.
+    pub fn try_with<R>(&self, body: impl FnOnce(&mut T) -> R) -> Option<R> {
+        let _blocked = sys::SignalsBlocked::new();
+        self.word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).ok()?;
+        // SAFETY: the word was FREE and is ours now.
+        let result = body(unsafe { &mut *self.value.get() });
+        if self.word.swap(FREE, Ordering::Release) == WAITED_FOR {
+            sys::futex_wake(&self.word, 1);
+        }
+        Some(result)
+    }
+
     fn wait(&self) -> bool {
         let until = clock::monotonic_ns() + PATIENCE_NS;
         while self.word.swap(WAITED_FOR, Ordering::Acquire) != FREE {

@@ -232,6 +232,17 @@ pub fn last_notice(code: u16, a: u64, text: fmt::Arguments<'_>) {
     put_notice(Weight::Last, 0, code, a, 0, text);
 }
 
+/// The last word before the library switches itself off, if nobody is in the recorder now.
+pub fn farewell(text: fmt::Arguments<'_>) {
+    let mut buffer = Text { bytes: [0; 200], used: 0 };
+    let _ = buffer.write_fmt(text);
+    let text = &buffer.bytes[..buffer.used];
+    STATE.try_with(|state| {
+        let event = Event::Notice { code: notice::ENGINE_UNAVAILABLE, a: 0, b: 0, text };
+        state.put(Weight::Last, 0, Flags::NONE, &event, None, clock::stamp());
+    });
+}
+
 fn put_notice(weight: Weight, tid: u32, code: u16, a: u64, b: u64, text: fmt::Arguments<'_>) {
     let mut buffer = Text { bytes: [0; 200], used: 0 };
     let _ = buffer.write_fmt(text);
@@ -317,25 +328,24 @@ pub fn tick() {
 /// all threads and the process; the second value says where that starts.
 pub fn drain(into: &mut Vec<u8>, begin_segment: bool) -> usize {
     into.clear();
-    STATE
-        .with(|state| {
-            if state.dropped > 0 && state.open {
-                let a = core::mem::take(&mut state.dropped);
-                let event =
-                    Event::Notice { code: notice::TABLE_FULL, a, b: 0, text: b"queue of records" };
-                state.put(Weight::Last, 0, Flags::NONE, &event, None, clock::stamp());
-            }
-            let middle = state.queue.len();
-            if begin_segment {
-                let was_open = core::mem::replace(&mut state.open, true);
-                state.snapshots(Weight::Last, Flags::FIRST_OF_SEGMENT, true);
-                state.open = was_open;
-            }
-            core::mem::swap(&mut state.queue, into);
-            state.queue.clear();
-            middle
-        })
-        .unwrap_or(0)
+    let mut take = |state: &mut State| {
+        if state.dropped > 0 && state.open {
+            let a = core::mem::take(&mut state.dropped);
+            let event =
+                Event::Notice { code: notice::TABLE_FULL, a, b: 0, text: b"queue of records" };
+            state.put(Weight::Last, 0, Flags::NONE, &event, None, clock::stamp());
+        }
+        let middle = state.queue.len();
+        if begin_segment {
+            let was_open = core::mem::replace(&mut state.open, true);
+            state.snapshots(Weight::Last, Flags::FIRST_OF_SEGMENT, true);
+            state.open = was_open;
+        }
+        core::mem::swap(&mut state.queue, into);
+        state.queue.clear();
+        middle
+    };
+    STATE.with(&mut take).or_else(|| STATE.try_with(&mut take)).unwrap_or(0)
 }
 
 /// The entries of a drained queue.

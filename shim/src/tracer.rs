@@ -86,10 +86,29 @@ pub fn prepare() {
     if let Some(why) = crate::gum::refusal() {
         return unavailable(why);
     }
+    #[cfg(feature = "faults")]
+    arm_fault();
     let memory = process::memory_shares(&identity.settings).1;
     match Chosen::new(&SHIM, Limits { memory }) {
         Some(tracer) => TRACER.store(Box::into_raw(Box::new(tracer)), Ordering::Release),
         None => unavailable("the kernel refuses memory"),
+    }
+}
+
+/// The fault that the environment asks for.
+#[cfg(feature = "faults")]
+fn arm_fault() {
+    const LARGEST_ENVIRONMENT: usize = 1 << 20;
+    let environment = sys::read_file(c"/proc/self/environ", LARGEST_ENVIRONMENT);
+    let environment = environment.unwrap_or_default();
+    let asked = environment
+        .split(|&byte| byte == 0)
+        .filter_map(|one| core::str::from_utf8(one).ok()?.strip_prefix("SPARKANALYZER_FAULT="))
+        .find_map(|asked| asked.split_once(':'));
+    if let Some((name, every)) = asked
+        && !engine::faults::arm(name, every.parse().unwrap_or(1))
+    {
+        unavailable("SPARKANALYZER_FAULT names no fault");
     }
 }
 
@@ -258,7 +277,9 @@ fn listed() -> Option<&'static Shared> {
 impl Host<Thread> for Shim {
     fn redirect(&self, pc: u64) -> Redirect {
         match hooks::next_of_stub(pc as usize) {
-            Some(_) if hooks::is_naming(pc as usize) && process::wants_agent() => Redirect::Leave,
+            Some(_) if hooks::serves_bridge(pc as usize) && process::wants_agent() => {
+                Redirect::Leave
+            }
             Some(next) => Redirect::To(next as u64),
             None if agent::is_callback(pc as usize) => Redirect::Leave,
             None if is_own(pc) => Redirect::Native,

@@ -59,6 +59,8 @@ pub struct Engine {
     pub(super) host: &'static dyn Host,
     pub(super) limits: Limits,
     lock: Lock,
+    /// An address on the stack of the thread that has the lock.
+    holder: AtomicU64,
     tables: UnsafeCell<Tables>,
     /// Set by [`abandon`].
     broken: AtomicBool,
@@ -83,7 +85,10 @@ pub fn abandon() {
     // SAFETY: a block's engine is 'static.
     let engine = unsafe { &*thread.engine };
     engine.broken.store(true, Ordering::Release);
-    engine.lock.release();
+    if thread.owns_stack(engine.holder.load(Ordering::Relaxed)) {
+        engine.holder.store(0, Ordering::Relaxed);
+        engine.lock.release();
+    }
     engine.leave(thread);
     thread.host_target = thread.pc;
     // SAFETY: the thread's block holds its whole state; nothing in the frames below is needed any more.
@@ -107,6 +112,7 @@ impl Engine {
             host,
             limits,
             lock: Lock::new(),
+            holder: AtomicU64::new(0),
             tables: UnsafeCell::new(tables),
             broken: AtomicBool::new(false),
             actions: Actions::new(),
@@ -139,6 +145,10 @@ impl Engine {
 
     /// A block for a thread that a followed one is about to start.
     pub(super) fn new_block(&self, parent: &ThreadState) -> Option<&'static mut ThreadState> {
+        #[cfg(feature = "faults")]
+        if super::faults::strikes(super::faults::Fault::NoBlock) {
+            return None;
+        }
         if self.broken.load(Ordering::Acquire) {
             return None;
         }
@@ -156,8 +166,11 @@ impl Engine {
 
     pub(super) fn with_tables<R>(&self, work: impl FnOnce(&mut Tables) -> R) -> R {
         self.lock.take();
+        let here = 0u8;
+        self.holder.store(&raw const here as u64, Ordering::Relaxed);
         // SAFETY: the lock is held.
         let result = work(unsafe { &mut *self.tables.get() });
+        self.holder.store(0, Ordering::Relaxed);
         self.lock.release();
         result
     }
@@ -242,6 +255,20 @@ impl Engine {
     }
 
     fn translate_new(&self, tables: &mut Tables, pc: u64, pad: bool) -> Result<u32, Away> {
+        #[cfg(feature = "faults")]
+        {
+            use super::faults::{Fault, strikes};
+            assert!(!strikes(Fault::Assertion), "a fault that was asked for");
+            if strikes(Fault::Full) || strikes(Fault::GivenUp) {
+                return Err(Away::Full);
+            }
+            if strikes(Fault::Undecodable) {
+                return Err(Away::Release(Notice::Untranslatable, 1));
+            }
+            if strikes(Fault::NotExecutable) {
+                return Err(Away::Release(Notice::NotExecutable, 0));
+            }
+        }
         if tables.translator.memory() + tables.map.memory() > self.limits.memory {
             return Err(Away::Full);
         }

@@ -32,6 +32,10 @@ pub(super) enum Flush {
 impl Engine {
     /// Makes room, or waits for the thread that is doing so. The calling thread must be outside the cache.
     pub(super) fn flush(&self) -> Flush {
+        #[cfg(feature = "faults")]
+        if super::faults::is_armed(super::faults::Fault::GivenUp) {
+            return Flush::GivenUp;
+        }
         self.keep_x87_pointer();
         let begun = self.with_tables(|tables| {
             if !tables.closed {

@@ -16,6 +16,8 @@ mod emit;
 mod emitted_code;
 pub mod engine;
 mod extended_state;
+#[cfg(feature = "faults")]
+pub mod faults;
 mod flush;
 mod fragment;
 mod interrupted_state;

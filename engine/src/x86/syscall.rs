@@ -220,6 +220,11 @@ impl Engine {
             // SAFETY: the frame was looked at; the kernel checks the rest.
             unsafe { engine_sigreturn(thread) };
         }
+        #[cfg(feature = "faults")]
+        assert!(
+            !super::faults::strikes(super::faults::Fault::AssertionAtCall),
+            "a fault that was asked for"
+        );
         thread.call_token = self.host.before_syscall(thread, &call);
         let result = match call.number {
             nr::EXIT | nr::EXIT_GROUP => {

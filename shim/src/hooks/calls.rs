@@ -91,6 +91,9 @@ pub fn before(hook: Hook, frame: &mut Frame) -> Decision {
             if process::wants_agent() {
                 // SAFETY: this is libc's own call with the initial stack's arguments.
                 unsafe { launcher::insert_agent(&mut frame.arguments) };
+                if !tracer::go_on().is_null() {
+                    return Decision::FollowNext;
+                }
             }
             Decision::PassThrough
         }

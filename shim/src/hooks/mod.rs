@@ -64,6 +64,9 @@ pub enum Decision {
     CallThenAfter = 1,
     /// Return [`Frame::result`]; the next definition is not called.
     Answered = 2,
+    /// As `PassThrough`, and the engine follows from the next definition's first instruction on. Its arguments stay
+    /// where they are, so this is for an engine that does not ask for its thread.
+    FollowNext = 3,
 }
 
 macro_rules! hooks {
@@ -221,8 +224,11 @@ unsafe extern "C" fn enter() {
         "mov rcx, [rsp + 24]",
         "mov r8, [rsp + 32]",
         "mov r9, [rsp + 40]",
-        "cmp rax, 1",
+        "mov r10, rax",
         "mov rax, [rsp + 48]",
+        "cmp r10, 3",
+        "je 6f",
+        "cmp r10, 1",
         "jne 4f",
         "call r11",
         "mov [rsp + 72], rax",
@@ -247,10 +253,18 @@ unsafe extern "C" fn enter() {
         "jmp r11",
         ".cfi_restore_state",
         "5:",
+        ".cfi_remember_state",
         "mov rdi, rax",
         "mov rax, [rsp + 72]",
         "leave",
         ".cfi_def_cfa rsp, 8",
+        "jmp {follow}",
+        ".cfi_restore_state",
+        "6:",
+        "leave",
+        ".cfi_def_cfa rsp, 8",
+        "push r11",
+        ".cfi_adjust_cfa_offset 8",
         "jmp {follow}",
         ".cfi_endproc",
         next = sym NEXT,
@@ -292,9 +306,12 @@ pub fn next_of_stub(address: usize) -> Option<usize> {
     }
 }
 
-/// Whether this is the stub of the function by which threads name themselves.
-pub fn is_naming(address: usize) -> bool {
-    stubs::ADDRESSES[Hook::PthreadSetname as usize] as usize == address
+/// Whether a JVM's thread must come to this stub although it is followed: it has the agent inserted, or tells of a
+/// task.
+pub fn serves_bridge(address: usize) -> bool {
+    [Hook::PthreadSetname, Hook::LibcStartMain]
+        .iter()
+        .any(|&hook| stubs::ADDRESSES[hook as usize] as usize == address)
 }
 
 unsafe extern "C" fn before(frame: usize) -> usize {
