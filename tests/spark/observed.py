@@ -5,6 +5,10 @@ import pathlib
 import subprocess
 
 
+# What every task executes some of, where the engine counts.
+COUNTED_IN_TASKS = ("instructions", "memory_reads", "memory_writes", "memory_bytes_read", "memory_bytes_written", "barriers")
+
+
 class Record:
     """One group of a record file, with the header of its process."""
 
@@ -96,6 +100,8 @@ def task_differences(task_id, start, end, event, application_id):
         for key, value in expected.items():
             if record.details.get(key) != value:
                 yield f"TID {task_id}: {record.kind} has {key} {record.details.get(key)!r}, not {value!r}"
+        if record.header["tracer"] == "engine" and "followed" not in record.flags:
+            yield f"TID {task_id}: {record.kind} is flagged {sorted(record.flags)}: the thread is not followed"
         if record.flags & {"late", "closed_by_next", "closed_by_thread_end"}:
             yield f"TID {task_id}: {record.kind} is flagged {sorted(record.flags)}"
     if start.tid != end.tid:
@@ -108,6 +114,9 @@ def task_differences(task_id, start, end, event, application_id):
     grown = {name: value - (start.values.get(name) or 0) for name, value in end.values.items() if value is not None}
     if any(value < 0 for value in grown.values()):
         yield f"TID {task_id}: counters shrink"
+    for counter in COUNTED_IN_TASKS if start.header["tracer"] == "engine" else ():
+        if not grown.get(counter):
+            yield f"TID {task_id}: {counter} did not grow"
     shuffled = metrics.get("Shuffle Write Metrics", {}).get("Shuffle Bytes Written", 0)
     written = grown.get("file_write_bytes", 0)
     if written < shuffled:

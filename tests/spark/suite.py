@@ -1,8 +1,8 @@
-"""The JVM bridge on real Spark: standalone clusters of two workers, and local mode, of Spark 4.3.0 and 3.5.9.
+"""The JVM bridge on real Spark: standalone clusters of two workers, local-cluster and local mode, of Spark 4.3.0 and 3.5.9.
 
-Every task in Spark's event log must have its records, with the right identity, and nothing else; the jobs'
-results must be those of runs without the library. Prints PASS, FAIL or SKIP per test; exit code 1 if one
-failed. Takes some five minutes on two idle cores when Spark is in the cache. SKIP only where PyPI cannot be
+Every task in Spark's event log must have its records, with the right identity and counts, and nothing else; the
+jobs' results must be those of runs without the library, byte for byte. Prints PASS, FAIL or SKIP per test; exit code 1 if one
+failed. Takes some eight minutes on two idle cores when Spark is in the cache. SKIP only where PyPI cannot be
 reached or (one test) no Java compiler is installed.
 """
 
@@ -67,7 +67,7 @@ class Spark:
         settings = [part for key, value in conf.items() for part in ("--conf", f"{key}={value}")]
         return [*settings, *more, str(HERE / "jobs" / program), *map(str, arguments)]
 
-    def local(self, name, program, arguments, preload=None):
+    def local(self, name, program, arguments, preload=None, master="local[2,4]", **variables):
         """Runs a job in local mode; with `preload`, a libshim.so, the driver's JVM, where the tasks run, is counted."""
         alone = standalone.Cluster(self.home, self.scratch / name / "cluster", self.java)
         alone.work.mkdir(parents=True)
@@ -75,8 +75,8 @@ class Spark:
         if preload:
             records = self.scratch / name / "records"
             records.mkdir()
-            environment.update(LD_PRELOAD=str(preload), SPARKANALYZER_OUTPUT_DIR=str(records))
-        command = [self.home / "bin" / "spark-submit", "--master", "local[2,4]"]
+            environment.update(LD_PRELOAD=str(preload), SPARKANALYZER_OUTPUT_DIR=str(records), **variables)
+        command = [self.home / "bin" / "spark-submit", "--master", master]
         command += self.options(name, program, arguments)
         run_to_end(command, environment, self.scratch / name / "submit.log")
 
@@ -109,6 +109,23 @@ class Spark:
             self.references[key] = results(out)
         return self.references[key]
 
+    def input(self):
+        """The input of real_work.py, generated once."""
+        data = self.scratch.parent / "input"
+        if not data.exists():
+            subprocess.run([sys.executable, HERE / "jobs" / "real_work.py", "generate", data], check=True)
+        return f"file://{data}"
+
+    def real_work(self, *jobs):
+        """The results of real_work.py without the library, by job; computed once."""
+        key = ("real_work.py", jobs)
+        if key not in self.references:
+            name = f"reference-real-work-{len(self.references)}"
+            out = self.scratch / name / "out"
+            self.local(name, "real_work.py", [self.input(), f"file://{out}", *jobs])
+            self.references[key] = each_result(out)
+        return self.references[key]
+
     def records(self, name, metrics=None):
         """What the library wrote in a test."""
         return Records(ANALYZER, self.scratch / name / "records", metrics)
@@ -137,6 +154,18 @@ def results(directory):
     lines = [line for part in directory.glob("part-*") for line in part.read_text(encoding="utf-8").splitlines()]
     assert lines, f"no results in {directory}"
     return sorted(lines)
+
+
+def each_result(directory):
+    """The bytes that each job of real_work.py wrote, its parts in order: where one ends and the next begins is a
+    matter of Spark's samples."""
+    return {job.name: b"".join(part.read_bytes() for part in sorted(job.glob("part-*"))) for job in directory.iterdir()}
+
+
+def must_equal(found, expected):
+    """Fails with the names of the jobs whose results are not the same bytes."""
+    wrong = [job for job in expected if found.get(job) != expected[job]]
+    assert found.keys() == expected.keys() and not wrong, f"results differ from those without the library: {wrong}"
 
 
 def must_agree(records, log, **keywords):
@@ -230,6 +259,75 @@ def killed_executor(spark):
     must_agree(records, log, may_lack=lost_by_kill(executor, moment))
     assert results(out) == spark.reference("sums.py", arguments), "results differ from those without the library"
     return f"{len(log.tasks)} tasks"
+
+
+def real_work(spark):
+    """What Spark is used for on a cluster of two nodes: counts of every task, sums that are those of the threads."""
+    name = "real-work"
+    out = spark.scratch / name / "out"
+    jobs = () if spark.version == VERSIONS[0] else ("word_count", "join", "python_function")
+    with spark.cluster(name) as cluster:
+        spark.finish(spark.submit(cluster, name, "real_work.py", [spark.input(), f"file://{out}", *jobs]), name)
+    records, log = spark.records(name), spark.event_log(name)
+    must_agree(records, log)
+    must_equal(each_result(out), spark.real_work(*jobs))
+    differ = unequal_sums(records)
+    assert not differ, f"tasks and what lies outside do not make up the thread: {differ[:4]}"
+    workers = [header for header in records.headers if header["role"] == "python_worker"]
+    assert workers, "no Python worker was counted"
+    return f"{len(log.tasks)} tasks; {total(records):.4g} instructions in tasks"
+
+
+def total(records):
+    """The instructions of all tasks."""
+    signs = {"task_start": -1, "task_end": 1}
+    return sum(signs[record.kind] * record.values["instructions"] for kind in signs for record in records.of(kind))
+
+
+def unequal_sums(records):
+    """Threads of JVMs that executed more or less than their tasks did: in task scope nothing else is followed."""
+    open_at, inside, last = {}, {}, {}
+    for record in records.groups:
+        key = (record.header["process_id"], record.tid)
+        count = record.values.get("instructions")
+        if record.header["role"] == "python_worker" or not record.tid or count is None:
+            continue
+        if record.kind == "task_start":
+            open_at[key] = count
+        elif record.kind == "task_end":
+            inside[key] = inside.get(key, 0) + count - open_at.pop(key)
+        last[key] = max(count, last.get(key, 0))
+    return [(key[1], inside.get(key, 0), last[key]) for key in last if key not in open_at and inside.get(key, 0) != last[key]]
+
+
+def local_cluster(spark):
+    """Executors that the driver forks itself; they inherit the library from it."""
+    name = "local-cluster"
+    out = spark.scratch / name / "out"
+    jobs = ("word_count", "join")
+    arguments = [spark.input(), f"file://{out}", *jobs]
+    spark.local(name, "real_work.py", arguments, preload=SHIM, master="local-cluster[2,1,1024]")
+    records, log = spark.records(name), spark.event_log(name)
+    must_agree(records, log)
+    must_equal(each_result(out), spark.real_work(*jobs))
+    assert spark_role(spark, name) == {"driver", "executor"}, f"roles {spark_role(spark, name)}"
+    return f"{len(log.tasks)} tasks; {total(records):.4g} instructions in tasks"
+
+
+def whole_executors(spark):
+    """scope = "executor": every thread of the executors is followed, from their start."""
+    name, arguments = "whole", (4, 100_000)
+    out = spark.scratch / name / "out"
+    with spark.cluster(name, SPARKANALYZER_SCOPE="executor") as cluster:
+        spark.finish(spark.submit(cluster, name, "sums.py", [*arguments, f"file://{out}"]), name)
+    records, log = spark.records(name), spark.event_log(name)
+    must_agree(records, log)
+    assert results(out) == spark.reference("sums.py", arguments), "results differ from those without the library"
+    ends = [record for record in records.of("thread_end") if "followed" in record.flags]
+    assert len(ends) > 20, f"only {len(ends)} threads were followed to their ends"
+    whole = sum(max(group.values["instructions"] for group in records.groups if group.header is header and not group.tid and group.values) for header in records.headers)
+    assert whole > 2 * total(records) > 0, f"{whole} instructions in the processes, {total(records)} in tasks"
+    return f"{len(log.tasks)} tasks; {total(records):.4g} of {whole:.4g} instructions in tasks"
 
 
 def lost_by_kill(executor, moment):
@@ -334,7 +432,20 @@ def spark_role(spark, name):
     return {header["role"] for header in spark.records(name).headers}
 
 
-TESTS = (flags_of_the_jvm, retries_and_stage_attempts, local_mode, names_without_the_agent, killed_executor, redefined_classes)
+TESTS = (
+    flags_of_the_jvm,
+    retries_and_stage_attempts,
+    real_work,
+    local_cluster,
+    local_mode,
+    names_without_the_agent,
+    killed_executor,
+    redefined_classes,
+)
+# Once is enough: what it shows does not depend on Spark's version.
+ONLY_NEWEST = (local_cluster,)
+# Minutes; with --long alone, as in ./run soak.
+LONG = (whole_executors,)
 
 
 # -- runner ----------------------------------------------------------------------------------------
@@ -373,6 +484,7 @@ def run(test, spark):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="run the tests whose name, with the version, contains this")
+    parser.add_argument("--long", action="store_true", help="run the tests that take minutes instead")
     parser.add_argument("--keep", action="store_true", help="keep the scratch directory and say where it is")
     options = parser.parse_args()
     for needed in (ANALYZER, SHIM):
@@ -384,7 +496,9 @@ def main():
     good = True
     try:
         for version in VERSIONS:
-            wanted = [test for test in TESTS if options.only in f"spark {version}: {test.__name__}"]
+            tests = LONG if options.long else TESTS
+            tests = [test for test in tests if version == VERSIONS[0] or test not in ONLY_NEWEST]
+            wanted = [test for test in tests if options.only in f"spark {version}: {test.__name__}"]
             if not wanted:
                 continue
             try:

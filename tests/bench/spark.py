@@ -1,0 +1,149 @@
+"""What counting costs Spark jobs: wall time, CPU time of the tasks' threads and of everything else, against no library.
+
+    spark.py [--rounds 3] [--settings NAME,...] [--jobs NAME,...] [--starts 20]
+
+The demo's word count (27 MB of prose) and its join of 1.5 million ratings with 5,000 movies, in local mode with two
+threads; the settings take turns within a round, and medians are shown:
+
+    native    without the library
+    off       the library, no tracer: system calls alone
+    task      the default: threads followed from their task's start to its end
+    whole     every thread of the process followed
+
+A task's CPU time is what Spark measures of its thread; «other» is the rest of the JVM's: compilers, collectors, start-up,
+planning. Prints a Markdown table. Exit code 1 where results differ.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+sys.path[:0] = [str(ROOT / "demo"), str(ROOT / "tests" / "spark")]
+
+import ratings  # noqa: E402
+import suite  # noqa: E402
+
+SETTINGS = {
+    "native": None,
+    "off": {"SPARKANALYZER_TRACER": "none"},
+    "task": {},
+    "whole": {"SPARKANALYZER_SCOPE": "process"},
+}
+EXECUTOR = "org.apache.spark.executor.CoarseGrainedExecutorBackend"
+
+
+def inputs():
+    """Arguments of each job, but for the output directory."""
+    for name in suite.fetch.missing(["text"]):
+        suite.fetch.get([name])
+    data = suite.fetch.CACHE / "ratings"
+    if not (data / "ratings.csv").exists():
+        ratings.write(data)
+    jobs = ROOT / "demo" / "jobs"
+    return {
+        "word count": (jobs / "word_count.py", f"file://{suite.fetch.place('text')}"),
+        "join": (jobs / "genre_ratings.py", f"file://{data}/ratings.csv", f"file://{data}/movies.csv"),
+    }
+
+
+def cpu_of_children():
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def run(spark, job, setting, scratch):
+    """Seconds: wall, tasks' CPU, other CPU; and the result."""
+    directory = pathlib.Path(tempfile.mkdtemp(dir=scratch))
+    events = directory / "events"
+    events.mkdir()
+    alone = suite.standalone.Cluster(spark.home, directory / "cluster", spark.java)
+    alone.work.mkdir(parents=True)
+    environment = alone.environment(alone.prepare_driver())
+    if SETTINGS[setting] is not None:
+        environment.update(LD_PRELOAD=str(suite.SHIM), SPARKANALYZER_OUTPUT_DIR=str(directory / "records"), **SETTINGS[setting])
+    conf = ["spark.eventLog.enabled=true", f"spark.eventLog.dir=file://{events}", "spark.eventLog.compress=false"]
+    conf += ["spark.eventLog.rolling.enabled=false", "spark.sql.shuffle.partitions=4", "spark.sql.files.maxPartitionBytes=4m"]
+    command = [spark.home / "bin" / "spark-submit", "--master", "local[2]"]
+    command += [part for one in conf for part in ("--conf", one)]
+    command += [*job, f"file://{directory}/out"]
+    cpu, begin = cpu_of_children(), time.monotonic()
+    suite.run_to_end(command, environment, directory / "submit.log")
+    wall, cpu = time.monotonic() - begin, cpu_of_children() - cpu
+    log = suite.EventLog(events)
+    keys = ("Executor CPU Time", "Executor Deserialize CPU Time")
+    tasks = sum(event["Task Metrics"][key] for event in log.tasks.values() for key in keys) / 1e9
+    result = suite.results(directory / "out")
+    shutil.rmtree(directory)
+    return (wall, tasks, cpu - tasks), result
+
+
+def starts(spark, count, scratch):
+    """Milliseconds of wall and CPU time that an executor's JVM takes until it finds that it has no arguments."""
+    program = pathlib.Path(spark.java) / "bin" / "java"
+    command = [program, "-cp", f"{spark.home}/jars/*", "-Xmx512m", EXECUTOR]
+    preloaded = {"LD_PRELOAD": str(suite.SHIM), "SPARKANALYZER_OUTPUT_DIR": str(scratch / "starts")}
+    found = {"native": [], "task": []}
+    for _ in range(count):
+        for setting, more in (("native", {}), ("task", preloaded)):
+            cpu, begin = cpu_of_children(), time.monotonic()
+            subprocess.run(command, env={**os.environ, **more}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+            found[setting].append((1000 * (time.monotonic() - begin), 1000 * (cpu_of_children() - cpu)))
+    return {setting: [statistics.median(column) for column in zip(*rows)] for setting, rows in found.items()}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--settings", default=",".join(SETTINGS))
+    parser.add_argument("--jobs", default="word count,join")
+    parser.add_argument("--starts", type=int, default=20)
+    parser.add_argument("--json", type=pathlib.Path, help="append every single run to this file")
+    options = parser.parse_args()
+    suite.standalone.stop_on_signals()
+    scratch = pathlib.Path(tempfile.mkdtemp(prefix="sparkanalyzer-bench-"))
+    wrong = []
+    try:
+        spark = suite.prepare(suite.VERSIONS[0], scratch)
+        jobs = {name: job for name, job in inputs().items() if name in options.jobs.split(",")}
+        print("| job | setting | wall, s | tasks' CPU, s | other CPU, s | wall | tasks' CPU | other CPU |")
+        print("|---|---|---|---|---|---|---|---|")
+        for name, job in jobs.items():
+            settings = options.settings.split(",")
+            times, results = {setting: [] for setting in settings}, {}
+            for _ in range(options.rounds):
+                for setting in settings:
+                    figures, result = run(spark, job, setting, scratch)
+                    times[setting].append(figures)
+                    if options.json:
+                        with open(options.json, "a", encoding="utf-8") as out:
+                            out.write(json.dumps([name, setting, *figures]) + "\n")
+                    if results.setdefault("first", result) != result:
+                        wrong.append(f"{name}, {setting}")
+            medians = {setting: [statistics.median(column) for column in zip(*times[setting])] for setting in settings}
+            native = medians.get("native", [float("nan")] * 3)
+            for setting, (wall, tasks, other) in medians.items():
+                ratios = [value / base for value, base in zip((wall, tasks, other), native)]
+                cells = [f"{value:.1f}" for value in (wall, tasks, other)] + [f"{ratio:.2f}" for ratio in ratios]
+                print(f"| {name} | {setting} | {' | '.join(cells)} |", flush=True)
+        if options.starts:
+            found = starts(spark, options.starts, scratch)
+            more = [after - before for before, after in zip(found["native"], found["task"])]
+            print(f"\nAn executor's start: {found['native'][0]:.0f} ms wall natively, {more[0]:+.0f} ms preloaded; CPU {more[1]:+.0f} ms")
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    for one in wrong:
+        print(f"FAIL: other results than the first run's: {one}")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
