@@ -51,7 +51,7 @@ impl Translator {
             End::Indirect => {
                 code.spill_rcx();
                 if let Some(slot) = counter {
-                    code.count_through(gpr::RCX, slot);
+                    code.count_through(gpr::RCX, slot, 1);
                     code.unspill_rcx(); // the operand may need it
                 }
                 body = code.len();
@@ -66,7 +66,7 @@ impl Translator {
             End::Return => {
                 code.spill_rcx();
                 if let Some(slot) = counter {
-                    code.count_through(gpr::RCX, slot);
+                    code.count_through(gpr::RCX, slot, 1);
                 }
                 body = code.len();
                 code.put(&[0x59]); // pop rcx

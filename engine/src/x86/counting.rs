@@ -240,8 +240,8 @@ impl Insertion {
         let mut code = Inserted::at(0);
         if at == self.counter_at() {
             match self.dead {
-                Some(_) => code.count(self.slot),
-                None => code.count_flag_free(self.slot),
+                Some(_) => code.count(self.slot, 1),
+                None => code.count_flag_free(self.slot, 1),
             }
         }
         if let Some((slot, repeats)) = self.dynamic_slot(at) {
@@ -278,7 +278,7 @@ impl Insertion {
             code.store(gpr::RAX, counter);
             code.load(gpr::RAX, disp::spill(spill::ANY));
         } else {
-            code.count_flag_free(slot);
+            code.count_flag_free(slot, 1);
         }
         Some(code)
     }

@@ -82,29 +82,29 @@ impl<const N: usize> Code<N> {
         self.gs_form(0x8b, reg, disp);
     }
 
-    /// `add qword gs:[counter], 1`: the block's counter where flags are dead.
-    pub fn count(&mut self, slot: u32) {
+    /// `add qword gs:[counter], times`: the block's counter where flags are dead.
+    pub fn count(&mut self, slot: u32, times: u8) {
         self.put(&[0x65, 0x48, 0x83, 0x04, 0x25]);
         self.put_u32(disp::counter(slot) as u32);
-        self.put(&[1]);
+        self.put(&[times]);
     }
 
     /// The block's counter where flags are live: through RAX and LEA.
-    pub fn count_flag_free(&mut self, slot: u32) {
+    pub fn count_flag_free(&mut self, slot: u32, times: u8) {
         self.store(gpr::RAX, disp::spill(spill::ANY));
-        self.count_through(gpr::RAX, slot);
+        self.count_through(gpr::RAX, slot, times);
         self.load(gpr::RAX, disp::spill(spill::ANY));
     }
 
     /// The block's counter through a register whose value is not needed.
-    pub fn count_through(&mut self, register: usize, slot: u32) {
+    pub fn count_through(&mut self, register: usize, slot: u32, times: u8) {
         self.load(register, disp::counter(slot));
         let (high, low) = (register as u8 >> 3, register as u8 & 7);
-        self.put(&[0x48 | high << 2 | high, 0x8d, 0x40 | low << 3 | low]); // lea register, [register+1]
+        self.put(&[0x48 | high << 2 | high, 0x8d, 0x40 | low << 3 | low]); // lea register, [register+times]
         if low == gpr::RSP as u8 {
             self.put(&[0x24]); // R12 as a base needs a SIB byte
         }
-        self.put(&[1]);
+        self.put(&[times]);
         self.store(register, disp::counter(slot));
     }
 

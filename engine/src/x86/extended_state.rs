@@ -143,8 +143,7 @@ impl Engine {
                 let offset = (host - fragment.host) as u16;
                 let places = translator.places_of(&fragment);
                 let index = places.iter().rposition(|place| place.host <= offset)?;
-                let before: u64 =
-                    places[..index].iter().map(|place| u64::from(place.app_len)).sum();
+                let before = fragment.offset_of(places, index);
                 // SAFETY: as long as the fragment lives its source is readable: the thread has just executed it.
                 let bytes = unsafe {
                     let at = (fragment.source() + before) as *const u8;

@@ -18,8 +18,10 @@ pub struct Fragment {
     pub host_len: u16,
     /// Application bytes.
     pub app_len: u16,
-    /// Instructions.
+    /// Instructions, those of all copies.
     pub len: u8,
+    /// Copies of the block: see [`super::self_loop`].
+    pub copies: u8,
     /// The counter stands before this instruction.
     pub counter_at: u8,
     /// The application's state is not whole from the counter up to (not including) this instruction.
@@ -48,6 +50,12 @@ impl Fragment {
         (0..usize::from(self.app_len)).all(|at| unsafe {
             (self.pc as *const u8).add(at).read_volatile() == *(self.source() as *const u8).add(at)
         })
+    }
+
+    /// How far an instruction of the application lies from the block's first one; `index` is that of its place.
+    pub fn offset_of(&self, places: &[Place], index: usize) -> u64 {
+        let first = index - index % usize::from(self.len / self.copies);
+        places[first..index].iter().map(|place| u64::from(place.app_len)).sum()
     }
 
     /// Its code may change by a mere store.

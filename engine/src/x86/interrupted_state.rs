@@ -177,8 +177,9 @@ impl Engine {
             }
             let whole = translator.slots.as_slice()[fragment.slot as usize];
             for m in 0..METRICS {
-                let counted = if found.counted { whole.0[m] } else { 0 };
-                let difference = u64::from(part.0[m]).wrapping_sub(u64::from(counted));
+                let counted = if found.counted { u64::from(fragment.copies) } else { 0 };
+                let counted = counted * u64::from(whole.0[m]);
+                let difference = u64::from(part.0[m]).wrapping_sub(counted);
                 thread.adjust[m].fetch_add(difference, Ordering::Relaxed);
             }
             true
@@ -203,8 +204,7 @@ impl Engine {
             let offset = (host - fragment.host) as u16;
             let places = translator.places_of(&fragment);
             let index = places.iter().position(|place| place.host == offset)?;
-            let before: u64 = places[..index].iter().map(|place| u64::from(place.app_len)).sum();
-            Some(fragment.pc + before)
+            Some(fragment.pc + fragment.offset_of(places, index))
         })
     }
 }
@@ -237,7 +237,7 @@ fn find(places: &[Place], fragment: &Fragment, host: u64, anywhere: bool) -> Opt
     }
     let index = places.iter().rposition(|p| p.host <= offset)?;
     let place = &places[index];
-    let app_offset = places[..index].iter().map(|p| u64::from(p.app_len)).sum();
+    let app_offset = fragment.offset_of(places, index);
     let at_start = offset == place.host;
     let at_body = offset == place.host + u16::from(place.body);
     // From the counter on, flags or a register are not the application's until they are overwritten.

@@ -27,6 +27,7 @@ mod plain;
 mod restartable;
 #[cfg(feature = "sabotage")]
 pub mod sabotage;
+mod self_loop;
 mod signal;
 mod signal_settings;
 mod syscall;

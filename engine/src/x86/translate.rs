@@ -17,6 +17,7 @@ use super::emit::{Code, FAR_PADDING};
 use super::extended_state::{stores_wide_x87_pointer, stores_x87_pointer};
 use super::fragment::{Exit, ExitKind, Fragment, Place, Recipe};
 use super::plain::number;
+use super::self_loop;
 use super::targets::Targets;
 use super::thread::MAX_SLOTS;
 use super::weights::{self, Repeats};
@@ -162,6 +163,7 @@ impl Translator {
             self.slots.push(*weights).ok_or(Failure::Full)?;
         }
 
+        let copies = self_loop::copies(block, dynamics);
         let counter = counter_place::find(block, &mut self.factory);
         #[cfg(feature = "sabotage")]
         let counter = if super::sabotage::is("flags_are_always_dead") {
@@ -181,13 +183,18 @@ impl Translator {
         let map = self.places.len() as u32;
         let mut next_dynamic = 0;
         let with_target = (counter.how == How::WithTarget).then_some(slot);
-        for (i, instruction) in instructions.iter().enumerate() {
+        let mut ways_out = [0; self_loop::MOST_COPIES - 1];
+        let all =
+            (1..=copies).flat_map(|copy| instructions.iter().enumerate().map(move |i| (copy, i)));
+        for (copy, (i, instruction)) in all {
             let host = code.len();
-            if i == counter.at {
+            if i == counter.at && copy == copies {
                 match counter.how {
-                    How::Add => code.count(slot),
-                    How::Through(register) => code.count_through(number(register), slot),
-                    How::Aside => code.count_flag_free(slot),
+                    How::Add => code.count(slot, copies as u8),
+                    How::Through(register) => {
+                        code.count_through(number(register), slot, copies as u8)
+                    }
+                    How::Aside => code.count_flag_free(slot, copies as u8),
                     How::WithTarget => {} // once RCX is aside
                 }
             }
@@ -205,7 +212,10 @@ impl Translator {
                 next_dynamic += 1;
             }
             let last = i + 1 == instructions.len();
-            let body = if last && block.end != End::Cut {
+            let body = if last && copy < copies {
+                ways_out[copy - 1] = code.leave_loop(instruction);
+                host
+            } else if last && block.end != End::Cut {
                 self.emit_end(&mut code, arena, block, with_target, &mut recipe)?
             } else {
                 self.emit_plain(&mut code, block, instruction, &mut recipe)?
@@ -226,13 +236,20 @@ impl Translator {
         }
 
         let exits = self.exits.len() as u32;
+        if copies > 1 {
+            let behind = self.exits.as_slice()[exits as usize - 1].site - 1;
+            let behind = self.cache.arena(arena).base + u64::from(behind);
+            self.emit_settlement(&mut code, arena, slot, &ways_out[..copies - 1], behind);
+        }
         #[cfg(feature = "sabotage")]
         super::sabotage::break_code(code.bytes_mut());
         let arena_ref = self.cache.arena(arena);
         arena_ref.put(code.bytes());
         let jcc = block.end == End::Conditional
+            && copies == 1
             && instructions.last().is_some_and(Instruction::is_jcc_short_or_near);
         arena_ref.tail = jcc.then(|| Tail { taken: exits - 2, end: arena_ref.hot_address() });
+        let before_last = (copies - 1) * instructions.len();
         let fragment = Fragment {
             pc: block.pc,
             host: code.address,
@@ -240,9 +257,10 @@ impl Translator {
             map,
             host_len: code.len() as u16,
             app_len: (block.next_pc - block.pc) as u16,
-            len: instructions.len() as u8,
-            counter_at: counter.at as u8,
-            whole_from: counter.until as u8,
+            len: (copies * instructions.len()) as u8,
+            copies: copies as u8,
+            counter_at: (before_last + counter.at) as u8,
+            whole_from: if counter.until > 0 { (before_last + counter.until) as u8 } else { 0 },
             dead: false,
             incoming: 0,
             copy,
@@ -375,9 +393,14 @@ impl Translator {
         let source = fragment.source();
         // SAFETY: forwarded. Weights do not depend on where an instruction lies.
         unsafe { block.decode(source, source + u64::from(fragment.app_len)) };
+        let copies = if fragment.copies > 1 { until / block.len } else { 0 };
+        let until = until - copies * block.len;
         let (done, rest) = block.instructions().split_at(until.min(block.len));
         let mut dynamics = 0;
-        let sum = block::sum_weights(done, &mut self.factory, |_, _| dynamics += 1);
+        let mut sum = block::sum_weights(done, &mut self.factory, |_, _| dynamics += 1);
+        for _ in 0..copies {
+            sum.accumulate(&self.slots.as_slice()[fragment.slot as usize]);
+        }
         let begun =
             rest.first().map(|next| weights::of_instruction(next, &mut self.factory).repeats);
         let masked =
