@@ -38,8 +38,8 @@ pub enum How {
     Through(Register),
     /// Through RCX, which the branch at the block's end has put aside.
     WithTarget,
-    /// Through a register that is put aside for it.
-    Aside,
+    /// Through this register, which is put aside for it.
+    Aside(Register),
 }
 
 /// Finds the cheapest place.
@@ -57,8 +57,26 @@ pub fn find(block: &Block, factory: &mut InstructionInfoFactory) -> CounterPlace
         End::Return | End::Indirect => {
             CounterPlace { at: instructions.len() - 1, until: 0, how: How::WithTarget }
         }
-        _ => CounterPlace { at: 0, until: 0, how: How::Aside },
+        _ => CounterPlace {
+            at: 0,
+            until: 0,
+            how: How::Aside(unused_register(instructions, factory)),
+        },
     }
+}
+
+/// A register that the block does not name: coming back through memory delays who waits for it.
+/// Of those the ones first that calls destroy.
+fn unused_register(instructions: &[Instruction], factory: &mut InstructionInfoFactory) -> Register {
+    use Register::{R8, R9, R10, R11, RAX, RCX, RDI, RDX, RSI};
+    let mut unused = [R11, R10, R9, R8, RCX, RSI, RDI, RDX].map(Some);
+    for instruction in instructions {
+        for used in factory.info(instruction).used_registers() {
+            let used = used.register().full_register();
+            unused.iter_mut().filter(|one| **one == Some(used)).for_each(|one| *one = None);
+        }
+    }
+    unused.into_iter().flatten().next().unwrap_or(RAX)
 }
 
 /// The register that a plain instruction overwrites without reading it.

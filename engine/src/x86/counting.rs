@@ -241,7 +241,7 @@ impl Insertion {
         if at == self.counter_at() {
             match self.dead {
                 Some(_) => code.count(self.slot, 1),
-                None => code.count_flag_free(self.slot, 1),
+                None => code.count_aside(gpr::RAX, self.slot, 1),
             }
         }
         if let Some((slot, repeats)) = self.dynamic_slot(at) {
@@ -278,7 +278,7 @@ impl Insertion {
             code.store(gpr::RAX, counter);
             code.load(gpr::RAX, disp::spill(spill::ANY));
         } else {
-            code.count_flag_free(slot, 1);
+            code.count_aside(gpr::RAX, slot, 1);
         }
         Some(code)
     }

@@ -89,11 +89,11 @@ impl<const N: usize> Code<N> {
         self.put(&[times]);
     }
 
-    /// The block's counter where flags are live: through RAX and LEA.
-    pub fn count_flag_free(&mut self, slot: u32, times: u8) {
-        self.store(gpr::RAX, disp::spill(spill::ANY));
-        self.count_through(gpr::RAX, slot, times);
-        self.load(gpr::RAX, disp::spill(spill::ANY));
+    /// The block's counter where flags are live: through LEA and a register that is put aside.
+    pub fn count_aside(&mut self, register: usize, slot: u32, times: u8) {
+        self.store(register, disp::spill(spill::ANY));
+        self.count_through(register, slot, times);
+        self.load(register, disp::spill(spill::ANY));
     }
 
     /// The block's counter through a register whose value is not needed.

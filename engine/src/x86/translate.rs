@@ -188,13 +188,13 @@ impl Translator {
             (1..=copies).flat_map(|copy| instructions.iter().enumerate().map(move |i| (copy, i)));
         for (copy, (i, instruction)) in all {
             let host = code.len();
-            if i == counter.at && copy == copies {
+            if false && i == counter.at && copy == copies {
                 match counter.how {
                     How::Add => code.count(slot, copies as u8),
                     How::Through(register) => {
                         code.count_through(number(register), slot, copies as u8)
                     }
-                    How::Aside => code.count_flag_free(slot, copies as u8),
+                    How::Aside(register) => code.count_aside(number(register), slot, copies as u8),
                     How::WithTarget => {} // once RCX is aside
                 }
             }
