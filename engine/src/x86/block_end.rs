@@ -7,6 +7,7 @@ use super::block::{Block, End, Refusal};
 use super::emit::Code;
 use super::fragment::{Exit, ExitKind, Recipe};
 use super::plain::number;
+use super::targets::Way;
 use super::thread::gpr;
 use super::translate::{Failure, Translator};
 
@@ -60,7 +61,7 @@ impl Translator {
                     let literal = self.cache.arena(arena).put_cold(&block.next_pc.to_le_bytes(), 8);
                     code.push_literal(literal);
                 }
-                code.lookup(target, self.targets.table());
+                code.lookup(target, self.ways_in(Way::Jump).table());
                 *recipe = Recipe::Spilled(gpr::RCX as u8);
             }
             End::Return => {
@@ -73,8 +74,10 @@ impl Translator {
                 if instruction.op_count() == 1 {
                     code.put(&[0x48, 0x8d, 0xa4, 0x24]); // lea rsp, [rsp+imm32]
                     code.put(&u32::from(instruction.immediate16()).to_le_bytes());
+                    code.lookup(gpr::RCX, self.ways_in(Way::Jump).table());
+                } else {
+                    code.lookup_return(self.ways_in(Way::Return).table());
                 }
-                code.lookup(gpr::RCX, self.targets.table());
                 *recipe = Recipe::Spilled(gpr::RCX as u8);
             }
             End::Syscall => {

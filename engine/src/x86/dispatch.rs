@@ -13,7 +13,10 @@ use core::sync::atomic::Ordering;
 use super::engine::{Away, Engine};
 use super::flush::Flush;
 use super::fragment::ExitKind;
-use super::thread::{EXIT_ENTER, EXIT_INDIRECT, EXIT_RETURNED, ThreadState, disp, gpr, spill};
+use super::targets::Way;
+use super::thread::{
+    EXIT_ENTER, EXIT_INDIRECT, EXIT_RETURN, EXIT_RETURNED, ThreadState, disp, gpr, spill,
+};
 use crate::contract::Notice;
 use crate::sys;
 
@@ -24,6 +27,7 @@ global_asm!(
     ".globl engine_resume_checked", ".hidden engine_resume_checked",
     ".globl engine_resume_end", ".hidden engine_resume_end", ".globl engine_again", ".hidden engine_again",
     ".globl engine_lookup_miss", ".hidden engine_lookup_miss",
+    ".globl engine_return_miss", ".hidden engine_return_miss",
     ".globl engine_returned", ".hidden engine_returned", ".globl engine_landing", ".hidden engine_landing",
     ".globl engine_enter", ".hidden engine_enter", ".type engine_enter, @function",
     // A thread comes in from native code: rdi = its block, [rsp] = where to go on.
@@ -76,6 +80,13 @@ global_asm!(
     "mov rcx, gs:[{ANY}]",
     "mov dword ptr gs:[{EXIT}], {INDIRECT}",
     "jmp engine_exit",
+    // A return whose target has no pad: it lies where it was popped from.
+    "engine_return_miss:",
+    "mov rcx, [rsp - 8]",
+    "mov gs:[{LOOKUP}], rcx",
+    "mov rcx, gs:[{ANY}]",
+    "mov dword ptr gs:[{EXIT}], {RETURN}",
+    "jmp engine_exit",
     // Return address of host functions that run natively on a followed thread.
     "engine_returned:",
     "mov dword ptr gs:[{EXIT}], {RETURNED}",
@@ -92,7 +103,7 @@ global_asm!(
     "jmp engine_resume",
     ".popsection",
     PENDING = const disp::PENDING_SIGNAL, PC = const disp::PC, EXIT = const disp::EXIT, ENTER = const EXIT_ENTER as i32, RETURNED = const EXIT_RETURNED as i32,
-    INDIRECT = const EXIT_INDIRECT as i32, ANY = const disp::spill(spill::ANY),
+    INDIRECT = const EXIT_INDIRECT as i32, RETURN = const EXIT_RETURN as i32, LOOKUP = const disp::LOOKUP_TARGET, ANY = const disp::spill(spill::ANY),
     RSP = const disp::GPR + 32, STACK = const disp::ENGINE_STACK, RFLAGS = const disp::RFLAGS,
     GPR = const disp::GPR, XMM = const disp::XMM, MXCSR = const disp::MXCSR,
     ENGINE_MXCSR = const disp::ENGINE_MXCSR, THIS = const disp::THIS, TARGET = const disp::HOST_TARGET,
@@ -106,6 +117,7 @@ unsafe extern "C" {
     fn engine_resume_end();
     fn engine_again();
     fn engine_lookup_miss();
+    fn engine_return_miss();
     fn engine_returned();
     fn engine_landing();
     /// Starts to follow the calling thread at its return address. A caller sees it return, and is followed.
@@ -160,7 +172,7 @@ impl Engine {
                 self.unblock(thread, &mask);
             }
             EXIT_ENTER => {}
-            EXIT_INDIRECT => thread.pc = thread.lookup_target,
+            EXIT_INDIRECT | EXIT_RETURN => thread.pc = thread.lookup_target,
             EXIT_RETURNED => thread.pc = thread.native_return,
             index => {
                 let (exit, from) = self.left_by(thread, index);
@@ -190,7 +202,7 @@ impl Engine {
             thread.host_target = thread.pc;
             return;
         }
-        let linked = link.is_some() || thread.exit == EXIT_INDIRECT;
+        let linked = link.is_some() || thread.way_in().is_some();
         thread.trap_not_before = if linked { 0 } else { thread.pc };
         let mut found = self.host_code(thread, link);
         while matches!(found, Err(Away::Full)) {
@@ -226,8 +238,11 @@ impl Engine {
 }
 
 /// Where an indirect branch goes whose target is not known.
-pub(super) fn lookup_miss() -> u64 {
-    engine_lookup_miss as *const () as u64
+pub(super) fn miss(way: Way) -> u64 {
+    match way {
+        Way::Jump => engine_lookup_miss as *const () as u64,
+        Way::Return => engine_return_miss as *const () as u64,
+    }
 }
 
 /// The address that exit stubs jump to.

@@ -169,7 +169,8 @@ impl<const N: usize> Code<N> {
         self.put_disp_to(literal);
     }
 
-    fn put_disp_to(&mut self, target: u64) {
+    /// The 32-bit displacement, last in its instruction, that leads to `target`.
+    pub fn put_disp_to(&mut self, target: u64) {
         let next = self.here() + 4;
         self.put_u32(target.wrapping_sub(next) as u32);
     }
@@ -233,38 +234,18 @@ impl<const N: usize> Code<N> {
             self.put(&[0x41]);
         }
         self.put(&[0x0f, 0xb7, 0xc8 | (target as u8 & 7)]); // movzx ecx, the target's low 16 bits
+        self.jump_through(table);
+    }
+
+    /// A return to the application PC in RCX, which has just been popped; RCX's own value is kept aside.
+    pub fn lookup_return(&mut self, table: u32) {
+        self.put(&[0x0f, 0xb7, 0xc9]); // movzx ecx, cx
+        self.jump_through(table);
+    }
+
+    fn jump_through(&mut self, table: u32) {
         self.put(&[0xff, 0x24, 0xcd]); // jmp [rcx*8 + table]
         self.put_u32(table);
-    }
-
-    /// The way in for an indirect branch to `pc`: goes on behind when that is the target, else through the word at
-    /// `link`. RCX lies aside.
-    pub fn pad(&mut self, pc: u64, link: u64) {
-        self.load(gpr::RCX, disp::LOOKUP_TARGET);
-        let low = pc as i32;
-        let high = (pc.wrapping_sub(low as u64) >> 32) as u32;
-        self.subtract_from_rcx(i64::from(low));
-        if high != 0 {
-            // If it was the target, RCX is its upper half in the upper half now; a displacement is of the lower.
-            self.put(&[0x48, 0x0f, 0xc9]); // bswap rcx
-            self.subtract_from_rcx(i64::from(high.swap_bytes()));
-        }
-        self.put(&[0xe3, 0x06]); // jrcxz over the jump
-        self.put(&[0xff, 0x25]); // jmp [link]
-        self.put_disp_to(link);
-        self.unspill_rcx();
-    }
-
-    /// `lea rcx, [rcx - value]`, in two steps when the value has 32 bits without its sign.
-    fn subtract_from_rcx(&mut self, value: i64) {
-        let steps = match i32::try_from(-value) {
-            Ok(whole) => [whole, 0],
-            Err(_) => [(-value / 2) as i32, (-value - -value / 2) as i32],
-        };
-        for step in steps.into_iter().filter(|&step| step != 0) {
-            self.put(&[0x48, 0x8d, 0x89]);
-            self.put_u32(step as u32);
-        }
     }
 
     /// Compares `len` bytes at `source` with their copy and goes on behind when they are equal, else to `changed`.

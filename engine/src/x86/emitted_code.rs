@@ -12,6 +12,7 @@ use iced_x86::{
 };
 
 use super::fragment::Fragment;
+use super::targets::Way;
 use super::thread::{disp, spill};
 use super::translate::Translator;
 use crate::sys;
@@ -28,7 +29,7 @@ const ROUTINES: u64 = 16;
 struct Names {
     fragment: Fragment,
     arena: u64,
-    table: u64,
+    tables: [u64; 2],
 }
 
 impl Names {
@@ -78,7 +79,8 @@ impl SymbolResolver for Names {
         let name = match instruction.op_kind(operand?) {
             OpKind::NearBranch64 => self.of_address(address),
             OpKind::Memory if instruction.is_ip_rel_memory_operand() => self.of_address(address),
-            OpKind::Memory if address == self.table => "targets".to_string(),
+            OpKind::Memory if address == self.tables[0] => "targets".to_string(),
+            OpKind::Memory if address == self.tables[1] => "returns".to_string(),
             OpKind::Memory if instruction.memory_segment() == Register::GS => {
                 self.of_displacement(address)?
             }
@@ -89,26 +91,30 @@ impl SymbolResolver for Names {
 }
 
 /// The translation of one block of `source`.
-fn emitted(source: &[u8], changing: bool, pad: bool) -> String {
+fn emitted(source: &[u8], changing: bool, pad: Option<Way>) -> String {
     let page =
         sys::map_anonymous(APPLICATION as usize, 4096, sys::PROT_READ | sys::PROT_WRITE).unwrap();
     assert_eq!(page as u64, APPLICATION, "the address is free in a test's process");
     // SAFETY: a fresh page.
     unsafe { core::ptr::copy_nonoverlapping(source.as_ptr(), page as *mut u8, source.len()) };
-    let mut translator = Translator::new(TO_ENGINE, MISS).unwrap();
+    let mut translator = Translator::new(TO_ENGINE, |_| MISS).unwrap();
     let end = APPLICATION + source.len() as u64;
     // SAFETY: the page was filled just now.
     let fragment = unsafe { translator.translate(APPLICATION, end, changing, pad) }.unwrap();
     let fragment = translator.fragments.as_slice()[fragment as usize];
     let arena = translator.cache.bases().next().unwrap();
-    let names = Names { fragment, arena, table: u64::from(translator.targets.table()) };
+    let names = Names {
+        fragment,
+        arena,
+        tables: translator.targets.each_ref().map(|targets| u64::from(targets.table())),
+    };
     let mut text = String::new();
     let mut places = translator.places_of(&fragment).iter();
     let mut place = places.next();
     let mut theirs = Decoder::with_ip(64, source, APPLICATION, DecoderOptions::NONE);
     let mut formatter = FastFormatter::try_with_options(Some(Box::new(names))).unwrap();
     let mut from = fragment.host;
-    if pad {
+    if pad.is_some() {
         from = arena + ROUTINES;
     }
     let len = (fragment.host + u64::from(fragment.host_len) - from) as usize;
@@ -137,36 +143,44 @@ fn shapes() {
     // add edi, esi; lea eax, [rdi+1]; jne +16
     insta::assert_snapshot!(
         "dead flags, conditional branch",
-        emitted(&[0x01, 0xf7, 0x8d, 0x47, 1, 0x75, 0x10], false, false)
+        emitted(&[0x01, 0xf7, 0x8d, 0x47, 1, 0x75, 0x10], false, None)
     );
     // mov rdi, rax; call +32
     insta::assert_snapshot!(
         "dead register, call",
-        emitted(&[0x48, 0x89, 0xc7, 0xe8, 32, 0, 0, 0], false, false)
+        emitted(&[0x48, 0x89, 0xc7, 0xe8, 32, 0, 0, 0], false, None)
     );
     // pop rbx; ret
-    insta::assert_snapshot!("return", emitted(&[0x5b, 0xc3], false, false));
+    insta::assert_snapshot!("return", emitted(&[0x5b, 0xc3], false, None));
     // mov [rdi], rsi; jmp +5
     insta::assert_snapshot!(
         "register put aside",
-        emitted(&[0x48, 0x89, 0x37, 0xeb, 5], false, false)
+        emitted(&[0x48, 0x89, 0x37, 0xeb, 5], false, None)
     );
     // jmp rax, an indirect branch's target itself
-    insta::assert_snapshot!("indirect jump with a pad", emitted(&[0xff, 0xe0], false, true));
+    insta::assert_snapshot!(
+        "indirect jump with a pad",
+        emitted(&[0xff, 0xe0], false, Some(Way::Jump))
+    );
     // call [rip+64]
     insta::assert_snapshot!(
         "indirect call through memory",
-        emitted(&[0xff, 0x15, 64, 0, 0, 0], false, false)
+        emitted(&[0xff, 0x15, 64, 0, 0, 0], false, None)
     );
     // rep movsq; loop -2
-    insta::assert_snapshot!("rep, loop", emitted(&[0xf3, 0x48, 0xa5, 0xe2, 0xfe], false, false));
+    insta::assert_snapshot!("rep, loop", emitted(&[0xf3, 0x48, 0xa5, 0xe2, 0xfe], false, None));
     // xor eax, eax; mov [rip+100], eax; syscall
     insta::assert_snapshot!(
         "rip-relative, system call",
-        emitted(&[0x31, 0xc0, 0x89, 5, 100, 0, 0, 0, 0x0f, 5], false, false)
+        emitted(&[0x31, 0xc0, 0x89, 5, 100, 0, 0, 0, 0x0f, 5], false, None)
+    );
+    // dec rcx; jne -5, a loop of one block, to which another returns
+    insta::assert_snapshot!(
+        "loop of one block with a pad",
+        emitted(&[0x48, 0xff, 0xc9, 0x75, 0xfb], false, Some(Way::Return))
     );
     // mov eax, 7; ret, in memory that may change
-    insta::assert_snapshot!("changing code", emitted(&[0xb8, 7, 0, 0, 0, 0xc3], true, false));
+    insta::assert_snapshot!("changing code", emitted(&[0xb8, 7, 0, 0, 0, 0xc3], true, None));
     // mov [rdi], eax; ret, there: the block ends behind the store
-    insta::assert_snapshot!("changing code that stores", emitted(&[0x89, 0x07, 0xc3], true, false));
+    insta::assert_snapshot!("changing code that stores", emitted(&[0x89, 0x07, 0xc3], true, None));
 }

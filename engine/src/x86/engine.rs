@@ -12,7 +12,8 @@ use super::lock::Lock;
 use super::signal::SIGBUS;
 use super::signal_settings::Actions;
 use super::syscall::{block_signals, restore_signals};
-use super::thread::{EXIT_INDIRECT, ThreadState, set_gs_base};
+use super::targets::Way;
+use super::thread::{ThreadState, set_gs_base};
 use super::translate::{Failure, Translator};
 use crate::contract::{Host, Limits, Notice, Redirect};
 use crate::metric::Totals;
@@ -98,7 +99,7 @@ pub fn abandon() {
 impl Engine {
     /// An engine; `None` when the kernel refuses memory.
     pub fn new(host: &'static dyn Host, limits: Limits) -> Option<Engine> {
-        let mut translator = Translator::new(dispatch::exit_address(), dispatch::lookup_miss())?;
+        let mut translator = Translator::new(dispatch::exit_address(), dispatch::miss)?;
         translator.warm_up();
         let tables = Tables {
             translator,
@@ -186,7 +187,7 @@ impl Engine {
             if tables.closed {
                 return Err(Away::Full);
             }
-            let indirect = thread.exit == EXIT_INDIRECT;
+            let way = thread.way_in();
             let link = link.filter(|link| link.generation == tables.generation);
             let fragment = match tables.map.get(pc) {
                 Some(fragment) => fragment,
@@ -196,10 +197,12 @@ impl Engine {
                     {
                         tables.translator.turn_round(link.exit);
                     }
-                    self.translate(tables, pc, indirect)?
+                    self.translate(tables, pc, way)?
                 }
             };
-            if indirect && tables.translator.make_target(pc, fragment).is_err() {
+            if let Some(way) = way
+                && tables.translator.make_target(way, pc, fragment).is_err()
+            {
                 return Err(Away::Full);
             }
             let host = tables.translator.fragments.as_slice()[fragment as usize].host;
@@ -231,7 +234,7 @@ impl Engine {
         })
     }
 
-    fn translate(&self, tables: &mut Tables, pc: u64, indirect: bool) -> Result<u32, Away> {
+    fn translate(&self, tables: &mut Tables, pc: u64, way: Option<Way>) -> Result<u32, Away> {
         if pc == unfollow_me as *const () as u64 {
             return Err(Away::Leave);
         }
@@ -247,14 +250,14 @@ impl Engine {
         let known = if target == pc { None } else { tables.map.get(target) };
         let fragment = match known {
             Some(fragment) => fragment,
-            None => self.translate_new(tables, target, indirect)?,
+            None => self.translate_new(tables, target, way)?,
         };
         let inserted =
             tables.map.insert(target, fragment).and_then(|()| tables.map.insert(pc, fragment));
         inserted.map(|()| fragment).ok_or(Away::Full)
     }
 
-    fn translate_new(&self, tables: &mut Tables, pc: u64, pad: bool) -> Result<u32, Away> {
+    fn translate_new(&self, tables: &mut Tables, pc: u64, pad: Option<Way>) -> Result<u32, Away> {
         #[cfg(feature = "faults")]
         {
             use super::faults::{Fault, strikes};
@@ -317,11 +320,11 @@ impl Engine {
             }
             let Tables { translator, map, .. } = tables;
             let fragments = translator.fragments.as_slice();
-            let targets = &mut translator.targets;
+            let ways_in = &mut translator.targets;
             map.retain(|pc, fragment| {
                 let dead = fragments[fragment as usize].dead;
                 if dead {
-                    targets.remove(pc);
+                    ways_in.iter_mut().for_each(|targets| targets.remove(pc));
                 }
                 !dead
             });
@@ -345,7 +348,7 @@ impl Engine {
             if !same {
                 tables.translator.kill_one(index);
                 tables.map.remove(pc);
-                tables.translator.targets.remove(pc);
+                tables.translator.targets.iter_mut().for_each(|targets| targets.remove(pc));
             }
         });
     }

@@ -41,7 +41,7 @@ impl Engine {
             if !tables.closed {
                 tables.closed = true;
                 tables.translator.unlink_all();
-                tables.translator.targets.clear();
+                tables.translator.forget_targets();
             }
             tables.generation
         });

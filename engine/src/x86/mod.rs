@@ -23,6 +23,7 @@ mod fragment;
 mod interrupted_state;
 pub mod links;
 pub mod lock;
+mod pad;
 mod plain;
 mod restartable;
 #[cfg(feature = "sabotage")]

@@ -1,14 +1,15 @@
 //! Targets of indirect branches: the shared lookup table and the pads that it leads to.
 //!
 //! # Design
-//! An indirect branch or return stores its target in the thread's block and jumps through the table's entry for the
+//! An indirect branch stores its target in the thread's block and jumps through the table's entry for the
 //! target's low 16 bits (the largest hash that one flag-free instruction, MOVZX, makes), so the jump's target is
-//! known one load after the application's own. The check comes behind it: each target that was ever jumped to has a pad, which
-//! compares the stored target with its own PC (by LEA and JRCXZ, which leave the flags alone) and goes on in its
-//! fragment, or to the next pad of the same table entry, at last to [`super::dispatch::lookup_miss`]. One register is
-//! needed, RCX.
+//! known one load after the application's own. The check comes behind it: each target that was ever jumped to has a pad
+//! ([`super::pad`]), which compares the stored target with its own PC and goes on in its
+//! fragment, or to the next pad of the same table entry, at last to [`super::dispatch::miss`]. One register is
+//! needed, RCX. Returns have a table and pads of their own: those find the target where it was popped from, below the
+//! stack pointer, where nothing but the kernel's signal frames may write, and those keep away from 128 bytes.
 //!
-//! The table lies below 2 GiB, so that it is reached from everywhere without a base register, and is shared by all
+//! A table lies below 2 GiB, so that it is reached from everywhere without a base register, and is shared by all
 //! threads: entries and links are single words, changed under the engine's lock.
 
 use crate::reserved::Reserved;
@@ -30,7 +31,16 @@ struct Pad {
     next: u32,
 }
 
-/// All pads.
+/// How a target is come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// By a jump, a call or a return that pops more than its target.
+    Jump,
+    /// By a return.
+    Return,
+}
+
+/// All pads for one way.
 pub struct Targets {
     table: usize,
     miss: u64,

@@ -11,6 +11,7 @@ use core::mem::offset_of;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::engine::Engine;
+use super::targets::Way;
 use crate::metric::{METRICS, Totals};
 use crate::sys;
 
@@ -21,6 +22,8 @@ const ENGINE_STACK: usize = 128 * 1024;
 
 /// Exit index written by an indirect branch whose target was not in the lookup table.
 pub const EXIT_INDIRECT: u32 = u32::MAX;
+/// Exit index written by a return whose target was not in the table of returns.
+pub const EXIT_RETURN: u32 = u32::MAX - 3;
 /// Exit index written when a thread comes in from native code.
 pub const EXIT_ENTER: u32 = u32::MAX - 1;
 /// Exit index written when a host function that ran natively has returned.
@@ -168,6 +171,15 @@ impl ThreadState {
     /// Is the thread counted now?
     pub fn is_followed(&self) -> bool {
         self.followed.load(Ordering::Relaxed)
+    }
+
+    /// How the thread came out of the cache, if it was by an indirect branch whose target has no pad.
+    pub(super) fn way_in(&self) -> Option<Way> {
+        match self.exit {
+            EXIT_INDIRECT => Some(Way::Jump),
+            EXIT_RETURN => Some(Way::Return),
+            _ => None,
+        }
     }
 
     /// Is this address on the dispatcher's own stack?

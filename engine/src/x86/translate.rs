@@ -16,9 +16,10 @@ use super::counting;
 use super::emit::{Code, FAR_PADDING};
 use super::extended_state::{stores_wide_x87_pointer, stores_x87_pointer};
 use super::fragment::{Exit, ExitKind, Fragment, Place, Recipe};
+use super::pad::Comparison;
 use super::plain::number;
 use super::self_loop;
-use super::targets::Targets;
+use super::targets::{Targets, Way};
 use super::thread::MAX_SLOTS;
 use super::weights::{self, Repeats};
 use crate::metric::{Totals, Weights};
@@ -52,7 +53,8 @@ pub struct Translator {
     /// Weights of all counter slots.
     pub slots: Reserved<Weights>,
     /// Ways in for indirect branches.
-    pub targets: Targets,
+    pub targets: [Targets; 2],
+    comparison: Comparison,
     pub(super) factory: InstructionInfoFactory,
     encoder: Encoder,
     block: Block,
@@ -68,15 +70,16 @@ const PAD_BYTES: usize = 64;
 const CHANGED_BYTES: usize = 21 + 17;
 
 impl Translator {
-    /// Fresh tables. `to_engine` is the address that stubs jump to, `miss` where a lookup without success leads.
-    pub fn new(to_engine: u64, miss: u64) -> Option<Translator> {
+    /// Fresh tables. `to_engine` is the address that stubs jump to, `miss` says where a lookup without success leads.
+    pub fn new(to_engine: u64, miss: fn(Way) -> u64) -> Option<Translator> {
         Some(Translator {
             cache: Cache::new(),
             fragments: Reserved::new(MAX_SLOTS)?,
             places: Reserved::new(MAX_PLACES)?,
             exits: Reserved::new(MAX_EXITS)?,
             slots: Reserved::new(MAX_SLOTS)?,
-            targets: Targets::new(miss)?,
+            targets: [Targets::new(miss(Way::Jump))?, Targets::new(miss(Way::Return))?],
+            comparison: Comparison::of_this_cpu(),
             factory: InstructionInfoFactory::new(),
             encoder: Encoder::new(64),
             block: Block::empty(),
@@ -103,7 +106,7 @@ impl Translator {
             + self.places.bytes()
             + self.exits.bytes()
             + self.slots.bytes()
-            + self.targets.memory()
+            + self.targets.iter().map(Targets::memory).sum::<usize>()
     }
 
     /// Translates the block at `pc`; returns the fragment's index.
@@ -117,7 +120,7 @@ impl Translator {
         pc: u64,
         limit: u64,
         changing: bool,
-        pad: bool,
+        pad: Option<Way>,
     ) -> Result<u32, Failure> {
         let mut block = core::mem::replace(&mut self.block, Block::empty());
         // SAFETY: forwarded.
@@ -133,12 +136,12 @@ impl Translator {
         result
     }
 
-    fn emit(&mut self, block: &Block, pad: bool) -> Result<u32, Failure> {
+    fn emit(&mut self, block: &Block, pad: Option<Way>) -> Result<u32, Failure> {
         if let Some(refusal) = block.refusal {
             return Err(Failure::Refused(refusal));
         }
         let arena = self.arena_near(block.pc).ok_or(Failure::Full)?;
-        let pad = pad.then(|| self.emit_pad(arena, block.pc, None));
+        let pad = pad.map(|way| (way, self.emit_pad(way, arena, block.pc, None)));
         let instructions = block.instructions();
 
         let mut dynamic = [(0usize, Repeats::Never); block::MAX_INSTRUCTIONS];
@@ -268,8 +271,8 @@ impl Translator {
         let index = self.fragments.push(fragment).ok_or(Failure::Full)?;
         self.cache.arena(arena).fragments.push(index).ok_or(Failure::Full)?;
         // Other threads go there from now on: the code behind the pad is whole.
-        if let Some(pad) = pad {
-            self.targets.add(block.pc, pad.entry, pad.link).ok_or(Failure::Full)?;
+        if let Some((way, pad)) = pad {
+            self.ways_in(way).add(block.pc, pad.entry, pad.link).ok_or(Failure::Full)?;
         }
         Ok(index)
     }
@@ -292,11 +295,12 @@ impl Translator {
     }
 
     /// A way in for indirect branches to `pc`: to the fragment, else to what comes behind the pad.
-    fn emit_pad(&mut self, arena: u8, pc: u64, fragment: Option<u64>) -> PadCode {
+    fn emit_pad(&mut self, way: Way, arena: u8, pc: u64, fragment: Option<u64>) -> PadCode {
+        let comparison = self.comparison;
         let arena = self.cache.arena(arena);
         let link = arena.put_cold(&[0; 8], 8);
         let mut code: Code<PAD_BYTES> = Code::at(arena.hot_address());
-        code.pad(pc, link);
+        code.pad(way, pc, link, comparison);
         if let Some(host) = fragment {
             code.jump(host);
         }
@@ -306,9 +310,19 @@ impl Translator {
         PadCode { entry: code.address, link }
     }
 
+    /// The targets that are come to this way.
+    pub(super) fn ways_in(&mut self, way: Way) -> &mut Targets {
+        &mut self.targets[way as usize]
+    }
+
+    /// No indirect branch finds a fragment any more.
+    pub fn forget_targets(&mut self) {
+        self.targets.iter_mut().for_each(Targets::clear);
+    }
+
     /// From now on indirect branches to `pc` find the fragment without the dispatcher.
-    pub fn make_target(&mut self, pc: u64, fragment: u32) -> Result<(), Failure> {
-        if self.targets.knows(pc) {
+    pub fn make_target(&mut self, way: Way, pc: u64, fragment: u32) -> Result<(), Failure> {
+        if self.ways_in(way).knows(pc) {
             return Ok(());
         }
         let host = self.fragments.as_slice()[fragment as usize].host;
@@ -316,8 +330,8 @@ impl Translator {
         if self.cache.arena(arena).free() < 2 * PAD_BYTES {
             return Err(Failure::Full);
         }
-        let pad = self.emit_pad(arena, pc, Some(host));
-        self.targets.add(pc, pad.entry, pad.link).ok_or(Failure::Full)
+        let pad = self.emit_pad(way, arena, pc, Some(host));
+        self.ways_in(way).add(pc, pad.entry, pad.link).ok_or(Failure::Full)
     }
 
     /// The arena for `pc`, its routines in place.
@@ -344,7 +358,7 @@ impl Translator {
         self.places.clear();
         self.exits.clear();
         self.slots.clear();
-        self.targets.clear();
+        self.forget_targets();
         for arena in self.cache.empty() {
             self.equip(arena);
         }
@@ -426,12 +440,12 @@ mod tests {
         let (start, end) = text.split(' ').next().unwrap().split_once('-').unwrap();
         let (start, end) =
             (u64::from_str_radix(start, 16).unwrap(), u64::from_str_radix(end, 16).unwrap());
-        let mut translator = Translator::new(0x1000, 0x2000).unwrap();
+        let mut translator = Translator::new(0x1000, |_| 0x2000).unwrap();
         let (mut pc, mut blocks, mut refused) = (start, 0u32, 0u32);
         let before = std::time::Instant::now();
         while pc < end && blocks < 200_000 {
             // SAFETY: the program's own text.
-            match unsafe { translator.translate(pc, end, false, false) } {
+            match unsafe { translator.translate(pc, end, false, None) } {
                 Ok(fragment) => {
                     let fragment = translator.fragments.as_slice()[fragment as usize];
                     pc += u64::from(fragment.app_len);
