@@ -191,7 +191,7 @@ impl Translator {
             (1..=copies).flat_map(|copy| instructions.iter().enumerate().map(move |i| (copy, i)));
         for (copy, (i, instruction)) in all {
             let host = code.len();
-            if false && i == counter.at && copy == copies {
+            if i == counter.at && copy == copies {
                 match counter.how {
                     How::Add => code.count(slot, copies as u8),
                     How::Through(register) => {
