@@ -53,7 +53,10 @@ impl Translator {
                 code.spill_rcx();
                 if let Some(slot) = counter {
                     code.count_through(gpr::RCX, slot, 1);
-                    code.unspill_rcx(); // the operand may need it
+                    let needed = self.factory.info(instruction).used_registers();
+                    if needed.iter().any(|one| one.register().full_register() == Register::RCX) {
+                        code.unspill_rcx();
+                    }
                 }
                 body = code.len();
                 let target = self.load_target(code, instruction)?;

@@ -34,6 +34,8 @@ pub struct CounterPlace {
 pub enum How {
     /// By one ADD: the flags are dead.
     Add,
+    /// By one INC: all flags but the carry are dead.
+    Increment,
     /// Through a register that is dead.
     Through(Register),
     /// Through RCX, which the branch at the block's end has put aside.
@@ -47,6 +49,10 @@ pub fn find(block: &Block, factory: &mut InstructionInfoFactory) -> CounterPlace
     let instructions = block.instructions();
     if let Some((at, until)) = flags_dead_before(instructions, factory) {
         return CounterPlace { at, until, how: How::Add };
+    }
+    let but_carry = STATUS_FLAGS & !RflagsBits::CF;
+    if let Some((at, until)) = dead_before(but_carry, instructions, factory) {
+        return CounterPlace { at, until, how: How::Increment };
     }
     for (at, instruction) in instructions.iter().enumerate() {
         if let Some(register) = overwritten_register(instruction, factory) {
@@ -110,10 +116,18 @@ pub fn flags_dead_before(
     instructions: &[Instruction],
     factory: &mut InstructionInfoFactory,
 ) -> Option<(usize, usize)> {
+    dead_before(STATUS_FLAGS, instructions, factory)
+}
+
+fn dead_before(
+    flags: u32,
+    instructions: &[Instruction],
+    factory: &mut InstructionInfoFactory,
+) -> Option<(usize, usize)> {
     /// Instructions looked at from one place; flags are mostly overwritten at once.
     const WINDOW: usize = 4;
     (0..instructions.len()).find_map(|start| {
-        let mut live = STATUS_FLAGS;
+        let mut live = flags;
         for (i, instruction) in instructions.iter().enumerate().skip(start).take(WINDOW) {
             if !is_plain(instruction, factory)
                 || instruction.rflags_read() & live != 0

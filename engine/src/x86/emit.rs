@@ -89,6 +89,12 @@ impl<const N: usize> Code<N> {
         self.put(&[times]);
     }
 
+    /// `inc qword gs:[counter]`: the block's counter where all flags but the carry are dead.
+    pub fn increment(&mut self, slot: u32) {
+        self.put(&[0x65, 0x48, 0xff, 0x04, 0x25]);
+        self.put_u32(disp::counter(slot) as u32);
+    }
+
     /// The block's counter where flags are live: through LEA and a register that is put aside.
     pub fn count_aside(&mut self, register: usize, slot: u32, times: u8) {
         self.store(register, disp::spill(spill::ANY));

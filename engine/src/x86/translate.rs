@@ -20,7 +20,7 @@ use super::pad::Comparison;
 use super::plain::number;
 use super::self_loop;
 use super::targets::{Targets, Way};
-use super::thread::MAX_SLOTS;
+use super::thread::{MAX_SLOTS, gpr};
 use super::weights::{self, Repeats};
 use crate::metric::{Totals, Weights};
 use crate::reserved::Reserved;
@@ -194,6 +194,8 @@ impl Translator {
             if i == counter.at && copy == copies {
                 match counter.how {
                     How::Add => code.count(slot, copies as u8),
+                    How::Increment if copies == 1 => code.increment(slot),
+                    How::Increment => code.count_aside(gpr::RAX, slot, copies as u8),
                     How::Through(register) => {
                         code.count_through(number(register), slot, copies as u8)
                     }
