@@ -44,14 +44,14 @@ pub enum How {
     Aside(Register),
 }
 
-/// Finds the cheapest place.
-pub fn find(block: &Block, factory: &mut InstructionInfoFactory) -> CounterPlace {
+/// Finds the cheapest place; `once`: it counts one execution, not several together.
+pub fn find(block: &Block, once: bool, factory: &mut InstructionInfoFactory) -> CounterPlace {
     let instructions = block.instructions();
     if let Some((at, until)) = flags_dead_before(instructions, factory) {
         return CounterPlace { at, until, how: How::Add };
     }
     let but_carry = STATUS_FLAGS & !RflagsBits::CF;
-    if let Some((at, until)) = dead_before(but_carry, instructions, factory) {
+    if once && let Some((at, until)) = dead_before(but_carry, instructions, factory) {
         return CounterPlace { at, until, how: How::Increment };
     }
     for (at, instruction) in instructions.iter().enumerate() {

@@ -122,12 +122,15 @@ fn emitted(source: &[u8], changing: bool, pad: Option<Way>) -> String {
     let code = unsafe { core::slice::from_raw_parts(from as *const u8, len) };
     for instruction in &mut Decoder::with_ip(64, code, from, DecoderOptions::NONE) {
         let at = instruction.ip().wrapping_sub(fragment.host);
-        while let Some(next) = place.filter(|next| u64::from(next.host) == at) {
+        while place.is_some_and(|next| u64::from(next.host) == at) {
+            if !theirs.can_decode() {
+                theirs.set_position(0).unwrap(); // the next copy of a loop
+                theirs.set_ip(APPLICATION);
+            }
             text += "; ";
             formatter.format(&theirs.decode(), &mut text);
             text += "\n";
             place = places.next();
-            let _ = next;
         }
         formatter.format(&instruction, &mut text);
         text += "\n";

@@ -20,7 +20,7 @@ use super::pad::Comparison;
 use super::plain::number;
 use super::self_loop;
 use super::targets::{Targets, Way};
-use super::thread::{MAX_SLOTS, gpr};
+use super::thread::MAX_SLOTS;
 use super::weights::{self, Repeats};
 use crate::metric::{Totals, Weights};
 use crate::reserved::Reserved;
@@ -167,7 +167,7 @@ impl Translator {
         }
 
         let copies = self_loop::copies(block, dynamics);
-        let counter = counter_place::find(block, &mut self.factory);
+        let counter = counter_place::find(block, copies == 1, &mut self.factory);
         #[cfg(feature = "sabotage")]
         let counter = if super::sabotage::is("flags_are_always_dead") {
             counter_place::CounterPlace { how: How::Add, ..counter }
@@ -194,8 +194,7 @@ impl Translator {
             if i == counter.at && copy == copies {
                 match counter.how {
                     How::Add => code.count(slot, copies as u8),
-                    How::Increment if copies == 1 => code.increment(slot),
-                    How::Increment => code.count_aside(gpr::RAX, slot, copies as u8),
+                    How::Increment => code.increment(slot),
                     How::Through(register) => {
                         code.count_through(number(register), slot, copies as u8)
                     }

@@ -140,6 +140,7 @@ pub fn put(
         Fxrstor64 => maker.put_sibling(sequence, instruction, Code::Fxsave64_m512byte),
         Xrstor | Xrstor64 => put_xsave(maker, random, frame, sequence, instruction),
         Xsave | Xsave64 | Xsaveopt | Xsaveopt64 | Xsavec | Xsavec64 => {
+            put_vectors_in_use(maker, sequence);
             maker.put_value(frame, sequence, Register::RAX, random.next() as u32)?;
             maker.put_value(frame, sequence, Register::RDX, 0)
         }
@@ -224,6 +225,18 @@ fn put_target(
     maker.put(sequence, &store, None)
 }
 
+/// Which of the vector components XSAVE finds in use when they hold zeros (after VZEROALL, VZEROUPPER) is the CPU's affair
+/// (SDM vol. 1, 13.6): saving and loading xmm registers, as the dispatcher does, may change it. So none does.
+fn put_vectors_in_use(maker: &mut Maker, sequence: &mut Sequence) {
+    if std::is_x86_feature_detected!("avx512f") {
+        // vpternlogd zmm0, zmm0, zmm0, 255; vpternlogd zmm16, zmm16, zmm16, 255
+        maker.put_bytes(sequence, &[0x62, 0xf3, 0x7d, 0x48, 0x25, 0xc0, 0xff]);
+        maker.put_bytes(sequence, &[0x62, 0xa3, 0x7d, 0x40, 0x25, 0xc0, 0xff]);
+    } else if std::is_x86_feature_detected!("avx2") {
+        maker.put_bytes(sequence, &[0xc5, 0xfd, 0x76, 0xc0]); // vpcmpeqd ymm0, ymm0, ymm0
+    }
+}
+
 /// An area that XRSTOR takes: made by XSAVE, its header's reserved part cleared before.
 fn put_xsave(
     maker: &mut Maker,
@@ -232,6 +245,7 @@ fn put_xsave(
     sequence: &mut Sequence,
     instruction: &Instruction,
 ) -> Option<()> {
+    put_vectors_in_use(maker, sequence);
     maker.put_value(frame, sequence, Register::RAX, random.next() as u32)?;
     maker.put_value(frame, sequence, Register::RDX, 0)?;
     for word in 0..8 {

@@ -32,6 +32,8 @@ pub struct Reference {
     known: Vec<Known>,
     item_at: Vec<u8>,
     begun: Option<Begun>,
+    /// No step was made yet.
+    first: bool,
     /// The sum so far.
     pub counts: Counts,
     /// How often each item was completed.
@@ -61,6 +63,7 @@ impl Reference {
             self.item_at[at] = number as u8 + 1;
         }
         self.begun = None;
+        self.first = true;
         self.counts = [0; METRICS];
         self.completed.clear();
         self.completed.resize(sequence.items.len(), 0);
@@ -98,6 +101,12 @@ impl Reference {
             }
         }
         let Some(item) = self.item(pc) else { return false };
+        if self.first {
+            self.first = false;
+            // Where the stepped run's flags were popped from, the other runs have left no trap flag.
+            // SAFETY: two words below the stack pointer of a sequence's start, in the window.
+            unsafe { *((gpr[4] - 16) as *mut u64) &= !(1 << 8) };
+        }
         let known = &self.known[item];
         if known.sets_flags {
             // The trap flag stays; nobody compares what a stepped run leaves.
