@@ -228,10 +228,8 @@ impl Campaign {
                 self.sequence.passes,
                 &self.start.xsave,
             );
-            if stepped {
-                if self.stepped.fault.signal == self.native.fault.signal {
-                    lines.extend(count_differences(&steps, &self.reference.counts, "stepped"));
-                }
+            if stepped && self.stepped.fault.signal == self.native.fault.signal {
+                lines.extend(count_differences(&steps, &self.reference.counts, "stepped"));
             }
         }
         // The kernel's save and restore between steps raises an x87 exception that FLDENV left pending.
