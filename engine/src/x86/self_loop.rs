@@ -10,6 +10,7 @@
 use super::Instruction;
 use super::block::{Block, End};
 use super::emit::Code;
+use super::extended_state::stores_x87_pointer;
 use super::thread::{disp, gpr};
 use super::translate::Translator;
 
@@ -29,6 +30,8 @@ pub fn copies(block: &Block, dynamics: usize) -> usize {
     };
     let looping = block.end == End::Conditional
         && dynamics == 0
+        // It begins with a way to the dispatcher, each time.
+        && !block.instructions().first().is_some_and(stores_x87_pointer)
         && block.instructions().last().is_some_and(to_itself);
     if looping { (MOST_INSTRUCTIONS / block.len).clamp(1, MOST_COPIES) } else { 1 }
 }
