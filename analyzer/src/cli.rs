@@ -8,7 +8,10 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::exit::{Exit, Failure, after_help};
 use crate::terminal::Color;
-use crate::{diff, dump, export, ingest, inspect, purge, report, rewrite, schema, top, trace};
+use crate::{
+    diff, doctor, dump, export, ingest, inspect, purge, report, rewrite, schema, spark_conf, top,
+    trace,
+};
 
 /// Exact instruction, memory and system-call counts of programs and of Spark tasks
 ///
@@ -60,6 +63,10 @@ pub enum Command {
     Export(export::Args),
     #[command(after_long_help = after_help(&TOP_EXAMPLES))]
     Top(top::Args),
+    #[command(after_long_help = after_help(&DOCTOR_EXAMPLES))]
+    Doctor(doctor::Args),
+    #[command(after_long_help = after_help(&SPARK_CONF_EXAMPLES))]
+    SparkConf(spark_conf::Args),
     #[command(after_long_help = after_help(&INSPECT_EXAMPLES))]
     Inspect(inspect::Args),
     #[command(after_long_help = after_help(&REWRITE_EXAMPLES))]
@@ -131,6 +138,20 @@ const TOP_EXAMPLES: [&str; 4] = [
     "analyzer top /data/records --sort file_bytes",
     "analyzer top --once --format json | jq '.threads[0]'",
     "analyzer top --store /data/runs                  mean rates, as a store has no moments",
+];
+
+const DOCTOR_EXAMPLES: [&str; 4] = [
+    "analyzer doctor                                 0: all is well, 1: warnings, 6: counting would not work",
+    "sudo -u spark analyzer doctor --spark-home /opt/spark --store mysql://spark@db/runs",
+    "analyzer doctor --format json | jq '.findings[] | select(.level == \"problem\")'",
+    "analyzer doctor --spark-submit-args --master spark://master:7077",
+];
+
+const SPARK_CONF_EXAMPLES: [&str; 4] = [
+    "analyzer spark-conf >> spark-defaults.conf                   one job or one user, any cluster",
+    "analyzer spark-conf --standalone >> /opt/spark/conf/spark-env.sh",
+    "analyzer spark-conf --k8s --executor-memory 8g > kubernetes-executor.yaml",
+    "analyzer spark-conf --yarn --library /usr/local/lib/libshim.so",
 ];
 
 const SCHEMA_EXAMPLES: [&str; 3] = [

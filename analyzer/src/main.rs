@@ -3,6 +3,7 @@
 mod cli;
 mod counts;
 mod diff;
+mod doctor;
 mod dump;
 mod duration;
 mod eventlog;
@@ -19,6 +20,7 @@ mod report;
 mod rewrite;
 mod schema;
 mod shim;
+mod spark_conf;
 mod store;
 mod terminal;
 mod top;
@@ -59,6 +61,8 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Diff(args) => return diff::run(args),
         Command::Export(args) => return export::run(args),
         Command::Top(args) => return top::run(args),
+        Command::Doctor(args) => return doctor::run(args),
+        Command::SparkConf(args) => return spark_conf::run(args),
         Command::Inspect(args) => return inspect::run(args),
         Command::Rewrite(args) => return rewrite::run(args),
         Command::Schema(args) => return schema::run(args),

@@ -65,7 +65,13 @@ pub fn find(said: Option<&Path>, tracer: Tracer) -> Result<PathBuf, Failure> {
 fn usual_places(name: &str) -> Vec<PathBuf> {
     let own = std::env::current_exe().and_then(|path| path.canonicalize()).unwrap_or_default();
     let folder = own.parent().unwrap_or(Path::new("."));
-    vec![folder.join(name), folder.parent().unwrap_or(folder).join("lib/sparkanalyzer").join(name)]
+    let above = folder.parent().unwrap_or(folder);
+    // Beside the analyzer, as built; as install.sh puts it; as packages do.
+    vec![
+        folder.join(name),
+        above.join("lib").join(name),
+        above.join("lib/sparkanalyzer").join(name),
+    ]
 }
 
 fn check(path: &Path, origin: &str) -> Result<PathBuf, Failure> {

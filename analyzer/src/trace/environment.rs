@@ -12,7 +12,7 @@ use crate::exit::{Exit, Failure};
 use crate::metric_list;
 
 /// While this file exists the shim is passive in every process of the machine.
-const KILL_SWITCH: &str = "/etc/sparkanalyzer/disable";
+pub const KILL_SWITCH: &str = "/etc/sparkanalyzer/disable";
 
 /// What the command line asks of the shim.
 pub struct Wishes<'a> {

@@ -8,6 +8,8 @@ mod outcome;
 mod output;
 mod table;
 
+pub use environment::KILL_SWITCH;
+
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
