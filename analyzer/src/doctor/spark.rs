@@ -141,8 +141,9 @@ fn check_switched_on(findings: &mut Findings, folder: &Path, defaults: &BTreeMap
         }
     };
     let words = text.split([' ', ':', '=', '"', '\'', '$', '{', '}']);
-    let missing = words.filter(|word| word.ends_with("libshim.so") && !Path::new(word).exists());
-    match missing.last() {
+    let mut missing =
+        words.filter(|word| word.ends_with("libshim.so") && !Path::new(word).exists());
+    match missing.next_back() {
         Some(path) => findings.problem(
             "switched on",
             format!(
