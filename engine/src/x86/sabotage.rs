@@ -16,15 +16,16 @@ const PATTERNS: &[(&str, &str, &str)] = &[
     ("counter_subtracts", "65 48 83 04 25 .. .. .. .. 01", ".. .. .. 2c"),
     ("flag_free_counter_adds_two", "48 8d 40 01 65 48 89", "48 8d 40 02"),
     ("flag_free_counter_changes_flags", "48 8d 40 01 65 48 89", "48 83 c0 01"),
+    ("counter_decrements", "65 48 ff 04 25", "65 48 ff 0c 25"),
     (
-        "flag_free_counter_loses_rax",
-        "48 8d 40 01 65 48 89 04 25 .. .. .. .. 65 48 8b 04 25 S3",
+        "counter_loses_the_register_put_aside",
+        "4d 8d 5b 01 65 4c 89 1c 25 .. .. .. .. 65 4c 8b 1c 25 S3",
         ".. .. .. .. .. .. .. .. .. .. .. .. .. 90 90 90 90 90 90 90 90 90",
     ),
     (
-        "flag_free_counter_restores_eax",
-        "48 8d 40 01 65 48 89 04 25 .. .. .. .. 65 48 8b 04 25 S3",
-        ".. .. .. .. .. .. .. .. .. .. .. .. .. 65 40",
+        "counter_restores_half_a_register",
+        "4d 8d 5b 01 65 4c 89 1c 25 .. .. .. .. 65 4c 8b 1c 25 S3",
+        ".. .. .. .. .. .. .. .. .. .. .. .. .. 65 44",
     ),
     ("rep_changes_flags", "48 8d 04 10 65 48 89", "48 01 d0 90"),
     ("rep_counts_ecx", "48 89 c8 48 8d 04 10", "89 c8 90"),
@@ -47,7 +48,7 @@ const PATTERNS: &[(&str, &str, &str)] = &[
     ("population_counts_lanes_that_are_not", "25 .. .. .. .. f3 48 0f b8 c0", "0d"),
     ("population_counts_nothing", "f3 48 0f b8 c0", "31 c0 90 90 90"),
     ("indirect_loses_rcx", "65 48 89 0c 25 S3", "90 90 90 90 90 90 90 90 90"),
-    ("pad_changes_flags", "48 8d 89 .. .. .. .. e3 06", "48 81 c1"),
+    ("pad_changes_flags", "f2 48 0f 38 f1 4c 24 f8 e3 06", "31 c9 90 90 90 90 90 90"),
     (
         "pad_loses_rcx",
         "e3 06 ff 25 .. .. .. .. 65 48 8b 0c 25 S3",
@@ -65,6 +66,7 @@ const PATTERNS: &[(&str, &str, &str)] = &[
 /// Those that are asked for where they happen.
 const PLACES: &[&str] = &[
     "flags_are_always_dead",
+    "loop_settles_one_more",
     "condition_inverted",
     "near_operand_off_by_one",
     "far_operand_off_by_eight",

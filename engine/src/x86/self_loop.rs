@@ -65,6 +65,8 @@ impl Translator {
             code.set_u32(field, cold.here().wrapping_sub(from) as u32);
             cold.spill_rcx();
             cold.load(gpr::RCX, disp::counter(slot));
+            #[cfg(feature = "sabotage")]
+            let copies = copies + u8::from(super::sabotage::is("loop_settles_one_more"));
             cold.put(&[0x48, 0x8d, 0x49, copies]); // lea rcx, [rcx+copies]
             cold.jump(cold.address + shared as u64);
         }
