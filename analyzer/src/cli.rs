@@ -40,6 +40,14 @@ pub struct Cli {
     )]
     pub color: Color,
 
+    /// No progress bars and no summaries: results, warnings and errors only
+    #[arg(long, short, global = true, display_order = 101, conflicts_with = "verbose")]
+    pub quiet: bool,
+
+    /// Say on standard error what is done and how long it takes
+    #[arg(long, short, global = true, display_order = 102)]
+    pub verbose: bool,
+
     /// What to do.
     #[command(subcommand)]
     pub command: Command,

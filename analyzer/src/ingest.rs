@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
 use crate::dump::{describe, printable};
 use crate::duration;
 use crate::eventlog::{self, Download, ReadError, Source};
 use crate::exit::{Exit, Failure};
+use crate::progress::{self, style};
 use crate::record_files;
 use crate::store::{self, Added, Address, Snapshots, Store, StoreError, Table};
 use crate::terminal::{ERROR, WARNING};
@@ -58,10 +59,6 @@ pub struct Args {
     /// (no more), or one in so much time (10s, 500ms, 1m)
     #[arg(long, value_name = "all|last|EVERY", default_value = "last", value_parser = snapshots)]
     snapshots: Snapshots,
-
-    /// No progress bar and no summary; warnings and errors only
-    #[arg(long, short)]
-    quiet: bool,
 }
 
 /// What was done so far.
@@ -216,13 +213,8 @@ fn snapshots(text: &str) -> Result<Snapshots, String> {
     }
 }
 
-fn style(template: &str) -> ProgressStyle {
-    // The templates are constants below; a wrong one only costs the bar's looks.
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
-}
-
-fn progress_bar(args: &Args, files: &[PathBuf], logs: &[Source]) -> ProgressBar {
-    if args.quiet {
+fn progress_bar(files: &[PathBuf], logs: &[Source]) -> ProgressBar {
+    if progress::is_quiet() {
         return ProgressBar::hidden();
     }
     let size = |path: &PathBuf| fs::metadata(path).map_or(0, |metadata| metadata.len());
@@ -237,7 +229,7 @@ impl<'a> Ingest<'a> {
     fn begin(args: &'a Args, inputs: &Inputs) -> Result<Ingest<'a>, Failure> {
         let store = store::create(&args.store)?;
         Ok(Ingest {
-            bar: progress_bar(args, &inputs.files, &inputs.logs),
+            bar: progress_bar(&inputs.files, &inputs.logs),
             args,
             store,
             new_segments: 0,
@@ -400,7 +392,7 @@ impl<'a> Ingest<'a> {
     }
 
     fn summarise(&self) {
-        if self.args.quiet || (self.told.is_some() && self.new_segments + self.new_logs == 0) {
+        if progress::is_quiet() || (self.told.is_some() && self.new_segments + self.new_logs == 0) {
             return;
         }
         let count = |number: u64, one: &str, many: &str| {

@@ -14,6 +14,7 @@ mod inspect;
 mod metric_list;
 mod output;
 mod processes;
+mod progress;
 mod purge;
 mod record_files;
 mod report;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         .and_then(|matches| Cli::from_arg_matches(&matches))
         .unwrap_or_else(|error| error.exit());
     parsed.color.apply();
+    progress::apply(parsed.quiet, parsed.verbose);
     match run(parsed.command) {
         Ok(code) => code,
         Err(failure) => {

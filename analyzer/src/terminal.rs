@@ -102,26 +102,6 @@ pub fn utc(ms: i64) -> String {
     )
 }
 
-/// The ms of a length of time with its unit: 2d, 1h, 10m, 30s, 500ms.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn duration_ms(text: &str) -> Result<i64, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let unit = match &text[digits..] {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return Err("a length of time ends in ms, s, m, h or d, such as 30s".into()),
-    };
-    let number: Option<i64> = text[..digits].parse().ok().filter(|&number| number > 0);
-    number
-        .and_then(|number| number.checked_mul(unit))
-        .ok_or_else(|| "a length of time begins with a number above 0, such as 30s".into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,15 +124,10 @@ mod tests {
     }
 
     #[test]
-    fn times_are_read_and_written() {
+    fn times_are_utc() {
         assert_eq!(utc(0), "1970-01-01 00:00:00");
         assert_eq!(utc(951_782_400_000), "2000-02-29 00:00:00");
         assert_eq!(utc(1_795_273_445_678), "2026-11-21 15:04:05.678");
         assert_eq!(utc(-1), "1969-12-31 23:59:59.999");
-        let read = ["500ms", "30s", "10m", "1h", "2d"].map(duration_ms);
-        assert_eq!(read, [500, 30_000, 600_000, 3_600_000, 172_800_000].map(Ok));
-        for wrong in ["", "s", "10", "0s", "1.5s", "99999999999999999999s", "9999999999999999d"] {
-            assert!(duration_ms(wrong).is_err(), "{wrong}");
-        }
     }
 }

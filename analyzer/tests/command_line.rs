@@ -145,6 +145,28 @@ fn colours_only_where_they_are_wanted() {
     assert!(!is_coloured(&["--color", "never", "trase"]));
 }
 
+/// How much is said is the user's choice, and results are the same.
+#[test]
+fn quiet_and_verbose() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = folder.path().join("store");
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../data/golden");
+    let said = |arguments: &[&str]| {
+        let mut all = arguments.to_vec();
+        all.extend(["--store", store.to_str().expect("UTF-8")]);
+        let output = analyzer(&all);
+        (text(&output.stdout), text(&output.stderr))
+    };
+    assert_eq!(said(&["--quiet", "ingest", golden]).0, "");
+    assert!(said(&["ingest", golden]).0.contains("record files"));
+    let (plain, nothing) = said(&["report", "--by", "node"]);
+    assert_eq!(nothing, "");
+    let (same, steps) = said(&["report", "--by", "node", "-v"]);
+    assert_eq!(same, plain);
+    assert!(steps.contains("reading tasks: ") && steps.contains(" rows, 0."), "{steps}");
+    assert_eq!(analyzer(&["-q", "-v", "man"]).status.code(), Some(2));
+}
+
 #[test]
 fn completions_know_the_flags() {
     for (shell, word) in [
@@ -168,6 +190,13 @@ fn man_pages_of_all_commands() {
     assert_eq!(output.status.code(), Some(0));
     let trace = std::fs::read_to_string(folder.path().join("analyzer-trace.1")).expect("written");
     assert!(trace.contains("best\\-effort"), "{trace}");
+    for command in ["report", "diff", "export", "top", "doctor", "spark-conf", "ingest"] {
+        let page = folder.path().join(format!("analyzer-{command}.1"));
+        let page = std::fs::read_to_string(page).expect(command);
+        for part in ["Examples:", "Exit codes:", "\\-\\-quiet"] {
+            assert!(page.contains(part), "{command}: {part}");
+        }
+    }
     let refused = complaint(&["man", "/proc/no-such-folder"]);
     assert!(refused.ends_with("exit code 4"), "{refused}");
 }

@@ -71,7 +71,7 @@ fn follow_into(at: &Path, store: &str) {
     let file = records.join(other.file(0));
     fs::write(&file, &whole[..whole.len() / 2 + 100]).unwrap();
     std::thread::sleep(Duration::from_millis(1500));
-    fs::write(&file, &whole).unwrap();
+    fs::write(&file, whole).unwrap();
     follower.wait("the second executor", || tasks("recorded_tasks") == 10);
     fs::write(&log, &lines).unwrap();
     expect(at, 0, &["ingest", "--quiet", "records", "--event-log", "log", "--store", "whole"]);

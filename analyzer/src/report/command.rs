@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -12,10 +13,10 @@ use super::key::Dimension;
 use super::print::Report;
 use super::spread::Measure;
 use super::spread_print;
+use crate::duration;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::store::{self, Address};
-use crate::terminal::duration_ms;
 
 /// Say where the work of Spark jobs went
 ///
@@ -39,8 +40,8 @@ pub struct Args {
     by: Vec<Dimension>,
 
     /// Width of the buckets of --by time: a task is in the bucket in which it ended (1h, 10m, 30s, 500ms)
-    #[arg(long, value_parser = duration_ms, default_value = "10s", value_name = "TIME")]
-    bucket: i64,
+    #[arg(long, value_parser = duration::parse, default_value = "10s", value_name = "TIME")]
+    bucket: Duration,
 
     /// Write to this file, which appears whole, instead of to standard output
     #[arg(long, short, value_name = "FILE")]
@@ -100,8 +101,8 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let store = store::open(&args.store)?;
     let is_page = args.format == Format::Html;
     let by = if is_page { html::BY.to_vec() } else { Dimension::implied(&args.by) };
-    let question =
-        Question { by: &by, applications: &args.app, roles: &args.roles, bucket_ms: args.bucket };
+    let bucket_ms = i64::try_from(args.bucket.as_millis()).unwrap_or(i64::MAX);
+    let question = Question { by: &by, applications: &args.app, roles: &args.roles, bucket_ms };
     let answer = gather(store.as_ref(), &question)?;
     for id in &args.app {
         if !answer.known_applications.contains(id) {

@@ -13,6 +13,7 @@ use super::rows::{Counted, Row, Rows, SparkSaid, TaskFigures};
 use super::stage_names;
 use super::threads::Threads;
 use crate::eventlog::SPARK_METRICS;
+use crate::progress::Step;
 use crate::store::{ENGINE_EXACT, ENGINE_PARTIAL, Store, StoreError, Table};
 
 /// The role whose processes are an application's executors.
@@ -95,14 +96,14 @@ struct LoggedApp {
 pub fn gather(store: &dyn Store, question: &Question<'_>) -> Result<Answer, StoreError> {
     let mut answer = Answer::default();
     let processes = read_processes(store)?;
-    let tasks = store.frame(Table::Tasks, None)?.map(Rated::of).transpose()?;
+    let tasks = read(store, Table::Tasks)?.map(Rated::of).transpose()?;
     let working = tasks.as_ref().map(Rated::processes).unwrap_or_default();
     let mut logged = LoggedTasks::read(store)?;
     answer.known_applications.extend(logged.apps.keys().cloned());
     answer
         .known_applications
         .extend(processes.values().filter_map(|process| process.place.application.clone()));
-    answer.stage_names = stage_names::read(store)?;
+    answer.stage_names = stage_names::of_stages(store)?;
     let jobs = Jobs::read(store)?;
     let mut threads = match question.by.contains(&Dimension::Thread) {
         true => Some(Threads::read(store)?),
@@ -137,7 +138,9 @@ pub fn gather(store: &dyn Store, question: &Question<'_>) -> Result<Answer, Stor
     let mut seen = HashSet::new();
     let mut in_tasks: HashMap<String, [u64; METRIC_COUNT]> = HashMap::new();
     if let Some(tasks) = tasks {
+        let step = Step::of("tasks", tasks.len());
         for at in 0..tasks.len() {
+            step.advance(at);
             let id = tasks.text("process_id", at).unwrap_or_default();
             let Some(process) = selected.get(&id) else { continue };
             let application = tasks.text("application_id", at);
@@ -192,6 +195,7 @@ pub fn gather(store: &dyn Store, question: &Question<'_>) -> Result<Answer, Stor
             answer.rows.at(key).add_task(&figures);
             add(in_tasks.entry(id).or_insert([0; METRIC_COUNT]), &counted);
         }
+        step.end(&format!("{} joined", tasks.len()));
     }
     for (id, process) in &selected {
         answer.process_totals.add_counted(&process.counted);
@@ -353,12 +357,23 @@ impl Rated {
     }
 }
 
+/// Reads a table, and says so if it takes long.
+pub(super) fn read(store: &dyn Store, table: Table) -> Result<Option<DataFrame>, StoreError> {
+    let step = Step::begin(&format!("reading {}", table.name()));
+    let frame = store.frame(table, None)?;
+    step.end(&match &frame {
+        Some(frame) => format!("{} rows", frame.height()),
+        None => "none".to_owned(),
+    });
+    Ok(frame)
+}
+
 pub(super) fn text(column: &Column, at: usize) -> Option<String> {
     column.str().ok()?.get(at).map(str::to_owned)
 }
 
 fn read_processes(store: &dyn Store) -> Result<BTreeMap<String, Process>, StoreError> {
-    let Some(frame) = store.frame(Table::Processes, None)? else { return Ok(BTreeMap::new()) };
+    let Some(frame) = read(store, Table::Processes)? else { return Ok(BTreeMap::new()) };
     let rows = Rated::of(frame)?;
     let process = |at| {
         let id = rows.text("process_id", at)?;
@@ -394,7 +409,7 @@ impl LoggedTasks {
     fn read(store: &dyn Store) -> Result<LoggedTasks, StoreError> {
         let mut logged =
             LoggedTasks { names: BTreeMap::new(), tasks: Vec::new(), apps: HashMap::new() };
-        if let Some(apps) = store.frame(Table::SparkApps, None)? {
+        if let Some(apps) = read(store, Table::SparkApps)? {
             for at in 0..apps.height() {
                 let column = |name| text(apps.column(name).ok()?, at);
                 let app = LoggedApp {
@@ -409,7 +424,7 @@ impl LoggedTasks {
                 logged.apps.entry(id).or_default().push(app);
             }
         }
-        let Some(frame) = store.frame(Table::SparkTasks, None)? else { return Ok(logged) };
+        let Some(frame) = read(store, Table::SparkTasks)? else { return Ok(logged) };
         let metrics = SPARK_METRICS
             .iter()
             .map(|name| frame.column(name).cloned())
@@ -477,7 +492,7 @@ fn read_notices(
     processes: &BTreeMap<&String, &Process>,
     notes: &mut Notes,
 ) -> Result<(), StoreError> {
-    let Some(frame) = store.frame(Table::Notices, None)? else { return Ok(()) };
+    let Some(frame) = read(store, Table::Notices)? else { return Ok(()) };
     for at in 0..frame.height() {
         let column = |name| text(frame.column(name).ok()?, at);
         let is_selected = column("process_id").is_some_and(|id| processes.contains_key(&id));

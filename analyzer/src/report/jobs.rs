@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::gather::text;
+use super::gather::{read, text};
 use crate::store::{Store, StoreError, Table};
 
 /// A job of an application.
@@ -36,7 +36,7 @@ impl Jobs {
     /// When the store cannot be read.
     pub fn read(store: &dyn Store) -> Result<Jobs, StoreError> {
         let mut jobs = Jobs::default();
-        if let Some(frame) = store.frame(Table::SparkJobs, None)? {
+        if let Some(frame) = read(store, Table::SparkJobs)? {
             for at in 0..frame.height() {
                 let number = |name| frame.column(name).ok()?.i64().ok()?.get(at);
                 let of = |name| text(frame.column(name).ok()?, at);
@@ -58,7 +58,7 @@ impl Jobs {
                 jobs.listing.entry(key).or_default().push(index);
             }
         }
-        if let Some(frame) = store.frame(Table::SparkStages, None)? {
+        if let Some(frame) = read(store, Table::SparkStages)? {
             for at in 0..frame.height() {
                 let number = |name| frame.column(name).ok()?.i64().ok()?.get(at);
                 let application = text(frame.column("application_id")?, at);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::gather::text;
+use super::gather::{read, text};
 use crate::store::{Store, StoreError, Table};
 
 /// Spark 4 submits the stages of SQL queries from a pool of its own, and so they are all called after its
@@ -14,8 +14,8 @@ const NAMELESS: &str = "CompletableFuture.java";
 ///
 /// # Errors
 /// When the store cannot be read.
-pub fn read(store: &dyn Store) -> Result<BTreeMap<(String, i64, i64), String>, StoreError> {
-    let Some(frame) = store.frame(Table::SparkStages, None)? else { return Ok(BTreeMap::new()) };
+pub fn of_stages(store: &dyn Store) -> Result<BTreeMap<(String, i64, i64), String>, StoreError> {
+    let Some(frame) = read(store, Table::SparkStages)? else { return Ok(BTreeMap::new()) };
     let named = |at| {
         let number = |name| frame.column(name).ok()?.i64().ok()?.get(at);
         let application = text(frame.column("application_id").ok()?, at)?;
@@ -39,7 +39,7 @@ pub fn read(store: &dyn Store) -> Result<BTreeMap<(String, i64, i64), String>, S
 /// (application, stage) -> what its job does.
 fn descriptions(store: &dyn Store) -> Result<HashMap<(String, i64), String>, StoreError> {
     let mut queries = HashMap::new();
-    if let Some(frame) = store.frame(Table::SparkSql, None)? {
+    if let Some(frame) = read(store, Table::SparkSql)? {
         for at in 0..frame.height() {
             let application = text(frame.column("application_id")?, at);
             let execution = frame.column("execution")?.i64()?.get(at);
@@ -49,7 +49,7 @@ fn descriptions(store: &dyn Store) -> Result<HashMap<(String, i64), String>, Sto
         }
     }
     let mut descriptions = HashMap::new();
-    let Some(frame) = store.frame(Table::SparkJobs, None)? else { return Ok(descriptions) };
+    let Some(frame) = read(store, Table::SparkJobs)? else { return Ok(descriptions) };
     for at in 0..frame.height() {
         let of = |name| text(frame.column(name).ok()?, at);
         let application = of("application_id");

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use records::METRIC_COUNT;
 
-use super::gather::Rated;
+use super::gather::{Rated, read};
 use super::key::Thread;
 use super::rows::Counted;
 use crate::store::{Store, StoreError, Table};
@@ -23,7 +23,7 @@ impl Threads {
     /// When the store cannot be read.
     pub fn read(store: &dyn Store) -> Result<Threads, StoreError> {
         let mut threads = Threads::default();
-        let Some(frame) = store.frame(Table::Threads, None)? else { return Ok(threads) };
+        let Some(frame) = read(store, Table::Threads)? else { return Ok(threads) };
         let rows = Rated::of(frame)?;
         for at in 0..rows.len() {
             let (Some(process), Some(tid)) = (rows.text("process_id", at), rows.signed("tid", at))

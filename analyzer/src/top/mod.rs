@@ -11,11 +11,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use crate::duration;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::report::Figure;
 use crate::store::Address;
-use crate::terminal::duration_ms;
 
 use threads::Threads;
 use watch_files::RecordFiles;
@@ -43,8 +43,8 @@ pub struct Args {
     once: bool,
 
     /// How often to look again
-    #[arg(long, value_parser = duration_ms, default_value = "1s", value_name = "TIME")]
-    interval: i64,
+    #[arg(long, value_parser = duration::parse, default_value = "1s", value_name = "TIME")]
+    interval: Duration,
 
     /// The figure whose rate sorts the threads
     #[arg(long, value_parser = Figure::parse, default_value = "instructions", value_name = "FIGURE")]
@@ -139,8 +139,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     source.look(&mut threads)?;
     let is_live = !args.once && args.format == Format::Table && io::stdout().is_terminal();
     if is_live {
-        let interval = Duration::from_millis(args.interval.unsigned_abs());
-        screen::run(&mut source, &mut threads, view, interval)?;
+        screen::run(&mut source, &mut threads, view, args.interval)?;
         return Ok(Exit::Success.into());
     }
     let mut out = Output::new(None)?;

@@ -6,7 +6,7 @@ use records::metric::INSTRUCTIONS;
 use serde_json::{Value, json};
 
 use super::figure::{Figure, Scale};
-use super::gather::{Answer, text};
+use super::gather::{Answer, read, text};
 use super::jobs::Job;
 use super::key::{Dimension, Key, Part};
 use super::rows::{Row, Rows, Said};
@@ -236,7 +236,7 @@ fn is_shown(rows: &Rows, application: &str) -> bool {
 
 fn stages(answer: &Answer, store: &dyn Store) -> Result<Vec<Value>, StoreError> {
     let applications = answer.rows.projected(&[Dimension::App]);
-    let Some(frame) = store.frame(Table::SparkStages, None)? else { return Ok(Vec::new()) };
+    let Some(frame) = read(store, Table::SparkStages)? else { return Ok(Vec::new()) };
     let mut stages = Vec::new();
     for at in 0..frame.height() {
         let application = text(frame.column("application_id")?, at).unwrap_or_default();
