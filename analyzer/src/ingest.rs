@@ -10,8 +10,9 @@ use indicatif::ProgressBar;
 
 use crate::dump::{describe, printable};
 use crate::duration;
-use crate::eventlog::{self, Download, ReadError, Source};
+use crate::eventlog::{self, ReadError, Source};
 use crate::exit::{Exit, Failure};
+use crate::history_server::{self, Download};
 use crate::progress::{self, style};
 use crate::record_files;
 use crate::store::{self, Added, Address, Snapshots, Store, StoreError, Table};
@@ -107,8 +108,8 @@ impl Inputs {
         inputs.files.sort();
         inputs.files.dedup();
         for path in &args.event_log {
-            let found = if eventlog::is_address(path) {
-                eventlog::download(path).map(|download| {
+            let found = if history_server::is_address(path) {
+                history_server::download(path).map(|download| {
                     let sources = download.sources.clone();
                     inputs._downloads.push(download);
                     sources

@@ -9,6 +9,8 @@ mod duration;
 mod eventlog;
 mod exit;
 mod export;
+mod history;
+mod history_server;
 mod ingest;
 mod inspect;
 mod metric_list;

@@ -9,11 +9,13 @@ use std::path::{Path, PathBuf};
 
 use records::event::Event;
 use records::notice;
-use records::{Flags, Group, Header, MetricSet, ProcessEndReason, ProcessId, Segment};
+use records::{Flags, Group, Header, ProcessEndReason, ProcessId, Segment};
 
 use crate::counts::Counts;
 use crate::dump::arguments;
+use crate::history::{History, Remark, Settled};
 use crate::record_files::RecordFile;
+use crate::store::Snapshots;
 
 /// What the record files say about one process image.
 #[derive(Debug, Clone)]
@@ -63,7 +65,6 @@ pub struct Thread {
     pub totals: Counts,
     /// Every flag that its records carried.
     pub flags: Flags,
-    has_ended: bool,
 }
 
 /// A remark of the writer; the codes are in [`records::notice`].
@@ -82,6 +83,19 @@ pub struct Notice {
 }
 
 impl Notice {
+    /// The notice of a remark, if it is one.
+    fn of(remark: Remark) -> Option<Notice> {
+        let Remark { tid, a, b, text, .. } = remark;
+        let mut notice = Notice { tid, code: remark.code?, a, b, text };
+        if let Some(tid) = notice.thread_not_followed() {
+            notice.tid = tid;
+            if let Some(reason) = notice.text.strip_prefix(&format!("thread {tid}: ")) {
+                notice.text = reason.to_owned();
+            }
+        }
+        Some(notice)
+    }
+
     /// The thread that was not followed, of a notice of that kind: another one than the writer.
     fn thread_not_followed(&self) -> Option<u32> {
         let is_other = self.code == notice::THREAD_NOT_FOLLOWED && self.b != 0;
@@ -133,12 +147,14 @@ pub fn read_processes(files: &[PathBuf]) -> (Vec<Process>, Vec<String>) {
     for path in in_order {
         let taken = RecordFile::load(path).and_then(|file| {
             let segment = file.segment()?;
-            building.entry(segment.header().process_id).or_default().take(&segment);
+            let header = segment.header();
+            let process = building.entry(header.process_id);
+            process.or_insert_with(|| Building::begin(header)).take(&segment);
             Ok(())
         });
         unusable.extend(taken.err());
     }
-    let mut processes: Vec<_> = building.into_values().filter_map(Building::finish).collect();
+    let mut processes: Vec<_> = building.into_values().map(Building::finish).collect();
     processes.sort_by_key(|process| (process.start_mono_ns, process.pid));
     (processes, unusable)
 }
@@ -149,14 +165,10 @@ fn segment_number(file: &Path) -> u32 {
 }
 
 /// A process of which more segments may come.
-#[derive(Default)]
 struct Building {
-    process: Option<Process>,
+    process: Process,
+    history: History,
     segments: Vec<u32>,
-    /// The last counters of tid 0.
-    whole: Counts,
-    /// Whether they are the last that the writer wanted to write.
-    is_final: bool,
     /// When the last Exec record was written.
     exec_mono_ns: u64,
     /// The last program that each thread wanted to exec.
@@ -168,80 +180,76 @@ struct Building {
 const EXEC_DELAY_NS: u64 = 3_000_000_000;
 
 impl Building {
+    fn begin(header: &Header<'_>) -> Building {
+        Building {
+            process: begin(header),
+            history: History::new(Snapshots::Last),
+            segments: Vec::new(),
+            exec_mono_ns: 0,
+            execs: BTreeMap::new(),
+        }
+    }
+
     fn take(&mut self, segment: &Segment<'_>) {
-        let header = segment.header();
-        let process = self.process.get_or_insert_with(|| begin(header));
-        self.segments.push(header.segment);
+        self.segments.push(segment.header().segment);
         let mut groups = segment.groups();
         for group in groups.by_ref() {
-            let counts = group.values.as_ref().map(Counts::from);
             if shows_life(&group, self.exec_mono_ns) {
-                process.exec = None;
+                self.process.exec = None;
             }
-            record_event(process, &group);
+            self.history.take(&group);
+            let process = &mut self.process;
             match group.event {
                 Event::Exec { path } => {
                     self.exec_mono_ns = group.stamp.mono_ns;
                     self.execs.insert(group.tid, text(path));
+                    process.exec = Some(text(path));
                 }
-                // A child of vfork writes its Exec record here, in the memory of its parent.
-                Event::Spawn { pid, .. } => {
-                    let path = self.execs.remove(&pid);
-                    let child = process.spawned.last_mut().filter(|child| child.path.is_empty());
-                    if let (Some(child), Some(path)) = (child, path) {
-                        child.path = path;
-                    }
+                Event::Spawn { pid, path } => {
+                    // A child of vfork writes its Exec record here, in the memory of its parent.
+                    let exec = self.execs.remove(&pid).filter(|_| path.is_empty());
+                    process.spawned.push(Spawned { pid, path: exec.unwrap_or_else(|| text(path)) });
                 }
                 _ => {}
             }
-            match counts {
-                Some(counts) if group.tid == 0 => {
-                    self.whole = counts;
-                    self.is_final = group.flags.contains(Flags::FINAL);
-                }
-                Some(counts) => {
-                    let thread = thread_of(process, group.tid);
-                    thread.totals = counts;
-                    thread.flags |= group.flags;
-                    thread.has_ended = matches!(group.event, Event::ThreadEnd);
-                }
-                None => {}
-            }
         }
-        process.left_out_bytes += groups.left_out().total();
+        self.process.left_out_bytes += groups.left_out().total();
     }
 
-    fn finish(mut self) -> Option<Process> {
-        let mut process = self.process?;
-        process.totals = self.whole;
-        if process.end.is_none() && !self.is_final {
-            // Killed: single threads may have written later than the last snapshot of all.
-            let mut threads = Counts::default();
-            process.threads.iter().for_each(|thread| threads.add(&thread.totals));
-            process.totals.raise_to(&threads);
-        }
-        if process.is_traced() {
-            if process.threads.is_empty() {
-                // Threads write their first record when something of them is counted.
-                let pid = process.pid;
-                push_thread(&mut process, pid);
-            }
-            for thread in &mut process.threads {
-                if !thread.was_followed() {
-                    thread.totals.forget(MetricSet::ENGINE);
-                }
-            }
-            if !process.was_followed() {
-                process.totals.forget(MetricSet::ENGINE);
-            }
-        }
+    fn finish(mut self) -> Process {
         self.segments.sort_unstable();
         self.segments.dedup();
         let last = self.segments.last().copied().unwrap_or(0);
-        let expected = u64::from(last) + 1;
-        process.missing_segments =
-            u32::try_from(expected - self.segments.len() as u64).unwrap_or(u32::MAX);
-        Some(process)
+        let missing = u64::from(last) + 1 - self.segments.len() as u64;
+        self.history.finish(missing == 0);
+        let History { settled, end, counters, .. } = self.history;
+        let Settled { mut threads, remarks, .. } = settled;
+        threads.sort_by_key(|thread| thread.ordinal);
+        let mut process = self.process;
+        (process.end, process.totals) = (end, counters);
+        process.missing_segments = u32::try_from(missing).unwrap_or(u32::MAX);
+        for thread in threads {
+            let to = push_thread(&mut process, thread.tid);
+            (to.totals, to.flags) = (thread.counters, thread.flags);
+            if let Some(name) = thread.name {
+                to.name = name;
+            }
+        }
+        process.notices = remarks.into_iter().filter_map(Notice::of).collect();
+        let others: Vec<_> =
+            process.notices.iter().filter_map(Notice::thread_not_followed).collect();
+        for tid in others {
+            // It may never write a record of its own.
+            if process.threads.iter().all(|thread| thread.tid != tid) {
+                push_thread(&mut process, tid);
+            }
+        }
+        if process.is_traced() && process.threads.is_empty() {
+            // Threads write their first record when something of them is counted.
+            let pid = process.pid;
+            push_thread(&mut process, pid);
+        }
+        process
     }
 }
 
@@ -277,55 +285,9 @@ fn begin(header: &Header<'_>) -> Process {
     }
 }
 
-fn record_event(process: &mut Process, group: &Group<'_>) {
-    match group.event {
-        Event::ThreadStart { name } => {
-            let thread = match process.threads.iter().rposition(|one| one.tid == group.tid) {
-                Some(place) if !process.threads[place].has_ended => &mut process.threads[place],
-                // The kernel gives numbers of ended threads to new ones.
-                _ => push_thread(process, group.tid),
-            };
-            if !name.is_empty() {
-                thread.name = text(name);
-            }
-            thread.flags |= group.flags;
-        }
-        Event::Notice { code, a, b, text: words } => {
-            let mut remark = Notice { tid: group.tid, code, a, b, text: text(words) };
-            if let Some(tid) = remark.thread_not_followed() {
-                remark.tid = tid;
-                let prefix = format!("thread {tid}: ");
-                if let Some(reason) = remark.text.strip_prefix(&prefix) {
-                    remark.text = reason.to_owned();
-                }
-                // It may never write a record of its own.
-                thread_of(process, tid);
-            }
-            process.notices.push(remark);
-        }
-        Event::Exec { path } => process.exec = Some(text(path)),
-        Event::Spawn { pid, path } => process.spawned.push(Spawned { pid, path: text(path) }),
-        Event::ProcessEnd { reason, status } => process.end = Some((reason, status)),
-        Event::ThreadEnd | Event::TaskStart(_) | Event::TaskEnd { .. } | Event::Snapshot => {}
-    }
-}
-
-fn thread_of(process: &mut Process, tid: u32) -> &mut Thread {
-    match process.threads.iter().rposition(|thread| thread.tid == tid) {
-        Some(place) => &mut process.threads[place],
-        None => push_thread(process, tid),
-    }
-}
-
 fn push_thread(process: &mut Process, tid: u32) -> &mut Thread {
     let name = if tid == process.pid { process.comm.clone() } else { String::new() };
-    process.threads.push(Thread {
-        tid,
-        name,
-        totals: Counts::default(),
-        flags: Flags::NONE,
-        has_ended: false,
-    });
+    process.threads.push(Thread { tid, name, totals: Counts::default(), flags: Flags::NONE });
     process.threads.last_mut().expect("just pushed")
 }
 
@@ -364,7 +326,7 @@ impl Process {
 #[cfg(test)]
 mod tests {
     use records::metric::{Class, INSTRUCTIONS, METRIC_COUNT};
-    use records::{MAX_GROUP_BYTES, MAX_HEADER_BYTES, Stamp, encode_group};
+    use records::{MAX_GROUP_BYTES, MAX_HEADER_BYTES, MetricSet, Stamp, encode_group};
 
     use super::*;
 

@@ -19,7 +19,7 @@ pub struct Args {
         long,
         visible_alias = "mysql",
         value_name = "DIR|URL",
-        default_value = "sparkanalyzer-store"
+        default_value = store::DEFAULT
     )]
     store: Address,
 

@@ -100,6 +100,127 @@ fn a_truncated_record_file() {
     assert!(report["notes"].to_string().contains("could not be used"));
 }
 
+/// A flipped bit costs its group at most: all else of the file counts, and the loss is told.
+#[test]
+fn flipped_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let name = good(at);
+    let sound = fs::read(at.join(&name)).unwrap();
+    let records = records::Segment::parse(&sound).unwrap().records_at();
+    let step = (sound.len() - records) / 10;
+    for flip in (records + 13..sound.len()).step_by(step) {
+        let mut flipped = sound.clone();
+        flipped[flip] ^= 1 << (flip % 8);
+        fs::write(at.join(&name), &flipped).unwrap();
+        let store = format!("store-{flip}");
+        let (_, warning) = expect(at, 1, &["ingest", "--store", &store, &name]);
+        assert!(warning.contains("left out") && warning.contains(&name), "{warning}");
+        let report = report(at, &["--store", &store]);
+        let tasks = report["total"]["recorded_tasks"].as_u64().unwrap();
+        assert!(tasks >= 4, "byte {flip}: {tasks} tasks of 5");
+        assert!(report["notes"].to_string().contains("could not be used"), "byte {flip}");
+        // The sound file afterwards is the better copy, and the report is whole.
+        fs::write(at.join(&name), &sound).unwrap();
+        expect(at, 0, &["ingest", "--store", &store, &name]);
+        assert_eq!(recorded_tasks(at, &store), 5);
+    }
+}
+
+fn recorded_tasks(at: &Path, store: &str) -> u64 {
+    report(at, &["--store", store])["total"]["recorded_tasks"].as_u64().unwrap()
+}
+
+/// A node whose clock is an hour off: records and event log are joined by identity, never by time.
+#[test]
+fn clocks_that_differ() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let log = event_log();
+    let totals = [0, 3_600_000_000_000].map(|skew_ns| {
+        let name = format!("skew-{skew_ns}");
+        let [mut one, other] = executors();
+        one.start_real_ns += skew_ns;
+        one.retold().save(&at.join(&name));
+        other.save(&at.join(&name));
+        expect(
+            at,
+            0,
+            &["ingest", &name, "--event-log", text(&log), "--store", &format!("s{name}")],
+        );
+        report(at, &["--store", &format!("s{name}"), "--by", "node,stage"])
+    });
+    assert_eq!(totals[0], totals[1]);
+}
+
+/// Two machines of one name are one node in a report, and two processes of it stay two.
+#[test]
+fn two_nodes_of_one_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let [mut one, mut other] = executors();
+    (one.node, other.node) = ("twin", "twin");
+    for (writer, folder) in [(&one, "one"), (&other, "other")] {
+        writer.retold().save(&at.join(folder));
+    }
+    expect(at, 0, &["ingest", "one", "other"]);
+    let nodes = report(at, &["--by", "node"]);
+    let tasks = |report: &serde_json::Value| {
+        let rows = report["rows"].as_array().unwrap().iter();
+        rows.filter(|row| row["part"] == "tasks")
+            .map(|row| row["tasks"].clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(tasks(&nodes), [10]);
+    assert_eq!(tasks(&report(at, &["--by", "process"])), [5, 5]);
+}
+
+/// Several attempts of an application count their TIDs anew: what cannot be told apart is not joined.
+#[test]
+fn attempts_and_mixed_logs() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let log = fs::read_to_string(event_log()).unwrap();
+    let attempt = |number: &str| {
+        log.replace("\"App ID\":", &format!("\"App Attempt ID\":\"{number}\",\"App ID\":"))
+    };
+    fs::write(at.join("attempts.log"), attempt("1") + &attempt("2")).unwrap();
+    let name = good(at);
+    expect(at, 0, &["ingest", &name, "--event-log", "attempts.log"]);
+    let joined = report(at, &[]);
+    assert_eq!(joined["total"]["recorded_tasks"], 5);
+    assert_eq!(joined["total"]["spark_run_time_ms"], serde_json::Value::Null);
+    // Two applications in one file, the second of which never ended.
+    let other =
+        log.replace(APPLICATION, "app-other").replace("SparkListenerApplicationEnd", "Gone");
+    fs::write(at.join("mixed.log"), log + &other).unwrap();
+    let (_, warning) =
+        expect(at, 1, &["ingest", "--store", "mixed", &name, "--event-log", "mixed.log"]);
+    assert!(warning.contains("app-other"), "{warning}");
+    let report = |app: &str| report(at, &["--store", "mixed", "--app", app])["total"].clone();
+    assert_eq!(report(APPLICATION)["recorded_tasks"], 5);
+    assert_eq!(
+        (&report("app-other")["tasks"], &report("app-other")["recorded_tasks"]),
+        (&10.into(), &0.into())
+    );
+}
+
+/// Ids as long as a log may make them, and bytes that are no UTF-8.
+#[test]
+fn ids_of_any_length() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let log = fs::read_to_string(event_log()).unwrap();
+    let [one, other] = ["x", "y"].map(|end| "long".repeat(1 << 14) + end);
+    for (file, id) in [("one.log", &one), ("other.log", &other)] {
+        fs::write(at.join(file), log.replace(APPLICATION, id)).unwrap();
+        expect(at, 0, &["ingest", "--event-log", file]);
+        expect(at, 0, &["ingest", "--event-log", file]);
+    }
+    assert_eq!(report(at, &["--by", "app"])["rows"].as_array().unwrap().len(), 2);
+    assert_eq!(report(at, &["--app", &one])["total"]["tasks"], 10);
+}
+
 #[test]
 fn the_event_log_of_another_application() {
     let folder = tempfile::tempdir().unwrap();
@@ -199,10 +320,14 @@ fn stores_that_are_none() {
     expect(at, 0, &["ingest", &name]);
     let mark = at.join("sparkanalyzer-store/store.json");
     fs::write(&mark, r#"{"store":"sparkanalyzer","schema":9}"#).unwrap();
-    for arguments in [&["report"][..], &["ingest", &name]] {
+    for arguments in [&["report"][..], &["ingest", &name], &["purge", "--older-than", "1d"]] {
         let (_, error) = expect(at, 3, arguments);
         assert!(error.contains("schema version 9"), "{error}");
     }
+    // One of an earlier program: it is left as it is.
+    fs::write(&mark, r#"{"store":"sparkanalyzer","schema":1}"#).unwrap();
+    let (_, error) = expect(at, 3, &["ingest", &name]);
+    assert!(error.contains("schema version 1") && error.contains("make a new store"), "{error}");
     fs::write(&mark, "x").unwrap();
     let (_, error) = expect(at, 3, &["report"]);
     assert!(error.contains("damaged"), "{error}");

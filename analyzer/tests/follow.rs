@@ -156,6 +156,12 @@ fn snapshots_are_kept_as_asked() {
     expect(at, 0, &["ingest", "records", "--store", "last", "--snapshots", "all"]);
     let (again, _) = expect(at, 0, &["ingest", "records", "--store", "last", "--snapshots", "1m"]);
     assert!(again.contains("0 new or grown"), "{again}");
+    // ... and of a file that has grown, what was kept stays.
+    let mut grown = ticking();
+    grown.finish(10);
+    grown.save(&at.join("records"));
+    let (again, _) = expect(at, 0, &["ingest", "records", "--store", "last"]);
+    assert!(again.contains("1 new or grown"), "{again}");
     assert!(
         fixture::contents(&at.join("last"))
             .iter()

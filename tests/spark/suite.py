@@ -23,6 +23,7 @@ sys.path[:0] = [str(ROOT / "demo"), str(HERE)]
 
 import cluster as standalone  # noqa: E402
 import fetch  # noqa: E402
+import stored  # noqa: E402
 from observed import EventLog, Records, differences  # noqa: E402
 
 VERSIONS = ("4.3.0", "3.5.9")
@@ -427,6 +428,14 @@ def flags_of_the_jvm(spark):
     return f"{len(alone)} flags"
 
 
+def history_server_and_store(spark):
+    """An event log from Spark's history server is as good as the file; Spark reads the Parquet store."""
+    name, arguments = "stored", (6, 200_000)
+    out = spark.scratch / name / "out"
+    job = (name, "sums.py", [*arguments, f"file://{out}"])
+    return stored.history_and_readers(spark, ANALYZER, name, lambda: spark.local(*job, preload=SHIM))
+
+
 def spark_role(spark, name):
     """The roles in the record files of a test."""
     return {header["role"] for header in spark.records(name).headers}
@@ -441,9 +450,10 @@ TESTS = (
     names_without_the_agent,
     killed_executor,
     redefined_classes,
+    history_server_and_store,
 )
 # Once is enough: what it shows does not depend on Spark's version.
-ONLY_NEWEST = (local_cluster,)
+ONLY_NEWEST = (local_cluster, history_server_and_store)
 # Minutes; with --long alone, as in ./run soak.
 LONG = (whole_executors,)
 

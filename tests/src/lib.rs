@@ -4,6 +4,7 @@
 //! - [`build`]: compiles the programs of `tests/native`
 //! - [`stepper`]: the oracle: counts instructions by PTRACE_SINGLESTEP
 //! - [`weight`]: what one execution of an instruction is worth
+//! - [`cost`]: CPU time and memory of a program's run
 //! - [`preloaded`]: programs of `tests/shim` under the preloaded library, and what they recorded
 //! - [`passes`]: what passes of a program cost, by the oracle and by us
 //! - [`random_program`]: programs that nobody thought of
@@ -14,6 +15,7 @@
 
 pub mod artifacts;
 pub mod build;
+pub mod cost;
 pub mod elf;
 pub mod passes;
 pub mod preloaded;

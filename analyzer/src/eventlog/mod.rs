@@ -21,12 +21,10 @@
 
 mod application;
 mod event;
-mod history_server;
 pub mod reader;
 mod source;
 
 pub use application::Application;
 pub use event::{SPARK_METRICS, SparkMetrics};
-pub use history_server::{Download, download, is_address};
 pub use reader::{ReadError, read};
 pub use source::{Source, find};

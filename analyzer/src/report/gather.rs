@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use polars::prelude::{BooleanChunked, Column, DataFrame, PolarsResult};
+use polars::prelude::{BooleanChunked, Column, DataFrame, Int64Chunked, PolarsResult};
 use records::{METRIC_COUNT, METRICS};
 
 use super::figure::LOCALITIES;
 use super::jobs::Jobs;
 use super::key::{Dimension, Key, Part, Place};
 use super::notes::Notes;
-use super::rows::{Counted, Row, Rows, SparkSaid, TaskFigures};
+use super::rows::{Counted, Row, Rows, Run, SparkSaid, TaskFigures};
 use super::stage_names;
 use super::threads::Threads;
 use crate::eventlog::SPARK_METRICS;
@@ -96,8 +96,7 @@ struct LoggedApp {
 pub fn gather(store: &dyn Store, question: &Question<'_>) -> Result<Answer, StoreError> {
     let mut answer = Answer::default();
     let processes = read_processes(store)?;
-    let tasks = read(store, Table::Tasks)?.map(Rated::of).transpose()?;
-    let working = tasks.as_ref().map(Rated::processes).unwrap_or_default();
+    let (working, task_rows) = processes_with_tasks(store, question.applications)?;
     let mut logged = LoggedTasks::read(store)?;
     answer.known_applications.extend(logged.apps.keys().cloned());
     answer
@@ -135,68 +134,27 @@ pub fn gather(store: &dyn Store, question: &Question<'_>) -> Result<Answer, Stor
         }
     }
     let nodes = nodes_of_executors(&selected);
-    let mut seen = HashSet::new();
-    let mut in_tasks: HashMap<String, [u64; METRIC_COUNT]> = HashMap::new();
-    if let Some(tasks) = tasks {
-        let step = Step::of("tasks", tasks.len());
-        for at in 0..tasks.len() {
-            step.advance(at);
-            let id = tasks.text("process_id", at).unwrap_or_default();
-            let Some(process) = selected.get(&id) else { continue };
-            let application = tasks.text("application_id", at);
-            let tid = tasks.signed("task_id", at);
-            let logged_task = application.as_deref().zip(tid).and_then(|(application, tid)| {
-                let attempt = process.attempt.as_deref();
-                logged.find(application, process.cluster.as_deref(), attempt, tid)
-            });
-            let counted = tasks.counted(at);
-            answer.notes.task(
-                tasks.is_null("start_real_ns", at),
-                tasks.is_null("end_real_ns", at),
-                tasks.truth("is_late", at),
-                tasks.truth("closed_by_next", at) || tasks.truth("closed_by_thread_end", at),
-            );
-            let identity = (application.clone(), process.attempt.clone(), tid);
-            let is_repeated = tid.is_some() && !seen.insert(identity);
-            let application = application.or_else(|| process.place.application.clone());
-            let stage = tasks.signed("stage", at).map(|id| (id, tasks.signed("stage_attempt", at)));
-            let stage =
-                stage.or_else(|| logged_task.and_then(|task| logged.tasks[task].place.stage));
-            let ms = |name| tasks.signed(name, at).map(|ns| ns / 1_000_000);
-            let times = logged_task.and_then(|task| logged.tasks[task].times);
-            let times = times.or_else(|| ms("start_real_ns").zip(ms("end_real_ns")));
-            if let (Some(times), Some(application), Some(tid)) = (times, &application, tid) {
-                answer.task_times.insert((application.clone(), tid), times);
-            }
-            let said = logged_task.map(|task| {
-                logged.tasks[task].is_joined = true;
-                &logged.tasks[task].said
-            });
-            if said.is_none() {
-                let application = application.as_deref().unwrap_or("unknown");
-                answer.notes.unlogged_task(application, logged.apps.contains_key(application));
-            }
-            let thread = tasks.signed("tid", at);
-            if let (Some(threads), Some(thread)) = (&mut threads, thread) {
-                threads.take_task(&id, thread, &counted);
-            }
-            let place = Place {
-                executor: tasks.text("executor_id", at).or_else(|| process.place.executor.clone()),
-                thread: threads.as_ref().zip(thread).map(|(threads, tid)| threads.named(&id, tid)),
-                time: question.bucket(times),
-                job: application.as_deref().zip(stage).and_then(|(id, stage)| jobs.of(id, stage)),
-                stage,
-                task: tid,
-                application,
-                ..process.place.clone()
-            };
-            let key = Key::new(question.by, &place, Part::Tasks);
-            let figures = TaskFigures { counted: Some(&counted), is_repeated, spark: said };
-            answer.rows.at(key).add_task(&figures);
-            add(in_tasks.entry(id).or_insert([0; METRIC_COUNT]), &counted);
-        }
-        step.end(&format!("{} joined", tasks.len()));
-    }
+    let mut tasks = Tasks {
+        question,
+        selected: &selected,
+        jobs: &jobs,
+        logged: &mut logged,
+        threads: &mut threads,
+        answer: &mut answer,
+        seen: Vec::new(),
+        attempts: HashMap::new(),
+        in_tasks: HashMap::new(),
+    };
+    let step = Step::of("tasks", task_rows);
+    let mut done = 0;
+    store.scan(Table::Tasks, None, question.applications, &mut |frame| {
+        done += frame.height();
+        tasks.take(frame)?;
+        step.advance(done);
+        Ok(())
+    })?;
+    step.end(&format!("{task_rows} joined"));
+    let in_tasks = tasks.in_tasks;
     for (id, process) in &selected {
         answer.process_totals.add_counted(&process.counted);
         answer.notes.process(process.is_final, process.missing_segments, process.left_out_bytes);
@@ -225,6 +183,237 @@ pub fn gather(store: &dyn Store, question: &Question<'_>) -> Result<Answer, Stor
     answer.jobs = jobs;
     read_notices(store, &selected, &mut answer.notes)?;
     Ok(answer)
+}
+
+/// The ids of all processes that ran tasks, and the number of tasks.
+fn processes_with_tasks(
+    store: &dyn Store,
+    applications: &[String],
+) -> Result<(HashSet<String>, usize), StoreError> {
+    let mut found = HashSet::new();
+    let mut rows = 0;
+    store.scan(Table::Tasks, Some(&["process_id"]), applications, &mut |frame| {
+        rows += frame.height();
+        let mut last = None;
+        for id in frame.column("process_id")?.str()?.iter().flatten() {
+            if last != Some(id) {
+                found.insert(id.to_owned());
+                last = Some(id);
+            }
+        }
+        Ok(())
+    })?;
+    Ok((found, rows))
+}
+
+/// A set of TIDs, which Spark gives in turn: a bit each.
+#[derive(Debug, Default)]
+struct Tids(HashMap<i64, u64>);
+
+impl Tids {
+    /// Says whether it was not in the set yet.
+    fn insert(&mut self, tid: i64) -> bool {
+        let word = self.0.entry(tid >> 6).or_default();
+        let bit = 1 << (tid & 63);
+        let is_new = *word & bit == 0;
+        *word |= bit;
+        is_new
+    }
+}
+
+/// Takes in the tasks of the records. Neighbours that are of one row and were counted alike are summed up
+/// column by column.
+struct Tasks<'a> {
+    question: &'a Question<'a>,
+    selected: &'a BTreeMap<&'a String, &'a Process>,
+    jobs: &'a Jobs,
+    logged: &'a mut LoggedTasks,
+    threads: &'a mut Option<Threads>,
+    answer: &'a mut Answer,
+    /// TIDs that were seen, of each application attempt in `attempts`.
+    seen: Vec<Tids>,
+    /// (application, attempt) -> place in `seen`.
+    attempts: HashMap<(Option<String>, Option<String>), usize>,
+    /// Process -> what its tasks did.
+    in_tasks: HashMap<String, [u64; METRIC_COUNT]>,
+}
+
+/// What neighbouring tasks have in common.
+#[derive(Clone, Copy, PartialEq)]
+struct Common<'f> {
+    process: &'f str,
+    application: Option<&'f str>,
+    executor: Option<&'f str>,
+    stage: Option<(i64, Option<i64>)>,
+    engine: Option<&'f str>,
+}
+
+/// Neighbours in a frame.
+struct Neighbours<'f> {
+    common: Common<'f>,
+    from: usize,
+    /// Those of them that the event log tells of.
+    logged: Vec<usize>,
+}
+
+impl Tasks<'_> {
+    fn take(&mut self, mut frame: DataFrame) -> Result<(), StoreError> {
+        frame.rechunk_mut();
+        let rows = Rated::of(frame)?;
+        let text = |name: &str| rows.frame.column(name)?.str();
+        let number = |name: &str| rows.frame.column(name)?.i64();
+        let truth = |name: &str| rows.frame.column(name)?.bool();
+        let (processes, applications) = (text("process_id")?, text("application_id")?);
+        let (executors, engines) = (text("executor_id")?, text("engine")?);
+        let (stages, stage_attempts) = (number("stage")?, number("stage_attempt")?);
+        let (task_ids, threads) = (number("task_id")?, number("tid")?);
+        let (starts, ends) = (number("start_real_ns")?, number("end_real_ns")?);
+        let (late, by_next) = (truth("is_late")?, truth("closed_by_next")?);
+        let by_end = truth("closed_by_thread_end")?;
+        let is_set = |column: &BooleanChunked, at| column.get(at).unwrap_or(false);
+        let question = self.question;
+        // Neighbours are of different rows if rows are per one of these.
+        let is_fine = question
+            .by
+            .iter()
+            .any(|one| [Dimension::Task, Dimension::Thread, Dimension::Time].contains(one));
+        let selected = self.selected;
+        let mut current: Option<(&str, Option<&Process>)> = None;
+        let mut attempt: Option<((&str, Option<&str>), usize)> = None;
+        let mut neighbours: Option<Neighbours<'_>> = None;
+        for at in 0..rows.len() {
+            let id = processes.get(at).unwrap_or_default();
+            if current.is_none_or(|(one, _)| one != id) {
+                current = Some((id, selected.get(&id.to_owned()).copied()));
+            }
+            let Some(process) = current.and_then(|(_, process)| process) else {
+                if let Some(before) = neighbours.take() {
+                    self.add(&rows, &before, at)?;
+                }
+                continue;
+            };
+            let (own_application, task_id) = (applications.get(at), task_ids.get(at));
+            let logged_task = own_application.zip(task_id).and_then(|(application, task_id)| {
+                let attempt = process.attempt.as_deref();
+                self.logged.find(application, process.cluster.as_deref(), attempt, task_id)
+            });
+            self.answer.notes.task(
+                starts.get(at).is_none(),
+                ends.get(at).is_none(),
+                is_set(late, at),
+                is_set(by_next, at) || is_set(by_end, at),
+            );
+            let seen = match attempt.filter(|(key, _)| *key == (id, own_application)) {
+                Some((_, place)) => place,
+                None => {
+                    let key = (own_application.map(str::to_owned), process.attempt.clone());
+                    let next = self.attempts.len();
+                    let place = *self.attempts.entry(key).or_insert(next);
+                    if place == self.seen.len() {
+                        self.seen.push(Tids::default());
+                    }
+                    attempt = Some(((id, own_application), place));
+                    place
+                }
+            };
+            let is_repeated = task_id.is_some_and(|task_id| !self.seen[seen].insert(task_id));
+            let application = own_application.or(process.place.application.as_deref());
+            match logged_task {
+                Some(task) => self.logged.tasks[task].is_joined = true,
+                None => {
+                    let name = application.unwrap_or("unknown");
+                    let has_log = self.logged.apps.contains_key(name);
+                    self.answer.notes.unlogged_task(name, has_log);
+                }
+            }
+            let stage = stages.get(at).map(|id| (id, stage_attempts.get(at)));
+            let logged = logged_task.map(|task| &self.logged.tasks[task]);
+            let stage = stage.or_else(|| logged.and_then(|task| task.place.stage));
+            let executor = executors.get(at);
+            if !is_fine && !is_repeated {
+                let engine = engines.get(at);
+                let common = Common { process: id, application, executor, stage, engine };
+                if neighbours.as_ref().is_none_or(|one| one.common != common) {
+                    if let Some(before) = neighbours.take() {
+                        self.add(&rows, &before, at)?;
+                    }
+                    neighbours = Some(Neighbours { common, from: at, logged: Vec::new() });
+                }
+                if let Some(neighbours) = &mut neighbours {
+                    neighbours.logged.extend(logged_task);
+                }
+                continue;
+            }
+            if let Some(before) = neighbours.take() {
+                self.add(&rows, &before, at)?;
+            }
+            let ms = |column: &Int64Chunked| column.get(at).map(|ns| ns / 1_000_000);
+            let times = logged_task.and_then(|task| self.logged.tasks[task].times);
+            let times = times.or_else(|| ms(starts).zip(ms(ends)));
+            if let (Some(times), Some(application), Some(task_id)) = (times, application, task_id) {
+                self.answer.task_times.insert((application.to_owned(), task_id), times);
+            }
+            let counted = rows.counted(at);
+            let thread = threads.get(at);
+            if let (Some(threads), Some(thread)) = (&mut *self.threads, thread) {
+                threads.take_task(id, thread, &counted);
+            }
+            let named = |(threads, tid): (&Threads, i64)| threads.named(id, tid);
+            let place = Place {
+                thread: self.threads.as_ref().zip(thread).map(named),
+                time: question.bucket(times),
+                task: task_id,
+                ..self.place(process, application, executor, stage)
+            };
+            let key = Key::new(question.by, &place, Part::Tasks);
+            let spark = logged_task.map(|task| &self.logged.tasks[task].said);
+            let figures = TaskFigures { counted: Some(&counted), is_repeated, spark };
+            self.answer.rows.at(key).add_task(&figures);
+            add(self.in_tasks.entry(id.to_owned()).or_insert([0; METRIC_COUNT]), &counted);
+        }
+        match neighbours {
+            Some(last) => self.add(&rows, &last, rows.len()),
+            None => Ok(()),
+        }
+    }
+
+    fn place(
+        &self,
+        process: &Process,
+        application: Option<&str>,
+        executor: Option<&str>,
+        stage: Option<(i64, Option<i64>)>,
+    ) -> Place {
+        Place {
+            application: application.map(str::to_owned),
+            executor: executor.map(str::to_owned).or_else(|| process.place.executor.clone()),
+            job: application.zip(stage).and_then(|(id, stage)| self.jobs.of(id, stage)),
+            stage,
+            ..process.place.clone()
+        }
+    }
+
+    /// Adds neighbours, up to a place in the frame.
+    fn add(
+        &mut self,
+        rows: &Rated,
+        neighbours: &Neighbours<'_>,
+        to: usize,
+    ) -> Result<(), StoreError> {
+        let Common { process: id, application, executor, stage, .. } = neighbours.common;
+        let Some(process) = self.selected.get(&id.to_owned()).copied() else { return Ok(()) };
+        let run = rows.run(neighbours.from, to)?;
+        let sums = self.in_tasks.entry(id.to_owned()).or_insert([0; METRIC_COUNT]);
+        for (sum, (_, value)) in sums.iter_mut().zip(&run.sums) {
+            *sum = sum.saturating_add(*value);
+        }
+        let place = self.place(process, application, executor, stage);
+        let row = self.answer.rows.at(Key::new(self.question.by, &place, Part::Tasks));
+        row.add_run(&run);
+        neighbours.logged.iter().for_each(|&task| row.add_said(&self.logged.tasks[task].said));
+        row.add_unsaid(run.tasks - neighbours.logged.len() as u32);
+        Ok(())
+    }
 }
 
 /// Tasks that only the event log tells of.
@@ -313,10 +502,32 @@ impl Rated {
         self.frame.height()
     }
 
-    /// The ids of all processes in it.
-    fn processes(&self) -> HashSet<String> {
-        let ids = self.frame.column("process_id").ok().and_then(|column| column.str().ok());
-        ids.into_iter().flat_map(|ids| ids.iter().flatten().map(str::to_owned)).collect()
+    /// The sums over some rows; their engine column must be the same.
+    fn run(&self, from: usize, to: usize) -> PolarsResult<Run> {
+        let mut sums = [(0, 0); METRIC_COUNT];
+        for ((known, sum), column) in sums.iter_mut().zip(&self.metrics) {
+            for array in column.u64()?.downcast_iter() {
+                let values = &array.values()[from..to];
+                let total = |sum: u64, value: &u64| sum.saturating_add(*value);
+                match array.validity().filter(|bits| bits.unset_bits() > 0) {
+                    None => {
+                        *known = (to - from) as u32;
+                        *sum = values.iter().fold(0, total);
+                    }
+                    Some(bits) if bits.unset_bits() == bits.len() => {}
+                    Some(bits) => {
+                        let valid =
+                            values.iter().enumerate().filter(|(at, _)| bits.get_bit(from + at));
+                        *sum =
+                            valid.map(|(_, value)| value).inspect(|_| *known += 1).fold(0, total);
+                    }
+                }
+            }
+        }
+        let engine = text(&self.engine, from);
+        let is_partial = engine.as_deref() == Some(ENGINE_PARTIAL);
+        let is_exact = engine.as_deref() == Some(ENGINE_EXACT);
+        Ok(Run { tasks: (to - from) as u32, sums, is_partial, is_exact })
     }
 
     /// A text of a row.
@@ -337,10 +548,6 @@ impl Rated {
         let column: Option<&BooleanChunked> =
             self.frame.column(name).ok().and_then(|column| column.bool().ok());
         column.and_then(|column| column.get(at)).unwrap_or(false)
-    }
-
-    fn is_null(&self, name: &str, at: usize) -> bool {
-        self.signed(name, at).is_none()
     }
 
     /// A row's counters.

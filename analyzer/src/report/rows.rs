@@ -65,6 +65,14 @@ impl Sum {
         }
     }
 
+    /// Adds many values at once: how many there are, how many of them are known, and the sum of these.
+    fn add_many(&mut self, count: u32, known: u32, value: u64, are_bounds: bool) {
+        self.value = self.value.saturating_add(value);
+        let kind = if are_bounds { &mut self.bounds } else { &mut self.exact };
+        *kind = kind.saturating_add(known);
+        self.unknown = self.unknown.saturating_add(count - known);
+    }
+
     fn join(&mut self, other: Sum) {
         self.value = self.value.saturating_add(other.value);
         self.exact = self.exact.saturating_add(other.exact);
@@ -130,6 +138,19 @@ pub struct TaskFigures<'a> {
     pub spark: Option<&'a SparkSaid>,
 }
 
+/// Our counters of many tasks that are of one row and were counted alike.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// How many tasks.
+    pub tasks: u32,
+    /// How many of them know each metric, and the sum over these.
+    pub sums: [(u32, u64); METRIC_COUNT],
+    /// Whether the engine's values are lower bounds.
+    pub is_partial: bool,
+    /// Whether the engine counted all of it.
+    pub is_exact: bool,
+}
+
 /// Our counters of something.
 #[derive(Clone, Debug)]
 pub struct Counted {
@@ -179,13 +200,40 @@ impl Row {
         self.tasks += 1;
         self.recorded_tasks += u64::from(task.counted.is_some());
         self.exact_tasks += u64::from(task.counted.is_some_and(|counted| counted.is_exact));
-        let locality = task.spark.and_then(|said| said.locality);
-        for (index, sum) in self.localities.iter_mut().enumerate() {
-            sum.add(locality.map(|one| u64::from(one == index)));
+        match task.spark {
+            Some(said) => self.add_said(said),
+            None => self.add_unsaid(1),
         }
-        self.failed_tasks.add(task.spark.and_then(|said| said.has_failed).map(u64::from));
-        for (index, sum) in self.spark.iter_mut().enumerate() {
-            sum.add(task.spark.and_then(|said| said.metrics[index]));
+    }
+
+    /// Adds the counters of many tasks. What the event log says of them comes by [`Row::add_said`] and
+    /// [`Row::add_unsaid`].
+    pub fn add_run(&mut self, run: &Run) {
+        self.tasks += u64::from(run.tasks);
+        self.recorded_tasks += u64::from(run.tasks);
+        self.exact_tasks += if run.is_exact { u64::from(run.tasks) } else { 0 };
+        for (index, (sum, (known, value))) in self.metrics.iter_mut().zip(run.sums).enumerate() {
+            let are_bounds = run.is_partial && METRICS[index].is_engine();
+            sum.add_many(run.tasks, known, value, are_bounds);
+        }
+    }
+
+    /// Adds what the event log says of a task.
+    pub fn add_said(&mut self, said: &SparkSaid) {
+        for (index, sum) in self.localities.iter_mut().enumerate() {
+            sum.add(said.locality.map(|one| u64::from(one == index)));
+        }
+        self.failed_tasks.add(said.has_failed.map(u64::from));
+        for (sum, value) in self.spark.iter_mut().zip(said.metrics) {
+            sum.add(value);
+        }
+    }
+
+    /// Adds tasks of which the event log says nothing.
+    pub fn add_unsaid(&mut self, tasks: u32) {
+        let sums = self.localities.iter_mut().chain(&mut self.spark);
+        for sum in sums.chain([&mut self.failed_tasks]) {
+            sum.add_many(tasks, 0, 0, false);
         }
     }
 

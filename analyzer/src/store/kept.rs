@@ -94,6 +94,12 @@ impl Wanted {
         Wanted { snapshots, last: HashMap::new(), kept_ns: HashMap::new() }
     }
 
+    /// The same with the snapshots of an older copy, if these are more.
+    pub fn or_finer(mut self, snapshots: Snapshots) -> Wanted {
+        self.snapshots = self.snapshots.or_finer(snapshots);
+        self
+    }
+
     /// First round over the segment's groups.
     pub fn see(&mut self, group: &Group<'_>) {
         if group.event == Event::Snapshot {
@@ -205,14 +211,26 @@ pub fn application_key(application: &Application) -> String {
     }
 }
 
-/// An id as part of a file name; what could mean something to the file system becomes `%xx`.
-fn escape(id: &str) -> String {
+/// The longest name that is used in full, in bytes: file systems take 255.
+const MAX_NAME_BYTES: usize = 200;
+
+/// An id as part of a file name; what could mean something to the file system becomes `%xx`, and what is too
+/// long is cut and told apart by its hash.
+pub fn escape(id: &str) -> String {
     let mut escaped = String::new();
     for byte in id.bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => escaped.push(byte.into()),
             _ => escaped.push_str(&format!("%{byte:02x}")),
         }
+    }
+    if escaped.len() > MAX_NAME_BYTES {
+        // FNV-1a (RFC 9923), for names that no person reads to their end.
+        let hash = id.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        escaped.truncate(MAX_NAME_BYTES);
+        escaped.push_str(&format!("~{hash:016x}"));
     }
     escaped
 }

@@ -25,7 +25,6 @@ mod address;
 mod columns;
 mod error;
 mod folder;
-mod history;
 mod kept;
 mod process_tables;
 mod server;
@@ -42,7 +41,7 @@ use serde::{Deserialize, Serialize};
 use crate::eventlog::Application;
 
 pub use address::{Address, DEFAULT};
-pub use columns::{ENGINE_EXACT, ENGINE_PARTIAL};
+pub use columns::{ENGINE_EXACT, ENGINE_NONE, ENGINE_PARTIAL};
 pub use error::StoreError;
 pub use server::{define, grants};
 pub use table::Table;
@@ -70,14 +69,23 @@ pub enum Snapshots {
 }
 
 impl Snapshots {
-    /// Whether this keeps snapshots that the other does not.
-    pub fn is_finer_than(self, other: Snapshots) -> bool {
-        let interval_ns = |one| match one {
+    /// The time between two that are kept.
+    fn interval_ns(self) -> u64 {
+        match self {
             Snapshots::Last => u64::MAX,
             Snapshots::Every(every_ns) => every_ns,
             Snapshots::All => 0,
-        };
-        interval_ns(self) < interval_ns(other)
+        }
+    }
+
+    /// Whether this keeps snapshots that the other does not.
+    pub fn is_finer_than(self, other: Snapshots) -> bool {
+        self.interval_ns() < other.interval_ns()
+    }
+
+    /// The finer one of both: what a store has once is not thinned out.
+    pub fn or_finer(self, other: Snapshots) -> Snapshots {
+        if other.is_finer_than(self) { other } else { self }
     }
 }
 

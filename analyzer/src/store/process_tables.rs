@@ -5,11 +5,12 @@ use std::sync::Arc;
 use polars::prelude::{DataFrame, PolarsResult};
 use records::{Flags, Header, Segment, notice};
 
+use super::Snapshots;
 use super::columns::Columns;
-use super::history::{History, Remark, Settled, Snapshot, Task, Thread};
 use super::kept::{Completeness, KeptSegment};
 use super::table::Table;
 use crate::dump::arguments;
+use crate::history::{History, Remark, Settled, Snapshot, Task, Thread};
 use crate::record_files::{hex, known};
 
 /// What all tables say about where a row comes from.
@@ -168,7 +169,9 @@ pub fn make(kept: &[KeptSegment]) -> PolarsResult<Vec<(Table, DataFrame)>> {
     // What is learnt late, such as the application of a local-mode driver, is in the last header.
     let Some((last, segment)) = parsed().next_back() else { return Ok(Vec::new()) };
     let is_whole = missing_segments(&sizes) == 0;
-    let mut history = History::of(parsed().map(|(_, segment)| segment), last.snapshots, is_whole);
+    let snapshots = kept.iter().map(|one| one.snapshots).reduce(Snapshots::or_finer);
+    let snapshots = snapshots.unwrap_or_default();
+    let mut history = History::of(parsed().map(|(_, segment)| segment), snapshots, is_whole);
     history.settled.tasks.sort_by_key(|task| task.ordinal);
     history.settled.threads.sort_by_key(|thread| thread.ordinal);
     let origin = Arc::new(Origin::of(segment.header(), &history));

@@ -12,12 +12,11 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, ExitStatus, Stdio};
-use std::time::Instant;
+use std::process::{Command, ExitCode, Stdio};
 
 use tests::artifacts::{self, Artifacts};
+use tests::cost::measure;
 use tests::run::Tracing;
 
 /// A program and its arguments.
@@ -89,35 +88,6 @@ impl Tool {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command
     }
-}
-
-/// CPU seconds and wall seconds of one process and its children.
-#[derive(Clone, Copy)]
-struct Cost {
-    cpu: f64,
-    wall: f64,
-}
-
-fn measure(mut command: Command) -> Result<Cost, String> {
-    let begin = Instant::now();
-    let child = command.spawn().map_err(|error| format!("{command:?}: {error}"))?;
-    let mut status = 0;
-    // SAFETY: a structure of integers, for which zero is a value.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: both pointers are to locals; the process is our child and nobody else waits for it.
-    let pid = unsafe { libc::wait4(child.id().cast_signed(), &raw mut status, 0, &raw mut usage) };
-    if pid == -1 {
-        return Err(format!("wait4: {}", std::io::Error::last_os_error()));
-    }
-    let status = ExitStatus::from_raw(status);
-    if !status.success() {
-        return Err(format!("{command:?}: {status}"));
-    }
-    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
-    Ok(Cost {
-        cpu: seconds(usage.ru_utime) + seconds(usage.ru_stime),
-        wall: begin.elapsed().as_secs_f64(),
-    })
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

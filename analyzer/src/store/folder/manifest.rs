@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::super::kept::escape;
 use super::super::{Snapshots, StoreError};
 
 /// The schema that this program writes and reads.
@@ -28,8 +29,6 @@ pub const STAGING: &str = ".staging";
 pub const KEPT: &str = "kept";
 /// How a folder of an unknown application is called, as other readers of partitioned tables have it.
 const NO_APPLICATION: &str = "__HIVE_DEFAULT_PARTITION__";
-/// The longest name that an application's folder is given in full, in bytes.
-const MAX_NAME_BYTES: usize = 200;
 
 /// What a store is made of.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -74,27 +73,6 @@ impl Part {
     pub fn staged(&self, root: &Path, table: &str) -> PathBuf {
         root.join(STAGING).join(format!("{:08}-{table}.parquet", self.id))
     }
-}
-
-/// A name as part of a path; what could mean something to the file system becomes `%xx`, and what is too
-/// long is cut and told apart by its hash.
-fn escape(name: &str) -> String {
-    let mut escaped = String::new();
-    for byte in name.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => escaped.push(byte.into()),
-            _ => escaped.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    if escaped.len() > MAX_NAME_BYTES {
-        // FNV-1a (RFC 9923), for names that a person would never read to their end.
-        let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
-        escaped.truncate(MAX_NAME_BYTES);
-        escaped.push_str(&format!("~{hash:016x}"));
-    }
-    escaped
 }
 
 /// Whether a name in a new store's folder is one that an interrupted first ingest leaves.

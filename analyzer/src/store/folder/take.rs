@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use polars::prelude::{Column, DataFrame, NamedFrom, Series};
 use records::ProcessEndReason;
 
-use super::super::history::History;
 use super::super::kept::{Completeness, Wanted, pack};
 use super::super::process_tables::{Origin, Rows, missing_segments};
 use super::super::{Progress, Snapshots, StoreError, Table, Taken};
 use super::known::{Known, KnownProcess, unpack};
 use super::manifest::{KEPT, Manifest, Part};
 use super::part::{PartWriter, ROWS_PER_GROUP};
+use crate::history::History;
 use crate::record_files::{RecordStream, hex, known as known_text};
 
 /// Input of a part, in bytes: large enough that parts are few, small enough to be rewritten at ease.
@@ -41,6 +41,7 @@ struct Plan {
     node: Option<String>,
     segments: BTreeMap<u32, Source>,
     bytes: u64,
+    snapshots: Snapshots,
 }
 
 /// A file that was found.
@@ -108,7 +109,7 @@ pub fn take(
                 nodes: None,
                 rows: BTreeMap::new(),
                 bytes: 0,
-                snapshots,
+                snapshots: plans.first().map_or(snapshots, |plan| plan.snapshots),
             };
             (part, plans)
         })
@@ -121,7 +122,7 @@ pub fn take(
                 loop {
                     let next = todo.lock().unwrap_or_else(PoisonError::into_inner).next();
                     let Some((part, plans)) = next else { return };
-                    let done = Worker::begin(root, part, snapshots, progress).run(&plans);
+                    let done = Worker::begin(root, part, progress).run(&plans);
                     let mut made = made.lock().unwrap_or_else(PoisonError::into_inner);
                     match (&mut *made, done) {
                         (Ok(made), Ok((part, told))) => {
@@ -266,7 +267,9 @@ fn plan(
         }
         wanted.extend(rest.into_iter().map(|segment| (id.clone(), segment)));
         let (_, application, node) = inventory.places.get(&id).cloned().unwrap_or_default();
-        plans.push(Plan { id, application, node, segments: sources, bytes });
+        let stored = process.map(|process| process.snapshots).unwrap_or_default();
+        let snapshots = snapshots.or_finer(stored);
+        plans.push(Plan { id, application, node, segments: sources, bytes, snapshots });
     }
     (plans, wanted)
 }
@@ -285,7 +288,8 @@ fn chunks(plans: Vec<Plan>, processors: u64) -> Vec<Vec<Plan>> {
     let mut bytes = 0;
     for plan in plans {
         let fits = chunks.last().and_then(|chunk| chunk.last()).is_some_and(|last| {
-            last.application == plan.application && bytes + plan.bytes <= limit
+            (&last.application, last.snapshots) == (&plan.application, plan.snapshots)
+                && bytes + plan.bytes <= limit
         });
         if fits {
             bytes += plan.bytes;
@@ -360,15 +364,10 @@ const TABLES: [Table; 6] = [
 ];
 
 impl<'s> Worker<'s> {
-    fn begin(
-        root: &'s Path,
-        part: Part,
-        snapshots: Snapshots,
-        progress: Progress<'s>,
-    ) -> Worker<'s> {
+    fn begin(root: &'s Path, part: Part, progress: Progress<'s>) -> Worker<'s> {
         Worker {
+            snapshots: part.snapshots,
             writer: PartWriter::begin(root, part),
-            snapshots,
             progress,
             rows: Rows::default(),
             kept: Kept::default(),

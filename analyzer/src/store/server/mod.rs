@@ -187,14 +187,17 @@ impl Store for ServerStore {
             taken.note_damage(path, &read.left_out);
             let completeness = Completeness::of(read.bytes, read.groups, &read.left_out);
             let added = self.keep(&source, header.segment, |old| {
-                if let Some(old) = old.and_then(KeptSegment::unpack)
-                    && !completeness.is_better_than(&old.completeness)
-                    && (old.completeness.is_better_than(&completeness)
-                        || !snapshots.is_finer_than(old.snapshots))
-                {
-                    return Ok(None);
+                let mut wanted = wanted.clone();
+                if let Some(old) = old.and_then(KeptSegment::unpack) {
+                    let is_better = completeness.is_better_than(&old.completeness);
+                    let is_as_good = !old.completeness.is_better_than(&completeness);
+                    let is_finer = snapshots.is_finer_than(old.snapshots);
+                    if !is_better && !(is_as_good && is_finer) {
+                        return Ok(None);
+                    }
+                    wanted = wanted.or_finer(old.snapshots);
                 }
-                pack(&stream, &completeness, wanted.clone()).map(Some)
+                pack(&stream, &completeness, wanted).map(Some)
             })?;
             match added {
                 Added::New => taken.new_segments += 1,

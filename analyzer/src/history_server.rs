@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::source::{Source, find};
+use crate::eventlog::{Source, find};
 
 /// The scheme that is served.
 const SCHEME: &str = "http://";

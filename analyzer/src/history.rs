@@ -10,10 +10,9 @@ use records::{
     TaskOutcome,
 };
 
-use super::Snapshots;
-use super::columns::{ENGINE_EXACT, ENGINE_NONE, ENGINE_PARTIAL};
 use crate::counts::Counts;
 use crate::record_files::known;
+use crate::store::{ENGINE_EXACT, ENGINE_NONE, ENGINE_PARTIAL, Snapshots};
 
 /// How much of something the engine counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -377,6 +376,7 @@ impl History {
         }
         if let Some(thread) = self.living.get_mut(&group.tid) {
             thread.first_ns = thread.first_ns.min(group.stamp.mono_ns);
+            thread.flags |= group.flags;
             thread.name = known(name).or(thread.name.take());
         }
     }
@@ -469,7 +469,9 @@ impl History {
 
     fn settle_thread(&mut self, mut thread: Thread) {
         self.ended.add(&thread.counters);
-        thread.coverage = Coverage::of(thread.flags);
+        if !thread.counters.known().is_empty() {
+            thread.coverage = Coverage::of(thread.flags);
+        }
         thread.coverage.apply(&mut thread.counters);
         self.coverages.insert(thread.coverage.name());
         self.settled.threads.push(thread);
