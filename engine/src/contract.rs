@@ -61,6 +61,10 @@ pub trait Tracer: Sync + Sized + 'static {
     /// A thread that is not followed mapped, unmapped or protected memory: code may have changed there.
     fn memory_changed(&'static self, start: u64, len: u64);
 
+    /// The host vouches for code in memory that stores could change: nobody will, until the kernel is told to change
+    /// the mapping.
+    fn settle(&'static self, start: u64, len: u64);
+
     /// `rt_sigaction(signal, new, old, 8)` for a thread that is not followed, as the tracer makes it for one that is:
     /// handlers see the application's state on both. The kernel's answer.
     fn set_action(&'static self, signal: u64, new: u64, old: u64) -> i64;

@@ -187,6 +187,13 @@ pub fn memory_changed(start: u64, len: u64) {
     }
 }
 
+/// The JVM has generated code that it never changes: its blocks need not be compared.
+pub fn settle(start: u64, len: u64) {
+    if let Some(tracer) = tracer() {
+        tracer.settle(start, len);
+    }
+}
+
 /// The thread's last counters are taken, and it ends natively.
 pub fn forget(thread: &Shared) {
     // SAFETY: 0 or a block that outlives its thread.

@@ -47,8 +47,13 @@ const PAGE_BITS: u32 = 12;
 const TRANSLATED_PAGES: u64 = 1 << 16;
 const MAPS_BUFFER: usize = 1 << 20;
 
+/// Ranges that the host may vouch for.
+const MAX_SETTLED: usize = 16;
+
 /// The executable mappings as last read.
 pub struct CodeMemory {
+    /// Code that does not change although it could, by the host's word.
+    settled: [core::ops::Range<u64>; MAX_SETTLED],
     ranges: Reserved<Range>,
     buffer: usize,
     /// Pages that blocks were translated from, by the low bits of their number: most memory calls of a program
@@ -61,6 +66,7 @@ impl CodeMemory {
     pub fn new() -> Option<CodeMemory> {
         let buffer = sys::map_anonymous(0, MAPS_BUFFER, sys::PROT_READ | sys::PROT_WRITE)?;
         Some(CodeMemory {
+            settled: [const { 0..0 }; MAX_SETTLED],
             ranges: Reserved::new(MAX_RANGES)?,
             buffer,
             translated: [0; TRANSLATED_PAGES as usize / 64],
@@ -78,10 +84,27 @@ impl CodeMemory {
             None => Code::None,
             Some(i) => {
                 let range = self.ranges.as_slice()[i];
-                let end = range.end;
-                if range.stable { Code::Stable { end } } else { Code::Changing { end } }
+                match self.settled.iter().find(|settled| settled.contains(&pc)) {
+                    _ if range.stable => Code::Stable { end: range.end },
+                    Some(settled) if !is_audited() => {
+                        Code::Stable { end: settled.end.min(range.end) }
+                    }
+                    _ => Code::Changing { end: range.end },
+                }
             }
         }
+    }
+
+    /// The host vouches for `[start, end)`: until the kernel is told to change it, nobody does.
+    pub fn settle(&mut self, start: u64, end: u64) {
+        if let Some(free) = self.settled.iter_mut().find(|settled| settled.is_empty()) {
+            *free = start..end;
+        }
+    }
+
+    /// Is this code that the host has vouched for?
+    pub fn is_settled(&self, pc: u64) -> bool {
+        self.settled.iter().any(|settled| settled.contains(&pc))
     }
 
     /// A block was translated from `[start, end)`.
@@ -96,6 +119,11 @@ impl CodeMemory {
     /// Returns whether translated code may lie there.
     pub fn changed(&mut self, start: u64, len: u64) -> bool {
         let end = start.saturating_add(len.max(1));
+        for settled in &mut self.settled {
+            if settled.start < end && start < settled.end {
+                *settled = 0..0;
+            }
+        }
         for range in self.ranges.as_mut_slice() {
             if range.start < end && start < range.end {
                 // An empty range is found by no lookup; the next refresh drops it.
@@ -133,6 +161,14 @@ impl CodeMemory {
             }
         }
     }
+}
+
+/// Whether what the host vouches for is compared all the same, to see whether it may.
+fn is_audited() -> bool {
+    #[cfg(feature = "faults")]
+    return super::faults::is_armed(super::faults::Fault::Audit);
+    #[cfg(not(feature = "faults"))]
+    false
 }
 
 /// Parses one line `start-end perms offset dev inode path`; `None` unless it is executable and readable.

@@ -345,6 +345,8 @@ impl Engine {
             let fragment = tables.translator.fragments.as_slice()[index as usize];
             // SAFETY: the source was readable a moment ago; natively a fetch from it would fault otherwise.
             let same = unsafe { fragment.source_is_the_same() };
+            #[cfg(feature = "faults")]
+            assert!(same || !tables.code.is_settled(pc), "code has changed that was vouched for");
             if !same {
                 tables.translator.kill_one(index);
                 tables.map.remove(pc);

@@ -21,11 +21,13 @@ pub enum Fault {
     AssertionAtCall,
     /// The kernel refuses memory for a new thread's block.
     NoBlock,
+    /// No fault: code that the host vouches for is compared, and an assertion fails where it has changed.
+    Audit,
 }
 
 impl Fault {
     /// All of them, by name.
-    pub const ALL: [(&'static str, Fault); 7] = [
+    pub const ALL: [(&'static str, Fault); 8] = [
         ("undecodable", Fault::Undecodable),
         ("not_executable", Fault::NotExecutable),
         ("full", Fault::Full),
@@ -33,6 +35,7 @@ impl Fault {
         ("assertion", Fault::Assertion),
         ("assertion_at_call", Fault::AssertionAtCall),
         ("no_block", Fault::NoBlock),
+        ("audit", Fault::Audit),
     ];
 }
 

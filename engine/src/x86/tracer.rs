@@ -4,6 +4,7 @@ use core::arch::naked_asm;
 
 use super::dispatch;
 use super::engine::{self, Engine};
+use super::syscall::{block_signals, restore_signals};
 use super::thread::ThreadState;
 use crate::contract::{Host, Limits, Thread, Tracer};
 use crate::metric::Totals;
@@ -52,6 +53,12 @@ impl Tracer for Engine {
 
     fn memory_changed(&'static self, start: u64, len: u64) {
         self.changed_natively(start, len);
+    }
+
+    fn settle(&'static self, start: u64, len: u64) {
+        let mask = block_signals();
+        self.with_tables(|tables| tables.code.settle(start, start.saturating_add(len)));
+        restore_signals(mask);
     }
 
     fn set_action(&'static self, signal: u64, new: u64, old: u64) -> i64 {

@@ -35,7 +35,7 @@ use super::{
 use crate::{guard, link, tracer};
 use core::{
     arch::naked_asm,
-    ffi::{c_char, c_void},
+    ffi::{CStr, c_char, c_void},
     ptr::null_mut,
     sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, Ordering},
 };
@@ -92,6 +92,7 @@ unsafe extern "C" fn load(vm: usize) -> usize {
     callbacks.vm_death = Some(vm_death);
     callbacks.class_prepare = Some(class_prepare);
     callbacks.breakpoint = Some(breakpoint);
+    callbacks.dynamic_code_generated = Some(generated);
     let steps = [
         ("AddCapabilities", environment.add_capabilities()),
         ("SetEventCallbacks", environment.set_callbacks(&callbacks)),
@@ -107,6 +108,8 @@ unsafe extern "C" fn load(vm: usize) -> usize {
     VM.store(vm, Ordering::Relaxed);
     ENVIRONMENT.store(environment.as_raw(), Ordering::Release);
     tasks::breakpoints_available();
+    // Of use, not of need: without it these parts are compared like all code that stores can change.
+    let _ = environment.notify(Event::DynamicCodeGenerated, true);
     0
 }
 
@@ -138,11 +141,13 @@ macro_rules! callback {
 
 callback!(vm_death, dies, (RawEnv, JniEnv));
 callback!(class_prepare, prepares, (RawEnv, JniEnv, Reference, Reference));
+callback!(generated, generates, (RawEnv, *const c_char, *const c_void, i32));
 callback!(breakpoint, breaks, (RawEnv, JniEnv, Reference, Method, Location));
 
 /// Whether the JVM calls this address: following ends there.
 pub fn is_callback(address: usize) -> bool {
-    [vm_death as *const (), class_prepare as *const (), breakpoint as *const ()]
+    let generated = generated as *const ();
+    [vm_death as *const (), class_prepare as *const (), breakpoint as *const (), generated]
         .iter()
         .any(|&callback| callback as usize == address)
 }
@@ -157,6 +162,35 @@ fn go_on() -> *mut tracer::Thread {
         guard::FAILED => null_mut(),
         thread => thread as *mut tracer::Thread,
     }
+}
+
+/// The parts of HotSpot that are generated once, at the start, and never patched: the interpreter, in which a task
+/// begins, and the copying and checksum routines.
+const SETTLED: [&[u8]; 2] = [b"Interpreter", b"StubRoutines"];
+
+unsafe extern "C" fn generates(
+    _environment: RawEnv,
+    name: *const c_char,
+    address: *const c_void,
+    length: i32,
+) -> *mut tracer::Thread {
+    if guard::switched_off() || name.is_null() || length <= 0 {
+        return null_mut();
+    }
+    // SAFETY: the JVM's own name of what it generated.
+    let name = unsafe { CStr::from_ptr(name) }.to_bytes();
+    if SETTLED.iter().any(|settled| name.starts_with(settled)) {
+        let mut place = [address as usize, length as usize];
+        unsafe extern "C" fn body(place: usize) -> usize {
+            // SAFETY: the caller's own array.
+            let [address, length] = unsafe { *(place as *const [usize; 2]) };
+            tracer::settle(address as u64, length as u64);
+            0
+        }
+        // SAFETY: `body` takes this array.
+        unsafe { guard::guarded((&raw mut place) as usize, body) };
+    }
+    go_on()
 }
 
 unsafe extern "C" fn dies(_environment: RawEnv, _jni: JniEnv) -> *mut tracer::Thread {
@@ -199,6 +233,10 @@ unsafe extern "C" fn prepared(happened: usize) -> usize {
     let happened = unsafe { &*(happened as *const Happened) };
     let environment = happened.environment;
     let Some(place) = environment.class_is(happened.class, &CLASSES) else { return 0 };
+    if place == RUNNER {
+        // What is to be known was generated long before.
+        let _ = environment.notify(Event::DynamicCodeGenerated, false);
+    }
     let mut error = environment.each_method(happened.class, |method, name, signature| {
         let wanted = match place {
             RUNNER => name == b"run" && signature == b"()V",

@@ -61,6 +61,8 @@ pub enum Event {
     ClassPrepare = 56,
     /// `JVMTI_EVENT_BREAKPOINT`
     Breakpoint = 62,
+    /// `JVMTI_EVENT_DYNAMIC_CODE_GENERATED`
+    DynamicCodeGenerated = 70,
 }
 
 /// `jvmtiCapabilities`: 128 bits; bit n is the n-th field of the structure.
@@ -126,7 +128,7 @@ struct ThreadInfo {
     context_class_loader: Reference,
 }
 
-/// `jvmtiEventCallbacks` up to the last event that is used; VM init is number 50.
+/// `jvmtiEventCallbacks` up to the last event that is used, a pointer each; VM init is number 50.
 #[repr(C)]
 pub struct Callbacks {
     vm_init: usize,
@@ -145,6 +147,11 @@ pub struct Callbacks {
     frame_pop: usize,
     /// A thread is about to execute the instruction at a breakpoint.
     pub breakpoint: Option<unsafe extern "C" fn(RawEnv, JniEnv, Reference, Method, Location)>,
+    /// Field access and modification, method entry and exit, native method bind, compiled method load and unload.
+    others: [usize; 7],
+    /// A part of the JVM was generated: name, address, length.
+    pub dynamic_code_generated:
+        Option<unsafe extern "C" fn(RawEnv, *const c_char, *const c_void, i32)>,
 }
 
 impl Callbacks {
@@ -163,6 +170,8 @@ impl Callbacks {
         single_step: 0,
         frame_pop: 0,
         breakpoint: None,
+        others: [0; 7],
+        dynamic_code_generated: None,
     };
 }
 
