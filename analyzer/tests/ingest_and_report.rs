@@ -489,6 +489,7 @@ fn a_local_mode_driver_is_an_executor_too() {
     expect(folder.path(), 0, &["ingest", "records"]);
     let report = report(folder.path(), &["--by", "executor,stage"]);
     assert_eq!(rows(&report)[0]["application_id"], "local-1");
+    assert!(folder.path().join("sparkanalyzer-store/tasks/app=local-1").exists());
     assert_eq!(rows(&report)[0]["executor_id"], "driver");
     assert_eq!(rows(&report)[0]["stage"], 3);
     assert_eq!(rows(&report)[1]["part"], "outside tasks");

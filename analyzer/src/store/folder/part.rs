@@ -64,6 +64,11 @@ impl<'s> PartWriter<'s> {
         PartWriter { root, part, files: BTreeMap::new() }
     }
 
+    /// Says of which application it is, where that was not known before.
+    pub fn is_of(&mut self, application: Option<String>) {
+        self.part.application = application;
+    }
+
     /// Says that a node is in it.
     pub fn has_node(&mut self, node: Option<&str>) {
         let node = node.unwrap_or_default();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use polars::prelude::{Column, DataFrame, NamedFrom, Series};
-use records::ProcessEndReason;
+use records::{ProcessEndReason, TaskMethod};
 
 use super::super::kept::{Completeness, Wanted, pack};
 use super::super::process_tables::{Origin, Rows, missing_segments};
@@ -42,6 +42,9 @@ struct Plan {
     segments: BTreeMap<u32, Source>,
     bytes: u64,
     snapshots: Snapshots,
+    /// Whether only its tasks may say which application it is of, as a driver's in local mode do: then it
+    /// has a part of its own.
+    is_alone: bool,
 }
 
 /// A file that was found.
@@ -50,13 +53,22 @@ struct Found {
     bytes: u64,
 }
 
+/// What a process's last header says.
+#[derive(Clone, Default)]
+struct LastHeader {
+    segment: u32,
+    application: Option<String>,
+    node: Option<String>,
+    has_tasks: bool,
+}
+
 /// What the files say before they are read.
 #[derive(Default)]
 struct Inventory {
     /// Process -> segment -> files.
     processes: BTreeMap<String, BTreeMap<u32, Vec<Found>>>,
-    /// Process -> (last segment, application, node).
-    places: HashMap<String, (u32, Option<String>, Option<String>)>,
+    /// Process -> what its last header says.
+    places: HashMap<String, LastHeader>,
 }
 
 /// New parts, the processes in them, and what to tell.
@@ -160,8 +172,13 @@ fn take_inventory(files: &[PathBuf], taken: &mut Taken, progress: Progress<'_>) 
         taken.applications.extend(known_text(header.application_id));
         taken.processes.insert(id.clone());
         let place = inventory.places.entry(id.clone()).or_default();
-        if header.segment >= place.0 {
-            *place = (header.segment, known_text(header.application_id), known_text(header.node));
+        if header.segment >= place.segment {
+            *place = LastHeader {
+                segment: header.segment,
+                application: known_text(header.application_id),
+                node: known_text(header.node),
+                has_tasks: header.task_method != TaskMethod::UNKNOWN,
+            };
         }
         let segments = inventory.processes.entry(id).or_default();
         segments.entry(header.segment).or_default().push(Found { path: path.clone(), bytes });
@@ -266,10 +283,18 @@ fn plan(
             continue;
         }
         wanted.extend(rest.into_iter().map(|segment| (id.clone(), segment)));
-        let (_, application, node) = inventory.places.get(&id).cloned().unwrap_or_default();
+        let last = inventory.places.get(&id).cloned().unwrap_or_default();
         let stored = process.map(|process| process.snapshots).unwrap_or_default();
         let snapshots = snapshots.or_finer(stored);
-        plans.push(Plan { id, application, node, segments: sources, bytes, snapshots });
+        plans.push(Plan {
+            id,
+            is_alone: last.application.is_none() && last.has_tasks,
+            application: last.application,
+            node: last.node,
+            segments: sources,
+            bytes,
+            snapshots,
+        });
     }
     (plans, wanted)
 }
@@ -289,6 +314,8 @@ fn chunks(plans: Vec<Plan>, processors: u64) -> Vec<Vec<Plan>> {
     for plan in plans {
         let fits = chunks.last().and_then(|chunk| chunk.last()).is_some_and(|last| {
             (&last.application, last.snapshots) == (&plan.application, plan.snapshots)
+                && !last.is_alone
+                && !plan.is_alone
                 && bytes + plan.bytes <= limit
         });
         if fits {
@@ -456,6 +483,9 @@ impl<'s> Worker<'s> {
         let segment = last.segment().map_err(StoreError::Source)?;
         let origin = Arc::new(Origin::of(segment.header(), &history));
         self.writer.has_node(origin.node.as_deref());
+        if plan.is_alone {
+            self.writer.is_of(origin.application.clone());
+        }
         self.rows.close(&origin, head, history, &seen);
         self.told.processes.insert(plan.id.clone());
         if !has_ended {

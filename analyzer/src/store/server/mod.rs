@@ -192,7 +192,7 @@ impl Store for ServerStore {
                     let is_better = completeness.is_better_than(&old.completeness);
                     let is_as_good = !old.completeness.is_better_than(&completeness);
                     let is_finer = snapshots.is_finer_than(old.snapshots);
-                    if !is_better && !(is_as_good && is_finer) {
+                    if !(is_better || is_as_good && is_finer) {
                         return Ok(None);
                     }
                     wanted = wanted.or_finer(old.snapshots);
