@@ -9,24 +9,6 @@ use crate::machine::{DATA, FAR, WINDOW};
 use crate::opcodes::{Cell, Shape, is_memory, is_vsib};
 use crate::random::Random;
 
-const GPR64: [Register; 16] = [
-    Register::RAX,
-    Register::RCX,
-    Register::RDX,
-    Register::RBX,
-    Register::RSP,
-    Register::RBP,
-    Register::RSI,
-    Register::RDI,
-    Register::R8,
-    Register::R9,
-    Register::R10,
-    Register::R11,
-    Register::R12,
-    Register::R13,
-    Register::R14,
-    Register::R15,
-];
 const GPR8: [Register; 20] = [
     Register::AL,
     Register::CL,
@@ -52,7 +34,7 @@ const GPR8: [Register; 20] = [
 
 /// The 64-bit register of a hardware number.
 pub fn gpr64(number: usize) -> Register {
-    GPR64[number]
+    Register::RAX + number as u32
 }
 
 /// Opmask registers from this one on keep their values.
@@ -156,7 +138,7 @@ impl Frame {
             Shape::Memory => {
                 let base = random.pick(&self.bases);
                 let short = random.one_in(10);
-                let register = if short { GPR32[base] } else { GPR64[base] };
+                let register = if short { GPR32[base] } else { gpr64(base) };
                 instruction.set_memory_base(register);
                 self.finish(instruction, displacement, indexed && !short, scale);
             }
@@ -165,7 +147,7 @@ impl Frame {
 
     fn finish(&self, instruction: &mut Instruction, displacement: i64, indexed: bool, scale: u32) {
         if indexed {
-            instruction.set_memory_index(GPR64[self.index]);
+            instruction.set_memory_index(gpr64(self.index));
             instruction.set_memory_index_scale(scale);
         }
         instruction.set_memory_displacement64(displacement.cast_unsigned());
@@ -205,7 +187,7 @@ fn gpr(random: &mut Random, size: usize) -> Register {
     match size {
         2 => Register::AX + number as u32,
         4 => GPR32[number as usize],
-        _ => GPR64[number as usize],
+        _ => gpr64(number as usize),
     }
 }
 
@@ -241,7 +223,7 @@ pub fn random_instruction(
                     _ => Register::ZMM0,
                 };
                 if cell.shape == Shape::Memory {
-                    instruction.set_memory_base(GPR64[frame.bases[0]]);
+                    instruction.set_memory_base(gpr64(frame.bases[0]));
                     instruction.set_memory_displacement64(64);
                     instruction.set_memory_displ_size(1);
                 }
