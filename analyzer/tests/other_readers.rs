@@ -22,8 +22,8 @@ print(json.dumps([int(value) if not isinstance(value, str) else value for value 
 ";
 const PANDAS: &str = "
 import json, sys, pandas
-tasks = pandas.read_parquet(sys.argv[1] + '/tasks', dtype_backend='pyarrow')
-spark = pandas.read_parquet(sys.argv[1] + '/spark_tasks', dtype_backend='pyarrow')
+tasks = pandas.read_parquet(sys.argv[1] + '/tasks')
+spark = pandas.read_parquet(sys.argv[1] + '/spark_tasks')
 joined = tasks.merge(spark, on=['application_id', 'task_id'])
 apps = tasks['app'].astype(str)
 print(json.dumps([len(tasks), int(tasks['instructions'].sum()), int(tasks['file_read_bytes'].sum()),

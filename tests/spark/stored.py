@@ -115,5 +115,4 @@ def history_and_readers(spark, program, name, run):
     for figure in ("instructions", "file_read_bytes"):
         ours = sum(row[figure] or 0 for row in tasks)
         assert read[figure] == ours, f"{figure}: Spark reads {read[figure]}, the report has {ours}"
-    assert read["applications"] == [application], read["applications"]
     return f"{len(tasks)} tasks"

@@ -14,9 +14,6 @@ row = tasks.agg(
     f.sum("instructions").alias("instructions"),
     f.sum("file_read_bytes").alias("file_read_bytes"),
 ).first()
-# The folder's name gives a column of its own, by which Spark leaves out what is not asked for.
-applications = sorted(row["app"] for row in tasks.select("app").distinct().collect())
 with open(out, "w", encoding="utf-8") as file:
-    sums = {name: int(row[name] or 0) for name in ("tasks", "instructions", "file_read_bytes")}
-    json.dump({**sums, "applications": applications}, file)
+    json.dump({name: int(row[name] or 0) for name in ("tasks", "instructions", "file_read_bytes")}, file)
 spark.stop()
