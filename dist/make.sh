@@ -48,7 +48,7 @@ printf '%s\n' "$OLDEST_GLIBC" >"$stage/docs/oldest-glibc"
 (cd "$stage" && find . -type f ! -name SHA256SUMS | sort | xargs sha256sum >SHA256SUMS)
 # The same bytes for the same contents.
 tar -C "$OUT" --sort=name --owner=0 --group=0 --numeric-owner --mtime="@${SOURCE_DATE_EPOCH:-0}" -cf - "$name" |
-    gzip -9n >"$OUT/$name.tar.gz.new"
+    gzip -n >"$OUT/$name.tar.gz.new"
 mv -f "$OUT/$name.tar.gz.new" "$OUT/$name.tar.gz"
 (cd "$OUT" && sha256sum "$name.tar.gz" >"$name.tar.gz.sha256")
 printf '%s\n' "$OUT/$name.tar.gz"
