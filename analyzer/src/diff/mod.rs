@@ -1,19 +1,16 @@
 //! `analyzer diff`: what changed between two runs, per stage and figure, and whether it is more than noise.
 
+mod print;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
 
-use serde_json::{Value, json};
-
-use crate::dump::printable;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use crate::report::{Answer, Dimension, Figure, Part, Question, Row, Said, gather, human};
+use crate::report::{Answer, Dimension, Figure, Part, Question, Row, Said, gather};
 use crate::store::{self, Address};
-use crate::terminal::HEADING;
 
 /// Compare runs of a job, per stage and figure
 ///
@@ -227,9 +224,9 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let changes = compare(&a, &b, &figures);
     let mut out = Output::new(args.output.as_deref())?;
     let printed = match args.format {
-        Format::Table => table(&mut out, [&a, &b], &changes, args.threshold),
-        Format::Markdown => markdown(&mut out, [&a, &b], &changes, args.threshold),
-        Format::Json => json(&mut out, [&a, &b], &changes),
+        Format::Table => print::table(&mut out, [&a, &b], &changes, args.threshold),
+        Format::Markdown => print::markdown(&mut out, [&a, &b], &changes, args.threshold),
+        Format::Json => print::json(&mut out, [&a, &b], &changes),
     };
     out.finish(printed)?;
     let has_risen = |change: &Change| {
@@ -345,159 +342,9 @@ fn compare(a: &Runs, b: &Runs, figures: &[Figure]) -> Vec<Change> {
     order.iter().flat_map(|matched| figures.iter().map(|one| change(matched, *one))).collect()
 }
 
-/// What a stage is called: its ids on both sides and its name.
-fn label(matched: &Matched, sides: [&Runs; 2]) -> String {
-    let ids = |side: &Runs| {
-        let stages = side.rows.get(matched).map(|of_side| &of_side.stages);
-        let ids: Vec<_> = stages.into_iter().flatten().map(i64::to_string).collect();
-        if ids.is_empty() { "-".to_owned() } else { ids.join("/") }
-    };
-    match matched {
-        Matched::All => "all".into(),
-        Matched::Outside => "outside tasks".into(),
-        Matched::Stage(name, _) => {
-            let (a, b) = (ids(sides[0]), ids(sides[1]));
-            let ids = if a == b { a } else { format!("{a} -> {b}") };
-            printable(&format!("stage {ids} {name}")).trim_end().to_owned()
-        }
-    }
-}
-
-/// Value with the range of the runs, if they differ.
-fn cell(values: Option<Values>, figure: Figure) -> String {
-    let Some(values) = values else { return "-".into() };
-    let text = human(values.median, figure.scale());
-    match values.least == values.most {
-        true => text,
-        false => {
-            let half = (values.most - values.least) as f64 / 2.0;
-            format!("{text} ±{:.1}%", half / (values.median as f64).max(1.0) * 100.0)
-        }
-    }
-}
-
-fn percent_cell(change: &Change) -> String {
-    match (change.percent(), change.a.zip(change.b)) {
-        (Some(percent), _) => format!("{percent:+.1}%"),
-        (None, Some(_)) => "from 0".into(),
-        (None, None) => "-".into(),
-    }
-}
-
-fn verdict_cell(change: &Change) -> &'static str {
-    change.verdict().map_or("-", Verdict::name)
-}
-
-fn side_line(name: &str, runs: &Runs) -> String {
-    let ids: Vec<_> = runs.ids.iter().map(|id| printable(id)).collect();
-    format!("{name}: {}", ids.join(", "))
-}
-
-fn table(
-    out: &mut impl Write,
-    sides: [&Runs; 2],
-    changes: &[Change],
-    threshold: f64,
-) -> io::Result<()> {
-    writeln!(out, "{}\n{}\n", side_line("A", sides[0]), side_line("B", sides[1]))?;
-    let notable: Vec<_> = changes.iter().filter(|change| change.is_notable(threshold)).collect();
-    let mut last = None;
-    for change in &notable {
-        if last != Some(&change.matched) {
-            let label = label(&change.matched, sides);
-            let label: String = label.chars().take(80).collect();
-            let blank = if last.is_some() { "\n" } else { "" };
-            writeln!(out, "{blank}{HEADING}{label}{HEADING:#}")?;
-            last = Some(&change.matched);
-        }
-        writeln!(
-            out,
-            "  {:<22} {:>16} {:>16} {:>9}  {}",
-            change.figure.name(),
-            cell(change.a, change.figure),
-            cell(change.b, change.figure),
-            percent_cell(change),
-            verdict_cell(change)
-        )?;
-    }
-    let rest = changes.len() - notable.len();
-    let blank = if notable.is_empty() { "" } else { "\n" };
-    writeln!(
-        out,
-        "{blank}{rest} of {} figures are unchanged, changed by less than {threshold} %, within noise or unknown",
-        changes.len()
-    )
-}
-
-fn markdown(
-    out: &mut impl Write,
-    sides: [&Runs; 2],
-    changes: &[Change],
-    threshold: f64,
-) -> io::Result<()> {
-    use crate::report::markdown_cell;
-    writeln!(
-        out,
-        "{}; {}\n",
-        markdown_cell(&side_line("A", sides[0])),
-        markdown_cell(&side_line("B", sides[1]))
-    )?;
-    writeln!(out, "| stage | figure | A | B | change | |\n|---|---|---:|---:|---:|---|")?;
-    for change in changes.iter().filter(|change| change.is_notable(threshold)) {
-        writeln!(
-            out,
-            "| {} | {} | {} | {} | {} | {} |",
-            markdown_cell(&label(&change.matched, sides)),
-            markdown_cell(&change.figure.name()),
-            cell(change.a, change.figure),
-            cell(change.b, change.figure),
-            percent_cell(change),
-            verdict_cell(change)
-        )?;
-    }
-    Ok(())
-}
-
-fn json(out: &mut impl Write, sides: [&Runs; 2], changes: &[Change]) -> io::Result<()> {
-    let side = |values: Option<Values>, figure: Figure| -> Value {
-        values.map_or(Value::Null, |values| {
-            json!({
-                "median": figure.json(values.median),
-                "min": figure.json(values.least),
-                "max": figure.json(values.most),
-                "runs": values.runs,
-            })
-        })
-    };
-    let ids = |matched: &Matched, runs: &Runs| {
-        runs.rows.get(matched).map(|of_side| of_side.stages.iter().copied().collect::<Vec<_>>())
-    };
-    writeln!(out, "{{\"a\":{},\"b\":{},\"changes\":[", json!(sides[0].ids), json!(sides[1].ids))?;
-    for (at, change) in changes.iter().enumerate() {
-        let (part, name) = match &change.matched {
-            Matched::All => ("all", None),
-            Matched::Outside => ("outside tasks", None),
-            Matched::Stage(name, _) => ("stage", Some(name).filter(|name| !name.is_empty())),
-        };
-        let line = json!({
-            "part": part,
-            "name": name,
-            "stages_a": ids(&change.matched, sides[0]),
-            "stages_b": ids(&change.matched, sides[1]),
-            "figure": change.figure.name(),
-            "a": side(change.a, change.figure),
-            "b": side(change.b, change.figure),
-            "percent": change.percent(),
-            "verdict": change.verdict().map(Verdict::name),
-        });
-        let end = if at + 1 < changes.len() { "," } else { "" };
-        writeln!(out, "{line}{end}")?;
-    }
-    writeln!(out, "]}}")
-}
-
 #[cfg(test)]
 mod tests {
+    use super::print::percent_cell;
     use super::*;
 
     fn change(a: (u64, u64, u64, usize), b: (u64, u64, u64, usize)) -> Change {
