@@ -9,7 +9,7 @@ use super::code_memory::{Code, CodeMemory, VSYSCALL};
 use super::dispatch::{self, unfollow_me};
 use super::fragment::Exit;
 use super::lock::Lock;
-use super::signal::SIGBUS;
+use super::signal::{self, SIGBUS};
 use super::signal_settings::Actions;
 use super::syscall::{block_signals, restore_signals};
 use super::targets::Way;
@@ -242,6 +242,8 @@ impl Engine {
             return Err(Away::Native);
         }
         let target = match self.host.redirect(pc) {
+            // A handler that was set without a restorer returns to the engine's: a system call like the application's.
+            _ if pc == signal::restorer() => pc,
             Redirect::Follow => pc,
             Redirect::To(next) => next,
             Redirect::Native => return Err(Away::Native),
