@@ -43,6 +43,8 @@ pub struct Maker {
     factory: InstructionInfoFactory,
     /// Branches and addresses that lead behind the next instruction: offset, form, instructions still to pass.
     open: Vec<(usize, Instruction, u32)>,
+    /// A branch does not reach where it should lead.
+    too_far: bool,
 }
 
 /// What became of a request to add an instruction.
@@ -55,6 +57,7 @@ impl Maker {
             encoder: Encoder::new(64),
             factory: InstructionInfoFactory::new(),
             open: Vec::new(),
+            too_far: false,
         }
     }
 
@@ -66,6 +69,7 @@ impl Maker {
         sequence.dynamic = false;
         sequence.passes = 1;
         self.open.clear();
+        self.too_far = false;
     }
 
     /// Appends one instruction as it is.
@@ -139,6 +143,7 @@ impl Maker {
             }
             let encoded = self.encoder.encode(&instruction, address);
             let mut buffer = self.encoder.take_buffer();
+            self.too_far |= encoded.is_err();
             if let Ok(length) = encoded {
                 sequence.code[offset..offset + length].copy_from_slice(&buffer);
                 let decoded =
@@ -219,9 +224,13 @@ impl Maker {
         prelude::put_behind(self, random, frame, sequence, &instruction)
     }
 
-    /// Ends the sequence with the jump out; with `again` it is gone through once more before.
+    /// Ends the sequence with the jump out; with `again` it is gone through once more before. `None` when a branch in it
+    /// cannot be closed.
     pub fn end(&mut self, sequence: &mut Sequence, again: Option<u64>) -> Encoded {
         self.pass(sequence, true);
+        if self.too_far {
+            return None;
+        }
         let trampoline = sequence.pc & !(0x1ff_ffff);
         if let Some(counter) = again {
             let mut decrement = Instruction::default();
