@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,6 +16,8 @@ use super::manifest::Part;
 
 /// Rows that are written together: a reader skips them together, by their least and greatest values.
 pub const ROWS_PER_GROUP: usize = 16_384;
+/// Bytes that are written at once.
+const BUFFER_BYTES: usize = 1 << 20;
 
 /// A part that is being written; dropped before it is finished, its files are removed.
 pub struct PartWriter<'s> {
@@ -28,31 +30,48 @@ pub struct PartWriter<'s> {
 struct TableFile {
     path: PathBuf,
     writer: BatchedWriter<Out>,
-    failed: Arc<Mutex<Option<io::Error>>>,
+    out: Out,
 }
 
-/// A file that remembers why it could not be written: polars tells it in words of its own.
+/// A file that remembers why it could not be written: polars tells it in words of its own. It is shared
+/// with [`TableFile`], because polars does not give it back.
+#[derive(Clone)]
 struct Out {
-    file: File,
+    file: Arc<Mutex<BufWriter<File>>>,
     failed: Arc<Mutex<Option<io::Error>>>,
 }
 
-impl Write for Out {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes).inspect_err(|error| {
+impl Out {
+    fn with<T>(&self, work: impl FnOnce(&mut BufWriter<File>) -> io::Result<T>) -> io::Result<T> {
+        let done = work(&mut self.file.lock().unwrap_or_else(PoisonError::into_inner));
+        done.inspect_err(|error| {
             let again = error.raw_os_error().map(io::Error::from_raw_os_error);
             *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = again;
         })
     }
 
+    /// Makes what was written lasting.
+    fn sync(&self) -> io::Result<()> {
+        self.with(|file| {
+            file.flush()?;
+            file.get_ref().sync_all()
+        })
+    }
+}
+
+impl Write for Out {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.with(|file| file.write(bytes))
+    }
+
     fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
+        self.with(BufWriter::flush)
     }
 }
 
 impl TableFile {
     fn error(&self, error: PolarsError) -> StoreError {
-        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let failed = self.out.failed.lock().unwrap_or_else(PoisonError::into_inner).take();
         let error = failed.unwrap_or_else(|| io::Error::other(error.to_string()));
         StoreError::Write { path: self.path.clone(), error }
     }
@@ -95,13 +114,15 @@ impl<'s> PartWriter<'s> {
                 .and_then(|()| File::create(&path))
                 .map_err(|error| StoreError::Write { path: path.clone(), error })?;
             // Parts are made side by side: each by one thread.
-            let failed = Arc::new(Mutex::new(None));
-            let writer = ParquetWriter::new(Out { file, failed: Arc::clone(&failed) })
+            // polars writes page by page, some kilobytes each.
+            let file = Arc::new(Mutex::new(BufWriter::with_capacity(BUFFER_BYTES, file)));
+            let out = Out { file, failed: Arc::default() };
+            let writer = ParquetWriter::new(out.clone())
                 .with_compression(ParquetCompression::Zstd(None))
                 .with_row_group_size(Some(ROWS_PER_GROUP))
                 .set_parallel(false)
                 .batched(frame.schema())?;
-            self.files.insert(table.to_owned(), TableFile { path, writer, failed });
+            self.files.insert(table.to_owned(), TableFile { path, writer, out });
         }
         let Some(file) = self.files.get_mut(table) else { return Ok(()) };
         frame.align_chunks_par();
@@ -117,8 +138,9 @@ impl<'s> PartWriter<'s> {
     pub fn finish(mut self) -> Result<Option<Part>, StoreError> {
         for file in self.files.values() {
             self.part.bytes += file.writer.finish().map_err(|error| file.error(error))?;
-            let synced = File::open(&file.path).and_then(|file| file.sync_all());
-            synced.map_err(|error| StoreError::Write { path: file.path.clone(), error })?;
+            file.out
+                .sync()
+                .map_err(|error| StoreError::Write { path: file.path.clone(), error })?;
         }
         self.files.clear();
         Ok((!self.part.rows.is_empty()).then(|| self.part.clone()))

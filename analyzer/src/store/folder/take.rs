@@ -177,7 +177,7 @@ fn take_inventory(files: &[PathBuf], taken: &mut Taken, progress: Progress<'_>) 
                 segment: header.segment,
                 application: known_text(header.application_id),
                 node: known_text(header.node),
-                has_tasks: header.task_method != TaskMethod::UNKNOWN,
+                has_tasks: header.role == b"driver" || header.task_method != TaskMethod::UNKNOWN,
             };
         }
         let segments = inventory.processes.entry(id).or_default();
