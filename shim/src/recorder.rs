@@ -5,7 +5,8 @@
 //! An application thread never writes to a file. It encodes its group into a queue, under the one lock of
 //! the recorder, and the ticker ([`crate::ticker`]) writes it: a slow or dead disk delays nobody. What
 //! must be on its way to disk before the process goes on (exec, exit) waits for the ticker, a limited
-//! time. The list of live threads is under the same lock, so that totals are consistent with the
+//! time; so does a thread whose start, end or task finds the queue filling up, because the ticker has not had a processor.
+//! The list of live threads is under the same lock, so that totals are consistent with the
 //! groups before them.
 
 use crate::{
@@ -17,6 +18,7 @@ use crate::{
 };
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
+use core::sync::atomic::{AtomicBool, Ordering};
 use guest::budget::Weight;
 use records::{
     Event, Flags, MAX_GROUP_BYTES, METRIC_COUNT, ProcessEndReason, Stamp, encode_group, notice,
@@ -24,10 +26,21 @@ use records::{
 
 /// Bytes that may wait for the ticker; what does not fit is counted and told in a notice.
 const QUEUE_BYTES: usize = 512 * 1024;
+/// It grows by so much.
+const QUEUE_STEP: usize = QUEUE_BYTES / 8;
 /// From here on the ticker is woken for anything.
 const QUEUE_HIGH: usize = QUEUE_BYTES / 4;
 /// How long exec and exit wait for the ticker.
 const FLUSH_NS: u64 = 2_000_000_000;
+/// From here on threads wait for the ticker before what must not be lost.
+const QUEUE_FILLING: usize = QUEUE_BYTES / 2;
+/// How long they wait; when that was in vain nobody does until the ticker has come.
+const ROOM_NS: u64 = 200_000_000;
+
+/// The queue is filling up.
+static FILLING: AtomicBool = AtomicBool::new(false);
+/// Somebody has waited in vain.
+static STUCK: AtomicBool = AtomicBool::new(false);
 
 /// One group in the queue: its weight and length before its bytes.
 const ENTRY_HEADER: usize = 4;
@@ -78,7 +91,11 @@ impl State {
             self.dropped += 1;
             return true;
         }
-        if self.queue.try_reserve(ENTRY_HEADER + MAX_GROUP_BYTES).is_err() {
+        // Not doubled: the heap may be little larger.
+        let needed = start + ENTRY_HEADER + MAX_GROUP_BYTES;
+        if needed > self.queue.capacity()
+            && self.queue.try_reserve_exact(QUEUE_STEP + needed - start).is_err()
+        {
             self.dropped += 1;
             return true;
         }
@@ -90,6 +107,9 @@ impl State {
         self.queue[start] = weight as u8;
         self.queue[start + 2..start + 4].copy_from_slice(&(length as u16).to_le_bytes());
         self.queue.truncate(start + ENTRY_HEADER + length);
+        if self.queue.len() > QUEUE_FILLING {
+            FILLING.store(true, Ordering::Relaxed);
+        }
         matches!(weight, Weight::Major | Weight::Last) || self.queue.len() > QUEUE_HIGH
     }
 
@@ -159,6 +179,20 @@ fn add(to: &mut Values, from: &Values) {
     }
 }
 
+/// As [`locked`], for what must not be lost.
+fn with_room(body: impl FnOnce(&mut State) -> bool) {
+    make_room();
+    locked(body);
+}
+
+/// Waits for the ticker if the queue is filling up. Not to be called by the ticker, or with the lock held.
+fn make_room() {
+    if FILLING.load(Ordering::Relaxed) && !STUCK.load(Ordering::Relaxed) && !ticker::flush(ROOM_NS)
+    {
+        STUCK.store(true, Ordering::Relaxed);
+    }
+}
+
 fn locked(body: impl FnOnce(&mut State) -> bool) {
     if STATE.with(body) == Some(true) {
         ticker::wake();
@@ -175,7 +209,7 @@ pub fn thread_starts(thread: &'static Shared) {
     let mut name = [0u8; 16];
     sys::thread_name(&mut name);
     let length = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
-    locked(|state| {
+    with_room(|state| {
         if state.live.try_reserve(1).is_err() {
             state.dropped += 1;
             return true;
@@ -188,12 +222,14 @@ pub fn thread_starts(thread: &'static Shared) {
 
 /// A thread ends.
 pub fn thread_ends(thread: &'static Shared) {
-    locked(|state| match state.live.iter().position(|live| core::ptr::eq(live.thread, thread)) {
-        Some(index) => {
-            state.end(index);
-            false
+    with_room(|state| {
+        match state.live.iter().position(|live| core::ptr::eq(live.thread, thread)) {
+            Some(index) => {
+                state.end(index);
+                false
+            }
+            None => false,
         }
-        None => false,
     });
 }
 
@@ -216,7 +252,7 @@ pub fn end_vanished() {
 /// Something happened on a thread.
 pub fn thread_event(thread: &Shared, flags: Flags, event: &Event<'_>) {
     let flags = flags | thread.flags();
-    locked(|state| {
+    with_room(|state| {
         let values = thread.values();
         state.put(Weight::Major, thread.tid, flags, event, Some(&values), clock::stamp())
     });
@@ -278,7 +314,7 @@ pub fn before_exec(path: &[u8]) {
 
 /// A child was started by posix_spawn, or by vfork and exec.
 pub fn spawned(pid: u32, path: &[u8]) {
-    locked(|state| {
+    with_room(|state| {
         let tid = sys::gettid();
         state.put(
             Weight::Major,
@@ -293,6 +329,7 @@ pub fn spawned(pid: u32, path: &[u8]) {
 
 /// The process is about to end: last snapshots and totals are on their way to disk, then nothing more.
 pub fn process_ends(reason: ProcessEndReason, status: i32) {
+    make_room();
     if put_process_end(reason, status) {
         ticker::flush(FLUSH_NS);
     }
@@ -343,6 +380,8 @@ pub fn drain(into: &mut Vec<u8>, begin_segment: bool) -> usize {
         }
         core::mem::swap(&mut state.queue, into);
         state.queue.clear();
+        FILLING.store(false, Ordering::Relaxed);
+        STUCK.store(false, Ordering::Relaxed);
         middle
     };
     STATE.with(&mut take).or_else(|| STATE.try_with(&mut take)).unwrap_or(0)
@@ -376,6 +415,8 @@ pub fn after_fork_in_child() {
         core::mem::forget(core::mem::take(&mut state.live));
         state.open = true;
         state.dropped = 0;
+        FILLING.store(false, Ordering::Relaxed);
+        STUCK.store(false, Ordering::Relaxed);
         state.sequence = 0;
         state.ended = [0; METRIC_COUNT];
         state.total_written = [0; METRIC_COUNT];

@@ -262,23 +262,24 @@ pub fn wake() {
     sys::futex_wake(&WAKE, 1);
 }
 
-/// Has the queue written and waits for it, at most this long.
-pub fn flush(nanoseconds: u64) {
+/// Has the queue written and waits for it, at most this long; whether it was.
+pub fn flush(nanoseconds: u64) -> bool {
     let asked = ASKED.fetch_add(1, Ordering::AcqRel) + 1;
     wake();
     let until = clock::monotonic_ns() + nanoseconds;
     while ALIVE.load(Ordering::Acquire) != 0 {
         let done = DONE.load(Ordering::Acquire);
         if asked.wrapping_sub(done) as i32 <= 0 {
-            return;
+            return true;
         }
         let now = clock::monotonic_ns();
         if now >= until {
-            return;
+            return false;
         }
         // Short waits: the thread may vanish (a panic) without a word.
         sys::futex_wait(&DONE, done, (until - now).min(50_000_000));
     }
+    false
 }
 
 /// Whether a system call may need a single-threaded process.
