@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use engine::sys::{nr, syscall6};
 use engine::x86::thread::ThreadState;
 use engine::{Call, Engine, Host, Limits, Metric, Notice, Redirect, Tracer};
+use ground::count_down;
 
 struct Listener;
 
@@ -38,20 +39,6 @@ impl Host for Listener {
 /// A function of the host's at which following ends; it tells whether it did.
 extern "C" fn leaving() -> bool {
     Engine::current().is_none_or(|thread| !thread.is_followed())
-}
-
-/// 2 + 3n instructions and the return.
-#[unsafe(naked)]
-extern "C" fn count_down(_n: u64) -> u64 {
-    core::arch::naked_asm!(
-        "xor eax, eax",
-        "mov rcx, rdi",
-        "2:",
-        "add rax, rcx",
-        "dec rcx",
-        "jnz 2b",
-        "ret"
-    )
 }
 
 fn followed<R>(engine: &'static Engine, work: impl FnOnce() -> R) -> (R, u64) {

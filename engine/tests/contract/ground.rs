@@ -1,5 +1,5 @@
 //! What a tracer's host must bring along in a test program: an allocator without locks, and memory functions that
-//! use no wide registers.
+//! use no wide registers. And code of known length to follow.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -34,3 +34,17 @@ unsafe impl GlobalAlloc for Bump {
 static ALLOCATOR: Bump = Bump;
 
 core::arch::global_asm!(include_str!("memory.s"));
+
+/// A loop of known length: 2 + 3n instructions and the return.
+#[unsafe(naked)]
+pub extern "C" fn count_down(_n: u64) -> u64 {
+    core::arch::naked_asm!(
+        "xor eax, eax",
+        "mov rcx, rdi",
+        "2:",
+        "add rax, rcx",
+        "dec rcx",
+        "jnz 2b",
+        "ret"
+    )
+}

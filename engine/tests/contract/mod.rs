@@ -7,6 +7,7 @@ mod ground;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use engine::{Call, Host, Limits, METRICS, Metric, Notice, Redirect, Thread, Totals, Tracer};
+use ground::count_down;
 
 /// A host that remembers what it was told.
 struct Listener;
@@ -44,20 +45,6 @@ impl<T: Thread> Host<T> for Listener {
         NOTICES.fetch_add(1, Ordering::Relaxed);
         eprintln!("notice {notice:?} at {at:#x} detail {detail:#x}");
     }
-}
-
-/// A loop of known length: 2 + 3n instructions and the return.
-#[unsafe(naked)]
-extern "C" fn count_down(_n: u64) -> u64 {
-    core::arch::naked_asm!(
-        "xor eax, eax",
-        "mov rcx, rdi",
-        "2:",
-        "add rax, rcx",
-        "dec rcx",
-        "jnz 2b",
-        "ret"
-    )
 }
 
 /// A function of the host's that stands before [`count_down`]; it is never executed on a followed thread.
