@@ -8,7 +8,7 @@
 
 use crate::{guard, link, process, tracer};
 use core::{
-    arch::{asm, naked_asm},
+    arch::asm,
     ffi::{CStr, c_char},
     ptr::null_mut,
 };
@@ -17,26 +17,7 @@ use core::{
 #[unsafe(link_section = ".init_array")]
 static CONSTRUCTOR: unsafe extern "C" fn() = constructor;
 
-#[unsafe(naked)]
-unsafe extern "C" fn constructor() {
-    naked_asm!(
-        ".cfi_startproc",
-        "sub rsp, 8",
-        ".cfi_adjust_cfa_offset 8",
-        "call {initialize}",
-        "add rsp, 8",
-        ".cfi_adjust_cfa_offset -8",
-        "test rax, rax",
-        "jnz 2f",
-        "ret",
-        "2:",
-        "mov rdi, rax",
-        "jmp {enter}",
-        ".cfi_endproc",
-        initialize = sym initialize,
-        enter = sym tracer::enter_return,
-    )
-}
+tracer::entry!(constructor, initialize, ());
 
 /// What the process was started with. The pointers are into the initial stack and stay valid.
 #[derive(Clone, Copy)]

@@ -46,6 +46,33 @@ pub unsafe extern "C" fn enter_return(_thread: *mut Thread) {
     naked_asm!("jmp {enter}", enter = sym <Chosen as engine::Tracer>::enter)
 }
 
+/// A function that others call: hands its arguments on, and leaves for the engine if the answer is a thread.
+macro_rules! entry {
+    ($name:ident, $does:ident, ($( $type:ty ),*)) => {
+        #[unsafe(naked)]
+        unsafe extern "C" fn $name($( _: $type ),*) {
+            core::arch::naked_asm!(
+                ".cfi_startproc",
+                "sub rsp, 8",
+                ".cfi_adjust_cfa_offset 8",
+                "call {does}",
+                "add rsp, 8",
+                ".cfi_adjust_cfa_offset -8",
+                "test rax, rax",
+                "jnz 2f",
+                "ret",
+                "2:",
+                "mov rdi, rax",
+                "jmp {enter}",
+                ".cfi_endproc",
+                does = sym $does,
+                enter = sym $crate::tracer::enter_return,
+            )
+        }
+    };
+}
+pub(crate) use entry;
+
 fn tracer() -> Option<&'static Chosen> {
     // SAFETY: null or a leaked box.
     unsafe { TRACER.load(Ordering::Acquire).as_ref() }

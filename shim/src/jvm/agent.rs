@@ -34,7 +34,6 @@ use super::{
 };
 use crate::{guard, link, tracer};
 use core::{
-    arch::naked_asm,
     ffi::{CStr, c_char, c_void},
     ptr::null_mut,
     sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, Ordering},
@@ -113,36 +112,11 @@ unsafe extern "C" fn load(vm: usize) -> usize {
     0
 }
 
-/// What the JVM calls: hands its arguments on, and leaves for the engine if the answer is a thread.
-macro_rules! callback {
-    ($name:ident, $does:ident, ($( $type:ty ),*)) => {
-        #[unsafe(naked)]
-        unsafe extern "C" fn $name($( _: $type ),*) {
-            naked_asm!(
-                ".cfi_startproc",
-                "sub rsp, 8",
-                ".cfi_adjust_cfa_offset 8",
-                "call {does}",
-                "add rsp, 8",
-                ".cfi_adjust_cfa_offset -8",
-                "test rax, rax",
-                "jnz 2f",
-                "ret",
-                "2:",
-                "mov rdi, rax",
-                "jmp {enter}",
-                ".cfi_endproc",
-                does = sym $does,
-                enter = sym tracer::enter_return,
-            )
-        }
-    };
-}
-
-callback!(vm_death, dies, (RawEnv, JniEnv));
-callback!(class_prepare, prepares, (RawEnv, JniEnv, Reference, Reference));
-callback!(generated, generates, (RawEnv, *const c_char, *const c_void, i32));
-callback!(breakpoint, breaks, (RawEnv, JniEnv, Reference, Method, Location));
+// What the JVM calls.
+tracer::entry!(vm_death, dies, (RawEnv, JniEnv));
+tracer::entry!(class_prepare, prepares, (RawEnv, JniEnv, Reference, Reference));
+tracer::entry!(generated, generates, (RawEnv, *const c_char, *const c_void, i32));
+tracer::entry!(breakpoint, breaks, (RawEnv, JniEnv, Reference, Method, Location));
 
 /// Whether the JVM calls this address: following ends there.
 pub fn is_callback(address: usize) -> bool {
