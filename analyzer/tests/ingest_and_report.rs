@@ -9,7 +9,7 @@ use fixture::{
     executors_with_engine, expect, report, rolling_event_log,
 };
 use polars::prelude::{AnyValue, ParquetReader, SerReader};
-use records::{Event, Flags, METRICS, MetricSet};
+use records::{Event, Flags, METRICS, MetricSet, TaskId, TaskMethod, TaskOutcome};
 use serde_json::Value;
 
 fn text(path: &std::path::Path) -> &str {
@@ -395,15 +395,14 @@ fn a_killed_executor_reconciles_with_its_last_records() {
 fn what_the_engine_did_not_count_is_unknown() {
     let folder = tempfile::tempdir().unwrap();
     let task = |writer: &mut Writer, tid: u32, task: i64, from: u64, to: u64, end_flags: Flags| {
-        let start =
-            Event::TaskStart(records::TaskId { stage: 0, task_id: task, ..Default::default() });
+        let start = Event::TaskStart(TaskId { stage: 0, task_id: task, ..Default::default() });
         let followed =
             end_flags.contains(Flags::FOLLOWED) || end_flags.contains(Flags::WAS_RELEASED);
         let flags = if followed { Flags::FOLLOWED } else { Flags::NONE };
         writer.put(tid, flags, &start, Some(counters(from)));
         let end = Event::TaskEnd {
-            task: records::TaskId { stage: 0, task_id: task, ..Default::default() },
-            outcome: records::TaskOutcome::RETURNED,
+            task: TaskId { stage: 0, task_id: task, ..Default::default() },
+            outcome: TaskOutcome::RETURNED,
         };
         writer.put(tid, end_flags, &end, Some(counters(to)));
     };
@@ -474,7 +473,7 @@ fn a_local_mode_driver_is_an_executor_too() {
     let folder = tempfile::tempdir().unwrap();
     let mut driver = Writer::new("local", "driver", "laptop", "");
     driver.segment();
-    let id = records::TaskId {
+    let id = TaskId {
         stage: 3,
         task_id: 5,
         application_id: b"local-1",
@@ -482,7 +481,7 @@ fn a_local_mode_driver_is_an_executor_too() {
         ..Default::default()
     };
     driver.put(7, Flags::NONE, &Event::TaskStart(id), Some(counters(1)));
-    let end = Event::TaskEnd { task: id, outcome: records::TaskOutcome::RETURNED };
+    let end = Event::TaskEnd { task: id, outcome: TaskOutcome::RETURNED };
     driver.put(7, Flags::NONE, &end, Some(counters(3)));
     driver.finish(4);
     driver.save(&folder.path().join("records"));
@@ -493,6 +492,41 @@ fn a_local_mode_driver_is_an_executor_too() {
     assert_eq!(rows(&report)[0]["executor_id"], "driver");
     assert_eq!(rows(&report)[0]["stage"], 3);
     assert_eq!(rows(&report)[1]["part"], "outside tasks");
+}
+
+#[test]
+fn threads_that_a_task_has_started_add_to_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = Writer::new("threads", "executor", "n", "0");
+    let of_task = |outcome: Option<TaskOutcome>| {
+        let method = TaskMethod::TASK_THREAD;
+        let task = TaskId { stage: 2, task_id: 7, method, ..TaskId::default() };
+        match outcome {
+            Some(outcome) => Event::TaskEnd { task, outcome },
+            None => Event::TaskStart(task),
+        }
+    };
+    let ended = of_task(Some(TaskOutcome::UNKNOWN));
+    writer.segment().start(101, 7, 2, 10);
+    for (thread, until_end, in_all) in [(102, 5, 5), (103, 7, 20)] {
+        writer.put(thread, Flags::NONE, &Event::ThreadStart { name: b"started" }, None);
+        writer.put(thread, Flags::NONE, &of_task(None), Some(counters(0)));
+        writer.put(thread, Flags::NONE, &ended, Some(counters(until_end)));
+        writer.put(thread, Flags::FINAL, &Event::ThreadEnd, Some(counters(in_all)));
+    }
+    writer.end(101, 7, 2, 40).finish(40 + 5 + 20);
+    writer.save(&folder.path().join("records"));
+    expect(folder.path(), 0, &["ingest", "records"]);
+    let index = records::metric::by_name("file_read_bytes").unwrap() as u64;
+    let steps = |row: &Value| row["file_read_bytes"].as_u64().unwrap() / (index + 1);
+    for by in ["task", "stage", "executor", "thread", "time"] {
+        let report = report(folder.path(), &["--by", by]);
+        assert_eq!((&report["total"]["tasks"], steps(&report["total"])), (&1.into(), 65), "{by}");
+        let in_tasks = rows(&report).iter().filter(|row| row["part"] == "tasks").map(steps);
+        assert_eq!(in_tasks.sum::<u64>(), 30 + 5 + 7, "{by}: {report}");
+        assert_eq!(sum(&report, "file_read_bytes"), 65 * (index + 1), "{by}: {report}");
+        assert_eq!(report["notes"].as_array().unwrap().len(), 1, "only that there is no event log");
+    }
 }
 
 #[test]

@@ -97,6 +97,16 @@ crate::choice! {
     }
 }
 
+crate::choice! {
+    /// What becomes of the threads that a followed task starts.
+    TaskThreads {
+        /// They run natively.
+        Native = "native",
+        /// They are followed, and count for their task until it ends.
+        Followed = "followed",
+    }
+}
+
 /// One row of the table.
 pub struct Setting {
     /// The key in the file; in the environment it is `SPARKANALYZER_` and the key in capitals.
@@ -163,6 +173,10 @@ settings! {
     /// end, everything else runs natively; Python workers as a whole), "executor" (all threads of executors)
     /// or "process" (all threads of drivers too). Programs under `analyzer trace` are followed as a whole.
     scope: Scope = Scope::Task;
+    /// The threads that a followed task starts: "native" (they are followed as the scope says, and never count for
+    /// the task) or "followed" (from their first instruction to their end; what they have done when the task
+    /// ends counts for it, what they do later is outside tasks).
+    task_threads: TaskThreads = TaskThreads::Native;
     /// Groups of metrics to count.
     metrics: Vec<MetricGroup> = vec![
         MetricGroup::Instructions, MetricGroup::Memory, MetricGroup::Barriers, MetricGroup::Syscalls,

@@ -26,6 +26,9 @@ pub trait Thread {
 
     /// A word that the host keeps with the thread; 0 at first.
     fn host_word(&mut self) -> &mut u64;
+
+    /// Another word of the host's; a thread that this one starts begins with a copy of it. 0 at first.
+    fn inherited_word(&mut self) -> &mut u64;
 }
 
 /// What follows threads and counts what they execute.

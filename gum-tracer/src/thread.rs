@@ -35,6 +35,7 @@ pub struct Followed {
     pub(crate) vfork: Option<Box<Borrowed>>,
     corrections: [AtomicU64; METRICS],
     host_word: u64,
+    inherited_word: u64,
     older: *mut Followed,
 }
 
@@ -76,6 +77,7 @@ impl Followed {
                 vfork: None,
                 corrections: [const { AtomicU64::new(0) }; METRICS],
                 host_word: 0,
+                inherited_word: 0,
                 older: NEWEST.load(Ordering::Acquire),
             });
             let thread = &mut *at;
@@ -181,6 +183,11 @@ impl Thread for Followed {
 
     fn host_word(&mut self) -> &mut u64 {
         &mut self.host_word
+    }
+
+    /// Spark's tasks, for which it is, run in JVMs; those are refused.
+    fn inherited_word(&mut self) -> &mut u64 {
+        &mut self.inherited_word
     }
 }
 

@@ -116,6 +116,8 @@ impl TaskMethod {
     pub const THREAD_NAME: TaskMethod = TaskMethod(2);
     /// The event log's times.
     pub const EVENT_LOG: TaskMethod = TaskMethod(3);
+    /// The record is of a thread that the task has started, from its start to its end or the task's.
+    pub const TASK_THREAD: TaskMethod = TaskMethod(4);
 
     /// The method's name, for tables and JSON.
     pub const fn name(self) -> &'static str {
@@ -123,6 +125,7 @@ impl TaskMethod {
             1 => "breakpoint",
             2 => "thread_name",
             3 => "event_log",
+            4 => "task_thread",
             _ => "unknown",
         }
     }

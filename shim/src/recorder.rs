@@ -21,7 +21,8 @@ use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, Ordering};
 use guest::budget::Weight;
 use records::{
-    Event, Flags, MAX_GROUP_BYTES, METRIC_COUNT, ProcessEndReason, Stamp, encode_group, notice,
+    Event, Flags, MAX_GROUP_BYTES, METRIC_COUNT, ProcessEndReason, Stamp, TaskId, TaskMethod,
+    TaskOutcome, encode_group, notice,
 };
 
 /// Bytes that may wait for the ticker; what does not fit is counted and told in a notice.
@@ -59,6 +60,8 @@ struct State {
     ended: Values,
     total_written: Values,
     ended_flags: Flags,
+    /// The tasks that run now, where the threads that they start are theirs.
+    tasks: Vec<TaskId<'static>>,
 }
 
 static STATE: Lock<State> = Lock::new(State {
@@ -70,6 +73,7 @@ static STATE: Lock<State> = Lock::new(State {
     ended: [0; METRIC_COUNT],
     total_written: [0; METRIC_COUNT],
     ended_flags: Flags::NONE,
+    tasks: Vec::new(),
 });
 
 impl State {
@@ -152,7 +156,24 @@ impl State {
         }
     }
 
+    /// If a task has started this thread: what it has done until now is the task's.
+    fn end_task_thread(&mut self, index: usize) {
+        let thread = self.live[index].thread;
+        let number = thread.of_task.swap(0, Ordering::Relaxed);
+        let Some(task) = self.task(number) else { return };
+        let task = TaskId { method: TaskMethod::TASK_THREAD, ..task };
+        let event = Event::TaskEnd { task, outcome: TaskOutcome::UNKNOWN };
+        let (values, flags) = (thread.values(), thread.flags());
+        self.put(Weight::Major, thread.tid, flags, &event, Some(&values), clock::stamp());
+    }
+
+    /// The open task of this number ([`Shared::of_task`]).
+    fn task(&self, number: u64) -> Option<TaskId<'static>> {
+        self.tasks.iter().find(|task| task_number(task.task_id) == number).copied()
+    }
+
     fn end(&mut self, index: usize) -> &'static Shared {
+        self.end_task_thread(index);
         let thread = self.live.swap_remove(index).thread;
         let values = thread.values();
         add(&mut self.ended, &values);
@@ -255,6 +276,50 @@ pub fn thread_event(thread: &Shared, flags: Flags, event: &Event<'_>) {
     with_room(|state| {
         let values = thread.values();
         state.put(Weight::Major, thread.tid, flags, event, Some(&values), clock::stamp())
+    });
+}
+
+/// The number of a task in [`Shared::of_task`]; 0 = it has no identity.
+pub fn task_number(task_id: i64) -> u64 {
+    u64::try_from(task_id + 1).unwrap_or_default()
+}
+
+/// A task has begun; the threads that it starts are to be its.
+pub fn task_opens(task: TaskId<'static>) {
+    STATE.with(|state| {
+        if state.tasks.try_reserve(1).is_ok() {
+            state.tasks.push(task);
+        }
+    });
+}
+
+/// A task is about to end: what its threads have done until now is its, what they do later is not.
+pub fn task_closes(task_id: i64) {
+    let number = task_number(task_id);
+    with_room(|state| {
+        for index in 0..state.live.len() {
+            if state.live[index].thread.of_task.load(Ordering::Relaxed) == number {
+                state.end_task_thread(index);
+            }
+        }
+        state.tasks.retain(|task| task.task_id != task_id);
+        false
+    });
+}
+
+/// Whether the task of this number runs.
+pub fn is_task_open(number: u64) -> bool {
+    number != 0 && STATE.with(|state| state.task(number).is_some()) == Some(true)
+}
+
+/// A thread begins that the task of this number has started.
+pub fn task_thread_starts(thread: &'static Shared, number: u64) {
+    with_room(|state| {
+        let Some(task) = state.task(number) else { return false };
+        thread.of_task.store(number, Ordering::Relaxed);
+        let event = Event::TaskStart(TaskId { method: TaskMethod::TASK_THREAD, ..task });
+        let (values, flags) = (thread.values(), thread.flags());
+        state.put(Weight::Major, thread.tid, flags, &event, Some(&values), clock::stamp())
     });
 }
 
@@ -421,5 +486,6 @@ pub fn after_fork_in_child() {
         state.ended = [0; METRIC_COUNT];
         state.total_written = [0; METRIC_COUNT];
         state.ended_flags = Flags::NONE;
+        core::mem::forget(core::mem::take(&mut state.tasks));
     });
 }

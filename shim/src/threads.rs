@@ -47,6 +47,8 @@ pub struct Shared {
     pub flags: AtomicU32,
     /// The thread's id.
     pub tid: u32,
+    /// The open task that started this thread: its TID plus one; 0 = none. For the recorder, under its lock.
+    pub of_task: AtomicU64,
     /// In a vfork: the process that called it; else 0.
     vfork: AtomicU32,
     rounds: AtomicU8,
@@ -138,6 +140,7 @@ fn create() -> Option<&'static mut Thread> {
         engine: AtomicUsize::new(0),
         flags: AtomicU32::new(0),
         tid: sys::gettid(),
+        of_task: AtomicU64::new(0),
         vfork: AtomicU32::new(0),
         rounds: AtomicU8::new(0),
     }));

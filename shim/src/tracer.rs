@@ -11,13 +11,13 @@
 
 use crate::{
     hooks,
-    jvm::agent,
+    jvm::{agent, tasks},
     link, process, recorder, sys, syscalls,
     threads::{self, Shared, Values},
     ticker, tls,
 };
 use alloc::boxed::Box;
-use conf::settings::{Scope, Tracer};
+use conf::settings::{Scope, TaskThreads, Tracer};
 use core::{
     arch::naked_asm,
     fmt,
@@ -25,7 +25,7 @@ use core::{
 };
 use engine::{Call, Host, Limits, Notice, Redirect, Thread as _, Tracer as _};
 use guest::role::Role;
-use records::{Flags, METRIC_COUNT, MetricSet, ProcessEndReason, notice};
+use records::{Flags, METRIC_COUNT, MetricSet, ProcessEndReason, TaskId, notice};
 
 /// The tracer that this library is built with, and its name in the settings.
 #[cfg(not(feature = "gum"))]
@@ -167,6 +167,9 @@ fn attach() -> *mut Thread {
     // SAFETY: this thread's own block.
     let state = unsafe { &mut *state };
     *state.host_word() = tls::base();
+    if let Some(task_id) = tasks::running(thread) {
+        *state.inherited_word() = recorder::task_number(task_id);
+    }
     adopt(shared, state);
     state
 }
@@ -182,6 +185,25 @@ pub fn begin_task(thread: &Shared) {
 pub fn end_task(thread: &Shared) {
     if is_running() && extent() == Extent::Tasks {
         thread.flags.fetch_and(!u32::from(Flags::FOLLOWED.0), Ordering::Release);
+    }
+}
+
+/// Whether the threads that a task starts count for it.
+fn counts_task_threads() -> bool {
+    is_running() && process::identity().settings.task_threads == TaskThreads::Followed
+}
+
+/// A task has begun on this thread; its record is written.
+pub fn task_began(task: TaskId<'static>) {
+    if task.task_id >= 0 && counts_task_threads() {
+        recorder::task_opens(task);
+    }
+}
+
+/// A task is about to end on this thread; its record is not written yet.
+pub fn task_ends(task_id: i64) {
+    if task_id >= 0 && counts_task_threads() {
+        recorder::task_closes(task_id);
     }
 }
 
@@ -355,7 +377,8 @@ impl Host<Thread> for Shim {
     }
 
     fn thread_started(&self, thread: &mut Thread) -> bool {
-        if extent() == Extent::Tasks {
+        let task = *thread.inherited_word();
+        if extent() == Extent::Tasks && !recorder::is_task_open(task) {
             return false;
         }
         let present = tls::base();
@@ -366,7 +389,12 @@ impl Host<Thread> for Shim {
             let Some(area) = tls::map_area() else { return true };
             area | OUR_AREA
         };
-        on_own_tls(thread, begin);
+        on_own_tls(thread, |thread| {
+            begin(thread);
+            if let Some(shared) = listed().filter(|_| task != 0) {
+                recorder::task_thread_starts(shared, task);
+            }
+        });
         true
     }
 

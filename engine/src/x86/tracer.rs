@@ -21,6 +21,10 @@ impl Thread for ThreadState {
     fn host_word(&mut self) -> &mut u64 {
         &mut self.host_word
     }
+
+    fn inherited_word(&mut self) -> &mut u64 {
+        &mut self.inherited_word
+    }
 }
 
 impl Tracer for Engine {

@@ -148,7 +148,9 @@ fn open(thread: &mut Thread, task: Open, flags: Flags) {
     thread.tasks.open = Some(task);
     thread.tasks.threw = false;
     tracer::begin_task(thread.shared);
-    thread.record(flags, &Event::TaskStart(identity(&task)));
+    let identity = identity(&task);
+    thread.record(flags, &Event::TaskStart(identity));
+    tracer::task_began(identity);
 }
 
 fn close(thread: &mut Thread, outcome: TaskOutcome, flags: Flags) {
@@ -157,8 +159,15 @@ fn close(thread: &mut Thread, outcome: TaskOutcome, flags: Flags) {
         TaskOutcome::UNKNOWN if thread.tasks.threw => TaskOutcome::THREW,
         outcome => outcome,
     };
-    thread.record(flags, &Event::TaskEnd { task: identity(&task), outcome });
+    let task = identity(&task);
+    tracer::task_ends(task.task_id);
+    thread.record(flags, &Event::TaskEnd { task, outcome });
     tracer::end_task(thread.shared);
+}
+
+/// The TID of the task that runs on this thread.
+pub fn running(thread: &Thread) -> Option<i64> {
+    thread.tasks.open.map(|task| task.name.task_id).filter(|&task_id| task_id >= 0)
 }
 
 fn identity(task: &Open) -> TaskId<'static> {

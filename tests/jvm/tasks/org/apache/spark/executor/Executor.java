@@ -13,7 +13,7 @@ public class Executor {
     public static class TaskRunner implements Runnable {
         final long number;
 
-        TaskRunner(long number) {
+        public TaskRunner(long number) {
             this.number = number;
         }
 

@@ -4,9 +4,13 @@ import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.function.LongUnaryOperator;
 
 /** Some work whose result depends on its number alone: maps, garbage, exceptions, null checks, native code. */
 public class Task {
+    /** What tasks do instead, if anything. */
+    public static LongUnaryOperator work;
+
     final long number;
 
     public Task(long number) {
@@ -14,6 +18,7 @@ public class Task {
     }
 
     public long run() {
+        if (work != null) return work.applyAsLong(number);
         Map<String, Long> sums = new HashMap<>();
         List<byte[]> garbage = new ArrayList<>();
         long caught = 0;
