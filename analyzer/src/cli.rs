@@ -122,10 +122,11 @@ const PURGE_EXAMPLES: [&str; 2] = [
     "analyzer purge --store mysql://spark@db/runs --older-than 4w",
 ];
 
-const REPORT_EXAMPLES: [&str; 3] = [
+const REPORT_EXAMPLES: [&str; 4] = [
     "analyzer report --by node,stage",
     "analyzer report --store /data/runs --by task --app app-20260101120000-0001 --format csv",
     "analyzer report --by executor --columns instructions,memory_reads",
+    "analyzer report --engine spark --master spark://head:7077 --store hdfs:///runs --by node",
 ];
 
 const DIFF_EXAMPLES: [&str; 4] = [

@@ -15,7 +15,7 @@ use crate::exit::{Exit, Failure};
 use crate::history_server::{self, Download};
 use crate::progress::{self, style};
 use crate::record_files;
-use crate::store::{self, Added, Address, Snapshots, Store, StoreError, Table};
+use crate::store::{self, Added, Address, Snapshots, StoreError, Table, WritableStore};
 use crate::terminal::{ERROR, WARNING};
 
 /// Load record files and Spark event logs into a store
@@ -65,7 +65,7 @@ pub struct Args {
 /// What was done so far.
 struct Ingest<'a> {
     args: &'a Args,
-    store: Box<dyn Store>,
+    store: Box<dyn WritableStore>,
     bar: ProgressBar,
     new_segments: u64,
     known_segments: u64,

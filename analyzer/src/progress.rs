@@ -22,6 +22,11 @@ pub fn is_quiet() -> bool {
     IS_QUIET.load(Ordering::Relaxed)
 }
 
+/// Whether everything is wanted.
+pub fn is_verbose() -> bool {
+    IS_VERBOSE.load(Ordering::Relaxed)
+}
+
 /// A bar's looks. The templates are constants; a wrong one only costs the looks.
 pub fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
@@ -66,7 +71,7 @@ impl Step {
     /// It has ended with this.
     pub fn end(self, result: &str) {
         self.bar.finish_and_clear();
-        if IS_VERBOSE.load(Ordering::Relaxed) {
+        if is_verbose() {
             let seconds = self.began.elapsed().as_secs_f64();
             anstream::eprintln!("{}: {result}, {seconds:.2} s", self.what);
         }

@@ -16,7 +16,7 @@ use super::spread_print;
 use crate::duration;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use crate::store::{self, Address};
+use crate::store::{self, Address, StartSpark};
 
 /// Say where the work of Spark jobs went
 ///
@@ -34,6 +34,19 @@ pub struct Args {
         default_value = store::DEFAULT
     )]
     store: Address,
+
+    /// Who reads the store and sums up
+    #[arg(long, value_enum, default_value_t = Engine::Local)]
+    engine: Engine,
+
+    /// The cluster manager for --engine spark, as spark-submit takes it (spark://HOST:7077, yarn, k8s://...,
+    /// local[*]); by default what Spark's own conf says
+    #[arg(long, value_name = "URL")]
+    master: Option<String>,
+
+    /// A property for --engine spark, as spark-submit's --conf (repeatable)
+    #[arg(long, value_name = "KEY=VALUE")]
+    spark_conf: Vec<String>,
 
     /// What rows are per, comma-separated
     #[arg(long, value_enum, value_delimiter = ',', default_value = "stage", value_name = "LIST")]
@@ -73,6 +86,16 @@ pub struct Args {
     columns: Vec<Figure>,
 }
 
+/// The values of `--engine`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Engine {
+    /// This program, on this machine
+    Local,
+    /// Your own Spark, where SPARK_HOME or PATH has its spark-submit: for stores of more than some hundred million
+    /// records, or that only Spark reaches (hdfs://..., s3a://...); the same figures
+    Spark,
+}
+
 /// The values of `--format`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
@@ -98,7 +121,17 @@ const SPREAD_FIGURES: [&str; 2] = ["instructions", "syscall_calls"];
 /// # Errors
 /// When there is no store or it cannot be read, or the output cannot be written.
 pub fn run(args: Args) -> Result<ExitCode, Failure> {
-    let store = store::open(&args.store)?;
+    let store = match args.engine {
+        Engine::Local if args.master.is_some() || !args.spark_conf.is_empty() => {
+            let message = "--master and --spark-conf are for --engine spark";
+            return Err(Failure::new(Exit::Usage, message));
+        }
+        Engine::Local => store::open(&args.store)?,
+        Engine::Spark => {
+            let start = StartSpark { master: args.master.clone(), conf: args.spark_conf.clone() };
+            store::open_by_spark(&args.store, &start, &args.app)?
+        }
+    };
     let is_page = args.format == Format::Html;
     let by = if is_page { html::BY.to_vec() } else { Dimension::implied(&args.by) };
     let bucket_ms = i64::try_from(args.bucket.as_millis()).unwrap_or(i64::MAX);

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::gather::{read, text};
+use super::rated::{read, text};
 use crate::store::{Store, StoreError, Table};
 
 /// A job of an application.

@@ -29,12 +29,12 @@ impl Notes {
         *self.left_out_roles.entry(role.to_owned()).or_default() += 1;
     }
 
-    /// A task's record lacks something.
-    pub fn task(&mut self, has_no_start: bool, is_open: bool, is_late: bool, is_closed: bool) {
-        self.tasks_without_start += u64::from(has_no_start);
-        self.open_tasks += u64::from(is_open);
-        self.late_tasks += u64::from(is_late);
-        self.closed_tasks += u64::from(is_closed);
+    /// Records of so many tasks lack their start or end, were seen late, or were closed by something else.
+    pub fn tasks(&mut self, without_start: u64, open: u64, late: u64, closed: u64) {
+        self.tasks_without_start += without_start;
+        self.open_tasks += open;
+        self.late_tasks += late;
+        self.closed_tasks += closed;
     }
 
     /// A process took part.
@@ -44,18 +44,18 @@ impl Notes {
         self.left_out_bytes += left_out_bytes;
     }
 
-    /// A task with a record is in no event log.
-    pub fn unlogged_task(&mut self, application: &str, has_log: bool) {
+    /// Tasks with a record are in no event log.
+    pub fn unlogged_tasks(&mut self, application: &str, has_log: bool, tasks: u64) {
         if has_log {
-            *self.unlogged_tasks.entry(application.to_owned()).or_default() += 1;
+            *self.unlogged_tasks.entry(application.to_owned()).or_default() += tasks;
         } else {
             self.apps_without_log.insert(application.to_owned());
         }
     }
 
-    /// A task of an event log has no record.
-    pub fn unrecorded_task(&mut self, application: &str) {
-        *self.unrecorded_tasks.entry(application.to_owned()).or_default() += 1;
+    /// Tasks of an event log have no record.
+    pub fn unrecorded_tasks(&mut self, application: &str, tasks: u64) {
+        *self.unrecorded_tasks.entry(application.to_owned()).or_default() += tasks;
     }
 
     /// An application has an event log and not one record.

@@ -130,8 +130,8 @@ impl Default for Row {
 
 /// What is added to a row for a task.
 pub struct TaskFigures<'a> {
-    /// Our counters; `None` if there is no record of the task.
-    pub counted: Option<&'a Counted>,
+    /// Our counters.
+    pub counted: &'a Counted,
     /// Whether this row has the task already, from another record of it.
     pub is_repeated: bool,
     /// What the event log says; `None` if it says nothing of the task.
@@ -149,6 +149,33 @@ pub struct Run {
     pub is_partial: bool,
     /// Whether the engine counted all of it.
     pub is_exact: bool,
+}
+
+/// What the event log says of many tasks.
+#[derive(Clone, Debug, Default)]
+pub struct SaidRun {
+    /// How many tasks.
+    pub tasks: u32,
+    /// Of how many it is known whether they failed, and how many of these did.
+    pub failed: (u32, u64),
+    /// Of how many it is known how near their data they ran, and how many of these at each of [`LOCALITIES`].
+    pub localities: (u32, [u64; LOCALITIES.len()]),
+    /// How many know each of Spark's metrics, and the sum over these.
+    pub metrics: [(u32, u64); SPARK_METRICS.len()],
+}
+
+impl SaidRun {
+    /// Of one task.
+    pub fn of(said: &SparkSaid) -> SaidRun {
+        let pair = |value: Option<u64>| (u32::from(value.is_some()), value.unwrap_or(0));
+        let at = |index| u64::from(said.locality == Some(index));
+        SaidRun {
+            tasks: 1,
+            failed: pair(said.has_failed.map(u64::from)),
+            localities: (u32::from(said.locality.is_some()), std::array::from_fn(at)),
+            metrics: said.metrics.map(pair),
+        }
+    }
 }
 
 /// Our counters of something.
@@ -190,42 +217,53 @@ pub struct SparkSaid {
 impl Row {
     /// Adds a task.
     pub fn add_task(&mut self, task: &TaskFigures<'_>) {
-        match task.counted {
-            Some(counted) => self.add_counted(counted),
-            None => self.metrics.iter_mut().for_each(|sum| sum.add(None)),
-        }
+        self.add_counted(task.counted);
         if task.is_repeated {
             return;
         }
         self.tasks += 1;
-        self.recorded_tasks += u64::from(task.counted.is_some());
-        self.exact_tasks += u64::from(task.counted.is_some_and(|counted| counted.is_exact));
+        self.recorded_tasks += 1;
+        self.exact_tasks += u64::from(task.counted.is_exact);
         match task.spark {
             Some(said) => self.add_said(said),
             None => self.add_unsaid(1),
         }
     }
 
-    /// Adds the counters of many tasks. What the event log says of them comes by [`Row::add_said`] and
+    /// Adds the counters of many tasks, or of what only adds to tasks that are there (`is_further`). What the event log says of them comes by [`Row::add_said_run`] and
     /// [`Row::add_unsaid`].
-    pub fn add_run(&mut self, run: &Run) {
-        self.tasks += u64::from(run.tasks);
-        self.recorded_tasks += u64::from(run.tasks);
-        self.exact_tasks += if run.is_exact { u64::from(run.tasks) } else { 0 };
+    pub fn add_run(&mut self, run: &Run, is_further: bool) {
+        let tasks = if is_further { 0 } else { u64::from(run.tasks) };
+        self.tasks += tasks;
+        self.recorded_tasks += tasks;
+        self.exact_tasks += if run.is_exact { tasks } else { 0 };
         for (index, (sum, (known, value))) in self.metrics.iter_mut().zip(run.sums).enumerate() {
             let are_bounds = run.is_partial && METRICS[index].is_engine();
             sum.add_many(run.tasks, known, value, are_bounds);
         }
     }
 
+    /// Adds tasks of which there is no record. What the event log says of them comes by [`Row::add_said_run`].
+    pub fn add_unrecorded(&mut self, tasks: u32) {
+        self.tasks += u64::from(tasks);
+        self.metrics.iter_mut().for_each(|sum| sum.add_many(tasks, 0, 0, false));
+    }
+
     /// Adds what the event log says of a task.
     pub fn add_said(&mut self, said: &SparkSaid) {
-        for (index, sum) in self.localities.iter_mut().enumerate() {
-            sum.add(said.locality.map(|one| u64::from(one == index)));
+        self.add_said_run(&SaidRun::of(said));
+    }
+
+    /// Adds what the event log says of many tasks.
+    pub fn add_said_run(&mut self, said: &SaidRun) {
+        let add = |sum: &mut Sum, (known, value)| sum.add_many(said.tasks, known, value, false);
+        let (known, localities) = said.localities;
+        for (sum, value) in self.localities.iter_mut().zip(localities) {
+            add(sum, (known, value));
         }
-        self.failed_tasks.add(said.has_failed.map(u64::from));
-        for (sum, value) in self.spark.iter_mut().zip(said.metrics) {
-            sum.add(value);
+        add(&mut self.failed_tasks, said.failed);
+        for (sum, pair) in self.spark.iter_mut().zip(said.metrics) {
+            add(sum, pair);
         }
     }
 

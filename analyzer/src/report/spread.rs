@@ -290,7 +290,7 @@ mod tests {
             let mut values = [None; records::METRIC_COUNT];
             values[records::metric::INSTRUCTIONS] = Some(instructions);
             let counted = Counted { values, is_partial: false, is_exact: true };
-            let figures = TaskFigures { counted: Some(&counted), is_repeated: false, spark: None };
+            let figures = TaskFigures { counted: &counted, is_repeated: false, spark: None };
             rows.at(Key::new(&by, &place, Part::Tasks)).add_task(&figures);
             times.insert(("a".to_owned(), tid), (1000, 1000 + ms));
         }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::gather::{read, text};
+use super::rated::{read, text};
 use crate::store::{Store, StoreError, Table};
 
 /// Spark 4 submits the stages of SQL queries from a pool of its own, and so they are all called after its

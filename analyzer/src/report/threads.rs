@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use records::METRIC_COUNT;
 
-use super::gather::{Rated, read};
 use super::key::Thread;
+use super::rated::{Rated, read};
 use super::rows::Counted;
 use crate::store::{Store, StoreError, Table};
 
@@ -56,13 +56,11 @@ impl Threads {
         Thread { tid, name: of.and_then(|(name, _)| name.clone()) }
     }
 
-    /// Takes what a task did from its thread.
-    pub fn take_task(&mut self, process: &str, tid: i64, task: &Counted) {
+    /// Takes what tasks did from their thread.
+    pub fn take(&mut self, process: &str, tid: i64, values: &[u64; METRIC_COUNT]) {
         let thread = self.of.get_mut(process).and_then(|threads| threads.get_mut(&tid));
         if let Some((_, left)) = thread {
-            left.subtract(&std::array::from_fn::<_, METRIC_COUNT, _>(|at| {
-                task.values[at].unwrap_or(0)
-            }));
+            left.subtract(values);
         }
     }
 

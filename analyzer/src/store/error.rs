@@ -7,6 +7,7 @@ use polars::prelude::PolarsError;
 
 use super::folder::SCHEMA;
 use super::server::{ServerError, VERSION};
+use super::spark::SparkError;
 use crate::exit::{Exit, Failure};
 
 /// Why a store cannot be used.
@@ -61,6 +62,9 @@ pub enum StoreError {
     /// A server cannot be reached or refuses.
     #[error("{0}")]
     Server(#[from] ServerError),
+    /// Spark gave no answer.
+    #[error("{0}")]
+    Spark(#[from] SparkError),
     /// The server's database has no schema or another one.
     #[error("{server}: {}", schema_text(*.found))]
     ServerSchema {
@@ -99,6 +103,7 @@ impl From<StoreError> for Failure {
             StoreError::Write { .. } | StoreError::Foreign(_) => Exit::BadOutput,
             StoreError::Address(_) => Exit::Usage,
             StoreError::Server(error) => error.exit(),
+            StoreError::Spark(error) => error.exit(),
             StoreError::Read { .. }
             | StoreError::Source(_)
             | StoreError::Missing(_)
@@ -113,8 +118,8 @@ impl From<StoreError> for Failure {
             }
             _ => "",
         };
-        if let StoreError::Source(message) = error {
-            return Failure::new(exit, message);
+        if matches!(error, StoreError::Source(_) | StoreError::Spark(_)) {
+            return Failure::new(exit, error);
         }
         Failure::new(exit, format!("store {error}{way_out}"))
     }

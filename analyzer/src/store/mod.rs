@@ -28,6 +28,7 @@ mod folder;
 mod kept;
 mod process_tables;
 mod server;
+mod spark;
 mod spark_tables;
 mod table;
 
@@ -44,7 +45,8 @@ pub use address::{Address, DEFAULT};
 pub use columns::{ENGINE_EXACT, ENGINE_NONE, ENGINE_PARTIAL};
 pub use error::StoreError;
 pub use server::{define, grants};
-pub use table::Table;
+pub use spark::{Found, SparkStore, Start as StartSpark};
+pub use table::{Kind, Table};
 
 /// What an addition did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,45 +153,6 @@ const APPLICATION_TIMES: [(Table, &str); 4] = [
 
 /// A store, wherever it is.
 pub trait Store {
-    /// Takes in record files, unless the store has copies that are as good.
-    ///
-    /// # Errors
-    /// When the store cannot be written.
-    fn take_records(
-        &mut self,
-        files: &[PathBuf],
-        snapshots: Snapshots,
-        progress: Progress<'_>,
-    ) -> Result<Taken, StoreError>;
-
-    /// Takes in what an event log says.
-    ///
-    /// # Errors
-    /// When the store cannot be written.
-    fn add_application(
-        &mut self,
-        application: Application,
-        cluster: Option<&str>,
-    ) -> Result<Added, StoreError>;
-
-    /// Number of processes and applications whose tables [`Store::update`] has to make.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    fn stale(&self) -> Result<usize, StoreError>;
-
-    /// Makes the tables anew of which the sources changed; `progress` is told of each.
-    ///
-    /// # Errors
-    /// When the store cannot be written; what was made until then is whole.
-    fn update(&mut self, progress: &dyn Fn()) -> Result<(), StoreError>;
-
-    /// Removes the processes whose last record, and the applications whose last event, is older.
-    ///
-    /// # Errors
-    /// When the store cannot be written.
-    fn purge(&mut self, before_ns: i64) -> Result<Purged, StoreError>;
-
     /// Hands over a table piece by piece, of these columns or of all, without what is surely of other
     /// applications than these; of all, if none is named.
     ///
@@ -211,7 +174,78 @@ pub trait Store {
         &self,
         table: Table,
         columns: Option<&[&str]>,
-    ) -> Result<Option<DataFrame>, StoreError>;
+    ) -> Result<Option<DataFrame>, StoreError> {
+        whole(self, table, columns)
+    }
+
+    /// The Spark that reads it, if one does: it sums up what this machine need not see.
+    fn spark(&self) -> Option<&SparkStore> {
+        None
+    }
+}
+
+/// A table of a store as one frame.
+fn whole<S: Store + ?Sized>(
+    store: &S,
+    table: Table,
+    columns: Option<&[&str]>,
+) -> Result<Option<DataFrame>, StoreError> {
+    let mut whole: Option<DataFrame> = None;
+    store.scan(table, columns, &[], &mut |piece| {
+        match &mut whole {
+            Some(whole) => {
+                whole.vstack_mut_owned(piece)?;
+            }
+            None => whole = Some(piece),
+        }
+        Ok(())
+    })?;
+    if let Some(whole) = &mut whole {
+        whole.rechunk_mut();
+    }
+    Ok(whole)
+}
+
+/// A store that can be written.
+pub trait WritableStore: Store {
+    /// Takes in record files, unless the store has copies that are as good.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    fn take_records(
+        &mut self,
+        files: &[PathBuf],
+        snapshots: Snapshots,
+        progress: Progress<'_>,
+    ) -> Result<Taken, StoreError>;
+
+    /// Takes in what an event log says.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    fn add_application(
+        &mut self,
+        application: Application,
+        cluster: Option<&str>,
+    ) -> Result<Added, StoreError>;
+
+    /// Number of processes and applications whose tables [`WritableStore::update`] has to make.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn stale(&self) -> Result<usize, StoreError>;
+
+    /// Makes the tables anew of which the sources changed; `progress` is told of each.
+    ///
+    /// # Errors
+    /// When the store cannot be written; what was made until then is whole.
+    fn update(&mut self, progress: &dyn Fn()) -> Result<(), StoreError>;
+
+    /// Removes the processes whose last record, and the applications whose last event, is older.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    fn purge(&mut self, before_ns: i64) -> Result<Purged, StoreError>;
 }
 
 /// Opens a store for reading.
@@ -225,11 +259,28 @@ pub fn open(address: &Address) -> Result<Box<dyn Store>, StoreError> {
     })
 }
 
+/// Opens a store for reading by the user's own Spark; of tasks without what is surely of other applications
+/// than these.
+///
+/// # Errors
+/// When Spark does not start, there is no store, it has another schema, or it is a server's.
+pub fn open_by_spark(
+    address: &Address,
+    start: &StartSpark,
+    applications: &[String],
+) -> Result<Box<dyn Store>, StoreError> {
+    if address.server()?.is_some() {
+        let message = format!("{address}: Spark reads stores in folders; leave out --engine spark");
+        return Err(StoreError::Address(message));
+    }
+    Ok(Box::new(SparkStore::open(&address.folder(), start, applications)?))
+}
+
 /// Opens a store for writing that must be there.
 ///
 /// # Errors
 /// As [`open`], and when it cannot be written.
-pub fn open_for_writing(address: &Address) -> Result<Box<dyn Store>, StoreError> {
+pub fn open_for_writing(address: &Address) -> Result<Box<dyn WritableStore>, StoreError> {
     if address.server()?.is_none() {
         folder::FolderStore::open(&address.folder())?;
     }
@@ -240,7 +291,7 @@ pub fn open_for_writing(address: &Address) -> Result<Box<dyn Store>, StoreError>
 ///
 /// # Errors
 /// As [`open`], and when it cannot be written.
-pub fn create(address: &Address) -> Result<Box<dyn Store>, StoreError> {
+pub fn create(address: &Address) -> Result<Box<dyn WritableStore>, StoreError> {
     Ok(match address.server()? {
         None => Box::new(folder::FolderStore::create(&address.folder())?),
         Some(server) => Box::new(server::ServerStore::create(server)?),

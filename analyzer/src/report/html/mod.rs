@@ -6,9 +6,10 @@ use records::metric::INSTRUCTIONS;
 use serde_json::{Value, json};
 
 use super::figure::{Figure, Scale};
-use super::gather::{Answer, read, text};
+use super::gather::Answer;
 use super::jobs::Job;
 use super::key::{Dimension, Key, Part};
+use super::rated::{read, text};
 use super::rows::{Row, Rows, Said};
 use super::spread::Measure;
 use super::spread_print;

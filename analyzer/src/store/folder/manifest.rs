@@ -119,11 +119,27 @@ impl Manifest {
             }
             Err(error) => return Err(StoreError::Read { path, error }),
         };
-        match serde_json::from_slice::<Manifest>(&text) {
+        Manifest::parse(&text, root)
+    }
+
+    /// Takes it from what its file holds.
+    ///
+    /// # Errors
+    /// When it has another schema or is damaged.
+    pub fn parse(text: &[u8], root: &Path) -> Result<Manifest, StoreError> {
+        match serde_json::from_slice::<Manifest>(text) {
             Ok(manifest) if manifest.schema == SCHEMA => Ok(manifest),
             Ok(other) => Err(StoreError::Schema { path: root.to_owned(), found: other.schema }),
-            Err(_) => Err(StoreError::Damaged(path)),
+            Err(_) => Err(StoreError::Damaged(root.join(MARK))),
         }
+    }
+
+    /// The parts that may have rows of these applications; of all, if none is named.
+    pub fn parts_of(&self, applications: &[String]) -> impl Iterator<Item = &Part> {
+        self.parts.iter().filter(move |part| match &part.application {
+            Some(application) => applications.is_empty() || applications.contains(application),
+            None => true,
+        })
     }
 
     /// Whether there is one.

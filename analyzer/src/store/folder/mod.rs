@@ -23,13 +23,16 @@ use std::path::{Path, PathBuf};
 use polars::prelude::{Column, DataFrame, NamedFrom, Series};
 
 use super::kept::{KeptApplication, application_key};
-use super::{Added, Progress, Purged, Snapshots, Store, StoreError, Table, Taken, spark_tables};
+use super::{
+    Added, Progress, Purged, Snapshots, Store, StoreError, Table, Taken, WritableStore,
+    spark_tables,
+};
 use crate::eventlog::Application;
 use known::Known;
-use manifest::{KEPT, Manifest, Part, STAGING};
+use manifest::{KEPT, Part, STAGING};
 use part::{PartWriter, ROWS_PER_GROUP, scan};
 
-pub use manifest::SCHEMA;
+pub use manifest::{Manifest, SCHEMA, lock_to_read};
 
 /// Rows that a scan hands over at once.
 const ROWS_AT_ONCE: usize = 4 * ROWS_PER_GROUP;
@@ -88,7 +91,7 @@ impl FolderStore {
     /// # Errors
     /// When there is none, or it has another schema.
     pub fn open(root: &Path) -> Result<FolderStore, StoreError> {
-        let lock = manifest::lock_to_read(root);
+        let lock = lock_to_read(root);
         let manifest = Manifest::read(root)?;
         Ok(FolderStore { root: root.to_owned(), manifest, _lock: lock })
     }
@@ -131,18 +134,9 @@ impl FolderStore {
         }
         Ok((old, new))
     }
-
-    /// The parts that may have rows of these applications; of all, if none is named.
-    fn parts_of(&self, applications: &[String]) -> Vec<Part> {
-        let is_asked = |part: &&Part| match &part.application {
-            Some(application) => applications.is_empty() || applications.contains(application),
-            None => true,
-        };
-        self.manifest.parts.iter().filter(is_asked).cloned().collect()
-    }
 }
 
-impl Store for FolderStore {
+impl WritableStore for FolderStore {
     fn take_records(
         &mut self,
         files: &[PathBuf],
@@ -254,7 +248,9 @@ impl Store for FolderStore {
         }
         Ok(purged)
     }
+}
 
+impl Store for FolderStore {
     fn scan(
         &self,
         table: Table,
@@ -262,30 +258,9 @@ impl Store for FolderStore {
         applications: &[String],
         each: &mut dyn FnMut(DataFrame) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        for part in self.parts_of(applications) {
-            scan(&self.root, &part, table.name(), columns, ROWS_AT_ONCE, each)?;
+        for part in self.manifest.parts_of(applications) {
+            scan(&self.root, part, table.name(), columns, ROWS_AT_ONCE, each)?;
         }
         Ok(())
-    }
-
-    fn frame(
-        &self,
-        table: Table,
-        columns: Option<&[&str]>,
-    ) -> Result<Option<DataFrame>, StoreError> {
-        let mut whole: Option<DataFrame> = None;
-        self.scan(table, columns, &[], &mut |part| {
-            match &mut whole {
-                Some(whole) => {
-                    whole.vstack_mut_owned(part)?;
-                }
-                None => whole = Some(part),
-            }
-            Ok(())
-        })?;
-        if let Some(whole) = &mut whole {
-            whole.rechunk_mut();
-        }
-        Ok(whole)
     }
 }

@@ -26,7 +26,8 @@ use super::address::Server;
 use super::kept::{Completeness, KeptApplication, KeptSegment, Wanted, application_key, pack};
 use super::table::Table;
 use super::{
-    Added, Progress, Purged, Snapshots, Store, StoreError, Taken, process_tables, spark_tables,
+    Added, Progress, Purged, Snapshots, Store, StoreError, Taken, WritableStore, process_tables,
+    spark_tables,
 };
 use crate::eventlog::Application;
 use crate::record_files::{RecordStream, hex, known};
@@ -155,7 +156,7 @@ fn make(
     }
 }
 
-impl Store for ServerStore {
+impl WritableStore for ServerStore {
     fn take_records(
         &mut self,
         files: &[PathBuf],
@@ -320,7 +321,9 @@ impl Store for ServerStore {
             Ok(purged)
         })
     }
+}
 
+impl Store for ServerStore {
     fn scan(
         &self,
         table: Table,

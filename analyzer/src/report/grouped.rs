@@ -1,0 +1,396 @@
+//! Taking in tasks that Spark has summed up: the same sums, made where the tables are.
+//!
+//! A group has what neighbours in a table have in common ([`Of`]), so [`Sums`] takes it in as it takes
+//! neighbours, and everything that depends on more than a group (which job, which row, what is left outside
+//! tasks, ratios, bounds, order) is done by the same code for both. Three tables with what this side has decided
+//! are given to Spark: `pairs` (processes whose tasks are wanted, with the event log that they belong to), `logs`
+//! and `repeated` (tasks with more than one record). The latter, which hardly ever are, come here one by one,
+//! because the first of them in the store counts as the task.
+
+use std::collections::HashSet;
+
+use records::{METRICS, TaskMethod};
+use serde_json::{Value, json};
+
+use super::figure::LOCALITIES;
+use super::gather::{Nodes, Of, Ran, Sums};
+use super::key::{Dimension, Place};
+use super::logged::{LoggedTasks, is_wanted};
+use super::rows::{Run, SaidRun};
+use super::tasks::Tasks;
+use crate::eventlog::SPARK_METRICS;
+use crate::store::{ENGINE_EXACT, ENGINE_PARTIAL, Found, Kind, SparkStore, StoreError, Table};
+
+/// The tasks that are wanted, with what is known of their process; `is_further` are threads that a task has started,
+/// which add to the task.
+fn recorded_tasks() -> String {
+    format!(
+        "(SELECT t.*, p.attempt AS process_attempt, p.log, \
+         coalesce(t.method = '{}', false) AS is_further \
+         FROM tasks t JOIN (SELECT /*+ BROADCAST */ * FROM pairs) p \
+         ON t.process_id = p.process_id AND t.application_id <=> p.application_id)",
+        TaskMethod::TASK_THREAD.name()
+    )
+}
+
+/// Those with one record.
+const REPEATED: &str = "LEFT ANTI JOIN (SELECT /*+ BROADCAST */ * FROM repeated) d \
+    ON r.application_id <=> d.application_id AND r.process_attempt <=> d.attempt AND r.task_id = d.task_id";
+/// The tasks of event logs.
+const LOGGED: &str = "(SELECT s.*, g.log FROM spark_tasks s LEFT JOIN logs g \
+    ON s.application_id = g.application_id AND s.application_attempt <=> g.application_attempt)";
+
+/// Which processes ran tasks.
+///
+/// # Errors
+/// When Spark does not answer.
+pub fn processes_with_tasks(spark: &SparkStore) -> Result<Ran, StoreError> {
+    let mut ran = Ran::default();
+    let sql = "SELECT process_id, application_id, count(*) AS tasks, \
+        count_if(stage IS NULL AND task_id IS NOT NULL) AS stageless FROM tasks GROUP BY 1, 2";
+    spark.query(sql, &mut |row| {
+        ran.tasks += number(row, "tasks") as usize;
+        ran.lacks_stages |= number(row, "stageless") > 0;
+        let process = text(row, "process_id").unwrap_or_default().to_owned();
+        ran.pairs.insert((process, text(row, "application_id").map(str::to_owned)));
+        Ok(())
+    })?;
+    Ok(ran)
+}
+
+/// Adds the tasks of all wanted processes, and those of event logs without a record if `nodes` are given.
+///
+/// # Errors
+/// When Spark does not answer.
+pub fn add(
+    spark: &SparkStore,
+    sums: &mut Sums<'_>,
+    ran: &Ran,
+    mut logged: LoggedTasks,
+    nodes: Option<&Nodes>,
+) -> Result<(), StoreError> {
+    let recorded_tasks = recorded_tasks();
+    let has_log = name_pairs(spark, sums, ran, &logged)?;
+    let mut recorded = HashSet::new();
+    let repeated = name_repeated(spark)?;
+    if repeated {
+        add_repeated(spark, sums, &mut logged, &mut recorded)?;
+    }
+    let once = if repeated { REPEATED } else { "" };
+    let mut keys =
+        vec!["r.process_id", "r.application_id", "r.executor_id", "r.engine", "r.is_further"];
+    let joined = format!(
+        "{recorded_tasks} r {once} LEFT JOIN {LOGGED} l ON r.log = l.log AND r.task_id = l.task_id"
+    );
+    let by = sums.question.by;
+    // What of a record's row depends on the event log's: then both come together.
+    let is_joined = has_log && (by.contains(&Dimension::Time) || ran.lacks_stages);
+    let bucket = sums.question.bucket_ms;
+    let bucket_of = |ms: &str| format!("({ms}) - pmod({ms}, {bucket}) AS bucket");
+    let logged_end = "IF(l.launched_ms IS NULL, NULL, l.finished_ms)";
+    let own_end = "IF(r.start_real_ns IS NULL OR r.is_further, NULL, r.end_real_ns DIV 1000000)";
+    let (stage, end) = match is_joined {
+        true => (
+            "coalesce(r.stage, l.stage) AS stage, \
+             IF(r.stage IS NULL, l.stage_attempt, r.stage_attempt) AS stage_attempt",
+            format!("coalesce({logged_end}, {own_end})"),
+        ),
+        false => ("r.stage AS stage, r.stage_attempt AS stage_attempt", own_end.to_owned()),
+    };
+    keys.push(stage);
+    let time = bucket_of(&end);
+    if by.contains(&Dimension::Time) {
+        keys.push(&time);
+    }
+    if by.contains(&Dimension::Thread) {
+        keys.push("r.tid AS thread");
+    }
+    let keys = keys.join(", ");
+    let counted = counted_columns();
+    let said = said_columns();
+    let from = if is_joined { joined.clone() } else { format!("{recorded_tasks} r {once}") };
+    let together = if is_joined { format!(", {said}") } else { String::new() };
+    spark.query(&grouped(&keys, &format!("{counted}{together}"), &from), &mut |row| {
+        let run = run(row);
+        let of = of(row);
+        sums.answer.notes.tasks(
+            number(row, "without_start"),
+            number(row, "open"),
+            number(row, "late"),
+            number(row, "closed"),
+        );
+        sums.add_run(&of, &run, is_further(row));
+        if is_joined || !has_log {
+            add_said(sums, row, &logged, &mut recorded);
+        }
+        Ok(())
+    })?;
+    if has_log && !is_joined {
+        spark.query(&grouped(&keys, &said, &joined), &mut |row| {
+            add_said(sums, row, &logged, &mut recorded);
+            Ok(())
+        })?;
+    }
+    let (Some(nodes), false) = (nodes, logged.apps.is_empty()) else { return Ok(()) };
+    let mut keys = "l.application_id, l.executor_id, l.host, l.stage, l.stage_attempt".to_owned();
+    if by.contains(&Dimension::Time) {
+        keys.push_str(&format!(", {}", bucket_of(logged_end)));
+    }
+    let from = format!(
+        "(SELECT * FROM {LOGGED} WHERE application_id IS NOT NULL AND task_id IS NOT NULL) l \
+         LEFT ANTI JOIN {recorded_tasks} r ON r.log = l.log AND r.task_id = l.task_id"
+    );
+    spark.query(&grouped(&keys, &said, &from), &mut |row| {
+        let Some(application) = text(row, "application_id").map(str::to_owned) else {
+            return Ok(());
+        };
+        if is_wanted(sums, &application, &recorded) {
+            let place = Place {
+                application: Some(application),
+                node: text(row, "host").map(str::to_owned),
+                executor: text(row, "executor_id").map(str::to_owned),
+                stage: stage_of(row),
+                time: signed(row, "bucket"),
+                ..Place::default()
+            };
+            sums.add_unrecorded(place, &said_run(row), nodes);
+        }
+        Ok(())
+    })
+}
+
+/// Tells Spark which processes' tasks are wanted and which event log each belongs to; whether there is one.
+fn name_pairs(
+    spark: &SparkStore,
+    sums: &Sums<'_>,
+    ran: &Ran,
+    logged: &LoggedTasks,
+) -> Result<bool, StoreError> {
+    let mut has_log = false;
+    let mut pairs = Vec::new();
+    for (id, application) in &ran.pairs {
+        let Some(process) = sums.selected.get(id.as_str()) else { continue };
+        let (cluster, attempt) = (process.cluster.as_deref(), process.attempt.as_deref());
+        let log = application.as_ref().and_then(|id| logged.attempt_of(id, cluster, attempt));
+        has_log |= log.is_some();
+        pairs.push(json!({
+            "process_id": id,
+            "application_id": application,
+            "attempt": attempt,
+            "log": log.map(|log| log.number),
+        }));
+    }
+    let columns = [
+        ("process_id", Kind::Text),
+        ("application_id", Kind::Text),
+        ("attempt", Kind::Text),
+        ("log", Kind::Signed),
+    ];
+    spark.name_rows("pairs", &columns, &pairs)?;
+    let apps = logged.apps.iter().flat_map(|(id, apps)| apps.iter().map(move |app| (id, app)));
+    let logs = apps.map(|(id, app)| {
+        json!({"application_id": id, "application_attempt": app.attempt, "log": app.number})
+    });
+    let columns = [
+        ("application_id", Kind::Text),
+        ("application_attempt", Kind::Text),
+        ("log", Kind::Signed),
+    ];
+    spark.name_rows("logs", &columns, &logs.collect::<Vec<_>>())?;
+    Ok(has_log)
+}
+
+/// Finds the tasks with more than one record, and tells Spark; whether there are any.
+fn name_repeated(spark: &SparkStore) -> Result<bool, StoreError> {
+    let mut repeated = Vec::new();
+    let sql = format!(
+        "SELECT application_id, process_attempt AS attempt, task_id FROM {} \
+         WHERE task_id IS NOT NULL AND NOT is_further GROUP BY 1, 2, 3 HAVING count(*) > 1",
+        recorded_tasks()
+    );
+    spark.query(&sql, &mut |row| {
+        repeated.push(Value::Object(row.clone()));
+        Ok(())
+    })?;
+    let columns =
+        [("application_id", Kind::Text), ("attempt", Kind::Text), ("task_id", Kind::Signed)];
+    if !repeated.is_empty() {
+        spark.name_rows("repeated", &columns, &repeated)?;
+    }
+    Ok(!repeated.is_empty())
+}
+
+/// Adds the tasks with more than one record, as on one machine.
+fn add_repeated(
+    spark: &SparkStore,
+    sums: &mut Sums<'_>,
+    logged: &mut LoggedTasks,
+    recorded: &mut HashSet<String>,
+) -> Result<(), StoreError> {
+    let of_logs = "JOIN (SELECT DISTINCT application_id, task_id FROM repeated) d \
+        ON t.application_id = d.application_id AND t.task_id = d.task_id";
+    spark.rows(Table::SparkTasks, None, of_logs, &mut |frame| Ok(logged.take(&frame)?))?;
+    let of_records = "JOIN pairs p \
+        ON t.process_id = p.process_id AND t.application_id <=> p.application_id \
+        JOIN repeated d ON t.application_id <=> d.application_id AND p.attempt <=> d.attempt \
+        AND t.task_id = d.task_id";
+    let mut tasks = Tasks::new(sums, logged);
+    spark.rows(Table::Tasks, None, of_records, &mut |frame| tasks.take(frame))?;
+    let joined = logged.tasks.iter().filter(|task| task.is_joined);
+    recorded.extend(joined.filter_map(|task| task.place.application.clone()));
+    Ok(())
+}
+
+/// A query for groups.
+fn grouped(keys: &str, columns: &str, from: &str) -> String {
+    let places: Vec<_> = (1..=keys_in(keys)).map(|at| at.to_string()).collect();
+    format!("SELECT {keys}, {columns} FROM {from} GROUP BY {}", places.join(", "))
+}
+
+/// How many columns a list has: its commas outside parentheses, plus one.
+fn keys_in(list: &str) -> usize {
+    let mut depth = 0;
+    let mut commas = 0;
+    for one in list.chars() {
+        match one {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            ',' if depth == 0 => commas += 1,
+            _ => {}
+        }
+    }
+    commas + 1
+}
+
+/// The number of values of a column that are known, and their sum, which stops at the largest number as
+/// [`super::rows::Sum`] does.
+fn sum(name: &str, short: &str) -> String {
+    let most = format!("{}BD", u64::MAX);
+    format!("count({name}) AS k{short}, IF(sum({name}) > {most}, {most}, sum({name})) AS s{short}")
+}
+
+fn counted_columns() -> String {
+    let mut columns = vec![
+        "count(*) AS tasks".to_owned(),
+        "count_if(r.start_real_ns IS NULL) AS without_start".to_owned(),
+        "count_if(r.end_real_ns IS NULL) AS open".to_owned(),
+        "count_if(r.is_late) AS late".to_owned(),
+        "count_if(r.closed_by_next OR r.closed_by_thread_end) AS closed".to_owned(),
+    ];
+    let metrics = METRICS.iter().enumerate();
+    columns
+        .extend(metrics.map(|(at, metric)| sum(&format!("r.{}", metric.name), &format!("m{at}"))));
+    columns.join(", ")
+}
+
+fn said_columns() -> String {
+    let mut columns = vec![
+        "count(*) AS all_tasks".to_owned(),
+        "count(l.task_id) AS logged".to_owned(),
+        "count_if(l.failed IS NOT NULL AND l.killed IS NOT NULL) AS kfailed".to_owned(),
+        "count_if(l.failed IS NOT NULL AND l.killed IS NOT NULL AND (l.failed OR l.killed)) AS sfailed"
+            .to_owned(),
+    ];
+    let names: Vec<_> = LOCALITIES.iter().map(|(name, _)| format!("'{name}'")).collect();
+    columns.push(format!("count_if(l.locality IN ({})) AS klocality", names.join(", ")));
+    let localities = names.iter().enumerate();
+    columns.extend(localities.map(|(at, name)| format!("count_if(l.locality = {name}) AS l{at}")));
+    let metrics = SPARK_METRICS.iter().enumerate();
+    columns.extend(metrics.map(|(at, name)| sum(&format!("l.{name}"), &format!("p{at}"))));
+    columns.join(", ")
+}
+
+fn text<'r>(row: &'r Found, name: &str) -> Option<&'r str> {
+    row.get(name)?.as_str()
+}
+
+fn signed(row: &Found, name: &str) -> Option<i64> {
+    row.get(name)?.as_i64()
+}
+
+fn number(row: &Found, name: &str) -> u64 {
+    row.get(name).and_then(Value::as_u64).unwrap_or(0)
+}
+
+fn pair(row: &Found, short: &str) -> (u32, u64) {
+    (number(row, &format!("k{short}")) as u32, number(row, &format!("s{short}")))
+}
+
+fn is_further(row: &Found) -> bool {
+    row.get("is_further").and_then(Value::as_bool).unwrap_or(false)
+}
+
+fn stage_of(row: &Found) -> Option<(i64, Option<i64>)> {
+    Some((signed(row, "stage")?, signed(row, "stage_attempt")))
+}
+
+fn of(row: &Found) -> Of<'_> {
+    Of {
+        process: text(row, "process_id").unwrap_or_default(),
+        application: text(row, "application_id"),
+        executor: text(row, "executor_id"),
+        stage: stage_of(row),
+        engine: text(row, "engine"),
+        thread: signed(row, "thread"),
+        time: signed(row, "bucket"),
+        task: None,
+    }
+}
+
+fn run(row: &Found) -> Run {
+    Run {
+        tasks: number(row, "tasks") as u32,
+        sums: std::array::from_fn(|at| pair(row, &format!("m{at}"))),
+        is_partial: text(row, "engine") == Some(ENGINE_PARTIAL),
+        is_exact: text(row, "engine") == Some(ENGINE_EXACT),
+    }
+}
+
+fn said_run(row: &Found) -> SaidRun {
+    SaidRun {
+        tasks: number(row, "logged") as u32,
+        failed: (number(row, "kfailed") as u32, number(row, "sfailed")),
+        localities: (
+            number(row, "klocality") as u32,
+            std::array::from_fn(|at| number(row, &format!("l{at}"))),
+        ),
+        metrics: std::array::from_fn(|at| pair(row, &format!("p{at}"))),
+    }
+}
+
+/// Adds what the event log says of a group.
+fn add_said(
+    sums: &mut Sums<'_>,
+    row: &Found,
+    logged: &LoggedTasks,
+    recorded: &mut HashSet<String>,
+) {
+    let said = said_run(row);
+    let tasks = number(row, "all_tasks").max(number(row, "tasks"));
+    let unsaid = tasks - u64::from(said.tasks);
+    let of = of(row);
+    if said.tasks > 0 {
+        recorded.extend(of.application.map(str::to_owned));
+    }
+    if unsaid > 0 {
+        let own = sums.selected.get(of.process).and_then(|one| one.place.application.as_deref());
+        let name = of.application.or(own).unwrap_or("unknown");
+        let has_log = logged.apps.contains_key(name);
+        sums.answer.notes.unlogged_tasks(name, has_log, unsaid);
+    }
+    if !is_further(row) {
+        let row = sums.row(&of);
+        row.add_said_run(&said);
+        row.add_unsaid(unsaid as u32);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commas_of_functions_are_no_columns() {
+        assert_eq!(keys_in("a, IF(b, c, d) AS e, pmod((f), g)"), 3);
+    }
+}

@@ -1,0 +1,192 @@
+//! Taking in the tasks of the records on this machine, and joining them with the event log's.
+
+use std::collections::HashMap;
+
+use polars::prelude::{BooleanChunked, DataFrame, Int64Chunked};
+use records::TaskMethod;
+
+use super::gather::{Of, Process, Sums};
+use super::key::Dimension;
+use super::logged::LoggedTasks;
+use super::rated::Rated;
+use super::rows::TaskFigures;
+use crate::store::StoreError;
+
+/// A set of TIDs, which Spark gives in turn: a bit each.
+#[derive(Debug, Default)]
+struct Tids(HashMap<i64, u64>);
+
+impl Tids {
+    /// Says whether it was not in the set yet.
+    fn insert(&mut self, tid: i64) -> bool {
+        let word = self.0.entry(tid >> 6).or_default();
+        let bit = 1 << (tid & 63);
+        let is_new = *word & bit == 0;
+        *word |= bit;
+        is_new
+    }
+}
+
+/// Takes in the tasks of the records. Neighbours that are of one row and were counted alike are summed up
+/// column by column.
+pub struct Tasks<'t, 'q> {
+    sums: &'t mut Sums<'q>,
+    logged: &'t mut LoggedTasks,
+    /// TIDs that were seen, of each application attempt in `attempts`.
+    seen: Vec<Tids>,
+    /// (application, attempt) -> place in `seen`.
+    attempts: HashMap<(Option<String>, Option<String>), usize>,
+}
+
+/// Neighbours in a frame.
+struct Neighbours<'f> {
+    of: Of<'f>,
+    from: usize,
+    /// Those of them that the event log tells of.
+    logged: Vec<usize>,
+}
+
+impl<'t, 'q> Tasks<'t, 'q> {
+    /// Adds to these sums what it takes in.
+    pub fn new(sums: &'t mut Sums<'q>, logged: &'t mut LoggedTasks) -> Tasks<'t, 'q> {
+        Tasks { sums, logged, seen: Vec::new(), attempts: HashMap::new() }
+    }
+
+    /// Takes in rows of the table.
+    ///
+    /// # Errors
+    /// When it is another table.
+    pub fn take(&mut self, mut frame: DataFrame) -> Result<(), StoreError> {
+        frame.rechunk_mut();
+        let rows = Rated::of(frame)?;
+        let text = |name: &str| rows.frame.column(name)?.str();
+        let number = |name: &str| rows.frame.column(name)?.i64();
+        let truth = |name: &str| rows.frame.column(name)?.bool();
+        let (processes, applications) = (text("process_id")?, text("application_id")?);
+        let (executors, engines) = (text("executor_id")?, text("engine")?);
+        let methods = text("method")?;
+        let (stages, stage_attempts) = (number("stage")?, number("stage_attempt")?);
+        let (task_ids, threads) = (number("task_id")?, number("tid")?);
+        let (starts, ends) = (number("start_real_ns")?, number("end_real_ns")?);
+        let (late, by_next) = (truth("is_late")?, truth("closed_by_next")?);
+        let by_end = truth("closed_by_thread_end")?;
+        let is_set = |column: &BooleanChunked, at| column.get(at).unwrap_or(false);
+        let question = self.sums.question;
+        // Neighbours are of different rows if rows are per one of these.
+        let is_fine = question
+            .by
+            .iter()
+            .any(|one| [Dimension::Task, Dimension::Thread, Dimension::Time].contains(one));
+        let selected = self.sums.selected;
+        let mut current: Option<(&str, Option<&Process>)> = None;
+        let mut attempt: Option<((&str, Option<&str>), usize)> = None;
+        let mut neighbours: Option<Neighbours<'_>> = None;
+        for at in 0..rows.len() {
+            let id = processes.get(at).unwrap_or_default();
+            if current.is_none_or(|(one, _)| one != id) {
+                current = Some((id, selected.get(id).copied()));
+            }
+            let Some(process) = current.and_then(|(_, process)| process) else {
+                if let Some(before) = neighbours.take() {
+                    self.add(&rows, &before, at)?;
+                }
+                continue;
+            };
+            let (own_application, task_id) = (applications.get(at), task_ids.get(at));
+            let logged_task = own_application.zip(task_id).and_then(|(application, task_id)| {
+                let attempt = process.attempt.as_deref();
+                self.logged.find(application, process.cluster.as_deref(), attempt, task_id)
+            });
+            // Of a thread that the task has started: it adds to the task.
+            let is_further = methods.get(at) == Some(TaskMethod::TASK_THREAD.name());
+            self.sums.answer.notes.tasks(
+                u64::from(starts.get(at).is_none()),
+                u64::from(ends.get(at).is_none()),
+                u64::from(is_set(late, at)),
+                u64::from(is_set(by_next, at) || is_set(by_end, at)),
+            );
+            let seen = match attempt.filter(|(key, _)| *key == (id, own_application)) {
+                Some((_, place)) => place,
+                None => {
+                    let key = (own_application.map(str::to_owned), process.attempt.clone());
+                    let next = self.attempts.len();
+                    let place = *self.attempts.entry(key).or_insert(next);
+                    if place == self.seen.len() {
+                        self.seen.push(Tids::default());
+                    }
+                    attempt = Some(((id, own_application), place));
+                    place
+                }
+            };
+            let is_repeated =
+                is_further || task_id.is_some_and(|task_id| !self.seen[seen].insert(task_id));
+            let application = own_application.or(process.place.application.as_deref());
+            match logged_task {
+                Some(task) => self.logged.tasks[task].is_joined = true,
+                None => {
+                    let name = application.unwrap_or("unknown");
+                    let has_log = self.logged.apps.contains_key(name);
+                    self.sums.answer.notes.unlogged_tasks(name, has_log, 1);
+                }
+            }
+            let stage = stages.get(at).map(|id| (id, stage_attempts.get(at)));
+            let stage = stage.or_else(|| self.logged.tasks[logged_task?].place.stage);
+            let of = Of {
+                process: id,
+                application,
+                executor: executors.get(at),
+                stage,
+                engine: engines.get(at),
+                ..Of::default()
+            };
+            if !is_fine && !is_repeated {
+                if neighbours.as_ref().is_none_or(|one| one.of != of) {
+                    if let Some(before) = neighbours.take() {
+                        self.add(&rows, &before, at)?;
+                    }
+                    neighbours = Some(Neighbours { of, from: at, logged: Vec::new() });
+                }
+                if let Some(neighbours) = &mut neighbours {
+                    neighbours.logged.extend(logged_task);
+                }
+                continue;
+            }
+            if let Some(before) = neighbours.take() {
+                self.add(&rows, &before, at)?;
+            }
+            let ms = |column: &Int64Chunked| column.get(at).map(|ns| ns / 1_000_000);
+            let times = logged_task.and_then(|task| self.logged.tasks[task].times);
+            let own_times = || ms(starts).zip(ms(ends)).filter(|_| !is_further);
+            let times = times.or_else(own_times);
+            if let (Some(times), Some(application), Some(task_id)) = (times, application, task_id) {
+                let key = (application.to_owned(), task_id);
+                self.sums.answer.task_times.insert(key, times);
+            }
+            let counted = rows.counted(at);
+            let time = question.bucket(times);
+            let of = Of { thread: threads.get(at), time, task: task_id, ..of };
+            self.sums.take(&of, &counted.values.map(|value| value.unwrap_or(0)));
+            let spark = logged_task.map(|task| &self.logged.tasks[task].said);
+            let figures = TaskFigures { counted: &counted, is_repeated, spark };
+            self.sums.row(&of).add_task(&figures);
+        }
+        match neighbours {
+            Some(last) => self.add(&rows, &last, rows.len()),
+            None => Ok(()),
+        }
+    }
+
+    /// Adds neighbours, up to a place in the frame.
+    fn add(
+        &mut self,
+        rows: &Rated,
+        neighbours: &Neighbours<'_>,
+        to: usize,
+    ) -> Result<(), StoreError> {
+        let run = rows.run(neighbours.from, to)?;
+        let row = self.sums.add_run(&neighbours.of, &run, false);
+        neighbours.logged.iter().for_each(|&task| row.add_said(&self.logged.tasks[task].said));
+        row.add_unsaid(run.tasks - neighbours.logged.len() as u32);
+        Ok(())
+    }
+}

@@ -1,0 +1,235 @@
+//! The same report from a folder, from a MariaDB server and by a Spark cluster, and what is said when Spark is
+//! not what it should be.
+
+mod fixture;
+
+use std::fs;
+use std::path::Path;
+
+use fixture::mariadb::Server;
+use fixture::spark::{SHORT, Spark};
+use fixture::{Writer, analyzer, counters, data, executors, executors_with_engine, expect};
+use records::{Event, Flags, METRIC_COUNT, MetricSet, TaskId, TaskMethod, TaskOutcome};
+
+/// Reports that go every way through Spark: sums by record, single tasks, sums by record and event log.
+const SOME: [&str; 2] = ["--by app,node,stage --spread", "--by time,thread --bucket 2s"];
+/// All dimensions, and pages.
+const MORE: [&str; 14] = [
+    "--by task",
+    "--by app",
+    "--by node",
+    "--by executor",
+    "--by process",
+    "--by job",
+    "--by stage",
+    "--by time --bucket 7ms",
+    "--by thread,stage",
+    "--by node,executor,process,thread,time,job,stage,task",
+    "--by stage --app app-20261121034702-0000",
+    "--by stage --roles executor --app other",
+    "--by stage --format csv",
+    "--format html",
+];
+
+/// The store of the other tests, and besides: sums beyond 2^63 and beyond 2^64, lower bounds, tasks with two
+/// records, threads of tasks, tasks that no event log has, tasks of an event log without a record, and a name that is no SQL.
+fn fill(folder: &Path, stores: &[&str]) {
+    let records = folder.join("records");
+    executors().iter().for_each(|writer| writer.save(&records));
+    // Tasks that the executors have too: in another process, later in the store.
+    let mut again = Writer::new("zz again", "executor", "zz-node", "2");
+    again.segment();
+    add_thread(&mut again, 102, 3, 0);
+    again.start(101, 3, 0, 1).end(101, 3, 0, 5).start(101, 7, 2, 6).end(101, 7, 2, 9).finish(12);
+    again.save(&records);
+    let [mut counted, _] = executors_with_engine();
+    counted.process[0] = b'E';
+    counted.application = "it's a \"test\" \\ `";
+    counted.retold().save(&records);
+    let mut large = Writer::new("large", "executor", "node-10", "7");
+    large.application = "other";
+    large.metrics = MetricSet::ALL;
+    large.flags = Flags::FOLLOWED;
+    large.segment();
+    let huge = |part: u64| [u64::MAX / 10 * part; METRIC_COUNT];
+    for task in 0..3 {
+        let thread = 200 + task as u32;
+        large.start(thread, task, 4, 0).put(thread, Flags::FOLLOWED, &Event::Snapshot, None);
+        let end = fixture::task_end(task, 4);
+        large.put(thread, Flags::FOLLOWED, &end, Some(huge(if task == 0 { 5 } else { 4 })));
+    }
+    // It has not ended, and what the engine counted of it is a part.
+    large.flags = Flags::NONE;
+    large.start(300, 9, 5, 0).end(300, 9, 5, 44);
+    add_thread(&mut large, 301, 9, 5);
+    large.save(&records);
+    let mut outside = Writer::new("shell", "standalone", "node-9", "");
+    outside.segment();
+    outside.put(1, Flags::FINAL, &Event::ThreadEnd, Some(counters(3))).finish(3);
+    outside.save(&records);
+    let (golden, logs) = (data("golden"), data("eventlogs"));
+    let (golden, logs) = (golden.to_str().unwrap(), logs.to_str().unwrap());
+    for store in stores {
+        // One of the golden files is damaged.
+        let inputs = ["ingest", "--quiet", "records", golden, "--event-log", logs];
+        expect(folder, 1, &[&inputs[..], &["--store", store]].concat());
+    }
+}
+
+/// A thread that a task has started: it adds to the task.
+fn add_thread(writer: &mut Writer, tid: u32, task_id: i64, stage: i32) {
+    let task = TaskId { stage, task_id, method: TaskMethod::TASK_THREAD, ..TaskId::default() };
+    let end = Event::TaskEnd { task, outcome: TaskOutcome::UNKNOWN };
+    writer.put(tid, Flags::NONE, &Event::TaskStart(task), Some(counters(0)));
+    writer.put(tid, Flags::NONE, &end, Some(counters(17)));
+}
+
+fn words(text: &str) -> Vec<&str> {
+    let mut words: Vec<_> = text.split(' ').collect();
+    if !words.contains(&"--format") {
+        words.extend(["--format", "json"]);
+    }
+    words
+}
+
+/// Compares the reports of all paths.
+fn assert_same(test: &str, reports: &[&str]) {
+    let Some(spark) = Spark::find(test) else { return };
+    let Some(server) = Server::start(test, &[]) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let url = server.store("runs");
+    fill(at, &["parquet", &url]);
+    let mut script = String::new();
+    for (number, report) in reports.iter().enumerate() {
+        script.push_str(&format!(
+            "\"$ANALYZER\" report --engine spark --master \"$SPARK_MASTER_URL\" --spark-conf '{}' \
+             --spark-conf '{}' --store parquet {} >{number}\n",
+            SHORT[0],
+            SHORT[1],
+            words(report).join(" ")
+        ));
+    }
+    spark.run(at, &script);
+    for (number, report) in reports.iter().enumerate() {
+        let local = |store| {
+            let arguments = [&["report", "--store", store], &words(report)[..]].concat();
+            let output = analyzer(at, &arguments);
+            assert!(output.status.success(), "{report}\n{output:?}");
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let folder = local("parquet");
+        assert!(folder.len() > 1000, "{report}\n{folder}");
+        assert_eq!(fs::read_to_string(at.join(number.to_string())).unwrap(), folder, "{report}");
+        assert_eq!(local(&url), folder, "{report}: MariaDB");
+    }
+}
+
+#[test]
+fn folder_server_and_cluster_say_the_same() {
+    assert_same("folder_server_and_cluster_say_the_same", &SOME);
+}
+
+#[test]
+#[ignore = "minutes: a Spark session per report"]
+fn every_dimension_is_the_same() {
+    assert_same("every_dimension_is_the_same", &MORE);
+}
+
+#[test]
+fn large_sums_are_right() {
+    let folder = tempfile::tempdir().unwrap();
+    fill(folder.path(), &["parquet"]);
+    let report = fixture::report(folder.path(), &["--store", "parquet", "--app", "other"]);
+    let rows = report["rows"].as_array().unwrap();
+    let tasks = rows.iter().find(|row| row["stage"] == 4).unwrap();
+    let part = u64::MAX / 10;
+    assert_eq!(tasks["file_read_bytes"].as_u64(), Some(u64::MAX), "it stops there");
+    let threads = fixture::report(
+        folder.path(),
+        &["--store", "parquet", "--app", "other", "--by", "thread,stage"],
+    );
+    let of = |tid: u64| {
+        let rows = threads["rows"].as_array().unwrap().iter();
+        let sums = rows.filter(|row| row["tid"] == tid && row["stage"] == 4);
+        sums.map(|row| row["file_read_bytes"].as_u64().unwrap()).sum::<u64>()
+    };
+    assert_eq!((of(200), of(201)), (part * 5, part * 4));
+}
+
+#[test]
+fn without_spark_it_says_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let report = |code, arguments: &[&str]| {
+        let by = ["report", "--engine", "spark"];
+        expect(at, code, &[&by[..], arguments].concat()).1
+    };
+    let error = report(2, &["--store", "mysql://me@db/runs"]);
+    assert!(error.contains("mysql://db/runs") && error.contains("folders"), "{error}");
+    let (_, error) = expect(at, 2, &["report", "--master", "local"]);
+    assert!(error.contains("--engine spark"), "{error}");
+    fs::create_dir(at.join("old")).unwrap();
+    fs::write(at.join("old/store.json"), r#"{"store":"sparkanalyzer","schema":1}"#).unwrap();
+    let error = report(3, &["--store", "old"]);
+    assert!(error.contains("schema version 1"), "{error}");
+    fs::create_dir(at.join("empty")).unwrap();
+    assert!(report(3, &["--store", "empty"]).contains("no store here"));
+    fill(at, &["parquet"]);
+    let output = std::process::Command::new(assert_cmd::cargo::cargo_bin("analyzer"))
+        .args(["report", "--engine", "spark", "--store", "parquet"])
+        .current_dir(at)
+        .env("SPARK_HOME", "/nonexistent")
+        .output()
+        .unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(6), "{error}");
+    assert!(
+        error.contains("/nonexistent/bin/spark-submit") && error.contains("SPARK_HOME"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_wrong_master_is_named() {
+    let Some(spark) = Spark::find("a_wrong_master_is_named") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    fill(folder.path(), &["parquet"]);
+    let arguments =
+        ["report", "--engine", "spark", "--master", "spark:/nobody", "--store", "parquet"];
+    let output = spark.analyzer(folder.path(), &arguments);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(6), "{error}");
+    assert!(error.contains("--master spark:/nobody"), "{error}");
+    assert!(error.contains("--verbose"), "{error}");
+}
+
+#[test]
+#[ignore = "minutes: a Spark session per case"]
+fn what_spark_cannot_do_is_said() {
+    let Some(spark) = Spark::find("what_spark_cannot_do_is_said") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    fill(at, &["parquet"]);
+    let report = |store: &str, master: &str, code: i32| {
+        let spark_conf = ["--spark-conf", SHORT[0]];
+        let engine = ["report", "--engine", "spark", "--master", master, "--store", store];
+        let output = spark.analyzer(at, &[&engine[..], &spark_conf].concat());
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{store} {master}\n{error}");
+        error
+    };
+    let url = |name: &str| format!("file://{}/{name}", at.display());
+    // Only Spark sees what is behind a URL.
+    report(&url("parquet"), "local[1]", 0);
+    assert!(report(&url("nothing"), "local[1]", 3).contains("no store here"));
+    fs::create_dir(at.join("old")).unwrap();
+    fs::write(at.join("old/store.json"), r#"{"store":"sparkanalyzer","schema":1}"#).unwrap();
+    assert!(report(&url("old"), "local[1]", 3).contains("schema version 1"));
+    let error = report("parquet", "spark://127.0.0.1:1", 6);
+    assert!(error.contains("spark://127.0.0.1:1"), "{error}");
+    let file = fixture::contents(&at.join("parquet/tasks")).remove(0).0;
+    fs::write(&file, "no Parquet at all").unwrap();
+    let error = report("parquet", "local[1]", 3);
+    assert!(error.contains(file.file_name().unwrap().to_str().unwrap()), "{error}");
+}
