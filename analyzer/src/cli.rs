@@ -129,10 +129,11 @@ const REPORT_EXAMPLES: [&str; 4] = [
     "analyzer report --engine spark --master spark://head:7077 --store hdfs:///runs --by node",
 ];
 
-const DIFF_EXAMPLES: [&str; 4] = [
+const DIFF_EXAMPLES: [&str; 5] = [
     "analyzer diff runs-before runs-after            two stores, every application in them is a run",
     "analyzer diff '#app-1' '#app-2'                 two runs of the usual store",
     "analyzer diff '/data/runs#a-1,a-2,a-3' '/data/runs#b-1,b-2,b-3' --format markdown",
+    "analyzer diff old1.json,old2.json new1.json,new2.json        results of trace --json",
     "analyzer diff base new --columns instructions --fail-above 2     for CI: 1 if a stage needs more",
 ];
 

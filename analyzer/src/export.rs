@@ -12,7 +12,7 @@ use crate::output::Output;
 use crate::report::{
     Answer, Dimension, Figure, Key, Part, Question, Row, Said, Scale, gather, stage_text,
 };
-use crate::store::{self, Address, Store, StoreError, Table};
+use crate::store::{self, OfStore, Store, StoreError, Table};
 
 /// Write a store's figures in the formats of other tools
 ///
@@ -27,9 +27,8 @@ pub struct Args {
     #[arg(long, value_enum, value_name = "FORMAT")]
     to: Format,
 
-    /// The store that `ingest` filled: a folder, or mysql://USER@HOST[:PORT]/DATABASE
-    #[arg(long, visible_alias = "mysql", value_name = "DIR|URL", default_value = store::DEFAULT)]
-    store: Address,
+    #[command(flatten)]
+    place: OfStore,
 
     /// Only this application (repeatable)
     #[arg(long, value_name = "ID")]
@@ -99,11 +98,12 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         Format::Prometheus => Dimension::implied(&args.by),
         Format::Chrome => Dimension::implied(&[Dimension::Node, Dimension::Job, Dimension::Task]),
     };
-    let store = store::open(&args.store)?;
+    let store = store::open(&args.place.store)?;
     let question = Question { by: &by, applications: &args.app, roles: &[], bucket_ms: 1_000 };
     let answer = gather(store.as_ref(), &question)?;
     if answer.rows.is_empty() {
-        let message = format!("{}: nothing to export: no executor and no task in it", args.store);
+        let message =
+            format!("{}: nothing to export: no executor and no task in it", args.place.store);
         return Err(Failure::new(Exit::BadInput, message));
     }
     let mut out = Output::new(args.output.as_deref())?;

@@ -15,7 +15,7 @@ use crate::exit::{Exit, Failure};
 use crate::history_server::{self, Download};
 use crate::progress::{self, style};
 use crate::record_files;
-use crate::store::{self, Added, Address, Snapshots, StoreError, Table, WritableStore};
+use crate::store::{self, Added, OfStore, Snapshots, StoreError, Table, WritableStore};
 use crate::terminal::{ERROR, WARNING};
 
 /// Load record files and Spark event logs into a store
@@ -32,15 +32,8 @@ pub struct Args {
     #[arg(value_name = "PATH", required_unless_present = "event_log")]
     paths: Vec<PathBuf>,
 
-    /// The store: a folder, made if it does not exist, or a database, mysql://USER@HOST[:PORT]/DATABASE
-    /// (made by `analyzer schema init`)
-    #[arg(
-        long,
-        visible_alias = "mysql",
-        value_name = "DIR|URL",
-        default_value = store::DEFAULT
-    )]
-    store: Address,
+    #[command(flatten)]
+    place: OfStore,
 
     /// An event log of Spark (repeatable); - is standard input; http://HOST:PORT/APP[/ATTEMPT] is downloaded
     /// from a history server
@@ -228,7 +221,7 @@ fn progress_bar(files: &[PathBuf], logs: &[Source]) -> ProgressBar {
 
 impl<'a> Ingest<'a> {
     fn begin(args: &'a Args, inputs: &Inputs) -> Result<Ingest<'a>, Failure> {
-        let store = store::create(&args.store)?;
+        let store = store::create(&args.place.store)?;
         Ok(Ingest {
             bar: progress_bar(&inputs.files, &inputs.logs),
             args,
@@ -417,6 +410,6 @@ impl<'a> Ingest<'a> {
         if self.left_out_files > 0 {
             parts.push(format!("{} left out", count(self.left_out_files, "input", "inputs")));
         }
-        println!("{}: {}", self.args.store, parts.join(", "));
+        println!("{}: {}", self.args.place.store, parts.join(", "));
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::duration;
 use crate::exit::{Exit, Failure};
-use crate::store::{self, Address};
+use crate::store::{self, OfStore};
 
 /// Remove old processes and applications from a store
 ///
@@ -14,14 +14,8 @@ use crate::store::{self, Address};
 /// were ingested again.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The store: a folder, or mysql://USER@HOST[:PORT]/DATABASE
-    #[arg(
-        long,
-        visible_alias = "mysql",
-        value_name = "DIR|URL",
-        default_value = store::DEFAULT
-    )]
-    store: Address,
+    #[command(flatten)]
+    place: OfStore,
 
     /// The age from which on they go, such as 90d, 12h, 4w
     #[arg(long, value_name = "AGE", value_parser = duration::parse)]
@@ -33,7 +27,7 @@ pub struct Args {
 /// # Errors
 /// When there is no store, or it cannot be written.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let mut store = store::open_for_writing(&args.store)?;
+    let mut store = store::open_for_writing(&args.place.store)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let before = now.saturating_sub(args.older_than).as_nanos();
     let purged = store.purge(i64::try_from(before).unwrap_or(i64::MAX))?;
@@ -42,7 +36,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     };
     println!(
         "{}: {} and {} removed",
-        args.store,
+        args.place.store,
         count(purged.processes, "process", "processes"),
         count(purged.applications, "application", "applications")
     );

@@ -185,8 +185,17 @@ fn ratios_and_completeness_of_figures() {
     assert_eq!(report["completeness"]["spark_cpu_time_ns"], serde_json::json!([10, 0, 0]));
     let known = report["completeness"]["instructions"].as_array().unwrap();
     assert_eq!(known.iter().map(|parts| parts.as_u64().unwrap()).sum::<u64>(), 12);
+    let outside = rows(&report).iter().find(|row| row["part"] == "outside tasks").unwrap();
+    assert_eq!(outside["completeness"]["instructions"], serde_json::json!([1, 1, 0]));
+    assert_eq!(outside["completeness"]["file_open_calls"], Value::Null, "all of it is known");
+    assert_eq!(report["overhead"]["record_files"], 2);
+    let files = fs::read_dir(folder.path().join("records")).unwrap();
+    let bytes: u64 = files.map(|file| file.unwrap().metadata().unwrap().len()).sum();
+    assert_eq!(report["overhead"]["record_bytes"], bytes);
+    assert_eq!(report["overhead"]["cpu_ns"], Value::Null);
     let (table, _) = expect(folder.path(), 0, &["report"]);
     assert!(table.contains("Ratios") && table.contains("barr/1k"), "{table}");
+    assert!(table.contains("in 2 record files"), "{table}");
 }
 
 /// CSV, JSON and Parquet hold the same rows; a file appears whole.

@@ -300,3 +300,39 @@ fn the_same_output_as_without_us() {
     assert_eq!(traced.output.stdout, plain.stdout);
     assert_eq!(traced.output.status.code(), plain.status.code());
 }
+
+#[test]
+fn two_traces_are_compared_per_process() {
+    let Some(bench) = Bench::new("two_traces_are_compared_per_process") else { return };
+    for (name, bytes) in [("a.json", 1000), ("b.json", 1500), ("c.json", 1000), ("d.json", 1500)] {
+        let script = format!("/usr/bin/head -c {bytes} /dev/zero >out; exit 0");
+        let traced = bench.trace_with("engine", &[], &script);
+        assert_eq!(traced.report["complete"], true, "{}", traced.report);
+        std::fs::rename(bench.path("counts.json"), bench.path(name)).unwrap();
+    }
+    let diff = |arguments: &[&str]| {
+        let mut command = Command::new(assert_cmd::cargo::cargo_bin("analyzer"));
+        command.current_dir(bench.folder.path()).arg("diff").args(arguments);
+        command.args(["--columns", "file_write_bytes"]).output().unwrap()
+    };
+    let json: Value =
+        serde_json::from_slice(&diff(&["a.json", "b.json", "--format", "json"]).stdout).unwrap();
+    let of = |part: &str, name: &str| {
+        let all = json["changes"].as_array().unwrap().iter();
+        let mut found =
+            all.filter(|one| one["part"] == part && (name.is_empty() || one["name"] == name));
+        found.next().unwrap().clone()
+    };
+    for one in [of("process", "head"), of("all", "")] {
+        assert_eq!((&one["a"]["median"], &one["b"]["median"]), (&1000.into(), &1500.into()));
+        assert_eq!((&one["percent"], &one["verdict"]), (&50.0.into(), &"?".into()));
+    }
+    let several = diff(&["a.json,c.json", "b.json,d.json", "--fail-above", "10"]);
+    assert_eq!(several.status.code(), Some(1), "{several:?}");
+    let table = String::from_utf8(several.stdout).unwrap();
+    assert!(table.contains("process head") && table.contains("beyond noise"), "{table}");
+    std::fs::write(bench.path("other.json"), "{}").unwrap();
+    let wrong = diff(&["a.json", "other.json"]);
+    assert_eq!(wrong.status.code(), Some(3), "{wrong:?}");
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("other.json"), "{wrong:?}");
+}

@@ -1,6 +1,7 @@
 //! `analyzer diff`: what changed between two runs, per stage and figure, and whether it is more than noise.
 
 mod print;
+mod traces;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -12,19 +13,22 @@ use crate::output::Output;
 use crate::report::{Answer, Dimension, Figure, Part, Question, Row, Said, gather};
 use crate::store::{self, Address};
 
-/// Compare runs of a job, per stage and figure
+/// Compare runs of a job or program, per stage or process and figure
 ///
-/// A and B are stores, of which every application with records is a run; or chosen runs: STORE#APP,APP.
-/// Values are medians over the runs of a side. With several runs on both sides a change counts as more than
-/// noise if the sides' ranges do not overlap; with one run there is no telling, and "?" says so.
+/// A and B are stores, of which every application with records is a run; or chosen runs: STORE#APP,APP; or
+/// results of `trace --json`, each a run: FILE,FILE. Values are medians over the runs of a side. With
+/// several runs on both sides a change counts as more than noise if the sides' ranges do not overlap, and,
+/// with two or three runs, lie further apart than the wider of them is wide; with one run there is no telling, and "?" says so.
 ///
-/// Stages are matched by their names and order; without an event log by their ids.
+/// Stages are matched by their names and order; without an event log by their ids; processes by their names and order.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// What was before
+    #[arg(value_name = "A")]
     a: Side,
 
     /// What is now
+    #[arg(value_name = "B")]
     b: Side,
 
     /// The figures to compare, by the names that `report --format json` has
@@ -101,11 +105,13 @@ impl FromStr for Side {
     }
 }
 
-/// A stage, or what is outside tasks, or all, as it is found again in other runs.
+/// A stage or process, or what is outside tasks, or all, as it is found again in other runs.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Matched {
     /// Where the stage stands among all, its name, and which of those with this name it is.
     Stage(String, i64),
+    /// A traced process: its name, and which of those with this name it is.
+    Process(String, i64),
     Outside,
     All,
 }
@@ -136,12 +142,17 @@ struct Values {
     runs: usize,
 }
 
+/// From so many runs on either side ranges that do not overlap are enough. Of 100 figures with normally distributed
+/// noise that did not change, 3 are then beyond it by chance with four runs a side and 1 with five; of two or three
+/// runs it would be 33 and 10, and are 9 and 1 as these have to lie further apart than the wider of them is wide.
+const ENOUGH_RUNS: usize = 4;
+
 /// What can be said of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
-    /// The sides' ranges do not overlap.
+    /// The sides' ranges are clearly apart.
     Beyond,
-    /// They do.
+    /// They are not.
     Within,
     /// A side has one run alone.
     NoTelling,
@@ -188,9 +199,14 @@ impl Change {
 
     fn verdict(&self) -> Option<Verdict> {
         let (a, b) = (self.a?, self.b?);
+        let apart = b.least.checked_sub(a.most).or(a.least.checked_sub(b.most)).unwrap_or(0);
+        let wanted = match a.runs.min(b.runs) {
+            ENOUGH_RUNS.. => 0,
+            _ => (a.most - a.least).max(b.most - b.least),
+        };
         Some(if a.runs < 2 || b.runs < 2 {
             Verdict::NoTelling
-        } else if a.most < b.least || b.most < a.least {
+        } else if apart > wanted {
             Verdict::Beyond
         } else {
             Verdict::Within
@@ -245,6 +261,11 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
 
 /// Reads the runs of a side.
 fn read(side: &Side) -> Result<Runs, Failure> {
+    if side.runs.is_empty()
+        && let Some(names) = side.address.folder().to_str().filter(|names| traces::are_files(names))
+    {
+        return traces::read(names);
+    }
     let store = store::open(&side.address)?;
     let by = [Dimension::App, Dimension::Stage];
     let question = Question { by: &by, applications: &side.runs, roles: &[], bucket_ms: 1_000 };
@@ -324,7 +345,7 @@ fn add_in_order(order: &mut Vec<Matched>, more: Vec<Matched>) {
         }
     }
     order.sort_by_key(|one| match one {
-        Matched::Stage(..) => 0,
+        Matched::Stage(..) | Matched::Process(..) => 0,
         Matched::Outside => 1,
         Matched::All => 2,
     });
@@ -357,8 +378,17 @@ mod tests {
         let overlapping = change((90, 100, 110, 3), (105, 120, 130, 3));
         assert_eq!(overlapping.verdict(), Some(Verdict::Within));
         assert!(!overlapping.is_notable(0.0));
-        let apart = change((90, 100, 110, 3), (111, 120, 130, 2));
+        let near = change((90, 100, 110, 3), (111, 120, 130, 2));
+        assert_eq!(
+            near.verdict(),
+            Some(Verdict::Within),
+            "two or three runs may do that by chance"
+        );
+        let apart = change((90, 100, 110, 4), (111, 120, 130, 4));
         assert_eq!((apart.verdict(), apart.percent()), (Some(Verdict::Beyond), Some(20.0)));
+        let far = change((131, 140, 150, 3), (90, 100, 110, 2));
+        assert_eq!(far.verdict(), Some(Verdict::Beyond));
+        assert_eq!(change((7, 7, 7, 2), (8, 8, 8, 2)).verdict(), Some(Verdict::Beyond));
         let single = change((100, 100, 100, 1), (120, 120, 120, 1));
         assert_eq!(single.verdict(), Some(Verdict::NoTelling));
         assert!(single.is_notable(19.9) && !single.is_notable(20.1));

@@ -19,6 +19,8 @@ fn label(matched: &Matched, sides: [&Runs; 2]) -> String {
     match matched {
         Matched::All => "all".into(),
         Matched::Outside => "outside tasks".into(),
+        Matched::Process(name, 1) => printable(&format!("process {name}")),
+        Matched::Process(name, ordinal) => printable(&format!("process {name} ({ordinal})")),
         Matched::Stage(name, _) => {
             let (a, b) = (ids(sides[0]), ids(sides[1]));
             let ids = if a == b { a } else { format!("{a} -> {b}") };
@@ -153,6 +155,7 @@ pub fn json(out: &mut impl Write, sides: [&Runs; 2], changes: &[Change]) -> io::
         let (part, name) = match &change.matched {
             Matched::All => ("all", None),
             Matched::Outside => ("outside tasks", None),
+            Matched::Process(name, _) => ("process", Some(name)),
             Matched::Stage(name, _) => ("stage", Some(name).filter(|name| !name.is_empty())),
         };
         let line = json!({

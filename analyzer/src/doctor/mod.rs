@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::dump::printable;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use crate::store::{self, Address};
+use crate::store::{self, Address, MayBeOfStore};
 use crate::terminal::{ERROR, GOOD, WARNING};
 
 /// Check what counting needs, and say what to do where it lacks
@@ -41,9 +41,8 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     java_home: Option<PathBuf>,
 
-    /// A store to check too: a folder, or mysql://USER@HOST[:PORT]/DATABASE
-    #[arg(long, visible_alias = "mysql", value_name = "DIR|URL")]
-    store: Option<Address>,
+    #[command(flatten)]
+    place: MayBeOfStore,
 
     /// How to print
     #[arg(long, value_enum, default_value_t = Format::Table)]
@@ -173,7 +172,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     }
     spark::check_java(&mut findings, java_home.as_deref(), shim.as_deref());
     spark::check(&mut findings, spark_home.as_deref());
-    match &args.store {
+    match &args.place.store {
         Some(address) => check_store(&mut findings, address),
         None => findings.skipped("store", "no --store given"),
     }

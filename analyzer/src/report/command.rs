@@ -16,7 +16,7 @@ use super::spread_print;
 use crate::duration;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use crate::store::{self, Address, StartSpark};
+use crate::store::{self, OfStore, StartSpark};
 
 /// Say where the work of Spark jobs went
 ///
@@ -26,14 +26,8 @@ use crate::store::{self, Address, StartSpark};
 /// "at_least").
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The store that `ingest` filled: a folder, or mysql://USER@HOST[:PORT]/DATABASE
-    #[arg(
-        long,
-        visible_alias = "mysql",
-        value_name = "DIR|URL",
-        default_value = store::DEFAULT
-    )]
-    store: Address,
+    #[command(flatten)]
+    place: OfStore,
 
     /// Who reads the store and sums up
     #[arg(long, value_enum, default_value_t = Engine::Local)]
@@ -126,10 +120,10 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
             let message = "--master and --spark-conf are for --engine spark";
             return Err(Failure::new(Exit::Usage, message));
         }
-        Engine::Local => store::open(&args.store)?,
+        Engine::Local => store::open(&args.place.store)?,
         Engine::Spark => {
             let start = StartSpark { master: args.master.clone(), conf: args.spark_conf.clone() };
-            store::open_by_spark(&args.store, &start, &args.app)?
+            store::open_by_spark(&args.place.store, &start, &args.app)?
         }
     };
     let is_page = args.format == Format::Html;
@@ -147,7 +141,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     }
     if answer.rows.is_empty() {
         let mut message =
-            format!("{}: nothing to report: no executor and no task in it", args.store);
+            format!("{}: nothing to report: no executor and no task in it", args.place.store);
         for line in answer.notes.lines() {
             message.push_str(&format!("\nnote: {line}"));
         }

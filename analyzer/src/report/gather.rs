@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use records::METRIC_COUNT;
 
+use super::figure::Scale;
 use super::grouped;
 use super::jobs::Jobs;
 use super::key::{Dimension, Key, Part, Place};
 use super::logged::LoggedTasks;
 use super::notes::Notes;
+use super::print::human;
 use super::rated::{Rated, read, text};
 use super::rows::{Counted, Row, Rows, Run, SaidRun};
 use super::stage_names;
@@ -57,8 +59,34 @@ pub struct Answer {
     /// (application, TID) -> first and last ms since the epoch, on the driver's clock if the event log has the
     /// task, else on its node's.
     pub task_times: HashMap<(String, i64), (i64, i64)>,
+    /// What counting wrote, of these processes.
+    pub written: Written,
     /// All application ids in the store.
     pub known_applications: BTreeSet<String>,
+}
+
+/// What counting cost, as far as records know: files and their bytes. They do not know processor time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Record files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Written {
+    /// For people; nothing if there is no file.
+    pub fn line(self) -> Option<String> {
+        let bytes = human(self.bytes, Scale::Bytes);
+        let files = if self.files == 1 { "file" } else { "files" };
+        (self.files > 0).then(|| {
+            format!(
+                "Counting wrote {bytes} in {} record {files}; what it cost in processor time is not in records: \
+                 compare with a run without it.",
+                self.files
+            )
+        })
+    }
 }
 
 /// A process of the store.
@@ -285,6 +313,7 @@ pub fn gather(store: &dyn Store, question: &Question<'_>) -> Result<Answer, Stor
     let mut answer = sums.answer;
     answer.jobs = jobs;
     read_notices(store, &selected, &mut answer.notes)?;
+    answer.written = written(store, &selected)?;
     Ok(answer)
 }
 
@@ -359,4 +388,19 @@ fn read_notices(
         }
     }
     Ok(())
+}
+
+fn written(store: &dyn Store, processes: &Selected<'_>) -> Result<Written, StoreError> {
+    let mut written = Written::default();
+    store.scan(Table::Segments, Some(&["process_id", "bytes"]), &[], &mut |frame| {
+        let ids = frame.column("process_id")?.str()?;
+        for (id, bytes) in ids.iter().zip(frame.column("bytes")?.u64()?.iter()) {
+            if id.is_some_and(|id| processes.contains_key(id)) {
+                written.files += 1;
+                written.bytes += bytes.unwrap_or(0);
+            }
+        }
+        Ok(())
+    })?;
+    Ok(written)
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::figure::{Block, Figure, MILLION, Scale};
 use super::gather::Answer;
 use super::key::{Dimension, Key, Name, Part};
-use super::rows::{Row, Said};
+use super::rows::{Completeness, Row, Said};
 use crate::dump::printable;
 use crate::terminal::{HEADING, utc};
 
@@ -141,6 +141,9 @@ impl Report<'_> {
             let mut figures = blocks.iter().flat_map(|block| &block.columns);
             figures.any(|(figure, _)| matches!(row.said(*figure), Said::AtLeast(_)))
         });
+        if let Some(line) = self.answer.written.line() {
+            wrapped(out, "", &line)?;
+        }
         if has_bounds {
             writeln!(out, "+ = at least: a part is unknown.  - = unknown.")?;
         }
@@ -267,6 +270,12 @@ impl Report<'_> {
             }
             object.insert("at_least".into(), json!(bounds));
         };
+        let completeness_of = |row: &Row, is_wanted: &dyn Fn(Completeness) -> bool| {
+            let of = figures.iter().map(|figure| (figure.name(), row.completeness(*figure)));
+            let wanted = of.filter(|(_, known)| is_wanted(*known));
+            let parts = wanted.map(|(name, of)| (name, json!([of.exact, of.at_least, of.unknown])));
+            Value::Object(parts.collect())
+        };
         let by: Vec<_> = self.by.iter().map(|one| one.name()).collect();
         writeln!(out, "{{\"by\":{},\"rows\":[", json!(by))?;
         let mut separator = "";
@@ -276,20 +285,15 @@ impl Report<'_> {
                 object.insert(name.into(), value);
             }
             figures_of(&mut object, row, figures);
+            let partly = completeness_of(row, &Completeness::is_partial);
+            object.insert("completeness".into(), partly);
             writeln!(out, "{separator}{}", Value::Object(object))?;
             separator = ",";
         }
         let mut total = Map::new();
         let sum = self.answer.rows.total();
         figures_of(&mut total, &sum, figures);
-        let completeness: Map<_, _> = figures
-            .iter()
-            .map(|figure| {
-                let known = sum.completeness(*figure);
-                let parts = json!([known.exact, known.at_least, known.unknown]);
-                (figure.name(), parts)
-            })
-            .collect();
+        let completeness = completeness_of(&sum, &|_| true);
         let mut processes = Map::new();
         let ours: Vec<_> =
             figures.iter().copied().filter(|figure| figure.is_of_processes()).collect();
@@ -317,10 +321,15 @@ impl Report<'_> {
         });
         writeln!(
             out,
-            "],{spreads}\"total\":{},\n\"completeness\":{},\n\"process_totals\":{},\n\"stages\":{},\n\"notes\":{}}}",
+            "],{spreads}\"total\":{},\n\"completeness\":{},\n\"process_totals\":{},\n\"overhead\":{},\n\"stages\":{},\n\"notes\":{}}}",
             Value::Object(total),
-            Value::Object(completeness),
+            completeness,
             Value::Object(processes),
+            json!({
+                "record_files": self.answer.written.files,
+                "record_bytes": self.answer.written.bytes,
+                "cpu_ns": null,
+            }),
             Value::Array(stages),
             json!(self.answer.notes.lines())
         )

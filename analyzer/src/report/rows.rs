@@ -102,6 +102,13 @@ pub struct Completeness {
     pub unknown: u32,
 }
 
+impl Completeness {
+    /// Whether it is neither known of all parts nor of none.
+    pub fn is_partial(self) -> bool {
+        self.exact + self.at_least > 0 && self.at_least + self.unknown > 0
+    }
+}
+
 /// One row.
 #[derive(Clone, Debug)]
 pub struct Row {

@@ -14,6 +14,23 @@ use super::StoreError;
 /// The store that commands take when none is named: a folder here.
 pub const DEFAULT: &str = "sparkanalyzer-store";
 
+/// The store of a command that needs one.
+#[derive(Clone, Debug, clap::Args)]
+pub struct OfStore {
+    /// The store: a folder, made by `ingest`, or a database, mysql://USER@HOST[:PORT]/DATABASE (made by
+    /// `analyzer schema init`)
+    #[arg(long, visible_alias = "mysql", value_name = "DIR|URL", default_value = DEFAULT)]
+    pub store: Address,
+}
+
+/// The store of a command that can do without.
+#[derive(Clone, Debug, clap::Args)]
+pub struct MayBeOfStore {
+    /// A store: a folder, or mysql://USER@HOST[:PORT]/DATABASE
+    #[arg(long, visible_alias = "mysql", value_name = "DIR|URL")]
+    pub store: Option<Address>,
+}
+
 /// Schemes of a server's address.
 const SCHEMES: [&str; 2] = ["mysql://", "mariadb://"];
 /// The environment variable that may hold the password.

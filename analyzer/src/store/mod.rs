@@ -41,7 +41,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::eventlog::Application;
 
-pub use address::{Address, DEFAULT};
+pub use address::{Address, DEFAULT, MayBeOfStore, OfStore};
 pub use columns::{ENGINE_EXACT, ENGINE_NONE, ENGINE_PARTIAL};
 pub use error::StoreError;
 pub use server::{define, grants};

@@ -15,7 +15,7 @@ use crate::duration;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::report::Figure;
-use crate::store::Address;
+use crate::store::MayBeOfStore;
 
 use threads::Threads;
 use watch_files::RecordFiles;
@@ -34,9 +34,8 @@ pub struct Args {
     #[arg(value_name = "PATH", default_value = DEFAULT_FOLDER, conflicts_with = "store")]
     paths: Vec<PathBuf>,
 
-    /// A store instead of record files: a folder, or mysql://USER@HOST[:PORT]/DATABASE
-    #[arg(long, visible_alias = "mysql", value_name = "DIR|URL")]
-    store: Option<Address>,
+    #[command(flatten)]
+    place: MayBeOfStore,
 
     /// Print once instead of renewing the screen
     #[arg(long, short = '1')]
@@ -117,11 +116,11 @@ struct View {
 /// # Errors
 /// When there is nothing to look at, or the output cannot be written.
 pub fn run(args: Args) -> Result<ExitCode, Failure> {
-    let mut source = match &args.store {
+    let mut source = match &args.place.store {
         Some(address) => Source::Store(StoredThreads::open(address)?),
         None => Source::Files(RecordFiles::below(&args.paths)),
     };
-    let what = match &args.store {
+    let what = match &args.place.store {
         Some(address) => address.to_string(),
         None => {
             args.paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" ")

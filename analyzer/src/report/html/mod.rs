@@ -141,9 +141,11 @@ fn data(
         .iter()
         .map(|figure| json!({"name": figure.name(), "scale": scale(figure)}))
         .collect();
+    let mut notes = answer.notes.lines();
+    notes.extend(answer.written.line());
     let task_figure_list: Vec<_> = task_figures.iter().map(|&at| figures[at]).collect();
     Ok(json!({
-        "notes": answer.notes.lines(),
+        "notes": notes,
         "applications": applications,
         "figures": described,
         "task_figures": task_figures,
