@@ -6,8 +6,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use records::{
-    Event, Flags, Group, Header, MetricSet, ProcessEndReason, Segment, TaskId, TaskMethod,
-    TaskOutcome,
+    Event, Flags, Group, Header, MetricSet, ProcessEndReason, TaskId, TaskMethod, TaskOutcome,
 };
 
 use crate::counts::Counts;
@@ -84,8 +83,6 @@ pub struct Thread {
 /// One attempt of a task on its thread.
 #[derive(Clone, Debug)]
 pub struct Task {
-    /// Its number in the order of starts.
-    pub ordinal: usize,
     /// The thread.
     pub tid: u32,
     /// Stage id; -1 = unknown.
@@ -190,7 +187,6 @@ pub struct History {
     ended: Counts,
     coverages: HashSet<&'static str>,
     threads: usize,
-    tasks: usize,
     /// Thread number -> its living thread.
     living: BTreeMap<u32, Thread>,
     /// Thread numbers that were seen.
@@ -250,27 +246,11 @@ impl History {
             ended: Counts::default(),
             coverages: HashSet::new(),
             threads: 0,
-            tasks: 0,
             living: BTreeMap::new(),
             seen: HashSet::new(),
             open: BTreeMap::new(),
             ended_tasks: HashMap::new(),
         }
-    }
-
-    /// Puts segments together; they must be of one process and in their order.
-    pub fn of<'a>(
-        segments: impl IntoIterator<Item = Segment<'a>>,
-        snapshots: Snapshots,
-        is_whole: bool,
-    ) -> History {
-        let mut history = History::new(snapshots);
-        for segment in segments {
-            history.begin_segment(segment.header());
-            segment.groups().for_each(|group| history.take(&group));
-        }
-        history.finish(is_whole);
-        history
     }
 
     /// Takes in a segment's header.
@@ -516,9 +496,7 @@ impl History {
         let (application_id, executor_id) = (known(task.application_id), known(task.executor_id));
         self.application.take(application_id.as_deref());
         self.executor.take(executor_id.as_deref());
-        self.tasks += 1;
         Task {
-            ordinal: self.tasks - 1,
             tid: group.tid,
             stage: task.stage,
             stage_attempt: task.stage_attempt,
@@ -559,7 +537,7 @@ impl Task {
 #[cfg(test)]
 mod tests {
     use records::metric::ENGINE_COUNT;
-    use records::{MAX_GROUP_BYTES, MAX_HEADER_BYTES, METRIC_COUNT, Stamp, encode_group};
+    use records::{MAX_GROUP_BYTES, MAX_HEADER_BYTES, METRIC_COUNT, Segment, Stamp, encode_group};
 
     use super::*;
 
@@ -582,9 +560,12 @@ mod tests {
                 .unwrap();
             bytes.extend(&buf[..len]);
         }
-        let segments = [Segment::parse(&bytes).unwrap()];
-        let mut history = History::of(segments, Snapshots::Every(20), true);
-        history.settled.tasks.sort_by_key(|task| task.ordinal);
+        let segment = Segment::parse(&bytes).unwrap();
+        let mut history = History::new(Snapshots::Every(20));
+        history.begin_segment(segment.header());
+        segment.groups().for_each(|group| history.take(&group));
+        history.finish(true);
+        history.settled.tasks.sort_by_key(|task| task.task_id);
         history.settled.threads.sort_by_key(|thread| thread.ordinal);
         history
     }

@@ -10,12 +10,12 @@ use indicatif::ProgressBar;
 
 use crate::dump::{describe, printable};
 use crate::duration;
-use crate::eventlog::{self, ReadError, Source};
+use crate::eventlog::{self, Log, PIECE_BYTES, Piece, ReadError, Source};
 use crate::exit::{Exit, Failure};
 use crate::history_server::{self, Download};
 use crate::progress::{self, style};
 use crate::record_files;
-use crate::store::{self, Added, OfStore, Snapshots, StoreError, Table, WritableStore};
+use crate::store::{self, Added, OfStore, Runs, Snapshots, StoreError, Table, WritableStore};
 use crate::terminal::{ERROR, WARNING};
 
 /// Load record files and Spark event logs into a store
@@ -247,10 +247,6 @@ impl<'a> Ingest<'a> {
     fn pass(&mut self, inputs: &Inputs) -> Result<(), Failure> {
         self.take_records(&inputs.files)?;
         self.take_logs(&inputs.logs)?;
-        self.bar.set_style(style("{spinner} tables {pos}/{len}"));
-        self.bar.set_length(self.store.stale()? as u64);
-        self.bar.set_position(0);
-        self.store.update(&|| self.bar.inc(1))?;
         self.bar.finish_and_clear();
         Ok(())
     }
@@ -297,21 +293,24 @@ impl<'a> Ingest<'a> {
 
     fn take_logs(&mut self, logs: &[Source]) -> Result<(), Failure> {
         for source in logs {
-            let log = match eventlog::read(source, &|bytes| self.bar.inc(bytes)) {
-                Ok(log) => log,
+            let bar = self.bar.clone();
+            let progress = |bytes| bar.inc(bytes);
+            let mut log = Log::open(source, &progress);
+            match self.take_log(source, &mut log)? {
+                Ok(Added::New) => self.new_logs += 1,
+                Ok(Added::Known) => self.known_logs += 1,
                 // A folder of logs may hold anything else.
                 Err(ReadError::NoLog(message)) if !source.is_named => {
-                    if !self.is_news(&message) {
-                        continue;
+                    if self.is_news(&message) {
+                        self.bar.suspend(|| anstream::eprintln!("note: {message}; passed over"));
                     }
-                    self.bar.suspend(|| anstream::eprintln!("note: {message}; passed over"));
                     continue;
                 }
                 Err(error) => {
                     self.leave_out(error.message());
                     continue;
                 }
-            };
+            }
             let name = source.name.display();
             if log.bad_lines > 0 {
                 self.warn(&format!("{name}: {} lines are no events; left out", log.bad_lines));
@@ -322,21 +321,36 @@ impl<'a> Ingest<'a> {
                     anstream::eprintln!("note: {name}: the end is cut; read up to there");
                 });
             }
-            let mut is_new = false;
-            for application in log.applications {
-                let id = application.id.clone().unwrap_or_default();
-                self.logged.push((id, source.is_named));
-                let cluster = self.args.cluster.as_deref();
-                let added = self.store.add_application(application, cluster)?;
-                is_new |= added == Added::New;
-            }
-            if is_new {
-                self.new_logs += 1;
-            } else {
-                self.known_logs += 1;
-            }
         }
         Ok(())
+    }
+
+    /// Takes in a log, piece by piece.
+    fn take_log(
+        &mut self,
+        source: &Source,
+        log: &mut Log<'_>,
+    ) -> Result<Result<Added, ReadError>, Failure> {
+        let mut added = Added::Known;
+        let mut runs = Runs::new(self.store.scratch());
+        loop {
+            let Piece { application, is_last } = match log.next_piece(PIECE_BYTES) {
+                Ok(Some(piece)) => piece,
+                Ok(None) => return Ok(Ok(added)),
+                Err(error) => return Ok(Err(error)),
+            };
+            if !is_last {
+                runs.add(application)?;
+                continue;
+            }
+            let id = application.id.clone().unwrap_or_default();
+            self.logged.push((id, source.is_named));
+            let cluster = self.args.cluster.as_deref();
+            if self.store.add_application(&runs, &application, cluster)? == Added::New {
+                added = Added::New;
+            }
+            runs = Runs::new(self.store.scratch());
+        }
     }
 
     /// Warns if event logs and record files of one call do not belong together.

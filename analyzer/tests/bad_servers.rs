@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
-use fixture::mariadb::Server;
+use fixture::database::Server;
 use fixture::{Writer, analyzer, executors, expect, report};
 use records::{Event, Flags};
 
@@ -73,14 +73,27 @@ fn rights_passwords_and_schemas() {
     let root = server.url("runs");
     expect(at, 0, &["schema", "init", "--store", &root]);
     let (again, _) = expect(at, 0, &["schema", "init", "--store", &root]);
-    assert!(again.contains("version 3 already"), "{again}");
+    assert!(again.contains("version 4 already"), "{again}");
     refused(at, 4, &ingest, &["schema grants"]);
     // The rights that it prints are enough.
     let (grants, _) = expect(at, 0, &["schema", "grants", "--store", &root]);
-    server.sql("CREATE USER reader");
-    server.sql(&grants.replace("INGEST_USER", "me").replace("REPORT_USER", "reader"));
+    server.sql("CREATE USER reader; CREATE USER cleaner");
+    let users = [("INGEST_USER", "me"), ("REPORT_USER", "reader"), ("PURGE_USER", "cleaner")];
+    let named = |text: String, (role, user): &(&str, &str)| text.replace(role, user);
+    server.sql(&users.iter().fold(grants.clone(), named));
     expect(at, 0, &ingest);
     let whole = report(at, &["--store", &server.url_of("reader", "runs")]);
+    let gone = server.store("gone");
+    expect(at, 0, &["ingest", "--quiet", "records", "--store", &gone]);
+    server.sql(&users.iter().fold(grants.replace("`runs`", "`gone`"), named));
+    server.sql("UPDATE gone.processes SET last_real_ns = 1");
+    let purge = |user| {
+        let store = server.url_of(user, "gone");
+        ["purge", "--older-than", "1d", "--store", &store].map(str::to_owned)
+    };
+    refused(at, 4, &purge("reader").each_ref().map(String::as_str), &["schema grants"]);
+    let (purged, _) = expect(at, 0, &purge("cleaner").each_ref().map(String::as_str));
+    assert!(purged.contains("2 processes"), "{purged}");
     // The password may come from a file or the environment.
     std::fs::write(at.join("password"), "secret\n").unwrap();
     let bare = server.url_of("me", "runs");
@@ -100,7 +113,7 @@ fn rights_passwords_and_schemas() {
     refused(at, 3, &ingest, &["version 1", "analyzer schema upgrade"]);
     refused(at, 3, &["schema", "init", "--store", &root], &["analyzer schema upgrade"]);
     let (upgraded, _) = expect(at, 0, &["schema", "upgrade", "--store", &root]);
-    assert!(upgraded.contains("from version 1 to 3"), "{upgraded}");
+    assert!(upgraded.contains("from version 1 to 4"), "{upgraded}");
     assert_eq!(report(at, &["--store", &root]), whole, "rows stay");
     assert_ne!(server.sql("SELECT COUNT(*) FROM runs.task_summary").trim(), "0");
     server.sql("INSERT INTO runs.schema_version (version) VALUES (9)");
@@ -159,7 +172,7 @@ fn read_only_servers() {
     other.save(&at.join("other"));
     let url = server.store("runs");
     expect(at, 0, &["ingest", "--quiet", "one", "--store", &url]);
-    server.sql("CREATE USER me; GRANT SELECT, INSERT, UPDATE, DELETE ON runs.* TO me");
+    server.sql("CREATE USER me; GRANT SELECT, INSERT, UPDATE ON runs.* TO me");
     server.sql("SET GLOBAL read_only = 1");
     let me = server.url_of("me", "runs");
     let before = report(at, &["--store", &me]);

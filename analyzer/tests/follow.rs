@@ -92,7 +92,7 @@ fn live_files_into_a_folder() {
 #[test]
 fn live_files_into_a_database() {
     let name = "live_files_into_a_database";
-    let Some(server) = fixture::mariadb::Server::start(name, &[]) else { return };
+    let Some(server) = fixture::database::Server::start(name, &[]) else { return };
     let folder = tempfile::tempdir().unwrap();
     server.sql("CREATE DATABASE runs");
     let url = server.url("runs");
@@ -124,7 +124,7 @@ fn snapshots_are_kept_as_asked() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     ticking().save(&at.join("records"));
-    let server = fixture::mariadb::Server::start("snapshots_are_kept_as_asked", &[]);
+    let server = fixture::database::Server::start("snapshots_are_kept_as_asked", &[]);
     for (wanted, count) in [("last", 0), ("2s", 3), ("all", 5)] {
         let store = wanted;
         expect(at, 0, &["ingest", "--quiet", "records", "--store", store, "--snapshots", wanted]);
@@ -176,7 +176,7 @@ fn what_is_old_goes() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     let mut stores = vec!["folder".to_owned()];
-    let server = fixture::mariadb::Server::start("what_is_old_goes", &[]);
+    let server = fixture::database::Server::start("what_is_old_goes", &[]);
     if let Some(server) = &server {
         server.sql("CREATE DATABASE runs");
         stores.push(server.url("runs"));

@@ -4,8 +4,8 @@ mod fixture;
 
 use std::time::Instant;
 
+use fixture::database::Server;
 use fixture::expect;
-use fixture::mariadb::Server;
 use tests::record_set::RecordSet;
 
 /// The tables with rows, those that others belong to first.

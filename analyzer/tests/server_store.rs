@@ -1,4 +1,4 @@
-//! A store on a real MariaDB server: the same numbers as from Parquet, whatever happens on the way.
+//! A store on a real server: the same numbers as from Parquet, whatever happens on the way.
 
 mod fixture;
 
@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use fixture::mariadb::Server;
+use fixture::database::Server;
 use fixture::{APPLICATION, Writer, counters, data, event_log, executors, expect, report};
 use records::{Event, Flags};
 use serde_json::Value;
@@ -171,6 +171,58 @@ fn order_and_repetition_do_not_matter() {
     assert_same(at, "parquet", &url);
     let (said, _) = expect(at, 0, &["ingest", "one", "--mysql", &url]);
     assert!(said.contains("(0 new or grown)"), "{said}");
+}
+
+/// Who ingests may not delete: what has grown replaces rows in their places, and of a process that has ended
+/// nothing is kept.
+#[test]
+fn growing_files_need_no_right_to_delete() {
+    let Some(server) = Server::start("growing_files_need_no_right_to_delete", &[]) else { return };
+    for is_local_on in [1, 0] {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path();
+        server.sql(&format!("SET GLOBAL local_infile = {is_local_on}"));
+        let database = format!("runs{is_local_on}");
+        server.store(&database);
+        server.sql(&format!(
+            "CREATE USER IF NOT EXISTS me; GRANT SELECT, INSERT, UPDATE ON {database}.* TO me"
+        ));
+        let url = server.url_of("me", &database);
+        let log = fs::read(event_log()).unwrap();
+        let mut grown = Writer::new("grows", "executor", "node-1", "1");
+        grown.segment();
+        for round in 0..4 {
+            let task = 100 + 2 * round;
+            grown.start(301, task, 9, 20 * round as u64);
+            grown.end(301, task, 9, 20 * round as u64 + 9);
+            // The end of this one comes in the next round, before other tasks.
+            grown.start(302, task + 1, 9, 10 * round as u64);
+            grown.put(7, Flags::NONE, &Event::Snapshot, Some(counters(round as u64)));
+            if round == 1 {
+                grown.segment();
+            }
+            grown.save(&at.join("records"));
+            fs::write(at.join("log"), &log[..log.len() * (round as usize + 1) / 4]).unwrap();
+            let inputs = ["records", "--event-log", "log", "--store"];
+            for store in [&url, "parquet"] {
+                expect(at, 0, &[&["ingest", "--quiet"], &inputs[..], &[store]].concat());
+            }
+            let of = |store| report(at, &["--store", store, "--by", "task"]);
+            assert_eq!(of("parquet"), of(&url), "round {round}");
+            grown.end(302, task + 1, 9, 10 * round as u64 + 5);
+        }
+        let kept = format!("SELECT COUNT(*) FROM {database}.kept WHERE bytes <> ''");
+        assert_ne!(server.sql(&kept).trim(), "0");
+        for tid in [301, 302] {
+            grown.put(tid, Flags::FINAL, &Event::ThreadEnd, Some(counters(500)));
+        }
+        grown.finish(2000).save(&at.join("records"));
+        for store in [&url, "parquet"] {
+            expect(at, 0, &["ingest", "--quiet", "records", "--store", store]);
+        }
+        assert_same(at, "parquet", &url);
+        assert_eq!(server.sql(&kept).trim(), "0");
+    }
 }
 
 #[test]

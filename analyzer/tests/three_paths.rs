@@ -6,7 +6,7 @@ mod fixture;
 use std::fs;
 use std::path::Path;
 
-use fixture::mariadb::Server;
+use fixture::database::Server;
 use fixture::spark::{SHORT, Spark};
 use fixture::{Writer, analyzer, counters, data, executors, executors_with_engine, expect};
 use records::{Event, Flags, METRIC_COUNT, MetricSet, TaskId, TaskMethod, TaskOutcome};

@@ -2,6 +2,7 @@
 //! grow with the input.
 
 use std::fs;
+use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -113,6 +114,26 @@ fn a_process_of_any_length() {
     let cost = ingest(&artifacts, at, &["records"]);
     println!("{} MB in one file: {cost:?}", written.bytes / 1_000_000);
     check(&set, &report(&artifacts, at, "stage"));
+}
+
+/// An event log of two million tasks, and the same again: whatever is in it, it is read in pieces.
+#[test]
+#[ignore = "writes 2 GB"]
+fn an_event_log_of_any_length() {
+    let Some(artifacts) = artifacts::need("an_event_log_of_any_length") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let set = RecordSet { nodes: 40, tasks_per_executor: 50_000, ..RecordSet::default() };
+    let mut log = BufWriter::new(fs::File::create(at.join("log")).unwrap());
+    set.write_event_log(&mut log).and_then(|()| log.flush()).unwrap();
+    let bytes = fs::metadata(at.join("log")).unwrap().len();
+    for what in ["new", "again"] {
+        let cost = ingest(&artifacts, at, &["--event-log", "log"]);
+        println!("{} tasks in {} MB, {what}: {cost:?}", set.tasks(), bytes / 1_000_000);
+    }
+    let by_app = report(&artifacts, at, "app");
+    let run_ms = set.tasks() * set.ticks_per_task * 1000;
+    assert_eq!(by_app["total"]["spark_run_time_ms"], run_ms);
 }
 
 /// A hundred million records of 2,800 nodes, 200 at a time, and a report over all of them.

@@ -1,5 +1,5 @@
-//! Any bytes as an event log: reading never panics, and merging a log with itself or a part of itself, in
-//! either order, gives the same application.
+//! Any bytes as an event log: reading never panics; merging a log with itself or a part of itself, in either
+//! order, gives the same application, and so do its pieces, of whatever size.
 
 #![no_main]
 
@@ -12,11 +12,13 @@ use libfuzzer_sys::fuzz_target;
 #[path = "../../src/eventlog/mod.rs"]
 mod eventlog;
 
-use eventlog::Application;
+use eventlog::{Application, Log};
 
 fuzz_target!(|input: &[u8]| {
-    let whole = read(input);
-    let part = read(&input[..input.len() / 2]);
+    let whole = read(input, usize::MAX);
+    assert_eq!(read(input, 1), whole);
+    assert_eq!(read(input, 2000), whole);
+    let part = read(&input[..input.len() / 2], usize::MAX);
     for (whole, part) in whole.iter().zip(&part) {
         let merged = |one: &Application, other: &Application| {
             let mut merged = one.clone();
@@ -29,7 +31,16 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-fn read(bytes: &[u8]) -> Vec<Application> {
-    let log = eventlog::reader::read_from(Path::new("input"), &mut &bytes[..], &|_| {});
-    log.map(|log| log.applications).unwrap_or_default()
+/// The applications of a log that is read in pieces of so many bytes of lines, as far as it can be read.
+fn read(bytes: &[u8], piece_bytes: usize) -> Vec<Application> {
+    let mut log = Log::of(Path::new("input"), Box::new(bytes), &|_| {});
+    let mut applications = Vec::new();
+    let mut building = Application::default();
+    while let Ok(Some(piece)) = log.next_piece(piece_bytes) {
+        building.merge(piece.application);
+        if piece.is_last {
+            applications.push(std::mem::take(&mut building));
+        }
+    }
+    applications
 }

@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
 use super::event::{Event, SparkMetrics, StageInfo, TaskEvent};
 
 /// One attempt of an application, as far as its logs tell. Times are ms since the epoch.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Application {
     /// Application id.
     pub id: Option<String>,
@@ -36,7 +34,7 @@ pub struct Application {
 }
 
 /// An executor.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Executor {
     /// Where it ran.
     pub host: Option<String>,
@@ -51,7 +49,7 @@ pub struct Executor {
 }
 
 /// A job.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Job {
     /// When it was submitted.
     pub submitted: Option<i64>,
@@ -70,7 +68,7 @@ pub struct Job {
 }
 
 /// An attempt of a stage.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Stage {
     /// Stage id.
     pub id: i64,
@@ -91,7 +89,7 @@ pub struct Stage {
 }
 
 /// An attempt of a task.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Task {
     /// Stage id.
     pub stage: i64,
@@ -126,7 +124,7 @@ pub struct Task {
 }
 
 /// A SQL query.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct SqlExecution {
     /// Its description.
     pub description: Option<String>,
@@ -140,51 +138,51 @@ impl Application {
     /// Takes in one event; `Err` gives it back if it starts another application.
     pub(super) fn take(&mut self, event: Event) -> Result<(), Box<Event>> {
         match event {
-            Event::LogStart(start) => learn(&mut self.spark_version, start.spark_version),
+            Event::LogStart(start) => agree(&mut self.spark_version, start.spark_version),
             Event::ApplicationStart(start) => {
                 let is_other = self.id.is_some() && self.id != start.id
                     || self.id.is_some() && self.attempt != start.attempt;
                 if is_other {
                     return Err(Box::new(Event::ApplicationStart(start)));
                 }
-                learn(&mut self.id, start.id);
-                learn(&mut self.attempt, start.attempt);
-                learn(&mut self.name, start.name);
-                learn(&mut self.user, start.user);
-                learn(&mut self.started, start.time);
+                agree(&mut self.id, start.id);
+                agree(&mut self.attempt, start.attempt);
+                agree(&mut self.name, start.name);
+                agree(&mut self.user, start.user);
+                agree(&mut self.started, start.time);
             }
-            Event::ApplicationEnd(end) => learn(&mut self.ended, end.time),
+            Event::ApplicationEnd(end) => agree(&mut self.ended, end.time),
             Event::ExecutorAdded(added) => {
                 let executor = self.executors.entry(added.id).or_default();
-                learn(&mut executor.host, added.info.host);
-                learn(&mut executor.cores, added.info.cores);
-                learn(&mut executor.added, added.time);
+                agree(&mut executor.host, added.info.host);
+                agree(&mut executor.cores, added.info.cores);
+                executor.learn_added(added.time);
             }
             Event::ExecutorRemoved(removed) => {
                 let executor = self.executors.entry(removed.id).or_default();
-                learn(&mut executor.removed, removed.time);
-                learn(&mut executor.removed_reason, removed.reason);
+                agree(&mut executor.removed, removed.time);
+                agree(&mut executor.removed_reason, removed.reason);
             }
             Event::BlockManagerAdded(added) => {
                 // In local mode the driver runs the tasks, and no ExecutorAdded may come for it.
                 let executor = self.executors.entry(added.id.executor).or_default();
-                learn(&mut executor.host, added.id.host);
-                learn(&mut executor.added, added.time);
+                agree(&mut executor.host, added.id.host);
+                executor.learn_added(added.time);
             }
             Event::JobStart(start) => {
                 let job = self.jobs.entry(start.id).or_default();
-                learn(&mut job.submitted, start.time);
-                job.stages = start.stages;
+                agree(&mut job.submitted, start.time);
+                job.learn_stages(start.stages);
                 if let Some(properties) = start.properties {
-                    learn(&mut job.description, properties.description);
-                    learn(&mut job.group, properties.group);
-                    learn(&mut job.sql_execution, properties.sql_execution);
+                    agree(&mut job.description, properties.description);
+                    agree(&mut job.group, properties.group);
+                    agree(&mut job.sql_execution, properties.sql_execution);
                 }
             }
             Event::JobEnd(end) => {
                 let job = self.jobs.entry(end.id).or_default();
-                learn(&mut job.completed, end.time);
-                learn(&mut job.result, end.result.name);
+                agree(&mut job.completed, end.time);
+                agree(&mut job.result, end.result.name);
             }
             Event::StageSubmitted(stage) | Event::StageCompleted(stage) => {
                 self.take_stage(stage.info);
@@ -192,11 +190,11 @@ impl Application {
             Event::TaskStart(task) | Event::TaskEnd(task) => self.take_task(*task),
             Event::SqlStart(start) => {
                 let execution = self.sql.entry(start.id).or_default();
-                learn(&mut execution.description, start.description);
-                learn(&mut execution.started, start.time);
+                agree(&mut execution.description, start.description);
+                agree(&mut execution.started, start.time);
             }
             Event::SqlEnd(end) => {
-                learn(&mut self.sql.entry(end.id).or_default().ended, end.time);
+                agree(&mut self.sql.entry(end.id).or_default().ended, end.time);
             }
             Event::Other => {}
         }
@@ -244,13 +242,31 @@ impl Application {
             failed: info.failed.filter(|_| is_end),
             killed: info.killed.filter(|_| is_end),
             reason: event.reason.and_then(|reason| reason.name),
-            metrics: event.metrics.as_ref().map(|metrics| metrics.values()),
+            // Metrics that are all unknown are as good as none.
+            metrics: event
+                .metrics
+                .map(|metrics| metrics.values())
+                .filter(|values| values.iter().any(Option::is_some)),
         };
         self.tasks.entry(info.id).or_default().merge(task);
     }
 
-    /// Adds what another copy of the log says; the result does not depend on the order of merging.
+    /// The beginning of the next piece, which is of the same application.
+    pub(super) fn next_piece(&self) -> Application {
+        Application { id: self.id.clone(), attempt: self.attempt.clone(), ..Application::default() }
+    }
+
+    /// Adds what another piece or copy of the log says; the result does not depend on the order of merging.
     pub fn merge(&mut self, other: Application) {
+        fn by_key<K: Ord, T: Default>(
+            to: &mut BTreeMap<K, T>,
+            from: BTreeMap<K, T>,
+            merge: impl Fn(&mut T, T),
+        ) {
+            for (key, one) in from {
+                merge(to.entry(key).or_default(), one);
+            }
+        }
         agree(&mut self.id, other.id);
         agree(&mut self.attempt, other.attempt);
         agree(&mut self.name, other.name);
@@ -258,44 +274,63 @@ impl Application {
         agree(&mut self.spark_version, other.spark_version);
         agree(&mut self.started, other.started);
         agree(&mut self.ended, other.ended);
-        for (id, from) in other.executors {
-            let to = self.executors.entry(id).or_default();
-            agree(&mut to.host, from.host);
-            agree(&mut to.cores, from.cores);
-            // Two events give this time; the earlier one stands.
-            to.added = [to.added, from.added].into_iter().flatten().min();
-            agree(&mut to.removed, from.removed);
-            agree(&mut to.removed_reason, from.removed_reason);
-        }
-        for (id, from) in other.jobs {
-            let to = self.jobs.entry(id).or_default();
-            agree(&mut to.submitted, from.submitted);
-            agree(&mut to.completed, from.completed);
-            agree(&mut to.result, from.result);
-            agree(&mut to.description, from.description);
-            agree(&mut to.group, from.group);
-            agree(&mut to.sql_execution, from.sql_execution);
-            if from.stages > to.stages {
-                to.stages = from.stages;
-            }
-        }
+        by_key(&mut self.executors, other.executors, Executor::merge);
+        by_key(&mut self.jobs, other.jobs, Job::merge);
         for stage in other.stages {
             self.add_stage(stage);
         }
-        for (id, from) in other.tasks {
-            self.tasks.entry(id).or_default().merge(from);
+        by_key(&mut self.tasks, other.tasks, Task::merge);
+        by_key(&mut self.sql, other.sql, SqlExecution::merge);
+    }
+}
+
+impl Executor {
+    /// Two events give this time; the earlier one stands.
+    fn learn_added(&mut self, time: Option<i64>) {
+        self.added = [self.added, time].into_iter().flatten().min();
+    }
+
+    /// Adds what another copy says.
+    pub fn merge(&mut self, other: Executor) {
+        agree(&mut self.host, other.host);
+        agree(&mut self.cores, other.cores);
+        self.learn_added(other.added);
+        agree(&mut self.removed, other.removed);
+        agree(&mut self.removed_reason, other.removed_reason);
+    }
+}
+
+impl Job {
+    fn learn_stages(&mut self, stages: Vec<i64>) {
+        if stages > self.stages {
+            self.stages = stages;
         }
-        for (id, from) in other.sql {
-            let to = self.sql.entry(id).or_default();
-            agree(&mut to.description, from.description);
-            agree(&mut to.started, from.started);
-            agree(&mut to.ended, from.ended);
-        }
+    }
+
+    /// Adds what another copy says.
+    pub fn merge(&mut self, other: Job) {
+        agree(&mut self.submitted, other.submitted);
+        agree(&mut self.completed, other.completed);
+        agree(&mut self.result, other.result);
+        self.learn_stages(other.stages);
+        agree(&mut self.description, other.description);
+        agree(&mut self.group, other.group);
+        agree(&mut self.sql_execution, other.sql_execution);
+    }
+}
+
+impl SqlExecution {
+    /// Adds what another copy says.
+    pub fn merge(&mut self, other: SqlExecution) {
+        agree(&mut self.description, other.description);
+        agree(&mut self.started, other.started);
+        agree(&mut self.ended, other.ended);
     }
 }
 
 impl Stage {
-    fn merge(&mut self, other: Stage) {
+    /// Adds what another copy says.
+    pub fn merge(&mut self, other: Stage) {
         agree(&mut self.name, other.name);
         agree(&mut self.tasks, other.tasks);
         agree(&mut self.submitted, other.submitted);
@@ -308,7 +343,8 @@ impl Stage {
 }
 
 impl Task {
-    fn merge(&mut self, other: Task) {
+    /// Adds what another copy says.
+    pub fn merge(&mut self, other: Task) {
         self.stage = self.stage.max(other.stage);
         self.stage_attempt = self.stage_attempt.max(other.stage_attempt);
         agree(&mut self.index, other.index);
@@ -324,13 +360,6 @@ impl Task {
         agree(&mut self.killed, other.killed);
         agree(&mut self.reason, other.reason);
         agree(&mut self.metrics, other.metrics);
-    }
-}
-
-/// A later event knows better, where it knows at all.
-fn learn<T>(to: &mut Option<T>, from: Option<T>) {
-    if from.is_some() {
-        *to = from;
     }
 }
 

@@ -17,14 +17,15 @@
 //! A log may still be written to, or its writer may have been killed: a line that is cut, or a
 //! compressed frame that is, ends the reading and is reported, not an error. Events that are not needed
 //! are skipped unread. What is known of an application from several logs, or from an older and a newer
-//! copy of one, is merged by key, the more finished entry winning, so that order does not matter.
+//! copy of one, is merged by key, the more finished entry winning, so that order does not matter. A log is
+//! read in pieces that are merged in the same way, so that memory does not grow with it.
 
 mod application;
 mod event;
 pub mod reader;
 mod source;
 
-pub use application::Application;
+pub use application::{Application, Executor, Job, SqlExecution, Stage, Task};
 pub use event::{SPARK_METRICS, SparkMetrics};
-pub use reader::{ReadError, read};
+pub use reader::{Log, PIECE_BYTES, Piece, ReadError};
 pub use source::{Source, find};

@@ -12,16 +12,50 @@ use super::source::Source;
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// Codecs of Spark that are not served, by their file name extensions.
 const OTHER_CODECS: [&str; 3] = ["lz4", "snappy", "lzf"];
-/// A line that is longer is not looked at: plans are long, but not that long.
-const MAX_LINE_BYTES: u64 = 256 << 20;
+/// A line that is longer is passed over: plans are long, but not that long.
+const MAX_LINE_BYTES: u64 = 64 << 20;
+/// So much of it is looked at, for the name of its event.
+const LONG_LINE_BYTES: usize = 4096;
+/// Bytes of lines after which what they said is handed over ...
+pub const PIECE_BYTES: usize = 128 << 20;
+/// ... of which each counts so many more: what a short one says takes more memory than it does.
+const ENTRY_BYTES: usize = 640;
 
-/// What was read from one log.
-#[derive(Debug, Default)]
-pub struct Log {
-    /// The applications in it: one, unless somebody put several logs together.
-    pub applications: Vec<Application>,
+/// What a log says of an application, or a part of that.
+#[derive(Debug, PartialEq)]
+pub struct Piece {
+    /// What it says; to be merged with the pieces before it.
+    pub application: Application,
+    /// Whether nothing more of this application follows; then its id is known.
+    pub is_last: bool,
+}
+
+enum Stream<'l> {
+    File(PathBuf),
+    Open(PathBuf, Box<dyn Read + 'l>),
+}
+
+/// A log that is being read: one application, unless somebody put several logs together.
+pub struct Log<'l> {
+    name: PathBuf,
+    /// Its first file.
+    first: Option<PathBuf>,
+    /// What is still to be read, the next one last.
+    streams: Vec<Stream<'l>>,
+    /// What is being read.
+    lines: Option<(PathBuf, Box<dyn BufRead + 'l>)>,
+    progress: &'l dyn Fn(u64),
+    line: Vec<u8>,
+    /// The application that the next line is about.
+    building: Application,
+    /// Bytes of the lines that it was made of.
+    bytes: usize,
+    /// An event of the next application.
+    next: Option<Box<Event>>,
+    has_pieces: bool,
+    has_ended: bool,
     /// Lines read.
-    pub lines: u64,
+    pub lines_read: u64,
     /// Lines that are no event at all.
     pub bad_lines: u64,
     /// Whether the end was cut, in a line or in a compressed frame.
@@ -44,38 +78,6 @@ impl ReadError {
             ReadError::NoLog(message) | ReadError::Unreadable(message) => message,
         }
     }
-}
-
-/// Reads a log. `progress` is told the number of (compressed) bytes of every step.
-///
-/// # Errors
-/// When it cannot be read, is packed with a codec that is not served, or is no event log; with its name.
-pub fn read(source: &Source, progress: &dyn Fn(u64)) -> Result<Log, ReadError> {
-    if source.is_standard_input() {
-        let name = Path::new("standard input");
-        return read_from(name, &mut io::stdin().lock(), progress);
-    }
-    let mut reading = Reading::default();
-    for path in &source.files {
-        refuse_other_codecs(path)?;
-        let mut file = File::open(path).map_err(|error| at(path, &error))?;
-        reading.take_stream(path, &mut file, progress)?;
-    }
-    reading.finish(&source.name, source.files.first())
-}
-
-/// Reads one stream as a log, plain or packed.
-///
-/// # Errors
-/// As [`read`]; `name` stands in the message.
-pub fn read_from(
-    name: &Path,
-    from: &mut dyn Read,
-    progress: &dyn Fn(u64),
-) -> Result<Log, ReadError> {
-    let mut reading = Reading::default();
-    reading.take_stream(name, from, progress)?;
-    reading.finish(name, None)
 }
 
 fn at(path: &Path, error: &dyn std::fmt::Display) -> ReadError {
@@ -117,91 +119,167 @@ impl<R: Read> Read for Counted<'_, R> {
     }
 }
 
-/// A log of which more may come.
-#[derive(Default)]
-struct Reading {
-    log: Log,
-    /// The application that the next line is about.
-    building: Application,
-}
+impl<'l> Log<'l> {
+    /// Opens a log. `progress` is told the number of (compressed) bytes of every step.
+    pub fn open(source: &Source, progress: &'l dyn Fn(u64)) -> Log<'l> {
+        if source.is_standard_input() {
+            return Log::of(Path::new("standard input"), Box::new(io::stdin().lock()), progress);
+        }
+        let mut log = Log::new(&source.name, progress);
+        log.first = source.files.first().cloned();
+        log.streams = source.files.iter().rev().cloned().map(Stream::File).collect();
+        log
+    }
 
-impl Reading {
-    fn take_stream(
-        &mut self,
-        path: &Path,
-        from: &mut dyn Read,
-        progress: &dyn Fn(u64),
-    ) -> Result<(), ReadError> {
-        let mut raw = BufReader::with_capacity(1 << 16, Counted { inner: from, progress });
-        let head = raw.fill_buf().map_err(|error| at(path, &error))?;
-        if head.starts_with(&ZSTD_MAGIC) {
-            let decoder = zstd::Decoder::with_buffer(raw).map_err(|error| at(path, &error))?;
-            self.take_lines(path, &mut BufReader::with_capacity(1 << 16, decoder))
-        } else {
-            self.take_lines(path, &mut raw)
+    /// One stream as a log, plain or packed.
+    pub fn of(name: &Path, from: Box<dyn Read + 'l>, progress: &'l dyn Fn(u64)) -> Log<'l> {
+        let mut log = Log::new(name, progress);
+        log.streams.push(Stream::Open(name.to_owned(), from));
+        log
+    }
+
+    fn new(name: &Path, progress: &'l dyn Fn(u64)) -> Log<'l> {
+        Log {
+            name: name.to_owned(),
+            first: None,
+            streams: Vec::new(),
+            lines: None,
+            progress,
+            line: Vec::new(),
+            building: Application::default(),
+            bytes: 0,
+            next: None,
+            has_pieces: false,
+            has_ended: false,
+            lines_read: 0,
+            bad_lines: 0,
+            is_cut: false,
         }
     }
 
-    fn take_lines(&mut self, path: &Path, from: &mut dyn BufRead) -> Result<(), ReadError> {
-        let mut line = Vec::new();
-        loop {
-            line.clear();
-            match from.take(MAX_LINE_BYTES).read_until(b'\n', &mut line) {
-                Ok(_) => {}
-                // A zstd frame that is still being written, or whose writer was killed.
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    self.log.is_cut = true
-                }
-                Err(error) if self.log.lines > 0 && error.kind() == io::ErrorKind::Other => {
-                    self.log.is_cut = true;
-                }
-                Err(error) => return Err(at(path, &error)),
+    /// What it says next, in some more than so many bytes of lines; `None` at its end.
+    ///
+    /// # Errors
+    /// When it cannot be read, is packed with a codec that is not served, or is no event log; with its name.
+    pub fn next_piece(&mut self, bytes: usize) -> Result<Option<Piece>, ReadError> {
+        if let Some(event) = self.next.take() {
+            let taken = self.building.take(*event);
+            debug_assert!(taken.is_ok(), "a new application takes any start");
+        }
+        while let Some(event) = self.next_event()? {
+            if let Err(next) = self.building.take(event) {
+                self.next = Some(next);
+                let application = std::mem::take(&mut self.building);
+                return self.piece(application, true).map(Some);
             }
-            if line.is_empty() {
-                return Ok(());
-            }
-            self.log.lines += 1;
-            let is_whole = line.ends_with(b"\n");
-            match understand(&line) {
-                Some(event) => {
-                    if let Err(next) = self.building.take(event) {
-                        self.log.applications.push(std::mem::take(&mut self.building));
-                        let taken = self.building.take(*next);
-                        debug_assert!(taken.is_ok(), "a new application takes any start");
-                    }
-                }
-                None if is_whole => self.log.bad_lines += 1,
-                None => self.log.is_cut = true,
-            }
-            let is_foreign = self.log.bad_lines > 100 && self.building == Application::default();
-            if self.log.is_cut || is_foreign {
-                return Ok(());
+            if self.bytes >= bytes {
+                let next = self.building.next_piece();
+                let application = std::mem::replace(&mut self.building, next);
+                return self.piece(application, false).map(Some);
             }
         }
-    }
-
-    /// The log, if it is one. A later rolling file alone has its application's id in its name only.
-    fn finish(self, name: &Path, file: Option<&PathBuf>) -> Result<Log, ReadError> {
-        let Reading { mut log, building } = self;
-        let name = name.display();
-        log.applications.push(building);
-        log.applications.retain(|application| *application != Application::default());
-        if log.applications.is_empty() {
-            return Err(ReadError::NoLog(match (log.lines, log.is_cut) {
+        if std::mem::replace(&mut self.has_ended, true) {
+            return Ok(None);
+        }
+        let application = std::mem::take(&mut self.building);
+        if application == Application::default() && !self.has_pieces {
+            let name = self.name.display();
+            return Err(ReadError::NoLog(match (self.lines_read, self.is_cut) {
                 (0, false) => format!("{name}: the event log is empty"),
                 (_, true) => format!("{name}: the event log ends before its first event"),
                 _ => format!("{name}: not a Spark event log"),
             }));
         }
-        if let Some(nameless) = log.applications.iter_mut().find(|one| one.id.is_none()) {
-            nameless.id = file.and_then(|path| id_in_name(path));
-            if nameless.id.is_none() {
+        self.piece(application, true).map(Some)
+    }
+
+    /// A later rolling file alone has its application's id in its name only.
+    fn piece(&mut self, mut application: Application, is_last: bool) -> Result<Piece, ReadError> {
+        self.bytes = 0;
+        self.has_pieces = true;
+        if is_last && application.id.is_none() {
+            application.id = self.first.as_deref().and_then(id_in_name);
+            if application.id.is_none() {
                 return Err(ReadError::NoLog(format!(
-                    "{name}: no application id (the line SparkListenerApplicationStart is missing)"
+                    "{}: no application id (the line SparkListenerApplicationStart is missing)",
+                    self.name.display()
                 )));
             }
         }
-        Ok(log)
+        Ok(Piece { application, is_last })
+    }
+
+    /// The next event that says something.
+    fn next_event(&mut self) -> Result<Option<Event>, ReadError> {
+        loop {
+            if self.lines.is_none() {
+                let Some(stream) = self.streams.pop() else { return Ok(None) };
+                self.lines = Some(self.unpacked(stream)?);
+            }
+            if !self.read_line()? {
+                self.lines = None;
+                continue;
+            }
+            match understand(&self.line) {
+                Some(Event::Other) => {}
+                Some(event) => {
+                    self.bytes += self.line.len() + ENTRY_BYTES;
+                    return Ok(Some(event));
+                }
+                None if self.line.ends_with(b"\n") => self.bad_lines += 1,
+                None => {
+                    self.is_cut = true;
+                    self.lines = None;
+                }
+            }
+            let nothing = self.building == Application::default() && !self.has_pieces;
+            if self.bad_lines > 100 && nothing {
+                self.lines = None;
+            }
+        }
+    }
+
+    /// Lines of a stream, plain or packed.
+    fn unpacked(&self, stream: Stream<'l>) -> Result<(PathBuf, Box<dyn BufRead + 'l>), ReadError> {
+        let (path, from): (PathBuf, Box<dyn Read + 'l>) = match stream {
+            Stream::Open(path, from) => (path, from),
+            Stream::File(path) => {
+                refuse_other_codecs(&path)?;
+                let file = File::open(&path).map_err(|error| at(&path, &error))?;
+                (path, Box::new(file))
+            }
+        };
+        let counted = Counted { inner: from, progress: self.progress };
+        let mut raw = BufReader::with_capacity(1 << 16, counted);
+        let head = raw.fill_buf().map_err(|error| at(&path, &error))?;
+        if !head.starts_with(&ZSTD_MAGIC) {
+            return Ok((path, Box::new(raw)));
+        }
+        let decoder = zstd::Decoder::with_buffer(raw).map_err(|error| at(&path, &error))?;
+        Ok((path, Box::new(BufReader::with_capacity(1 << 16, decoder))))
+    }
+
+    /// Reads a line; `false` at the end of the stream. Of a line that is too long its beginning is read.
+    fn read_line(&mut self) -> Result<bool, ReadError> {
+        self.line.clear();
+        let Some((path, lines)) = &mut self.lines else { return Ok(false) };
+        let mut read = lines.take(MAX_LINE_BYTES).read_until(b'\n', &mut self.line);
+        if read.is_ok() && self.line.len() as u64 == MAX_LINE_BYTES && !self.line.ends_with(b"\n") {
+            read = lines.skip_until(b'\n');
+            self.line.truncate(LONG_LINE_BYTES);
+            self.line.extend(b"}\n");
+        }
+        match read {
+            Ok(_) => {}
+            // A zstd frame that is still being written, or whose writer was killed.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => self.is_cut = true,
+            Err(error) if self.lines_read > 0 && error.kind() == io::ErrorKind::Other => {
+                self.is_cut = true;
+            }
+            Err(error) => return Err(at(path, &error)),
+        }
+        self.lines_read += u64::from(!self.line.is_empty());
+        Ok(!self.line.is_empty())
     }
 }
 

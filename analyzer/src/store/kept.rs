@@ -1,10 +1,10 @@
-//! What is kept of the sources: of a record segment the groups that matter, of an application its events.
+//! What is kept of record files that may still grow: of each segment the groups that matter.
 
 use std::collections::HashMap;
 use std::io::Write;
 
 use records::{Event, Group, LeftOut};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::{Snapshots, StoreError};
 use crate::eventlog::Application;
@@ -15,7 +15,7 @@ const ZSTD_LEVEL: i32 = 3;
 
 /// How complete a copy of a segment is. The larger one is the better copy: files only grow, and slots
 /// that were reserved become written ones.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Completeness {
     /// Sound groups.
     pub groups: u64,
@@ -58,23 +58,11 @@ impl Completeness {
     }
 }
 
-/// A segment as it is kept: completeness of its source, and a segment of the groups that matter.
-#[derive(Default)]
-pub struct KeptSegment {
-    /// How complete the source was.
-    pub completeness: Completeness,
-    /// Which snapshots are in it, besides the last ones.
-    pub snapshots: Snapshots,
-    /// Header and groups, in the record format.
-    pub bytes: Vec<u8>,
-}
-
-/// The line before the header.
-#[derive(Serialize, Deserialize)]
+/// The line before the header, for people.
+#[derive(Serialize)]
 struct Line {
     #[serde(flatten)]
     completeness: Completeness,
-    #[serde(default)]
     snapshots: Snapshots,
 }
 
@@ -92,12 +80,6 @@ impl Wanted {
     /// Nothing was seen yet.
     pub fn new(snapshots: Snapshots) -> Wanted {
         Wanted { snapshots, last: HashMap::new(), kept_ns: HashMap::new() }
-    }
-
-    /// The same with the snapshots of an older copy, if these are more.
-    pub fn or_finer(mut self, snapshots: Snapshots) -> Wanted {
-        self.snapshots = self.snapshots.or_finer(snapshots);
-        self
     }
 
     /// First round over the segment's groups.
@@ -161,48 +143,7 @@ pub fn pack(
     }
 }
 
-impl KeptSegment {
-    /// Unpacks what the store holds; `None` if it is damaged.
-    pub fn unpack(packed: &[u8]) -> Option<KeptSegment> {
-        let plain = zstd::decode_all(packed).ok()?;
-        let end = plain.iter().position(|&byte| byte == b'\n')?;
-        let Line { completeness, snapshots } = serde_json::from_slice(&plain[..end]).ok()?;
-        Some(KeptSegment { completeness, snapshots, bytes: plain[end + 1..].to_vec() })
-    }
-}
-
-/// An application as it is kept.
-#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct KeptApplication {
-    /// The cluster that the user named for it.
-    pub cluster: Option<String>,
-    /// Everything that its logs said.
-    pub application: Application,
-}
-
-impl KeptApplication {
-    /// This and what another log of the same application says.
-    pub fn joined_with(&self, application: Application, cluster: Option<&str>) -> KeptApplication {
-        let mut joined = KeptApplication {
-            cluster: cluster.map(str::to_owned).or_else(|| self.cluster.clone()),
-            application: self.application.clone(),
-        };
-        joined.application.merge(application);
-        joined
-    }
-
-    /// Packs it for the store.
-    pub fn pack(&self) -> std::io::Result<Vec<u8>> {
-        zstd::encode_all(&serde_json::to_vec(self)?[..], ZSTD_LEVEL)
-    }
-
-    /// Unpacks what the store holds; `None` if it is damaged.
-    pub fn unpack(packed: &[u8]) -> Option<KeptApplication> {
-        serde_json::from_slice(&zstd::decode_all(packed).ok()?).ok()
-    }
-}
-
-/// What an application attempt is kept under: its id and attempt, fit for the name of a file.
+/// What an application attempt is found under: its id and attempt, fit for the name of a file.
 pub fn application_key(application: &Application) -> String {
     let id = escape(application.id.as_deref().unwrap_or_default());
     match &application.attempt {

@@ -6,7 +6,7 @@
 //! `processes`, `threads`, `tasks`, `snapshots`, `notices` and `segments` hold what records say, the
 //! `spark_*` tables what event logs say. A value that was not counted or is not known is null. How a folder
 //! is laid out stands in [`folder`]; in a database `schema_version` has a row per migration. `kept` holds
-//! what is needed to make the tables anew.
+//! the record files of processes that may still grow, as far as their tables need them.
 //!
 //! # Limitations
 //!
@@ -18,10 +18,11 @@
 //! Record files grow, arrive in any order and are ingested twice. So the sources of what may still grow
 //! are kept, the more complete copy of each winning, and the rows of one process or application are made
 //! anew from all that there is of it whenever that changed. In a folder files appear and go together, by
-//! one rename; in a database the rows of a source change in one transaction. A killed ingest leaves the
-//! state before, or sources without their tables, which the next ingest completes.
+//! one rename; in a database the rows of a process change in one transaction. A killed ingest leaves the
+//! state before, which the next ingest goes on from.
 
 mod address;
+mod applications;
 mod columns;
 mod error;
 mod folder;
@@ -31,6 +32,7 @@ mod server;
 mod spark;
 mod spark_tables;
 mod table;
+mod take;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -42,6 +44,7 @@ use serde::{Deserialize, Serialize};
 use crate::eventlog::Application;
 
 pub use address::{Address, DEFAULT, MayBeOfStore, OfStore};
+pub use applications::Runs;
 pub use columns::{ENGINE_EXACT, ENGINE_NONE, ENGINE_PARTIAL};
 pub use error::StoreError;
 pub use server::{define, grants};
@@ -77,6 +80,15 @@ impl Snapshots {
             Snapshots::Last => u64::MAX,
             Snapshots::Every(every_ns) => every_ns,
             Snapshots::All => 0,
+        }
+    }
+
+    /// Of the time between two that are kept.
+    fn of_interval(ns: u64) -> Snapshots {
+        match ns {
+            u64::MAX => Snapshots::Last,
+            0 => Snapshots::All,
+            every_ns => Snapshots::Every(every_ns),
         }
     }
 
@@ -219,27 +231,21 @@ pub trait WritableStore: Store {
         progress: Progress<'_>,
     ) -> Result<Taken, StoreError>;
 
-    /// Takes in what an event log says.
+    /// Where an event log's runs may wait; none = where the system has its temporary files.
+    fn scratch(&self) -> Option<PathBuf> {
+        None
+    }
+
+    /// Takes in what an event log says: its last piece, and the ones before.
     ///
     /// # Errors
     /// When the store cannot be written.
     fn add_application(
         &mut self,
-        application: Application,
+        runs: &Runs,
+        rest: &Application,
         cluster: Option<&str>,
     ) -> Result<Added, StoreError>;
-
-    /// Number of processes and applications whose tables [`WritableStore::update`] has to make.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    fn stale(&self) -> Result<usize, StoreError>;
-
-    /// Makes the tables anew of which the sources changed; `progress` is told of each.
-    ///
-    /// # Errors
-    /// When the store cannot be written; what was made until then is whole.
-    fn update(&mut self, progress: &dyn Fn()) -> Result<(), StoreError>;
 
     /// Removes the processes whose last record, and the applications whose last event, is older.
     ///

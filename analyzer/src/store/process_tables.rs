@@ -5,9 +5,8 @@ use std::sync::Arc;
 use polars::prelude::{DataFrame, PolarsResult};
 use records::{Flags, Header, Segment, notice};
 
-use super::Snapshots;
 use super::columns::Columns;
-use super::kept::{Completeness, KeptSegment};
+use super::kept::Completeness;
 use super::table::Table;
 use crate::dump::arguments;
 use crate::history::{History, Remark, Settled, Snapshot, Task, Thread};
@@ -157,30 +156,14 @@ impl Rows {
     }
 }
 
-/// Makes the tables of one process from its kept segments, which must be in their order; none if there is
-/// no segment.
+/// The tables of no process: their columns.
 ///
 /// # Errors
 /// When polars refuses, which would be an error in this program.
-pub fn make(kept: &[KeptSegment]) -> PolarsResult<Vec<(Table, DataFrame)>> {
-    let parsed = || kept.iter().filter_map(|one| Some((one, Segment::parse(&one.bytes).ok()?)));
-    let sizes: Vec<_> =
-        parsed().map(|(one, segment)| (segment.header().segment, one.completeness)).collect();
-    // What is learnt late, such as the application of a local-mode driver, is in the last header.
-    let Some((last, segment)) = parsed().next_back() else { return Ok(Vec::new()) };
-    let is_whole = missing_segments(&sizes) == 0;
-    let snapshots = kept.iter().map(|one| one.snapshots).reduce(Snapshots::or_finer);
-    let snapshots = snapshots.unwrap_or_default();
-    let mut history = History::of(parsed().map(|(_, segment)| segment), snapshots, is_whole);
-    history.settled.tasks.sort_by_key(|task| task.ordinal);
-    history.settled.threads.sort_by_key(|thread| thread.ordinal);
-    let origin = Arc::new(Origin::of(segment.header(), &history));
-    let header = Arc::new(last.bytes[..segment.records_at()].to_vec());
-    let mut rows = Rows::default();
-    rows.close(&origin, header, history, &sizes);
+pub fn empty_tables() -> PolarsResult<Vec<(Table, DataFrame)>> {
     let mut made = Vec::new();
     for table in Table::ALL {
-        made.extend(rows.take(table)?.map(|frame| (table, frame)));
+        made.extend(Rows::default().take(table)?.map(|frame| (table, frame)));
     }
     Ok(made)
 }

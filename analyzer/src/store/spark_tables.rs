@@ -1,110 +1,387 @@
 //! The tables of one application attempt, as Spark's event log tells it: spark_apps, spark_executors,
-//! spark_jobs, spark_stages, spark_tasks, spark_sql.
+//! spark_jobs, spark_stages, spark_tasks, spark_sql. Their rows hold all that is known, so what a store knows
+//! of an application is read back from them.
 
 use polars::prelude::{DataFrame, PolarsResult};
 
 use super::columns::Columns;
-use super::kept::KeptApplication;
 use super::table::Table;
-use crate::eventlog::SPARK_METRICS;
+use crate::eventlog::{Application, Executor, Job, SPARK_METRICS, SqlExecution, Stage, Task};
 
-/// Makes the tables.
-///
-/// # Errors
-/// When polars refuses, which would be an error in this program.
-pub fn make(kept: &KeptApplication) -> PolarsResult<Vec<(Table, DataFrame)>> {
-    let app = &kept.application;
-    let id = app.id.as_deref();
-    let attempt = app.attempt.as_deref();
-    let apps = Columns::of(std::slice::from_ref(app))
-        .text("application_id", |_| id)
-        .text("application_attempt", |_| attempt)
-        .text("cluster", |_| kept.cluster.as_deref())
-        .text("name", |app| app.name.as_deref())
-        .text("user", |app| app.user.as_deref())
-        .text("spark_version", |app| app.spark_version.as_deref())
-        .signed("started_ms", |app| app.started)
-        .signed("ended_ms", |app| app.ended)
-        .frame()?;
-    let rows: Vec<_> = app.executors.iter().collect();
-    let executors = Columns::of(&rows)
-        .text("application_id", |_| id)
-        .text("application_attempt", |_| attempt)
-        .text("executor_id", |(executor, _)| Some(executor))
-        .text("host", |(_, one)| one.host.as_deref())
-        .signed("cores", |(_, one)| one.cores)
-        .signed("added_ms", |(_, one)| one.added)
-        .signed("removed_ms", |(_, one)| one.removed)
-        .text("removed_reason", |(_, one)| one.removed_reason.as_deref())
-        .frame()?;
-    let list = |ids: &[i64]| ids.iter().map(i64::to_string).collect::<Vec<_>>().join(",");
-    let rows: Vec<_> = app.jobs.iter().collect();
-    let jobs = Columns::of(&rows)
-        .text("application_id", |_| id)
-        .text("application_attempt", |_| attempt)
-        .signed("job", |(job, _)| Some(**job))
-        .signed("submitted_ms", |(_, one)| one.submitted)
-        .signed("completed_ms", |(_, one)| one.completed)
-        .text("result", |(_, one)| one.result.as_deref())
-        .made_text("stages", |(_, one)| Some(list(&one.stages)))
-        .text("description", |(_, one)| one.description.as_deref())
-        .text("job_group", |(_, one)| one.group.as_deref())
-        .text("sql_execution", |(_, one)| one.sql_execution.as_deref())
-        .frame()?;
-    let stages = Columns::of(&app.stages)
-        .text("application_id", |_| id)
-        .text("application_attempt", |_| attempt)
-        .signed("stage", |stage| Some(stage.id))
-        .signed("stage_attempt", |stage| Some(stage.attempt))
-        .text("name", |stage| stage.name.as_deref())
-        .signed("planned_tasks", |stage| stage.tasks)
-        .made_text("parents", |stage| Some(list(&stage.parents)))
-        .signed("submitted_ms", |stage| stage.submitted)
-        .signed("completed_ms", |stage| stage.completed)
-        .text("failure", |stage| stage.failure.as_deref())
-        .frame()?;
-    let rows: Vec<_> = app.sql.iter().collect();
-    let sql = Columns::of(&rows)
-        .text("application_id", |_| id)
-        .text("application_attempt", |_| attempt)
-        .signed("execution", |(execution, _)| Some(**execution))
-        .text("description", |(_, one)| one.description.as_deref())
-        .signed("started_ms", |(_, one)| one.started)
-        .signed("ended_ms", |(_, one)| one.ended)
-        .frame()?;
-    Ok(vec![
-        (Table::SparkApps, apps),
-        (Table::SparkExecutors, executors),
-        (Table::SparkJobs, jobs),
-        (Table::SparkStages, stages),
-        (Table::SparkTasks, tasks(kept)?),
-        (Table::SparkSql, sql),
-    ])
+/// The attempt that rows are of.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Attempt<'a> {
+    /// Application id.
+    pub id: Option<&'a str>,
+    /// Attempt id.
+    pub attempt: Option<&'a str>,
 }
 
-fn tasks(kept: &KeptApplication) -> PolarsResult<DataFrame> {
-    let app = &kept.application;
-    let rows: Vec<_> = app.tasks.iter().collect();
-    let mut columns = Columns::of(&rows)
-        .text("application_id", |_| app.id.as_deref())
-        .text("application_attempt", |_| app.attempt.as_deref())
-        .signed("task_id", |(task, _)| Some(**task))
-        .signed("stage", |(_, one)| Some(one.stage))
-        .signed("stage_attempt", |(_, one)| Some(one.stage_attempt))
-        .signed("task_index", |(_, one)| one.index)
-        .signed("attempt", |(_, one)| one.attempt)
-        .signed("partition", |(_, one)| one.partition)
-        .text("executor_id", |(_, one)| one.executor.as_deref())
-        .text("host", |(_, one)| one.host.as_deref())
-        .signed("launched_ms", |(_, one)| one.launched)
-        .signed("finished_ms", |(_, one)| one.finished)
-        .text("locality", |(_, one)| one.locality.as_deref())
-        .truth("speculative", |(_, one)| one.speculative)
-        .truth("failed", |(_, one)| one.failed)
-        .truth("killed", |(_, one)| one.killed)
-        .text("reason", |(_, one)| one.reason.as_deref());
-    for (index, name) in SPARK_METRICS.iter().enumerate() {
-        columns = columns.unsigned(name, |(_, one)| one.metrics.and_then(|values| values[index]));
+/// A row of one of the tables.
+pub trait Entry: Clone + PartialEq {
+    /// What it is told apart by within an application, and sorted by.
+    type Key: Ord;
+    /// Its table.
+    const TABLE: Table;
+
+    /// Its key.
+    fn key(&self) -> Self::Key;
+
+    /// Adds what another row with the same key says.
+    fn merge(&mut self, other: Self);
+
+    /// Rows as a frame.
+    ///
+    /// # Errors
+    /// When polars refuses, which would be an error in this program.
+    fn frame(of: Attempt<'_>, rows: &[Self]) -> PolarsResult<DataFrame>;
+
+    /// The rows of a frame.
+    ///
+    /// # Errors
+    /// When it lacks columns.
+    fn rows(frame: &DataFrame) -> PolarsResult<Vec<Self>>;
+}
+
+/// An application without what other tables have.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Head {
+    /// The cluster that the user named for it.
+    pub cluster: Option<String>,
+    /// Its own values; the collections are empty.
+    pub application: Application,
+}
+
+impl Entry for Head {
+    type Key = ();
+    const TABLE: Table = Table::SparkApps;
+
+    fn key(&self) {}
+
+    fn merge(&mut self, other: Head) {
+        self.cluster = other.cluster.or(self.cluster.take());
+        self.application.merge(other.application);
     }
-    columns.frame()
+
+    fn frame(of: Attempt<'_>, rows: &[Head]) -> PolarsResult<DataFrame> {
+        Columns::of(rows)
+            .text("application_id", |_| of.id)
+            .text("application_attempt", |_| of.attempt)
+            .text("cluster", |one| one.cluster.as_deref())
+            .text("name", |one| one.application.name.as_deref())
+            .text("user", |one| one.application.user.as_deref())
+            .text("spark_version", |one| one.application.spark_version.as_deref())
+            .signed("started_ms", |one| one.application.started)
+            .signed("ended_ms", |one| one.application.ended)
+            .frame()
+    }
+
+    fn rows(frame: &DataFrame) -> PolarsResult<Vec<Head>> {
+        let (cluster, name) = (text(frame, "cluster")?, text(frame, "name")?);
+        let (user, version) = (text(frame, "user")?, text(frame, "spark_version")?);
+        let (started, ended) = (signed(frame, "started_ms")?, signed(frame, "ended_ms")?);
+        let row = |at| Head {
+            cluster: cluster(at),
+            application: Application {
+                name: name(at),
+                user: user(at),
+                spark_version: version(at),
+                started: started(at),
+                ended: ended(at),
+                ..Application::default()
+            },
+        };
+        Ok((0..frame.height()).map(row).collect())
+    }
+}
+
+impl Entry for (String, Executor) {
+    type Key = String;
+    const TABLE: Table = Table::SparkExecutors;
+
+    fn key(&self) -> String {
+        self.0.clone()
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.1.merge(other.1);
+    }
+
+    fn frame(of: Attempt<'_>, rows: &[Self]) -> PolarsResult<DataFrame> {
+        Columns::of(rows)
+            .text("application_id", |_| of.id)
+            .text("application_attempt", |_| of.attempt)
+            .text("executor_id", |(executor, _)| Some(executor))
+            .text("host", |(_, one)| one.host.as_deref())
+            .signed("cores", |(_, one)| one.cores)
+            .signed("added_ms", |(_, one)| one.added)
+            .signed("removed_ms", |(_, one)| one.removed)
+            .text("removed_reason", |(_, one)| one.removed_reason.as_deref())
+            .frame()
+    }
+
+    fn rows(frame: &DataFrame) -> PolarsResult<Vec<Self>> {
+        let (id, host, cores) =
+            (text(frame, "executor_id")?, text(frame, "host")?, signed(frame, "cores")?);
+        let (added, removed) = (signed(frame, "added_ms")?, signed(frame, "removed_ms")?);
+        let reason = text(frame, "removed_reason")?;
+        let row = |at| {
+            let executor = Executor {
+                host: host(at),
+                cores: cores(at),
+                added: added(at),
+                removed: removed(at),
+                removed_reason: reason(at),
+            };
+            (id(at).unwrap_or_default(), executor)
+        };
+        Ok((0..frame.height()).map(row).collect())
+    }
+}
+
+impl Entry for (i64, Job) {
+    type Key = i64;
+    const TABLE: Table = Table::SparkJobs;
+
+    fn key(&self) -> i64 {
+        self.0
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.1.merge(other.1);
+    }
+
+    fn frame(of: Attempt<'_>, rows: &[Self]) -> PolarsResult<DataFrame> {
+        Columns::of(rows)
+            .text("application_id", |_| of.id)
+            .text("application_attempt", |_| of.attempt)
+            .signed("job", |(job, _)| Some(*job))
+            .signed("submitted_ms", |(_, one)| one.submitted)
+            .signed("completed_ms", |(_, one)| one.completed)
+            .text("result", |(_, one)| one.result.as_deref())
+            .made_text("stages", |(_, one)| Some(list(&one.stages)))
+            .text("description", |(_, one)| one.description.as_deref())
+            .text("job_group", |(_, one)| one.group.as_deref())
+            .text("sql_execution", |(_, one)| one.sql_execution.as_deref())
+            .frame()
+    }
+
+    fn rows(frame: &DataFrame) -> PolarsResult<Vec<Self>> {
+        let (job, stages) = (signed(frame, "job")?, text(frame, "stages")?);
+        let (submitted, completed) =
+            (signed(frame, "submitted_ms")?, signed(frame, "completed_ms")?);
+        let (result, description) = (text(frame, "result")?, text(frame, "description")?);
+        let (group, sql) = (text(frame, "job_group")?, text(frame, "sql_execution")?);
+        let row = |at| {
+            let one = Job {
+                submitted: submitted(at),
+                completed: completed(at),
+                result: result(at),
+                stages: numbers(stages(at)),
+                description: description(at),
+                group: group(at),
+                sql_execution: sql(at),
+            };
+            (job(at).unwrap_or_default(), one)
+        };
+        Ok((0..frame.height()).map(row).collect())
+    }
+}
+
+impl Entry for Stage {
+    type Key = (i64, i64);
+    const TABLE: Table = Table::SparkStages;
+
+    fn key(&self) -> (i64, i64) {
+        (self.id, self.attempt)
+    }
+
+    fn merge(&mut self, other: Self) {
+        Stage::merge(self, other);
+    }
+
+    fn frame(of: Attempt<'_>, rows: &[Self]) -> PolarsResult<DataFrame> {
+        Columns::of(rows)
+            .text("application_id", |_| of.id)
+            .text("application_attempt", |_| of.attempt)
+            .signed("stage", |stage| Some(stage.id))
+            .signed("stage_attempt", |stage| Some(stage.attempt))
+            .text("name", |stage| stage.name.as_deref())
+            .signed("planned_tasks", |stage| stage.tasks)
+            .made_text("parents", |stage| Some(list(&stage.parents)))
+            .signed("submitted_ms", |stage| stage.submitted)
+            .signed("completed_ms", |stage| stage.completed)
+            .text("failure", |stage| stage.failure.as_deref())
+            .frame()
+    }
+
+    fn rows(frame: &DataFrame) -> PolarsResult<Vec<Self>> {
+        let (id, attempt) = (signed(frame, "stage")?, signed(frame, "stage_attempt")?);
+        let (name, tasks) = (text(frame, "name")?, signed(frame, "planned_tasks")?);
+        let (parents, failure) = (text(frame, "parents")?, text(frame, "failure")?);
+        let (submitted, completed) =
+            (signed(frame, "submitted_ms")?, signed(frame, "completed_ms")?);
+        let row = |at| Stage {
+            id: id(at).unwrap_or_default(),
+            attempt: attempt(at).unwrap_or_default(),
+            name: name(at),
+            tasks: tasks(at),
+            parents: numbers(parents(at)),
+            submitted: submitted(at),
+            completed: completed(at),
+            failure: failure(at),
+        };
+        Ok((0..frame.height()).map(row).collect())
+    }
+}
+
+impl Entry for (i64, Task) {
+    type Key = i64;
+    const TABLE: Table = Table::SparkTasks;
+
+    fn key(&self) -> i64 {
+        self.0
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.1.merge(other.1);
+    }
+
+    fn frame(of: Attempt<'_>, rows: &[Self]) -> PolarsResult<DataFrame> {
+        let mut columns = Columns::of(rows)
+            .text("application_id", |_| of.id)
+            .text("application_attempt", |_| of.attempt)
+            .signed("task_id", |(task, _)| Some(*task))
+            .signed("stage", |(_, one)| Some(one.stage))
+            .signed("stage_attempt", |(_, one)| Some(one.stage_attempt))
+            .signed("task_index", |(_, one)| one.index)
+            .signed("attempt", |(_, one)| one.attempt)
+            .signed("partition", |(_, one)| one.partition)
+            .text("executor_id", |(_, one)| one.executor.as_deref())
+            .text("host", |(_, one)| one.host.as_deref())
+            .signed("launched_ms", |(_, one)| one.launched)
+            .signed("finished_ms", |(_, one)| one.finished)
+            .text("locality", |(_, one)| one.locality.as_deref())
+            .truth("speculative", |(_, one)| one.speculative)
+            .truth("failed", |(_, one)| one.failed)
+            .truth("killed", |(_, one)| one.killed)
+            .text("reason", |(_, one)| one.reason.as_deref());
+        for (index, name) in SPARK_METRICS.iter().enumerate() {
+            columns =
+                columns.unsigned(name, |(_, one)| one.metrics.and_then(|values| values[index]));
+        }
+        columns.frame()
+    }
+
+    fn rows(frame: &DataFrame) -> PolarsResult<Vec<Self>> {
+        let (task, stage) = (signed(frame, "task_id")?, signed(frame, "stage")?);
+        let (stage_attempt, index) =
+            (signed(frame, "stage_attempt")?, signed(frame, "task_index")?);
+        let (attempt, partition) = (signed(frame, "attempt")?, signed(frame, "partition")?);
+        let (executor, host) = (text(frame, "executor_id")?, text(frame, "host")?);
+        let (launched, finished) = (signed(frame, "launched_ms")?, signed(frame, "finished_ms")?);
+        let (locality, speculative) = (text(frame, "locality")?, truth(frame, "speculative")?);
+        let (failed, killed) = (truth(frame, "failed")?, truth(frame, "killed")?);
+        let reason = text(frame, "reason")?;
+        let metrics = SPARK_METRICS
+            .iter()
+            .map(|name| frame.column(name)?.u64())
+            .collect::<PolarsResult<Vec<_>>>()?;
+        let row = |at| {
+            let mut values = [None; SPARK_METRICS.len()];
+            for (value, column) in values.iter_mut().zip(&metrics) {
+                *value = column.get(at);
+            }
+            let one = Task {
+                stage: stage(at).unwrap_or_default(),
+                stage_attempt: stage_attempt(at).unwrap_or_default(),
+                index: index(at),
+                attempt: attempt(at),
+                partition: partition(at),
+                executor: executor(at),
+                host: host(at),
+                launched: launched(at),
+                finished: finished(at),
+                locality: locality(at),
+                speculative: speculative(at),
+                failed: failed(at),
+                killed: killed(at),
+                reason: reason(at),
+                // Metrics that are all unknown are as good as none.
+                metrics: values.iter().any(Option::is_some).then_some(values),
+            };
+            (task(at).unwrap_or_default(), one)
+        };
+        Ok((0..frame.height()).map(row).collect())
+    }
+}
+
+impl Entry for (i64, SqlExecution) {
+    type Key = i64;
+    const TABLE: Table = Table::SparkSql;
+
+    fn key(&self) -> i64 {
+        self.0
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.1.merge(other.1);
+    }
+
+    fn frame(of: Attempt<'_>, rows: &[Self]) -> PolarsResult<DataFrame> {
+        Columns::of(rows)
+            .text("application_id", |_| of.id)
+            .text("application_attempt", |_| of.attempt)
+            .signed("execution", |(execution, _)| Some(*execution))
+            .text("description", |(_, one)| one.description.as_deref())
+            .signed("started_ms", |(_, one)| one.started)
+            .signed("ended_ms", |(_, one)| one.ended)
+            .frame()
+    }
+
+    fn rows(frame: &DataFrame) -> PolarsResult<Vec<Self>> {
+        let (id, description) = (signed(frame, "execution")?, text(frame, "description")?);
+        let (started, ended) = (signed(frame, "started_ms")?, signed(frame, "ended_ms")?);
+        let row = |at| {
+            let one = SqlExecution {
+                description: description(at),
+                started: started(at),
+                ended: ended(at),
+            };
+            (id(at).unwrap_or_default(), one)
+        };
+        Ok((0..frame.height()).map(row).collect())
+    }
+}
+
+fn list(ids: &[i64]) -> String {
+    ids.iter().map(i64::to_string).collect::<Vec<_>>().join(",")
+}
+
+fn numbers(list: Option<String>) -> Vec<i64> {
+    list.iter().flat_map(|list| list.split(',')).filter_map(|id| id.parse().ok()).collect()
+}
+
+fn text<'f>(
+    frame: &'f DataFrame,
+    name: &str,
+) -> PolarsResult<impl Fn(usize) -> Option<String> + use<'f>> {
+    let column = frame.column(name)?.str()?;
+    Ok(move |at| column.get(at).map(str::to_owned))
+}
+
+fn signed<'f>(
+    frame: &'f DataFrame,
+    name: &str,
+) -> PolarsResult<impl Fn(usize) -> Option<i64> + use<'f>> {
+    let column = frame.column(name)?.i64()?;
+    Ok(move |at| column.get(at))
+}
+
+fn truth<'f>(
+    frame: &'f DataFrame,
+    name: &str,
+) -> PolarsResult<impl Fn(usize) -> Option<bool> + use<'f>> {
+    let column = frame.column(name)?.bool()?;
+    Ok(move |at| column.get(at))
 }

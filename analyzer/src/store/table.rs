@@ -3,10 +3,8 @@
 use std::sync::LazyLock;
 
 use polars::prelude::{DataFrame, DataType};
-use records::{Header, MAX_HEADER_BYTES};
 
-use super::kept::{KeptApplication, KeptSegment};
-use super::{process_tables, spark_tables};
+use super::{applications, process_tables};
 
 /// A table of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -104,15 +102,10 @@ pub enum Kind {
     Truth,
 }
 
-/// The columns of [`Table::ALL`], as the functions that make the tables name them: they make them of a
-/// process and an application of which nothing is known.
+/// The columns of [`Table::ALL`], as the functions that make the tables name them.
 static COLUMNS: LazyLock<Vec<Vec<(String, Kind)>>> = LazyLock::new(|| {
-    let mut bytes = vec![0; MAX_HEADER_BYTES];
-    let len = Header::default().encode(&mut bytes).expect("an empty header fits into the largest");
-    bytes.truncate(len);
-    let kept = [KeptSegment { bytes, ..KeptSegment::default() }];
-    let mut made = process_tables::make(&kept).expect("names of columns are unique");
-    made.extend(spark_tables::make(&KeptApplication::default()).expect("so are these"));
+    let mut made = process_tables::empty_tables().expect("names of columns are unique");
+    made.extend(applications::empty_tables().expect("so are these"));
     let columns = |table| made.iter().find(|(one, _)| *one == table).map(|(_, frame)| kinds(frame));
     Table::ALL.into_iter().map(|table| columns(table).unwrap_or_default()).collect()
 });

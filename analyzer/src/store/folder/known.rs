@@ -1,13 +1,13 @@
 //! What a store knows of processes already.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use polars::prelude::DataFrame;
 
-use super::super::kept::Completeness;
+use super::super::take::{COUNTS, KnownProcess, completeness};
 use super::super::{Snapshots, StoreError, Table};
 use super::manifest::{KEPT, Manifest, STAGING};
 use super::part::{ROWS_PER_GROUP, scan};
@@ -15,36 +15,14 @@ use super::part::{ROWS_PER_GROUP, scan};
 /// Rows of the table `kept` that are read at once; each is some megabyte at most.
 const KEPT_AT_ONCE: usize = 64;
 
-/// A process of the store.
-#[derive(Debug, Default)]
-pub struct KnownProcess {
-    /// The part that it is in.
-    pub part: u64,
-    /// Which snapshots were kept of it.
-    pub snapshots: Snapshots,
-    /// Its segments.
-    pub segments: BTreeMap<u32, Completeness>,
-    /// Whether its sources are kept.
-    pub is_kept: bool,
-}
-
 /// Everything that a store knows of processes, by their ids.
 #[derive(Debug, Default)]
 pub struct Known {
     /// The processes.
     pub processes: HashMap<String, KnownProcess>,
+    /// The parts that they are in.
+    pub parts: HashMap<String, u64>,
 }
-
-/// The columns of [`Completeness`] in the table of segments.
-const COUNTS: [&str; 7] = [
-    "groups",
-    "bytes",
-    "damaged_bytes",
-    "empty_bytes",
-    "incomplete_bytes",
-    "unknown_bytes",
-    "torn_tail_bytes",
-];
 
 impl Known {
     /// Reads it from the store's tables.
@@ -84,19 +62,11 @@ impl Known {
             .collect::<Result<Vec<_>, StoreError>>()?;
         for (at, id) in ids.iter().enumerate() {
             let (Some(id), Some(segment)) = (id, segments.get(at)) else { continue };
-            let count = |column: usize| counts[column].get(at).unwrap_or(0);
+            let counts = std::array::from_fn(|column| counts[column].get(at).unwrap_or(0));
             let process = self.processes.entry(id.to_owned()).or_default();
-            (process.part, process.snapshots) = (part, snapshots);
-            let completeness = Completeness {
-                groups: count(0),
-                bytes: count(1),
-                damaged: count(2),
-                empty: count(3),
-                incomplete: count(4),
-                unknown: count(5),
-                torn_tail: count(6),
-            };
-            process.segments.insert(segment as u32, completeness);
+            process.snapshots = snapshots;
+            process.segments.insert(segment as u32, completeness(counts));
+            self.parts.insert(id.to_owned(), part);
         }
         Ok(())
     }
@@ -114,7 +84,7 @@ pub fn unpack(
 ) -> Result<HashMap<(String, u32), PathBuf>, StoreError> {
     let mut unpacked = HashMap::new();
     let parts: HashSet<u64> =
-        wanted.iter().filter_map(|(id, _)| Some(known.processes.get(id)?.part)).collect();
+        wanted.iter().filter_map(|(id, _)| known.parts.get(id).copied()).collect();
     for part in manifest.parts.iter().filter(|part| parts.contains(&part.id)) {
         // One after the other: the pieces of a segment follow each other.
         let mut open: Option<((String, u32), File)> = None;
@@ -153,8 +123,12 @@ pub fn unpack(
     Ok(unpacked)
 }
 
-/// Unpacks a file and removes it; the line before the records is passed over.
-fn unpack_one(packed: &Path) -> Result<PathBuf, StoreError> {
+/// Unpacks a kept segment to a file beside it and removes the packed one; the line before the records is
+/// passed over.
+///
+/// # Errors
+/// When it is damaged, or there is no room.
+pub fn unpack_one(packed: &Path) -> Result<PathBuf, StoreError> {
     let at = |error| StoreError::Read { path: packed.to_owned(), error };
     let plain = packed.with_extension("sar");
     let decoder = File::open(packed).and_then(zstd::Decoder::new).map_err(at)?;

@@ -63,6 +63,27 @@ pub struct Part {
 }
 
 impl Part {
+    /// A part with nothing in it.
+    pub fn empty(id: u64, snapshots: Snapshots) -> Part {
+        Part {
+            id,
+            application: None,
+            log: None,
+            nodes: None,
+            rows: BTreeMap::new(),
+            bytes: 0,
+            snapshots,
+        }
+    }
+
+    /// Removes its staged files.
+    pub fn discard(&self, root: &Path) {
+        for table in self.rows.keys() {
+            // Whatever hinders it, the folder of temporary files goes as a whole.
+            let _ = fs::remove_file(self.staged(root, table));
+        }
+    }
+
     /// Where a table's file belongs.
     pub fn path(&self, root: &Path, table: &str) -> PathBuf {
         let application = self.application.as_deref().map_or_else(|| NO_APPLICATION.into(), escape);

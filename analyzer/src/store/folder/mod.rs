@@ -7,37 +7,33 @@
 //! column per 16,384 rows. A part has the processes of one application on a range of nodes (of up to
 //! 256 MiB of record files), or one attempt's event log; with thousands of nodes a folder per node would
 //! be thousands of small files. The table `kept` has the sources of what may still grow: of processes
-//! whose end was not seen or whose files are not whole, and of event logs.
+//! whose end was not seen or whose files are not whole.
 
-mod known;
+pub mod known;
 mod manifest;
-mod part;
+pub mod part;
 mod rewrite;
 mod take;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use polars::prelude::{Column, DataFrame, NamedFrom, Series};
+use polars::prelude::DataFrame;
 
-use super::kept::{KeptApplication, application_key};
-use super::{
-    Added, Progress, Purged, Snapshots, Store, StoreError, Table, Taken, WritableStore,
-    spark_tables,
-};
+use super::applications::{self, Runs};
+use super::kept::application_key;
+use super::{Added, Progress, Purged, Snapshots, Store, StoreError, Table, Taken, WritableStore};
 use crate::eventlog::Application;
 use known::Known;
-use manifest::{KEPT, Part, STAGING};
+use manifest::STAGING;
 use part::{PartWriter, ROWS_PER_GROUP, scan};
 
-pub use manifest::{Manifest, SCHEMA, lock_to_read};
+pub use manifest::{Manifest, Part, SCHEMA, lock_to_read};
 
 /// Rows that a scan hands over at once.
 const ROWS_AT_ONCE: usize = 4 * ROWS_PER_GROUP;
-/// Kept sources are cut to pieces of this size.
-const KEPT_PIECE_BYTES: usize = 768 << 10;
 
 /// A store in a folder, open for reading, or for writing by this process alone.
 #[derive(Debug)]
@@ -101,22 +97,6 @@ impl FolderStore {
         self.manifest.parts.iter().find(|part| part.log.as_deref() == Some(key))
     }
 
-    fn kept_application(&self, key: &str) -> Result<Option<KeptApplication>, StoreError> {
-        let Some(part) = self.log(key) else { return Ok(None) };
-        let mut packed = Vec::new();
-        scan(&self.root, part, KEPT, Some(&["bytes"]), usize::MAX, &mut |frame| {
-            frame
-                .column("bytes")?
-                .binary()?
-                .iter()
-                .flatten()
-                .for_each(|piece| packed.extend(piece));
-            Ok(())
-        })?;
-        let damaged = || StoreError::Damaged(part.path(&self.root, KEPT));
-        KeptApplication::unpack(&packed).ok_or_else(damaged).map(Some)
-    }
-
     /// Makes parts anew without some processes.
     fn without(
         &mut self,
@@ -124,7 +104,7 @@ impl FolderStore {
         known: &Known,
     ) -> Result<(BTreeSet<u64>, Vec<Part>), StoreError> {
         let old: BTreeSet<u64> =
-            gone.iter().filter_map(|id| Some(known.processes.get(id)?.part)).collect();
+            gone.iter().filter_map(|id| known.parts.get(id).copied()).collect();
         let mut new = Vec::new();
         let parts: Vec<_> =
             self.manifest.parts.iter().filter(|part| old.contains(&part.id)).cloned().collect();
@@ -160,55 +140,31 @@ impl WritableStore for FolderStore {
         Ok(made.taken)
     }
 
+    fn scratch(&self) -> Option<PathBuf> {
+        Some(self.root.join(STAGING))
+    }
+
     fn add_application(
         &mut self,
-        application: Application,
+        runs: &Runs,
+        rest: &Application,
         cluster: Option<&str>,
     ) -> Result<Added, StoreError> {
-        let key = application_key(&application);
-        let id = application.id.clone();
-        let old = self.kept_application(&key)?;
-        let new =
-            old.as_ref().unwrap_or(&KeptApplication::default()).joined_with(application, cluster);
-        if old.as_ref() == Some(&new) {
+        let key = application_key(rest);
+        let mut part = Part::empty(self.manifest.number(), Snapshots::Last);
+        (part.application, part.log) = (rest.id.clone(), Some(key.clone()));
+        let mut writer = PartWriter::begin(&self.root, part);
+        let old = self.log(&key).map(|part| (self.root.as_path(), part));
+        let is_new = applications::tables(old, runs, rest, cluster, &mut |table, mut frame| {
+            writer.write(table.name(), &mut frame)
+        })?;
+        if !is_new {
             return Ok(Added::Known);
         }
-        let packed =
-            new.pack().map_err(|error| StoreError::Write { path: self.root.clone(), error })?;
-        let part = Part {
-            id: self.manifest.number(),
-            application: id,
-            log: Some(key.clone()),
-            nodes: None,
-            rows: BTreeMap::new(),
-            bytes: 0,
-            snapshots: Snapshots::Last,
-        };
-        let mut writer = PartWriter::begin(&self.root, part);
-        for (table, mut frame) in spark_tables::make(&new)? {
-            writer.write(table.name(), &mut frame)?;
-        }
-        let pieces: Vec<&[u8]> = packed.chunks(KEPT_PIECE_BYTES).collect();
-        let columns: Vec<Column> = vec![
-            Series::new("source".into(), vec![key.as_str(); pieces.len()]).into(),
-            Series::new("segment".into(), vec![0_i64; pieces.len()]).into(),
-            Series::new("part".into(), (0..pieces.len() as i64).collect::<Vec<_>>()).into(),
-            Series::new("bytes".into(), pieces).into(),
-        ];
-        let mut frame = DataFrame::new(columns[0].len(), columns)?;
-        writer.write(KEPT, &mut frame)?;
         let new = writer.finish()?.into_iter().collect();
         let old = self.log(&key).map(|part| part.id).into_iter().collect();
         self.manifest.exchange(&self.root, &old, new)?;
         Ok(Added::New)
-    }
-
-    fn stale(&self) -> Result<usize, StoreError> {
-        Ok(0)
-    }
-
-    fn update(&mut self, _progress: &dyn Fn()) -> Result<(), StoreError> {
-        Ok(())
     }
 
     fn purge(&mut self, before_ns: i64) -> Result<Purged, StoreError> {

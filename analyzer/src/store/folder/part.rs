@@ -11,6 +11,8 @@ use polars::prelude::{
     SerReader,
 };
 
+use polars::io::parquet::metadata::FileMetadataRef;
+
 use super::super::StoreError;
 use super::manifest::Part;
 
@@ -131,15 +133,29 @@ impl<'s> PartWriter<'s> {
         Ok(())
     }
 
+    /// Makes the files whole; `None` if there is no row.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn close(self) -> Result<Option<Part>, StoreError> {
+        self.end(Out::flush)
+    }
+
     /// Makes the files whole and lasting; `None` if there is no row.
     ///
     /// # Errors
     /// When they cannot be written.
-    pub fn finish(mut self) -> Result<Option<Part>, StoreError> {
-        for file in self.files.values() {
+    pub fn finish(self) -> Result<Option<Part>, StoreError> {
+        self.end(|out| out.sync())
+    }
+
+    fn end(
+        mut self,
+        done: impl Fn(&mut Out) -> io::Result<()>,
+    ) -> Result<Option<Part>, StoreError> {
+        for file in self.files.values_mut() {
             self.part.bytes += file.writer.finish().map_err(|error| file.error(error))?;
-            file.out
-                .sync()
+            done(&mut file.out)
                 .map_err(|error| StoreError::Write { path: file.path.clone(), error })?;
         }
         self.files.clear();
@@ -156,6 +172,75 @@ impl Drop for PartWriter<'_> {
     }
 }
 
+/// A table of a part that is read, some rows at a time, in their order.
+pub struct PartReader {
+    place: PathBuf,
+    file: File,
+    metadata: FileMetadataRef,
+    columns: Option<Vec<String>>,
+    at: usize,
+    rows: usize,
+}
+
+impl PartReader {
+    /// Opens it; `None` if the part has no row of it.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn open(
+        root: &Path,
+        part: &Part,
+        table: &str,
+        columns: Option<&[&str]>,
+    ) -> Result<Option<PartReader>, StoreError> {
+        let Some(&rows) = part.rows.get(table) else { return Ok(None) };
+        let place = part.path(root, table);
+        let file = match File::open(&place) {
+            // It was committed a moment ago.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                File::open(part.staged(root, table)).or_else(|_| File::open(&place))
+            }
+            other => other,
+        };
+        let file = file.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => StoreError::Damaged(place.clone()),
+            _ => StoreError::Read { path: place.clone(), error },
+        })?;
+        let again = file.try_clone();
+        let again = again.map_err(|error| StoreError::Read { path: place.clone(), error })?;
+        let metadata = ParquetReader::new(again)
+            .get_metadata()
+            .map_err(|_| StoreError::Damaged(place.clone()))?
+            .clone();
+        let columns = columns.map(|names| names.iter().map(|&name| name.to_owned()).collect());
+        Ok(Some(PartReader { place, file, metadata, columns, at: 0, rows: rows as usize }))
+    }
+
+    /// The next rows; `None` after the last.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn next(&mut self, rows: usize) -> Result<Option<DataFrame>, StoreError> {
+        if self.at >= self.rows {
+            return Ok(None);
+        }
+        let again = self.file.try_clone();
+        let again = again.map_err(|error| StoreError::Read { path: self.place.clone(), error })?;
+        let mut reader = ParquetReader::new(again);
+        reader.set_metadata(self.metadata.clone());
+        let frame = reader
+            .with_columns(self.columns.clone())
+            .with_slice(Some((self.at, rows)))
+            .finish()
+            .map_err(|_| StoreError::Damaged(self.place.clone()))?;
+        if frame.height() == 0 {
+            return Err(StoreError::Damaged(self.place.clone()));
+        }
+        self.at += frame.height();
+        Ok(Some(frame))
+    }
+}
+
 /// Reads a table of a part, some rows at a time, in their order.
 ///
 /// # Errors
@@ -168,37 +253,8 @@ pub fn scan(
     rows_at_once: usize,
     each: &mut dyn FnMut(DataFrame) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
-    let Some(&rows) = part.rows.get(table) else { return Ok(()) };
-    let place = part.path(root, table);
-    let file = match File::open(&place) {
-        // It was committed a moment ago.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            File::open(part.staged(root, table)).or_else(|_| File::open(&place))
-        }
-        other => other,
-    };
-    let file = file.map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => StoreError::Damaged(place.clone()),
-        _ => StoreError::Read { path: place.clone(), error },
-    })?;
-    let damaged = |_| StoreError::Damaged(place.clone());
-    let again =
-        || file.try_clone().map_err(|error| StoreError::Read { path: place.clone(), error });
-    let metadata = ParquetReader::new(again()?).get_metadata().map_err(damaged)?.clone();
-    let mut at = 0;
-    while at < rows as usize {
-        let names = columns.map(|names| names.iter().map(|&name| name.to_owned()).collect());
-        let mut reader = ParquetReader::new(again()?);
-        reader.set_metadata(metadata.clone());
-        let frame = reader
-            .with_columns(names)
-            .with_slice(Some((at, rows_at_once)))
-            .finish()
-            .map_err(damaged)?;
-        if frame.height() == 0 {
-            return Err(StoreError::Damaged(place));
-        }
-        at += frame.height();
+    let Some(mut reader) = PartReader::open(root, part, table, columns)? else { return Ok(()) };
+    while let Some(frame) = reader.next(rows_at_once)? {
         each(frame)?;
     }
     Ok(())

@@ -1,75 +1,24 @@
-//! Taking record files in: which processes changed, and their tables, by all processors at once.
+//! The parts of record files: by all processors at once.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use polars::prelude::{Column, DataFrame, NamedFrom, Series};
-use records::{ProcessEndReason, TaskMethod};
 
-use super::super::kept::{Completeness, Wanted, pack};
-use super::super::process_tables::{Origin, Rows, missing_segments};
+use super::super::process_tables::Origin;
+use super::super::take::{Output, Plan, Source, Worker, plan, take_inventory};
 use super::super::{Progress, Snapshots, StoreError, Table, Taken};
-use super::known::{Known, KnownProcess, unpack};
+use super::known::{Known, unpack};
 use super::manifest::{KEPT, Manifest, Part};
-use super::part::{PartWriter, ROWS_PER_GROUP};
-use crate::history::History;
-use crate::record_files::{RecordStream, hex, known as known_text};
+use super::part::PartWriter;
 
 /// Input of a part, in bytes: large enough that parts are few, small enough to be rewritten at ease.
 const PART_INPUT_BYTES: std::ops::RangeInclusive<u64> = (16 << 20)..=(256 << 20);
-/// Groups of a process after which what is settled goes to the tables.
-const GROUPS_AT_ONCE: usize = 4096;
 /// Kept sources are cut to pieces of this size.
 const KEPT_PIECE_BYTES: usize = 768 << 10;
 /// Kept sources that are written at once.
 const KEPT_BYTES_AT_ONCE: usize = 16 << 20;
-
-/// A segment to be read.
-#[derive(Clone, Debug)]
-struct Source {
-    path: PathBuf,
-    /// How complete the file was that this was kept of; none if this is the file.
-    kept_of: Option<Completeness>,
-}
-
-/// A process to be read.
-#[derive(Debug)]
-struct Plan {
-    id: String,
-    application: Option<String>,
-    node: Option<String>,
-    segments: BTreeMap<u32, Source>,
-    bytes: u64,
-    snapshots: Snapshots,
-    /// Whether only its tasks may say which application it is of, as a driver's in local mode do: then it
-    /// has a part of its own.
-    is_alone: bool,
-}
-
-/// A file that was found.
-struct Found {
-    path: PathBuf,
-    bytes: u64,
-}
-
-/// What a process's last header says.
-#[derive(Clone, Default)]
-struct LastHeader {
-    segment: u32,
-    application: Option<String>,
-    node: Option<String>,
-    has_tasks: bool,
-}
-
-/// What the files say before they are read.
-#[derive(Default)]
-struct Inventory {
-    /// Process -> segment -> files.
-    processes: BTreeMap<String, BTreeMap<u32, Vec<Found>>>,
-    /// Process -> what its last header says.
-    places: HashMap<String, LastHeader>,
-}
 
 /// New parts, the processes in them, and what to tell.
 pub struct Made {
@@ -94,8 +43,14 @@ pub fn take(
     progress: Progress<'_>,
 ) -> Result<Made, StoreError> {
     let mut taken = Taken::default();
-    let inventory = take_inventory(files, &mut taken, progress);
-    let (mut plans, wanted) = plan(inventory, known, snapshots, &mut taken, progress);
+    let (mut plans, mut wanted) = (Vec::new(), HashSet::new());
+    for (id, files) in take_inventory(files, &mut taken, progress) {
+        let process = known.processes.get(&id);
+        if let Some((plan, rest)) = plan(&id, &files, process, snapshots, &mut taken, progress) {
+            wanted.extend(rest.into_iter().map(|segment| (id.clone(), segment)));
+            plans.push(plan);
+        }
+    }
     let unpacked = unpack(root, manifest, known, &wanted)?;
     for plan in &mut plans {
         let Some(process) = known.processes.get(&plan.id) else { continue };
@@ -114,15 +69,10 @@ pub fn take(
     let jobs: Vec<(Part, Vec<Plan>)> = chunks
         .into_iter()
         .map(|plans| {
-            let part = Part {
-                id: manifest.number(),
-                application: plans.first().and_then(|plan| plan.application.clone()),
-                log: None,
-                nodes: None,
-                rows: BTreeMap::new(),
-                bytes: 0,
-                snapshots: plans.first().map_or(snapshots, |plan| plan.snapshots),
-            };
+            let first = plans.first();
+            let snapshots = first.map_or(snapshots, |plan| plan.snapshots);
+            let mut part = Part::empty(manifest.number(), snapshots);
+            part.application = first.and_then(|plan| plan.application.clone());
             (part, plans)
         })
         .collect();
@@ -134,13 +84,13 @@ pub fn take(
                 loop {
                     let next = todo.lock().unwrap_or_else(PoisonError::into_inner).next();
                     let Some((part, plans)) = next else { return };
-                    let done = Worker::begin(root, part, progress).run(&plans);
+                    let done = make(root, part, &plans, progress);
                     let mut made = made.lock().unwrap_or_else(PoisonError::into_inner);
                     match (&mut *made, done) {
-                        (Ok(made), Ok((part, told))) => {
+                        (Ok(made), Ok((part, taken))) => {
                             made.parts.extend(part);
-                            made.processes.extend(told.processes);
-                            made.taken.join(told.taken);
+                            made.processes.extend(plans.into_iter().map(|plan| plan.id));
+                            made.taken.join(taken);
                         }
                         (Ok(_), Err(error)) => *made = Err(error),
                         // The first failure ends the ingest.
@@ -151,157 +101,6 @@ pub fn take(
         }
     });
     made.into_inner().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Reads all headers.
-fn take_inventory(files: &[PathBuf], taken: &mut Taken, progress: Progress<'_>) -> Inventory {
-    let mut inventory = Inventory::default();
-    for path in files {
-        let opened = RecordStream::open(path);
-        let (stream, bytes) = match opened.and_then(|stream| Ok((stream.bytes()?, stream))) {
-            Ok((bytes, stream)) => (stream, bytes),
-            Err(message) => {
-                taken.left_out.push(message);
-                progress(std::fs::metadata(path).map_or(0, |metadata| metadata.len()));
-                continue;
-            }
-        };
-        let Ok(segment) = stream.segment() else { continue };
-        let header = segment.header();
-        let id = hex(&header.process_id);
-        taken.applications.extend(known_text(header.application_id));
-        taken.processes.insert(id.clone());
-        let place = inventory.places.entry(id.clone()).or_default();
-        if header.segment >= place.segment {
-            *place = LastHeader {
-                segment: header.segment,
-                application: known_text(header.application_id),
-                node: known_text(header.node),
-                has_tasks: header.role == b"driver" || header.task_method != TaskMethod::UNKNOWN,
-            };
-        }
-        let segments = inventory.processes.entry(id).or_default();
-        segments.entry(header.segment).or_default().push(Found { path: path.clone(), bytes });
-    }
-    inventory
-}
-
-/// How complete a file is, and whether damage was told.
-fn measure(path: &Path, taken: &mut Taken) -> Option<Completeness> {
-    let measured = RecordStream::open(path).and_then(|stream| {
-        let read = stream.read(&stream.segment()?, &mut |_, _| {})?;
-        Ok((Completeness::of(read.bytes, read.groups, &read.left_out), read))
-    });
-    match measured {
-        Ok((completeness, read)) => {
-            taken.note_damage(path, &read.left_out);
-            Some(completeness)
-        }
-        Err(message) => {
-            taken.left_out.push(message);
-            None
-        }
-    }
-}
-
-/// The processes of which there is something new, and the kept segments that they need besides.
-fn plan(
-    inventory: Inventory,
-    known: &Known,
-    snapshots: Snapshots,
-    taken: &mut Taken,
-    progress: Progress<'_>,
-) -> (Vec<Plan>, HashSet<(String, u32)>) {
-    let (mut plans, mut wanted) = (Vec::new(), HashSet::new());
-    for (id, segments) in inventory.processes {
-        let process = known.processes.get(&id);
-        let is_finer = process.is_some_and(|process| snapshots.is_finer_than(process.snapshots));
-        let (mut sources, mut new, mut old, mut bytes) = (BTreeMap::new(), 0, 0, 0);
-        for (segment, mut files) in segments {
-            let stored = process.and_then(|process| process.segments.get(&segment));
-            let is_same = |file: &Found| {
-                stored.is_some_and(|stored| stored.bytes == file.bytes && stored.left_out() == 0)
-            };
-            if files.len() == 1 && (stored.is_none() || is_same(&files[0])) {
-                let Found { path, bytes: size } = files.remove(0);
-                match stored {
-                    None => new += 1,
-                    Some(_) => {
-                        old += 1;
-                        if !is_finer {
-                            progress(size);
-                        }
-                    }
-                }
-                bytes += size;
-                sources.insert(segment, Source { path, kept_of: None });
-                continue;
-            }
-            let mut best: Option<(Completeness, Found)> = None;
-            for file in files {
-                let Some(completeness) = measure(&file.path, taken) else { continue };
-                if best.as_ref().is_none_or(|(one, _)| completeness.is_better_than(one)) {
-                    if best.is_some() {
-                        old += 1;
-                    }
-                    best = Some((completeness, file));
-                } else {
-                    old += 1;
-                }
-            }
-            let Some((completeness, file)) = best else { continue };
-            let is_better = stored.is_none_or(|stored| completeness.is_better_than(stored));
-            let is_as_good = stored.is_none_or(|stored| !stored.is_better_than(&completeness));
-            if is_better {
-                new += 1;
-            } else {
-                old += 1;
-                progress(file.bytes);
-            }
-            if is_as_good {
-                bytes += file.bytes;
-                sources.insert(segment, Source { path: file.path, kept_of: None });
-            }
-        }
-        let is_new = new > 0 || (is_finer && old > 0);
-        let rest = process.map(|process| missing_sources(process, &sources)).unwrap_or_default();
-        let can_be_remade = rest.is_empty() || process.is_some_and(|process| process.is_kept);
-        if is_new && !can_be_remade {
-            if new > 0 {
-                let message = format!(
-                    "process {id}: a record file has grown after the process's end, and the others are not \
-                     kept; give all record files of the process at once"
-                );
-                taken.warnings.push(message);
-            }
-            taken.known_segments += new + old;
-            continue;
-        }
-        taken.new_segments += new;
-        taken.known_segments += old;
-        if !is_new {
-            continue;
-        }
-        wanted.extend(rest.into_iter().map(|segment| (id.clone(), segment)));
-        let last = inventory.places.get(&id).cloned().unwrap_or_default();
-        let stored = process.map(|process| process.snapshots).unwrap_or_default();
-        let snapshots = snapshots.or_finer(stored);
-        plans.push(Plan {
-            id,
-            is_alone: last.application.is_none() && last.has_tasks,
-            application: last.application,
-            node: last.node,
-            segments: sources,
-            bytes,
-            snapshots,
-        });
-    }
-    (plans, wanted)
-}
-
-/// Segments that the store knows better than the files do.
-fn missing_sources(process: &KnownProcess, sources: &BTreeMap<u32, Source>) -> Vec<u32> {
-    process.segments.keys().filter(|segment| !sources.contains_key(segment)).copied().collect()
 }
 
 /// Cuts the plans, which are in their order, into parts of one application.
@@ -331,21 +130,46 @@ fn chunks(plans: Vec<Plan>, processors: u64) -> Vec<Vec<Plan>> {
     chunks
 }
 
-/// Writes a part.
-struct Worker<'s> {
-    writer: PartWriter<'s>,
-    snapshots: Snapshots,
-    progress: Progress<'s>,
-    rows: Rows,
-    kept: Kept,
-    told: Told,
+/// Makes one part.
+fn make(
+    root: &Path,
+    part: Part,
+    plans: &[Plan],
+    progress: Progress<'_>,
+) -> Result<(Option<Part>, Taken), StoreError> {
+    let out = PartOutput { writer: PartWriter::begin(root, part), kept: Kept::default() };
+    let (mut out, taken) = Worker::begin(out, progress).run(plans)?;
+    out.writer.write(KEPT, &mut out.kept.take()?)?;
+    Ok((out.writer.finish()?, taken))
 }
 
-/// What a worker has to tell.
-#[derive(Default)]
-struct Told {
-    processes: HashSet<String>,
-    taken: Taken,
+/// Writes a part.
+struct PartOutput<'s> {
+    writer: PartWriter<'s>,
+    kept: Kept,
+}
+
+impl Output for PartOutput<'_> {
+    fn rows(&mut self, table: Table, mut frame: DataFrame) -> Result<(), StoreError> {
+        self.writer.write(table.name(), &mut frame)
+    }
+
+    fn keep(&mut self, process: &str, segment: u32, packed: &[u8]) -> Result<(), StoreError> {
+        self.kept.add(process, segment, packed);
+        if self.kept.bytes.len() * KEPT_PIECE_BYTES > KEPT_BYTES_AT_ONCE {
+            self.writer.write(KEPT, &mut self.kept.take()?)?;
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, plan: &Plan, origin: &Origin, _has_ended: bool) -> Result<(), StoreError> {
+        self.writer.has_node(origin.node.as_deref());
+        // It has a part of its own.
+        if plan.is_alone {
+            self.writer.is_of(origin.application.clone());
+        }
+        Ok(())
+    }
 }
 
 /// Pieces of kept sources that are not written yet.
@@ -377,138 +201,5 @@ impl Kept {
             Series::new("bytes".into(), bytes).into(),
         ];
         Ok(DataFrame::new(columns[0].len(), columns)?)
-    }
-}
-
-/// The tables that a worker makes.
-const TABLES: [Table; 6] = [
-    Table::Processes,
-    Table::Threads,
-    Table::Tasks,
-    Table::Notices,
-    Table::Segments,
-    Table::Snapshots,
-];
-
-impl<'s> Worker<'s> {
-    fn begin(root: &'s Path, part: Part, progress: Progress<'s>) -> Worker<'s> {
-        Worker {
-            snapshots: part.snapshots,
-            writer: PartWriter::begin(root, part),
-            progress,
-            rows: Rows::default(),
-            kept: Kept::default(),
-            told: Told::default(),
-        }
-    }
-
-    fn run(mut self, plans: &[Plan]) -> Result<(Option<Part>, Told), StoreError> {
-        for plan in plans {
-            self.take(plan)?;
-        }
-        for table in TABLES {
-            self.flush(table)?;
-        }
-        self.writer.write(KEPT, &mut self.kept.take()?)?;
-        Ok((self.writer.finish()?, self.told))
-    }
-
-    fn flush(&mut self, table: Table) -> Result<(), StoreError> {
-        if self.rows.len(table) == 0 {
-            return Ok(());
-        }
-        match self.rows.take(table)? {
-            Some(mut frame) => self.writer.write(table.name(), &mut frame),
-            None => Ok(()),
-        }
-    }
-
-    fn flush_full(&mut self) -> Result<(), StoreError> {
-        for table in TABLES {
-            if self.rows.len(table) >= ROWS_PER_GROUP {
-                self.flush(table)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn take(&mut self, plan: &Plan) -> Result<(), StoreError> {
-        let mut streams = Vec::new();
-        for (segment, source) in &plan.segments {
-            match RecordStream::open(&source.path) {
-                Ok(stream) => streams.push((*segment, source, stream)),
-                Err(message) => self.told.taken.left_out.push(message),
-            }
-        }
-        let Some((_, _, last)) = streams.last() else { return Ok(()) };
-        let head = Arc::new(last.head().to_vec());
-        let mut history = History::new(self.snapshots);
-        let mut seen = Vec::new();
-        let mut wanted = Vec::new();
-        for (number, source, stream) in &streams {
-            let segment = stream.segment().map_err(StoreError::Source)?;
-            history.begin_segment(segment.header());
-            let mut one = Wanted::new(self.snapshots);
-            let mut groups = 0;
-            let mut failed = None;
-            let read = stream.read(&segment, &mut |group, _| {
-                history.take(group);
-                one.see(group);
-                groups += 1;
-                if groups % GROUPS_AT_ONCE == 0 && failed.is_none() {
-                    failed = self.settle(&head, &mut history).err();
-                }
-            });
-            if let Some(error) = failed {
-                return Err(error);
-            }
-            let read = read.map_err(StoreError::Source)?;
-            if source.kept_of.is_none() {
-                self.told.taken.note_damage(&source.path, &read.left_out);
-                (self.progress)(read.bytes);
-            }
-            let completeness = Completeness::of(read.bytes, read.groups, &read.left_out);
-            seen.push((*number, source.kept_of.unwrap_or(completeness)));
-            wanted.push(one);
-        }
-        let is_whole = missing_segments(&seen) == 0;
-        history.finish(is_whole);
-        self.told.taken.applications.extend(history.application.value().map(str::to_owned));
-        // Of such a process nothing more can come: it needs no sources.
-        let has_ended = history.end.is_some_and(|(reason, _)| reason != ProcessEndReason::EXEC)
-            && is_whole
-            && seen.iter().all(|(_, one)| one.left_out() == 0);
-        let last_stream = streams.last().map(|(_, _, stream)| stream);
-        let Some(last) = last_stream else { return Ok(()) };
-        let segment = last.segment().map_err(StoreError::Source)?;
-        let origin = Arc::new(Origin::of(segment.header(), &history));
-        self.writer.has_node(origin.node.as_deref());
-        if plan.is_alone {
-            self.writer.is_of(origin.application.clone());
-        }
-        self.rows.close(&origin, head, history, &seen);
-        self.told.processes.insert(plan.id.clone());
-        if !has_ended {
-            for (((number, _, stream), wanted), (_, completeness)) in
-                streams.iter().zip(wanted).zip(&seen)
-            {
-                let packed = pack(stream, completeness, wanted)?;
-                self.kept.add(&plan.id, *number, &packed);
-                if self.kept.bytes.len() * KEPT_PIECE_BYTES > KEPT_BYTES_AT_ONCE {
-                    self.writer.write(KEPT, &mut self.kept.take()?)?;
-                }
-            }
-        }
-        self.flush_full()
-    }
-
-    /// Takes what is settled away from a history that goes on.
-    fn settle(&mut self, head: &[u8], history: &mut History) -> Result<(), StoreError> {
-        let settled = std::mem::take(&mut history.settled);
-        let header =
-            records::Segment::parse(head).map_err(|error| StoreError::Source(error.to_string()))?;
-        let origin = Arc::new(Origin::of(header.header(), history));
-        self.rows.add(&origin, settled);
-        self.flush_full()
     }
 }

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use mysql::prelude::Queryable;
-use mysql::{AccessMode, Conn, Transaction, TxOpts, Value};
+use mysql::{AccessMode, Conn, Params, Transaction, TxOpts, Value};
 use polars::prelude::{Column, DataFrame, NamedFrom, Series};
 
 use super::super::StoreError;
@@ -160,33 +160,75 @@ impl Connection {
             columns.is_none_or(|columns| columns.contains(&name.0.as_str()))
         };
         let columns: Vec<_> = table.columns().iter().filter(wanted).collect();
-        let list: Vec<_> = columns.iter().map(|(name, _)| format!("`{name}`")).collect();
         let ordinal = if table.head() == table { "" } else { ", `ordinal`" };
-        let query = format!(
-            "SELECT {} FROM `{}` ORDER BY `{}`{ordinal}",
-            list.join(", "),
-            table.name(),
-            key_column(table)
-        );
-        let mut collected: Vec<Cells> = columns.iter().map(|(_, kind)| Cells::of(*kind)).collect();
-        let height = self.read(|conn| {
-            let mut height = 0;
-            // Prepared: then numbers come as numbers.
-            for row in conn.exec_iter(query, ())? {
-                let values = row?.unwrap();
-                for (cells, value) in collected.iter_mut().zip(values) {
-                    cells.push(value)?;
-                }
-                height += 1;
-            }
-            Ok(height)
-        })?;
-        if height == 0 {
-            return Ok(None);
-        }
-        let series = columns.iter().zip(collected).map(|((name, _), cells)| cells.column(name));
-        Ok(Some(DataFrame::new(height, series.collect())?))
+        let rest = format!("ORDER BY `{}`{ordinal}", key_column(table));
+        let name = &self.name;
+        select(&mut self.conn, table, &columns, &rest, Params::Empty).map_err(|error| match error {
+            StoreError::Server(error) => error.of(name).into(),
+            other => other,
+        })
     }
+}
+
+/// Rows that are read at once.
+const ROWS_AT_ONCE: u64 = 16_384;
+
+/// Hands over the rows of one process or application, piece by piece, in their order.
+///
+/// # Errors
+/// When the server fails, or what `each` says.
+pub fn read_rows(
+    connection: &mut Transaction<'_>,
+    table: Table,
+    key: &str,
+    each: &mut dyn FnMut(DataFrame) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let columns: Vec<_> = table.columns().iter().collect();
+    let key_column = key_column(table);
+    if table.head() == table {
+        let rest = format!("WHERE `{key_column}` = ?");
+        let frame = select(connection, table, &columns, &rest, (key,).into())?;
+        return frame.map_or(Ok(()), each);
+    }
+    // Ordinals have no gaps.
+    for first in (0..).step_by(ROWS_AT_ONCE as usize) {
+        let rest = format!(
+            "WHERE `{key_column}` = ? AND `ordinal` >= ? AND `ordinal` < ? ORDER BY `ordinal`"
+        );
+        let range = (key, first, first + ROWS_AT_ONCE).into();
+        match select(connection, table, &columns, &rest, range)? {
+            Some(frame) => each(frame)?,
+            None => break,
+        }
+    }
+    Ok(())
+}
+
+/// Rows as a frame; `None` if there are none.
+fn select(
+    connection: &mut impl Queryable,
+    table: Table,
+    columns: &[&(String, Kind)],
+    rest: &str,
+    params: Params,
+) -> Result<Option<DataFrame>, StoreError> {
+    let list: Vec<_> = columns.iter().map(|(name, _)| format!("`{name}`")).collect();
+    let query = format!("SELECT {} FROM `{}` {rest}", list.join(", "), table.name());
+    let mut collected: Vec<Cells> = columns.iter().map(|(_, kind)| Cells::of(*kind)).collect();
+    let mut height = 0;
+    // Prepared: then numbers come as numbers.
+    for row in connection.exec_iter(query, params)? {
+        let values = row?.unwrap();
+        for (cells, value) in collected.iter_mut().zip(values) {
+            cells.push(value)?;
+        }
+        height += 1;
+    }
+    if height == 0 {
+        return Ok(None);
+    }
+    let series = columns.iter().zip(collected).map(|((name, _), cells)| cells.column(name));
+    Ok(Some(DataFrame::new(height, series.collect())?))
 }
 
 /// The values of a column.

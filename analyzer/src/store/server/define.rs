@@ -40,7 +40,11 @@ pub fn define(address: &Address, is_new: bool) -> Result<Definition, StoreError>
     for version in from + 1..=VERSION {
         connection.read(|conn| {
             for statement in migration(version) {
-                conn.query_drop(statement)?;
+                match conn.query_drop(statement).map_err(ServerError::from) {
+                    // Done by a run that was killed.
+                    Err(error) if error.is_done_already() => {}
+                    other => other?,
+                }
             }
             conn.exec_drop("INSERT INTO `schema_version` (`version`) VALUES (?)", (version,))?;
             Ok::<_, ServerError>(())
@@ -56,9 +60,11 @@ pub fn define(address: &Address, is_new: bool) -> Result<Definition, StoreError>
 pub fn grants(address: &Address) -> Result<String, StoreError> {
     let database = server(address)?.database.replace('`', "``");
     Ok(format!(
-        "-- ingest (a source's rows are replaced when it has grown: hence DELETE)\n\
-         GRANT SELECT, INSERT, UPDATE, DELETE ON `{database}`.* TO 'INGEST_USER'@'%';\n\
+        "-- ingest\n\
+         GRANT SELECT, INSERT, UPDATE ON `{database}`.* TO 'INGEST_USER'@'%';\n\
          -- report, and any SQL client\n\
-         GRANT SELECT, SHOW VIEW ON `{database}`.* TO 'REPORT_USER'@'%';\n"
+         GRANT SELECT, SHOW VIEW ON `{database}`.* TO 'REPORT_USER'@'%';\n\
+         -- purge; and ingest of an undamaged copy of a record file whose damaged one was taken in\n\
+         GRANT SELECT, DELETE ON `{database}`.* TO 'PURGE_USER'@'%';\n"
     ))
 }

@@ -34,6 +34,7 @@ mod code {
     pub const AGAIN: [u16; 2] = [1205, 1213];
     pub const TOO_LARGE: u16 = 1153;
     pub const NO_TABLE: u16 = 1146;
+    pub const COLUMN_IS_THERE: u16 = 1060;
 }
 
 impl From<mysql::Error> for ServerError {
@@ -64,6 +65,11 @@ impl ServerError {
     /// Whether a table is missing.
     pub fn is_missing_table(&self) -> bool {
         self.code() == Some(code::NO_TABLE)
+    }
+
+    /// Whether the column that was to be made is there.
+    pub fn is_done_already(&self) -> bool {
+        self.code() == Some(code::COLUMN_IS_THERE)
     }
 
     /// Whether the transaction met another one and is to be done again (deadlock, lock wait).

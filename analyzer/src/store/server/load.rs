@@ -55,46 +55,48 @@ impl Loader {
         Ok(Loader { memory: Some(memory) })
     }
 
-    /// Loads the rows of one table, of several sources: (key, rows).
+    /// Puts rows into a table: new ones, or in the place of others (`is_there`), which may be there.
     ///
     /// # Errors
     /// When the server fails or does not take every row as it is.
-    pub fn load(
+    pub fn put(
         &self,
         connection: &mut Transaction<'_>,
-        table: Table,
-        frames: &[(String, DataFrame)],
+        rows: &Rows<'_>,
+        is_there: bool,
     ) -> Result<(), StoreError> {
+        let height = rows.frame.height() as u64;
+        if height == 0 {
+            return Ok(());
+        }
+        let table = rows.table;
         let mut columns: Vec<&str> = added_columns(table).to_vec();
         columns.extend(table.columns().iter().map(|(name, _)| name.as_str()));
         let list: Vec<_> = columns.iter().map(|name| format!("`{name}`")).collect();
-        let list = list.join(", ");
         match &self.memory {
-            Some(memory) => {
+            Some(memory) if !is_there => {
                 let mut text = Vec::new();
-                let mut rows = 0;
-                for (key, frame) in frames {
-                    rows += frame.height() as u64;
-                    write_rows(&mut text, table, key, frame)?;
-                }
-                if rows == 0 {
-                    return Ok(());
-                }
+                write_rows(&mut text, rows)?;
                 *memory.lock().unwrap_or_else(PoisonError::into_inner) = text;
                 let statement = format!(
                     "LOAD DATA LOCAL INFILE 'rows' INTO TABLE `{}` CHARACTER SET utf8mb4 \
-                     FIELDS TERMINATED BY '\\t' ESCAPED BY '\\\\' LINES TERMINATED BY '\\n' ({list})",
-                    table.name()
+                     FIELDS TERMINATED BY '\\t' ESCAPED BY '\\\\' LINES TERMINATED BY '\\n' ({})",
+                    table.name(),
+                    list.join(", ")
                 );
                 connection.query_drop(statement).map_err(ServerError::from)?;
-                check(connection, table, rows)?;
+                check(connection, table, height)?;
             }
-            None => {
-                let mut batch =
-                    Batch { table, list, width: columns.len(), values: Vec::new(), bytes: 0 };
-                for (key, frame) in frames {
-                    batch.add(connection, key, frame)?;
-                }
+            _ => {
+                let update = match is_there {
+                    // MySQL's own word for the new row is none of MariaDB's, and the other way round.
+                    true => list.iter().map(|name| format!("{name} = VALUES({name})")).collect(),
+                    false => Vec::new(),
+                };
+                let (list, update) = (list.join(", "), update.join(", "));
+                let width = columns.len();
+                let mut batch = Batch { table, list, update, width, values: Vec::new(), bytes: 0 };
+                batch.add(connection, rows)?;
                 batch.send(connection)?;
             }
         }
@@ -102,15 +104,44 @@ impl Loader {
     }
 }
 
+/// Rows of a table.
+pub struct Rows<'f> {
+    /// The table.
+    pub table: Table,
+    /// The key of the application that they are of; a process's rows have their own.
+    pub key: &'f str,
+    /// The number of each among the rows of its process or application.
+    pub ordinals: &'f [u64],
+    /// The rows.
+    pub frame: &'f DataFrame,
+}
+
+/// What a server says of VALUES in an upsert, which it takes (ER_WARN_DEPRECATED_SYNTAX).
+const DEPRECATED: u16 = 1287;
+
+/// Whether so many rows were taken as they are.
 fn check(connection: &mut Transaction<'_>, table: Table, sent: u64) -> Result<(), ServerError> {
     let taken = connection.affected_rows();
     if taken == sent && connection.warnings() == 0 {
         return Ok(());
     }
-    let warnings: Vec<Row> = connection.query("SHOW WARNINGS LIMIT 3")?;
-    let texts = warnings.into_iter().filter_map(|mut row| row.take::<String, _>(2));
-    let texts = texts.collect::<Vec<_>>().join("; ");
-    Err(ServerError::not_clean(table.name(), sent, taken, texts))
+    Err(ServerError::not_clean(table.name(), sent, taken, warnings(connection)?.join("; ")))
+}
+
+/// The first warnings of the last statement that say something of its values.
+fn warnings(connection: &mut Transaction<'_>) -> Result<Vec<String>, ServerError> {
+    if connection.warnings() == 0 {
+        return Ok(Vec::new());
+    }
+    let mut texts = Vec::new();
+    for row in connection.query_iter("SHOW WARNINGS")? {
+        let mut row: Row = row?;
+        let code: Option<u16> = row.take(1);
+        if code != Some(DEPRECATED) && texts.len() < 3 {
+            texts.extend(row.take::<String, _>(2));
+        }
+    }
+    Ok(texts)
 }
 
 fn cells<'f>(table: Table, frame: &'f DataFrame) -> Result<Vec<Cells<'f>>, StoreError> {
@@ -127,9 +158,10 @@ fn cells<'f>(table: Table, frame: &'f DataFrame) -> Result<Vec<Cells<'f>>, Store
 }
 
 /// The columns that the database adds to a row.
-fn added<'k>(table: Table, key: &'k str, ordinal: usize) -> impl Iterator<Item = Added<'k>> {
+fn added<'f>(rows: &Rows<'f>, at: usize) -> impl Iterator<Item = Added<'f>> {
+    let (table, key, ordinal) = (rows.table, rows.key, rows.ordinals[at]);
     added_columns(table).iter().map(move |name| {
-        if *name == key_column(table) { Added::Key(key) } else { Added::Ordinal(ordinal as u64) }
+        if *name == key_column(table) { Added::Key(key) } else { Added::Ordinal(ordinal) }
     })
 }
 
@@ -139,13 +171,8 @@ enum Added<'k> {
 }
 
 /// Appends rows as LOAD DATA reads them.
-fn write_rows(
-    text: &mut Vec<u8>,
-    table: Table,
-    key: &str,
-    frame: &DataFrame,
-) -> Result<(), StoreError> {
-    let cells = cells(table, frame)?;
+fn write_rows(text: &mut Vec<u8>, rows: &Rows<'_>) -> Result<(), StoreError> {
+    let cells = cells(rows.table, rows.frame)?;
     let number = |text: &mut Vec<u8>, value: Option<&dyn std::fmt::Display>| {
         match value {
             Some(value) => write!(text, "{value}"),
@@ -153,8 +180,8 @@ fn write_rows(
         }
         .expect("memory takes all");
     };
-    for at in 0..frame.height() {
-        for one in added(table, key, at) {
+    for at in 0..rows.frame.height() {
+        for one in added(rows, at) {
             match one {
                 Added::Key(key) => escape(text, key),
                 Added::Ordinal(ordinal) => number(text, Some(&ordinal)),
@@ -204,24 +231,21 @@ fn escape(text: &mut Vec<u8>, value: &str) {
 struct Batch {
     table: Table,
     list: String,
+    /// What is done to a row that is there: nothing, which is an error, or all columns anew.
+    update: String,
     width: usize,
     values: Vec<Value>,
     bytes: usize,
 }
 
 impl Batch {
-    fn add(
-        &mut self,
-        connection: &mut Transaction<'_>,
-        key: &str,
-        frame: &DataFrame,
-    ) -> Result<(), StoreError> {
-        let cells = cells(self.table, frame)?;
-        for at in 0..frame.height() {
+    fn add(&mut self, connection: &mut Transaction<'_>, rows: &Rows<'_>) -> Result<(), StoreError> {
+        let cells = cells(self.table, rows.frame)?;
+        for at in 0..rows.frame.height() {
             if self.values.len() + self.width > MAX_VALUES || self.bytes > MAX_BYTES {
                 self.send(connection)?;
             }
-            for one in added(self.table, key, at) {
+            for one in added(rows, at) {
                 self.values.push(match one {
                     Added::Key(key) => key.into(),
                     Added::Ordinal(ordinal) => ordinal.into(),
@@ -248,15 +272,27 @@ impl Batch {
             return Ok(());
         }
         let row = format!("({})", vec!["?"; self.width].join(","));
+        let on_duplicate = if self.update.is_empty() { "" } else { " ON DUPLICATE KEY UPDATE " };
         let statement = format!(
-            "INSERT INTO `{}` ({}) VALUES {}",
+            "INSERT INTO `{}` ({}) VALUES {}{on_duplicate}{}",
             self.table.name(),
             self.list,
-            vec![row.as_str(); rows].join(",")
+            vec![row.as_str(); rows].join(","),
+            self.update
         );
         let values = std::mem::take(&mut self.values);
         self.bytes = 0;
         connection.exec_drop(statement, Params::Positional(values))?;
-        check(connection, self.table, rows as u64)
+        if self.update.is_empty() {
+            return check(connection, self.table, rows as u64);
+        }
+        // A row that was there counts twice, one that was the same not at all.
+        match warnings(connection)? {
+            none if none.is_empty() => Ok(()),
+            some => {
+                let taken = connection.affected_rows();
+                Err(ServerError::not_clean(self.table.name(), rows as u64, taken, some.join("; ")))
+            }
+        }
     }
 }

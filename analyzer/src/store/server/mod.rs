@@ -2,15 +2,17 @@
 //!
 //! # Design
 //!
-//! What is kept of a source and that its tables are stale is one transaction, its tables anew and that
-//! they are not stale is another. So a reader always sees a source's rows of one state, and an ingest or
-//! a server that is killed at any moment leaves a state that the next ingest goes on from. The row of a
-//! source in `sources` is locked first in both, so that any number of ingests may write at once.
+//! The rows of some processes, or of one application, change in one transaction, together with what is kept
+//! of record files that may still grow. So a reader always sees rows of one state, and an ingest or a server
+//! that is killed at any moment leaves the state before. The row of each process in `sources` is locked
+//! first, so that any number of ingests may write at once. Rows are inserted once; those of a process that
+//! has grown are updated in their places, so ingest needs no right to delete.
 
 mod connection;
 mod define;
 mod error;
 mod load;
+mod process_rows;
 mod schema;
 
 use std::cell::RefCell;
@@ -20,28 +22,27 @@ use std::path::PathBuf;
 use mysql::prelude::Queryable;
 use mysql::{AccessMode, Transaction};
 use polars::prelude::DataFrame;
-use records::Event;
 
 use super::address::Server;
-use super::kept::{Completeness, KeptApplication, KeptSegment, Wanted, application_key, pack};
+use super::applications::{self, Run, Runs};
+use super::folder::part::{PartReader, ROWS_PER_GROUP};
+use super::kept::application_key;
 use super::table::Table;
-use super::{
-    Added, Progress, Purged, Snapshots, Store, StoreError, Taken, WritableStore, process_tables,
-    spark_tables,
-};
+use super::take::{Files, Worker, plan, take_inventory};
+use super::{Added, Progress, Purged, Snapshots, Store, StoreError, Taken, WritableStore};
 use crate::eventlog::Application;
-use crate::record_files::{RecordStream, hex, known};
-use connection::{Connection, Purpose};
+use connection::{Connection, Purpose, read_rows};
+use load::{Loader, Rows};
+use process_rows::{Known, ProcessRows};
 
 pub use define::{define, grants};
 pub use error::ServerError;
 pub use schema::VERSION;
 
-/// Sources whose tables are made in one transaction: enough that its end is no large part of the work.
-const SOURCES_AT_ONCE: usize = 64;
-/// Kept sources are cut to pieces that every server takes (max_allowed_packet is at least 16 MiB by
-/// default, and may be 1 MiB).
-const PART_BYTES: usize = 768 << 10;
+/// Processes that are taken in by one transaction: enough that its end is no large part of the work ...
+const PROCESSES_AT_ONCE: usize = 64;
+/// ... and bytes of their files.
+const BYTES_AT_ONCE: u64 = 256 << 20;
 /// What begins the key of an application in `sources`; a process has its 32 digits.
 const APPLICATION: &str = "app:";
 
@@ -72,88 +73,45 @@ impl ServerStore {
         Ok(ServerStore { connection: RefCell::new(connection) })
     }
 
-    /// Replaces what is kept of a part of a source by what `renew` makes of it; it gives `None` if there
-    /// is nothing new.
-    fn keep(
+    /// Takes in the files of some processes.
+    fn take_processes(
         &self,
-        source: &str,
-        segment: u32,
-        renew: impl Fn(Option<&[u8]>) -> Result<Option<Vec<u8>>, StoreError>,
-    ) -> Result<Added, StoreError> {
-        self.connection.borrow_mut().transact(AccessMode::ReadWrite, |connection| {
-            // Makes the row, or locks the one that is there.
-            connection.exec_drop(
-                "INSERT INTO `sources` (`source`, `is_stale`) VALUES (?, FALSE) \
-                 ON DUPLICATE KEY UPDATE `source` = `source`",
-                (source,),
-            )?;
-            let old = kept(connection, source)?.remove(&segment);
-            let Some(new) = renew(old.as_deref())? else { return Ok(Added::Known) };
-            connection.exec_drop(
-                "DELETE FROM `kept` WHERE `source` = ? AND `segment` = ?",
-                (source, segment),
-            )?;
-            for (part, bytes) in new.chunks(PART_BYTES).enumerate() {
-                connection.exec_drop(
-                    "INSERT INTO `kept` (`source`, `segment`, `part`, `bytes`) VALUES (?, ?, ?, ?)",
-                    (source, segment, part as u32, bytes),
-                )?;
-            }
-            connection.exec_drop(
-                "UPDATE `sources` SET `is_stale` = TRUE WHERE `source` = ?",
-                (source,),
-            )?;
-            Ok(Added::New)
-        })
-    }
-
-    fn stale_sources(&self, limit: usize) -> Result<Vec<String>, StoreError> {
+        files: &BTreeMap<String, Files>,
+        snapshots: Snapshots,
+        progress: Progress<'_>,
+    ) -> Result<Taken, StoreError> {
         let mut connection = self.connection.borrow_mut();
-        connection.read(|connection| {
-            Ok(connection.exec(
-                "SELECT `source` FROM `sources` WHERE `is_stale` ORDER BY `source` LIMIT ?",
-                (limit as u64,),
-            )?)
+        let load = connection.loader();
+        connection.transact(AccessMode::ReadWrite, |connection| {
+            let ids: Vec<&str> = files.keys().map(String::as_str).collect();
+            lock(connection, &ids)?;
+            let known = Known::read(connection, &ids)?;
+            let (mut taken, mut plans) = (Taken::default(), Vec::new());
+            let folder = tempfile::tempdir()
+                .map_err(|error| StoreError::Write { path: std::env::temp_dir(), error })?;
+            for (id, files) in files {
+                let process = known.processes.get(id);
+                let planned = plan(id, files, process, snapshots, &mut taken, progress);
+                let Some((mut plan, kept)) = planned else { continue };
+                known.add_kept(connection, folder.path(), &mut plan, &kept)?;
+                plans.push(plan);
+            }
+            let out = ProcessRows::new(connection, &load, &known);
+            let (mut out, told) = Worker::begin(out, progress).run(&plans)?;
+            out.finish()?;
+            taken.join(told);
+            Ok(taken)
         })
     }
 }
 
-/// What is kept of a source: its segments, by index.
-fn kept(
-    connection: &mut Transaction<'_>,
-    source: &str,
-) -> Result<BTreeMap<u32, Vec<u8>>, ServerError> {
-    let parts: Vec<(u32, Vec<u8>)> = connection.exec(
-        "SELECT `segment`, `bytes` FROM `kept` WHERE `source` = ? ORDER BY `segment`, `part`",
-        (source,),
-    )?;
-    let mut whole: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
-    for (segment, bytes) in parts {
-        whole.entry(segment).or_default().extend(bytes);
-    }
-    Ok(whole)
-}
-
-/// The tables of a source, made from what is kept of it, and their key.
-fn make(
-    connection: &mut Transaction<'_>,
-    source: &str,
-) -> Result<(String, Vec<(Table, DataFrame)>), StoreError> {
-    let kept = kept(connection, source)?;
-    let damaged = || StoreError::Damaged(format!("source {source}").into());
-    match source.strip_prefix(APPLICATION) {
-        Some(key) => {
-            let packed = kept.get(&0).ok_or_else(damaged)?;
-            let application = KeptApplication::unpack(packed).ok_or_else(damaged)?;
-            Ok((key.to_owned(), spark_tables::make(&application)?))
-        }
-        None => {
-            let segments: Option<Vec<_>> =
-                kept.values().map(|packed| KeptSegment::unpack(packed)).collect();
-            let tables = process_tables::make(&segments.ok_or_else(damaged)?)?;
-            Ok((source.to_owned(), tables))
-        }
-    }
+/// Makes the rows of sources, or locks those that are there, until the transaction's end.
+fn lock(connection: &mut Transaction<'_>, sources: &[&str]) -> Result<(), ServerError> {
+    let rows = vec!["(?)"; sources.len()].join(",");
+    let statement = format!(
+        "INSERT INTO `sources` (`source`) VALUES {rows} ON DUPLICATE KEY UPDATE `source` = `source`"
+    );
+    Ok(connection.exec_drop(statement, sources.to_vec())?)
 }
 
 impl WritableStore for ServerStore {
@@ -164,123 +122,54 @@ impl WritableStore for ServerStore {
         progress: Progress<'_>,
     ) -> Result<Taken, StoreError> {
         let mut taken = Taken::default();
-        for path in files {
-            let stream = match RecordStream::open(path) {
-                Ok(stream) => stream,
-                Err(message) => {
-                    taken.left_out.push(message);
-                    continue;
-                }
-            };
-            let segment = stream.segment().map_err(StoreError::Source)?;
-            let header = segment.header();
-            let source = hex(&header.process_id);
-            taken.processes.insert(source.clone());
-            taken.applications.extend(known(header.application_id));
-            let mut wanted = Wanted::new(snapshots);
-            let read = stream.read(&segment, &mut |group, _| {
-                wanted.see(group);
-                if let Event::TaskStart(task) | Event::TaskEnd { task, .. } = group.event {
-                    taken.applications.extend(known(task.application_id));
-                }
-            });
-            let read = read.map_err(StoreError::Source)?;
-            taken.note_damage(path, &read.left_out);
-            let completeness = Completeness::of(read.bytes, read.groups, &read.left_out);
-            let added = self.keep(&source, header.segment, |old| {
-                let mut wanted = wanted.clone();
-                if let Some(old) = old.and_then(KeptSegment::unpack) {
-                    let is_better = completeness.is_better_than(&old.completeness);
-                    let is_as_good = !old.completeness.is_better_than(&completeness);
-                    let is_finer = snapshots.is_finer_than(old.snapshots);
-                    if !(is_better || is_as_good && is_finer) {
-                        return Ok(None);
-                    }
-                    wanted = wanted.or_finer(old.snapshots);
-                }
-                pack(&stream, &completeness, wanted).map(Some)
-            })?;
-            match added {
-                Added::New => taken.new_segments += 1,
-                Added::Known => taken.known_segments += 1,
+        let mut rest = take_inventory(files, &mut taken, progress).into_iter().peekable();
+        while rest.peek().is_some() {
+            let (mut some, mut bytes) = (BTreeMap::new(), 0);
+            while some.len() < PROCESSES_AT_ONCE
+                && let Some((id, files)) = rest
+                    .next_if(|(_, files)| some.is_empty() || bytes + files.bytes() <= BYTES_AT_ONCE)
+            {
+                bytes += files.bytes();
+                some.insert(id, files);
             }
-            progress(read.bytes);
+            taken.join(self.take_processes(&some, snapshots, progress)?);
         }
         Ok(taken)
     }
 
     fn add_application(
         &mut self,
-        application: Application,
+        runs: &Runs,
+        rest: &Application,
         cluster: Option<&str>,
     ) -> Result<Added, StoreError> {
-        let source = format!("{APPLICATION}{}", application_key(&application));
-        self.keep(&source, 0, |packed| {
-            let old = match packed {
-                Some(packed) => KeptApplication::unpack(packed)
-                    .ok_or_else(|| StoreError::Damaged(format!("source {source}").into()))?,
-                None => KeptApplication::default(),
-            };
-            let new = old.joined_with(application.clone(), cluster);
-            if packed.is_some() && new == old {
-                return Ok(None);
-            }
-            Ok(Some(new.pack().map_err(|error| StoreError::Frame(error.into()))?))
-        })
-    }
-
-    fn stale(&self) -> Result<usize, StoreError> {
+        let key = application_key(rest);
         let mut connection = self.connection.borrow_mut();
-        let count: Option<u64> = connection.read(|connection| {
-            Ok(connection.query_first("SELECT COUNT(*) FROM `sources` WHERE `is_stale`")?)
-        })?;
-        Ok(count.unwrap_or(0) as usize)
-    }
-
-    fn update(&mut self, progress: &dyn Fn()) -> Result<(), StoreError> {
-        loop {
-            let sources = self.stale_sources(SOURCES_AT_ONCE)?;
-            if sources.is_empty() {
-                return Ok(());
-            }
-            let mut connection = self.connection.borrow_mut();
-            let load = connection.loader();
-            connection.transact(AccessMode::ReadWrite, |connection| {
-                let mut tables: BTreeMap<Table, Vec<(String, DataFrame)>> = BTreeMap::new();
-                for source in &sources {
-                    let is_stale: Option<bool> = connection.exec_first(
-                        "SELECT `is_stale` FROM `sources` WHERE `source` = ? FOR UPDATE",
-                        (source,),
-                    )?;
-                    // Another ingest was faster.
-                    if is_stale != Some(true) {
-                        continue;
-                    }
-                    let (key, made) = make(connection, source)?;
-                    // The rows of the other tables go with it.
-                    if let Some((head, _)) = made.first() {
-                        let (table, column) = (head.name(), schema::key_column(*head));
-                        connection.exec_drop(
-                            format!("DELETE FROM `{table}` WHERE `{column}` = ?"),
-                            (&key,),
-                        )?;
-                    }
-                    for (table, frame) in made {
-                        tables.entry(table).or_default().push((key.clone(), frame));
-                    }
-                    connection.exec_drop(
-                        "UPDATE `sources` SET `is_stale` = FALSE WHERE `source` = ?",
-                        (source,),
-                    )?;
-                }
-                // In the order of the enumeration: heads before what refers to them.
-                for (table, frames) in &tables {
-                    load.load(connection, *table, frames)?;
+        let load = connection.loader();
+        connection.transact(AccessMode::ReadWrite, |connection| {
+            lock(connection, &[&format!("{APPLICATION}{key}")])?;
+            let spark = || Table::ALL.into_iter().filter(|one| one.head() == Table::SparkApps);
+            let mut files = Runs::new(None);
+            let (root, old) = files.write_rows(|write| {
+                for table in spark() {
+                    read_rows(connection, table, &key, &mut |frame| write(table, frame))?;
                 }
                 Ok(())
             })?;
-            sources.iter().for_each(|_| progress());
-        }
+            let old = (!old.rows.is_empty()).then_some((root.as_path(), &old));
+            let mut is_new = false;
+            let (root, new) = files.write_rows(|write| {
+                is_new = applications::tables(old, runs, rest, cluster, write)?;
+                Ok(())
+            })?;
+            if !is_new {
+                return Ok(Added::Known);
+            }
+            for table in spark() {
+                put_rows(connection, &load, table, &key, (&root, &new), old)?;
+            }
+            Ok(Added::New)
+        })
     }
 
     fn purge(&mut self, before_ns: i64) -> Result<Purged, StoreError> {
@@ -341,4 +230,38 @@ impl Store for ServerStore {
     ) -> Result<Option<DataFrame>, StoreError> {
         self.connection.borrow_mut().frame(table, columns)
     }
+}
+
+/// Puts an application's rows of a table in the place of the old ones, of which there are never more.
+fn put_rows(
+    connection: &mut Transaction<'_>,
+    load: &Loader,
+    table: Table,
+    key: &str,
+    (root, new): Run<'_>,
+    old: Option<Run<'_>>,
+) -> Result<(), StoreError> {
+    let open = |(root, part): Run<'_>| PartReader::open(root, part, table.name(), None);
+    let Some(mut new) = open((root, new))? else { return Ok(()) };
+    let mut old = old.map(open).transpose()?.flatten();
+    let mut first = 0;
+    while let Some(frame) = new.next(ROWS_PER_GROUP)? {
+        let before = match &mut old {
+            Some(old) => old.next(ROWS_PER_GROUP)?.unwrap_or_default(),
+            None => DataFrame::default(),
+        };
+        let (height, stored) = (frame.height(), before.height());
+        let (changed, added) = frame.split_at(stored as i64);
+        let mut put = |frame: &DataFrame, first: u64, is_there| {
+            let ordinals: Vec<u64> = (first..first + frame.height() as u64).collect();
+            load.put(connection, &Rows { table, key, ordinals: &ordinals, frame }, is_there)
+        };
+        // Most of a log that has grown is as it was.
+        if !changed.equals_missing(&before) {
+            put(&changed, first, true)?;
+        }
+        put(&added, first + stored as u64, false)?;
+        first += height as u64;
+    }
+    Ok(())
 }

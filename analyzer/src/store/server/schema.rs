@@ -12,7 +12,7 @@ use super::super::table::{Kind, Table};
 use crate::eventlog::SPARK_METRICS;
 
 /// The migrations: the first makes version 1.
-const MIGRATIONS: [fn() -> Vec<String>; 3] = [tables, views, snapshots];
+const MIGRATIONS: [fn() -> Vec<String>; 4] = [tables, views, snapshots, rows_are_sources];
 
 /// The version that this program writes and reads.
 pub const VERSION: u32 = MIGRATIONS.len() as u32;
@@ -98,6 +98,22 @@ fn tables() -> Vec<String> {
 /// Snapshots that were to be kept.
 fn snapshots() -> Vec<String> {
     vec![table(Table::Snapshots)]
+}
+
+/// Tables are made at once: of a process it is noted which snapshots were kept, of an application nothing is
+/// kept but its rows. What a killed ingest of an older version had left half done is taken in anew.
+fn rows_are_sources() -> Vec<String> {
+    let last = u64::MAX;
+    vec![
+        format!(
+            "ALTER TABLE `sources` ADD COLUMN `snapshot_interval_ns` BIGINT UNSIGNED NOT NULL DEFAULT {last}"
+        ),
+        "DELETE FROM `processes` WHERE `process_id` IN (SELECT `source` FROM `sources` WHERE `is_stale`)"
+            .into(),
+        "DELETE FROM `sources` WHERE `is_stale`".into(),
+        "DELETE FROM `kept` WHERE `source` LIKE 'app:%'".into(),
+        "ALTER TABLE `sources` ALTER COLUMN `is_stale` SET DEFAULT FALSE".into(),
+    ]
 }
 
 fn table(table: Table) -> String {

@@ -1,0 +1,258 @@
+//! The rows of processes: what a database knows of them, and putting new ones there.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+
+use mysql::prelude::Queryable;
+use mysql::{Row, Transaction};
+use polars::prelude::{BooleanChunked, DataFrame, NewChunkedArray};
+
+use super::super::folder::known::unpack_one;
+use super::super::process_tables::Origin;
+use super::super::table::Table;
+use super::super::take::{COUNTS, KnownProcess, Output, Plan, Source, TABLES, completeness};
+use super::super::{Snapshots, StoreError};
+use super::error::ServerError;
+use super::load::{Loader, Rows};
+
+/// Kept sources are cut to pieces that every server takes (max_allowed_packet is at least 16 MiB by
+/// default, and may be 1 MiB).
+const PIECE_BYTES: usize = 768 << 10;
+
+/// What a database knows of some processes.
+pub struct Known {
+    /// The processes, by their ids.
+    pub processes: HashMap<String, KnownProcess>,
+}
+
+impl Known {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// When the server fails.
+    pub fn read(connection: &mut Transaction<'_>, ids: &[&str]) -> Result<Known, ServerError> {
+        let list = vec!["?"; ids.len()].join(",");
+        let mut processes: HashMap<String, KnownProcess> = HashMap::new();
+        let columns = COUNTS.map(|name| format!("`{name}`")).join(", ");
+        let query = format!(
+            "SELECT `process_id`, `segment`, {columns} FROM `segments` WHERE `process_id` IN ({list})"
+        );
+        for row in connection.exec_iter(query, ids.to_vec())? {
+            let mut row: Row = row?;
+            let (Some(id), Some(segment)) = (row.take::<String, _>(0), row.take::<u32, _>(1))
+            else {
+                continue;
+            };
+            let counts =
+                std::array::from_fn(|at| row.take::<Option<u64>, _>(at + 2).flatten().unwrap_or(0));
+            let process = processes.entry(id).or_default();
+            process.segments.insert(segment, completeness(counts));
+        }
+        let query = format!(
+            "SELECT `source`, `snapshot_interval_ns`, EXISTS (SELECT 1 FROM `kept` k WHERE \
+             k.`source` = s.`source` AND k.`bytes` <> '') FROM `sources` s WHERE `source` IN ({list})"
+        );
+        let sources: Vec<(String, u64, bool)> = connection.exec(query, ids.to_vec())?;
+        for (id, interval_ns, is_kept) in sources {
+            if let Some(process) = processes.get_mut(&id) {
+                process.snapshots = Snapshots::of_interval(interval_ns);
+                process.is_kept = is_kept;
+            }
+        }
+        Ok(Known { processes })
+    }
+
+    /// Unpacks kept segments to files in a folder, as sources of a process.
+    ///
+    /// # Errors
+    /// When the server fails, what is kept is damaged, or there is no room.
+    pub fn add_kept(
+        &self,
+        connection: &mut Transaction<'_>,
+        folder: &Path,
+        plan: &mut Plan,
+        segments: &[u32],
+    ) -> Result<(), StoreError> {
+        let Some(process) = self.processes.get(&plan.id) else { return Ok(()) };
+        for &segment in segments {
+            let packed = folder.join(format!("packed-{}-{segment}", plan.id));
+            let cannot = |error| StoreError::Write { path: packed.clone(), error };
+            let mut file = File::create(&packed).map_err(cannot)?;
+            let pieces = connection.exec_iter(
+                "SELECT `bytes` FROM `kept` WHERE `source` = ? AND `segment` = ? ORDER BY `part`",
+                (&plan.id, segment),
+            )?;
+            for piece in pieces {
+                let piece: Option<Vec<u8>> = piece?.take(0);
+                file.write_all(&piece.unwrap_or_default()).map_err(cannot)?;
+            }
+            let source = Source {
+                path: unpack_one(&packed)?,
+                kept_of: process.segments.get(&segment).copied(),
+            };
+            plan.segments.insert(segment, source);
+        }
+        Ok(())
+    }
+}
+
+/// Puts the rows of processes into the tables of a database.
+pub struct ProcessRows<'c, 't> {
+    connection: &'c mut Transaction<'t>,
+    load: &'c Loader,
+    known: &'c Known,
+    /// Processes that have a row, which is all that other tables refer to.
+    heads: HashSet<String>,
+    /// How many rows of a process each table has by now.
+    rows: BTreeMap<(Table, String), u64>,
+    /// How many pieces there are of kept segments.
+    pieces: BTreeMap<(String, u32), u64>,
+    /// Processes that are done, and whether nothing is kept of them.
+    done: Vec<(String, Snapshots, bool)>,
+}
+
+impl<'c, 't> ProcessRows<'c, 't> {
+    /// Nothing was put there yet.
+    pub fn new(
+        connection: &'c mut Transaction<'t>,
+        load: &'c Loader,
+        known: &'c Known,
+    ) -> ProcessRows<'c, 't> {
+        ProcessRows {
+            connection,
+            load,
+            known,
+            heads: known.processes.keys().cloned().collect(),
+            rows: BTreeMap::new(),
+            pieces: BTreeMap::new(),
+            done: Vec::new(),
+        }
+    }
+
+    /// Sees to what else is to be noted of the processes, and to old rows that nothing has replaced.
+    ///
+    /// # Errors
+    /// When the server fails.
+    pub fn finish(&mut self) -> Result<(), StoreError> {
+        for (id, snapshots, has_ended) in std::mem::take(&mut self.done) {
+            if snapshots != Snapshots::Last {
+                self.connection.exec_drop(
+                    "UPDATE `sources` SET `snapshot_interval_ns` = ? WHERE `source` = ?",
+                    (snapshots.interval_ns(), &id),
+                )?;
+            }
+            let Some(known) = self.known.processes.get(&id) else { continue };
+            if known.is_kept && has_ended {
+                self.connection
+                    .exec_drop("UPDATE `kept` SET `bytes` = '' WHERE `source` = ?", (&id,))?;
+            }
+            for table in TABLES.into_iter().filter(|table| *table != Table::Processes) {
+                let rows = self.rows.get(&(table, id.clone())).copied().unwrap_or(0);
+                self.remove_after(table, &id, rows)?;
+            }
+        }
+        for ((id, segment), pieces) in std::mem::take(&mut self.pieces) {
+            self.connection.exec_drop(
+                "UPDATE `kept` SET `bytes` = '' WHERE `source` = ? AND `segment` = ? AND `part` >= ?",
+                (&id, segment, pieces),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// A better copy of a damaged file may say less of something: only then rows have to go.
+    fn remove_after(&mut self, table: Table, id: &str, rows: u64) -> Result<(), ServerError> {
+        let table = table.name();
+        let after = format!("`{table}` WHERE `process_id` = ? AND `ordinal` >= ?");
+        let first: Option<u64> = self
+            .connection
+            .exec_first(format!("SELECT `ordinal` FROM {after} LIMIT 1"), (id, rows))?;
+        if first.is_some() {
+            self.connection.exec_drop(format!("DELETE FROM {after}"), (id, rows))?;
+        }
+        Ok(())
+    }
+
+    /// Rows that are to be inserted, or that replace others.
+    fn put(
+        &mut self,
+        table: Table,
+        owners: &[String],
+        ordinals: &[u64],
+        frame: &DataFrame,
+        is_there: &[bool],
+    ) -> Result<(), StoreError> {
+        for there in [false, true] {
+            let mask: Vec<bool> = is_there.iter().map(|is_there| *is_there == there).collect();
+            if !mask.contains(&true) {
+                continue;
+            }
+            let ordinals: Vec<u64> = ordinals
+                .iter()
+                .zip(&mask)
+                .filter(|(_, mask)| **mask)
+                .map(|(one, _)| *one)
+                .collect();
+            let frame = if ordinals.len() == owners.len() {
+                frame.clone()
+            } else {
+                frame.filter(&BooleanChunked::from_slice("these".into(), &mask))?
+            };
+            let rows = Rows { table, key: "", ordinals: &ordinals, frame: &frame };
+            self.load.put(self.connection, &rows, there)?;
+        }
+        Ok(())
+    }
+}
+
+impl Output for ProcessRows<'_, '_> {
+    fn rows(&mut self, table: Table, frame: DataFrame) -> Result<(), StoreError> {
+        let ids = frame.column("process_id")?.str()?;
+        let owners: Vec<String> = ids.iter().map(|id| id.unwrap_or_default().to_owned()).collect();
+        let mut ordinals = Vec::with_capacity(owners.len());
+        let mut is_there = Vec::with_capacity(owners.len());
+        if table == Table::Processes {
+            ordinals.resize(owners.len(), 0);
+            is_there.extend(owners.iter().map(|owner| self.heads.contains(owner)));
+            self.heads.extend(owners.iter().cloned());
+            return self.put(table, &owners, &ordinals, &frame, &is_there);
+        }
+        for of_one in owners.chunk_by(|one, other| one == other) {
+            let owner = &of_one[0];
+            // The row that others refer to comes last of a long process: its place is taken.
+            if !self.heads.contains(owner) {
+                self.connection
+                    .exec_drop("INSERT INTO `processes` (`process_id`) VALUES (?)", (owner,))?;
+                self.heads.insert(owner.clone());
+            }
+            let known = self.known.processes.contains_key(owner);
+            let next = self.rows.entry((table, owner.clone())).or_default();
+            ordinals.extend(*next..*next + of_one.len() as u64);
+            *next += of_one.len() as u64;
+            is_there.resize(ordinals.len(), known);
+        }
+        self.put(table, &owners, &ordinals, &frame, &is_there)
+    }
+
+    fn keep(&mut self, process: &str, segment: u32, packed: &[u8]) -> Result<(), StoreError> {
+        for (part, bytes) in packed.chunks(PIECE_BYTES).enumerate() {
+            self.connection.exec_drop(
+                "INSERT INTO `kept` (`source`, `segment`, `part`, `bytes`) VALUES (?, ?, ?, ?) \
+                 ON DUPLICATE KEY UPDATE `bytes` = ?",
+                (process, segment, part as u32, bytes, bytes),
+            )?;
+        }
+        if self.known.processes.contains_key(process) {
+            let pieces = packed.len().div_ceil(PIECE_BYTES) as u64;
+            self.pieces.insert((process.to_owned(), segment), pieces);
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, plan: &Plan, _origin: &Origin, has_ended: bool) -> Result<(), StoreError> {
+        self.done.push((plan.id.clone(), plan.snapshots, has_ended));
+        Ok(())
+    }
+}
