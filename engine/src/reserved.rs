@@ -31,6 +31,16 @@ impl<T: Copy> Reserved<T> {
         Some(Self { base: base as *mut T, capacity, len: AtomicUsize::new(0), plain: PhantomData })
     }
 
+    /// `len` elements, all of them zero bytes; `None` when the address space is refused.
+    ///
+    /// # Safety
+    /// Zero bytes must be a value of `T`.
+    pub unsafe fn zeroed(len: usize) -> Option<Self> {
+        let mut all = Self::new(len)?;
+        *all.len.get_mut() = len;
+        Some(all)
+    }
+
     /// Number of published elements.
     pub fn len(&self) -> usize {
         self.len.load(Ordering::Acquire)

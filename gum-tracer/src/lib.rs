@@ -134,6 +134,8 @@ impl Tracer for Gum {
 
     fn settle(&'static self, _: u64, _: u64) {}
 
+    fn guard(&'static self, _: u64, _: u64) {}
+
     fn set_action(&'static self, signal: u64, new: u64, old: u64) -> i64 {
         // SAFETY: the application's own call; handlers are not virtualised here.
         unsafe { engine::sys::syscall6(engine::sys::nr::RT_SIGACTION, [signal, new, old, 8, 0, 0]) }

@@ -243,6 +243,13 @@ pub fn settle(start: u64, len: u64) {
     }
 }
 
+/// The JVM's compiled code lies here.
+pub fn guard(start: u64, len: u64) {
+    if let Some(tracer) = tracer() {
+        tracer.guard(start, len);
+    }
+}
+
 /// The thread's last counters are taken, and it ends natively.
 pub fn forget(thread: &Shared) {
     // SAFETY: 0 or a block that outlives its thread.

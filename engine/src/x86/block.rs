@@ -16,6 +16,8 @@ pub const MAX_INSTRUCTIONS: usize = 48;
 pub(super) const MAX_INSTRUCTION_BYTES: u64 = 15;
 /// Most bytes of a block whose source may change: all of them are compared each time it is entered.
 pub const MAX_CHANGING_BYTES: usize = 64;
+/// Most bytes of a block whose memory is guarded.
+pub const MAX_GUARDED_BYTES: usize = 192;
 
 /// How a block ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +61,7 @@ pub struct Block {
     /// Its source may change: `bytes` holds what was decoded.
     pub changing: bool,
     /// The source of a changing block at the moment of its decoding.
-    bytes: [u8; MAX_CHANGING_BYTES],
+    bytes: [u8; MAX_GUARDED_BYTES],
     /// The instructions.
     pub instructions: [Instruction; MAX_INSTRUCTIONS],
     /// How many of them.
@@ -77,7 +79,7 @@ impl Block {
             pc: 0,
             next_pc: 0,
             changing: false,
-            bytes: [0; MAX_CHANGING_BYTES],
+            bytes: [0; MAX_GUARDED_BYTES],
             instructions: [Instruction::default(); MAX_INSTRUCTIONS],
             len: 0,
             end: End::Cut,
@@ -120,8 +122,9 @@ impl Block {
         self.decode_bytes(pc, bytes, |_| false);
     }
 
-    /// Decodes the block at `pc` from a copy of bytes that others may be changing. It ends behind an instruction that
-    /// may write to what follows it: any store but one through the stack pointer.
+    /// Decodes the block at `pc` from a copy of bytes that others may be changing. With a `factory` it may be changing
+    /// them itself, and ends behind an instruction that may write to what follows: any store but one through the stack
+    /// pointer.
     ///
     /// # Safety
     /// As [`Block::decode`].
@@ -129,16 +132,19 @@ impl Block {
         &mut self,
         pc: u64,
         limit: u64,
-        factory: &mut InstructionInfoFactory,
+        mut factory: Option<&mut InstructionInfoFactory>,
     ) {
-        let span = ((limit - pc) as usize).min(MAX_CHANGING_BYTES);
+        let most = if factory.is_some() { MAX_CHANGING_BYTES } else { MAX_GUARDED_BYTES };
+        let span = ((limit - pc) as usize).min(most);
         self.changing = true;
         for (at, byte) in self.bytes[..span].iter_mut().enumerate() {
             // SAFETY: readable, as the caller says; volatile, because others may be writing.
             *byte = unsafe { (pc as *const u8).add(at).read_volatile() };
         }
         let bytes = self.bytes;
-        self.decode_bytes(pc, &bytes[..span], |instruction| may_write_code(instruction, factory));
+        self.decode_bytes(pc, &bytes[..span], |instruction| {
+            factory.as_mut().is_some_and(|factory| may_write_code(instruction, factory))
+        });
     }
 
     fn decode_bytes(

@@ -8,6 +8,7 @@
 //! debugger, change what counts as stable.
 
 use super::block::MAX_INSTRUCTION_BYTES;
+use super::guarded::Guarded;
 use crate::reserved::Reserved;
 use crate::sys;
 
@@ -20,6 +21,8 @@ pub struct Range {
     pub end: u64,
     /// Nobody can change its bytes without telling the kernel first.
     pub stable: bool,
+    /// Not shared with other mappings.
+    pub private: bool,
 }
 
 /// What lies at an address.
@@ -35,6 +38,11 @@ pub enum Code {
         /// One past the last executable byte.
         end: u64,
     },
+    /// Writable memory whose stores the engine may watch: see [`super::guarded`].
+    Guarded {
+        /// One past the last executable byte.
+        end: u64,
+    },
     /// Not executable at all: a branch there faults.
     None,
 }
@@ -44,6 +52,7 @@ pub const VSYSCALL: core::ops::Range<u64> = 0xffff_ffff_ff60_0000..0xffff_ffff_f
 
 const MAX_RANGES: usize = 4096;
 const PAGE_BITS: u32 = 12;
+const PAGE: u64 = 1 << PAGE_BITS;
 const TRANSLATED_PAGES: u64 = 1 << 16;
 const MAPS_BUFFER: usize = 1 << 20;
 
@@ -75,10 +84,10 @@ impl CodeMemory {
 
     /// What lies at `pc`; asks the kernel again when the address is not known, or an instruction there might reach
     /// beyond what was known: mappings grow.
-    pub fn lookup(&mut self, pc: u64) -> Code {
+    pub fn lookup(&mut self, pc: u64, guarded: &mut Guarded) -> Code {
         let is_known = |range: Range| range.end - pc >= MAX_INSTRUCTION_BYTES;
         if !self.find(pc).is_some_and(|i| is_known(self.ranges.as_slice()[i])) {
-            self.refresh();
+            self.refresh(guarded);
         }
         match self.find(pc) {
             None => Code::None,
@@ -88,6 +97,9 @@ impl CodeMemory {
                     _ if range.stable => Code::Stable { end: range.end },
                     Some(settled) if !is_audited() => {
                         Code::Stable { end: settled.end.min(range.end) }
+                    }
+                    _ if range.private && guarded.serves(pc) => {
+                        Code::Guarded { end: range.end.min(guarded.range().end) }
                     }
                     _ => Code::Changing { end: range.end },
                 }
@@ -147,19 +159,41 @@ impl CodeMemory {
         self.ranges.as_slice().iter().position(|r| r.start <= pc && pc < r.end)
     }
 
-    fn refresh(&mut self) {
+    fn refresh(&mut self, guarded: &mut Guarded) {
         // SAFETY: the buffer is our own mapping of this size, used under the engine's lock.
         let buffer =
             unsafe { core::slice::from_raw_parts_mut(self.buffer as *mut u8, MAPS_BUFFER) };
         let Some(got) = sys::read_file(b"/proc/self/maps\0", buffer) else { return };
         self.ranges.clear();
         for line in buffer[..got].split(|&b| b == b'\n') {
-            if let Some(range) = parse(line)
-                && self.ranges.push(range).is_none()
+            let Some(mut range) = parse(line) else { continue };
+            // Where the engine took the right to write away it is as it was for the application.
+            let start = range.start;
+            while range.stable && guarded.range().contains(&range.start) && range.start < range.end
             {
+                let protected = guarded.is_protected(range.start);
+                let next = Range { end: range.start + PAGE, stable: !protected, ..range };
+                range.start = next.end;
+                if self.push(next).is_none() {
+                    return;
+                }
+            }
+            if (start == range.start || range.start < range.end) && self.push(range).is_none() {
                 return;
             }
         }
+    }
+
+    /// Adds a range behind the others, of which it may be the continuation.
+    fn push(&mut self, range: Range) -> Option<()> {
+        if let Some(last) = self.ranges.as_mut_slice().last_mut()
+            && last.end == range.start
+            && (last.stable, last.private) == (range.stable, range.private)
+        {
+            last.end = range.end;
+            return Some(());
+        }
+        self.ranges.push(range).map(|_| ())
     }
 }
 
@@ -181,7 +215,8 @@ fn parse(line: &[u8]) -> Option<Range> {
     if perms.len() < 4 || perms[0] != b'r' || perms[2] != b'x' {
         return None;
     }
-    Some(Range { start, end, stable: perms[1] != b'w' && perms[3] == b'p' })
+    let private = perms[3] == b'p';
+    Some(Range { start, end, stable: perms[1] != b'w' && private, private })
 }
 
 fn hex(digits: &[u8]) -> Option<u64> {
@@ -215,11 +250,11 @@ mod tests {
     fn this_test_is_stable_code_until_it_changes() {
         let mut memory = CodeMemory::new().unwrap();
         let here = lines_of_maps as fn() as usize as u64;
-        assert!(matches!(memory.lookup(here), Code::Stable { .. }));
+        assert!(matches!(memory.lookup(here, &mut Guarded::new()), Code::Stable { .. }));
         memory.translated(here, here + 8);
         assert!(!memory.changed((here & !0xfff) + 0x1000, 1));
         assert!(memory.changed(here, 1));
         assert!(memory.changed(0, 1 << 40));
-        assert_eq!(memory.lookup(1), Code::None);
+        assert_eq!(memory.lookup(1, &mut Guarded::new()), Code::None);
     }
 }

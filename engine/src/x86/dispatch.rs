@@ -184,7 +184,7 @@ impl Engine {
                     }
                     ExitKind::Changed => {
                         thread.pc = exit.target;
-                        self.source_changed(exit.target);
+                        at_entry = self.source_changed(exit.target);
                     }
                     ExitKind::X87Pointer { wide } => {
                         thread.pc = exit.target;

@@ -14,7 +14,7 @@ use iced_x86::{
 use super::fragment::Fragment;
 use super::targets::Way;
 use super::thread::{disp, spill};
-use super::translate::Translator;
+use super::translate::{Source, Translator};
 use crate::sys;
 
 /// Where the application's code lies: far from everything that the kernel places by itself.
@@ -91,7 +91,7 @@ impl SymbolResolver for Names {
 }
 
 /// The translation of one block of `source`.
-fn emitted(source: &[u8], changing: bool, pad: Option<Way>) -> String {
+fn emitted(source: &[u8], memory: Source, pad: Option<Way>) -> String {
     let page =
         sys::map_anonymous(APPLICATION as usize, 4096, sys::PROT_READ | sys::PROT_WRITE).unwrap();
     assert_eq!(page as u64, APPLICATION, "the address is free in a test's process");
@@ -100,7 +100,7 @@ fn emitted(source: &[u8], changing: bool, pad: Option<Way>) -> String {
     let mut translator = Translator::new(TO_ENGINE, |_| MISS).unwrap();
     let end = APPLICATION + source.len() as u64;
     // SAFETY: the page was filled just now.
-    let fragment = unsafe { translator.translate(APPLICATION, end, changing, pad) }.unwrap();
+    let fragment = unsafe { translator.translate(APPLICATION, end, memory, pad) }.unwrap();
     let fragment = translator.fragments.as_slice()[fragment as usize];
     let arena = translator.cache.bases().next().unwrap();
     let names = Names {
@@ -146,44 +146,58 @@ fn shapes() {
     // add edi, esi; lea eax, [rdi+1]; jne +16
     insta::assert_snapshot!(
         "dead flags, conditional branch",
-        emitted(&[0x01, 0xf7, 0x8d, 0x47, 1, 0x75, 0x10], false, None)
+        emitted(&[0x01, 0xf7, 0x8d, 0x47, 1, 0x75, 0x10], Source::Stable, None)
     );
     // mov rdi, rax; call +32
     insta::assert_snapshot!(
         "dead register, call",
-        emitted(&[0x48, 0x89, 0xc7, 0xe8, 32, 0, 0, 0], false, None)
+        emitted(&[0x48, 0x89, 0xc7, 0xe8, 32, 0, 0, 0], Source::Stable, None)
     );
     // pop rbx; ret
-    insta::assert_snapshot!("return", emitted(&[0x5b, 0xc3], false, None));
+    insta::assert_snapshot!("return", emitted(&[0x5b, 0xc3], Source::Stable, None));
     // mov [rdi], rsi; jmp +5
     insta::assert_snapshot!(
         "register put aside",
-        emitted(&[0x48, 0x89, 0x37, 0xeb, 5], false, None)
+        emitted(&[0x48, 0x89, 0x37, 0xeb, 5], Source::Stable, None)
     );
     // jmp rax, an indirect branch's target itself
     insta::assert_snapshot!(
         "indirect jump with a pad",
-        emitted(&[0xff, 0xe0], false, Some(Way::Jump))
+        emitted(&[0xff, 0xe0], Source::Stable, Some(Way::Jump))
     );
     // call [rip+64]
     insta::assert_snapshot!(
         "indirect call through memory",
-        emitted(&[0xff, 0x15, 64, 0, 0, 0], false, None)
+        emitted(&[0xff, 0x15, 64, 0, 0, 0], Source::Stable, None)
     );
     // rep movsq; loop -2
-    insta::assert_snapshot!("rep, loop", emitted(&[0xf3, 0x48, 0xa5, 0xe2, 0xfe], false, None));
+    insta::assert_snapshot!(
+        "rep, loop",
+        emitted(&[0xf3, 0x48, 0xa5, 0xe2, 0xfe], Source::Stable, None)
+    );
     // xor eax, eax; mov [rip+100], eax; syscall
     insta::assert_snapshot!(
         "rip-relative, system call",
-        emitted(&[0x31, 0xc0, 0x89, 5, 100, 0, 0, 0, 0x0f, 5], false, None)
+        emitted(&[0x31, 0xc0, 0x89, 5, 100, 0, 0, 0, 0x0f, 5], Source::Stable, None)
     );
     // dec rcx; jne -5, a loop of one block, to which another returns
     insta::assert_snapshot!(
         "loop of one block with a pad",
-        emitted(&[0x48, 0xff, 0xc9, 0x75, 0xfb], false, Some(Way::Return))
+        emitted(&[0x48, 0xff, 0xc9, 0x75, 0xfb], Source::Stable, Some(Way::Return))
     );
     // mov eax, 7; ret, in memory that may change
-    insta::assert_snapshot!("changing code", emitted(&[0xb8, 7, 0, 0, 0, 0xc3], true, None));
+    insta::assert_snapshot!(
+        "changing code",
+        emitted(&[0xb8, 7, 0, 0, 0, 0xc3], Source::Changing, None)
+    );
     // mov [rdi], eax; ret, there: the block ends behind the store
-    insta::assert_snapshot!("changing code that stores", emitted(&[0x89, 0x07, 0xc3], true, None));
+    insta::assert_snapshot!(
+        "changing code that stores",
+        emitted(&[0x89, 0x07, 0xc3], Source::Changing, None)
+    );
+    // The same in guarded memory: the way to the dispatcher while its page is open, and the block goes on behind the store.
+    insta::assert_snapshot!(
+        "guarded code that stores",
+        emitted(&[0x89, 0x07, 0xc3], Source::Guarded, None)
+    );
 }

@@ -8,13 +8,14 @@ use super::cache::{ARENA_BYTES, MAX_ARENAS};
 use super::code_memory::{Code, CodeMemory, VSYSCALL};
 use super::dispatch::{self, unfollow_me};
 use super::fragment::Exit;
+use super::guarded::{Guarded, Look};
 use super::lock::Lock;
-use super::signal::{self, SIGBUS};
+use super::signal::{self, SIGBUS, SIGSEGV};
 use super::signal_settings::Actions;
 use super::syscall::{block_signals, restore_signals};
 use super::targets::Way;
 use super::thread::{ThreadState, set_gs_base};
-use super::translate::{Failure, Translator};
+use super::translate::{Failure, Source, Translator};
 use crate::contract::{Host, Limits, Notice, Redirect};
 use crate::metric::Totals;
 use crate::reserved::Reserved;
@@ -43,6 +44,7 @@ pub(super) struct Link {
 pub(super) struct Tables {
     pub translator: Translator,
     pub code: CodeMemory,
+    pub guarded: Guarded,
     pub map: BlockMap,
     /// Addresses of all threads' blocks; those whose thread has ended are used again.
     pub blocks: Reserved<usize>,
@@ -68,6 +70,8 @@ pub struct Engine {
     pub(super) actions: Actions,
     /// First addresses of the arenas, for signal handlers, which must not take the lock.
     arenas: [AtomicU64; MAX_ARENAS],
+    /// Start and end of the guarded memory, for the same.
+    pub(super) guarded: [AtomicU64; 2],
 }
 
 // SAFETY: `tables` is reached through the lock alone.
@@ -104,6 +108,7 @@ impl Engine {
         let tables = Tables {
             translator,
             code: CodeMemory::new()?,
+            guarded: Guarded::new(),
             map: BlockMap::new()?,
             blocks: Reserved::new(MAX_BLOCKS)?,
             generation: 0,
@@ -118,13 +123,14 @@ impl Engine {
             broken: AtomicBool::new(false),
             actions: Actions::new(),
             arenas: [const { AtomicU64::new(0) }; MAX_ARENAS],
+            guarded: [const { AtomicU64::new(0) }; 2],
         })
     }
 
     /// Prepares the calling thread; it is followed once it calls `engine_enter` with the result.
     /// `None` when memory is refused, or the engine was abandoned.
     pub fn attach(&'static self) -> Option<*mut ThreadState> {
-        if self.broken.load(Ordering::Acquire) {
+        if self.is_broken() {
             return None;
         }
         let known = ThreadState::current().filter(|t| core::ptr::eq(t.engine, self));
@@ -150,7 +156,7 @@ impl Engine {
         if super::faults::strikes(super::faults::Fault::NoBlock) {
             return None;
         }
-        if self.broken.load(Ordering::Acquire) {
+        if self.is_broken() {
             return None;
         }
         // SAFETY: a block's engine is 'static, and it is this one.
@@ -277,23 +283,30 @@ impl Engine {
         if tables.translator.memory() + tables.map.memory() > self.limits.memory {
             return Err(Away::Full);
         }
-        let (limit, changing) = match tables.code.lookup(pc) {
-            Code::Stable { end } => (end, false),
-            Code::Changing { end } => {
-                self.borrow(SIGBUS);
-                (end, true)
-            }
+        let (limit, source) = match tables.code.lookup(pc, &mut tables.guarded) {
+            Code::Stable { end } => (end, Source::Stable),
+            Code::Changing { end } => (end, Source::Changing),
+            Code::Guarded { end } => (end, Source::Guarded),
             Code::None => return Err(Away::Release(Notice::NotExecutable, 0)),
         };
+        if source != Source::Stable {
+            self.borrow(SIGBUS);
+        }
+        if source == Source::Guarded {
+            self.borrow(SIGSEGV);
+        }
         // SAFETY: the kernel says that the mapping is readable up to `limit`; a thread that unmaps it while
         // another is about to execute it breaks the program natively too.
-        let translated = unsafe { tables.translator.translate(pc, limit, changing, pad) };
+        let translated = unsafe { tables.translator.translate(pc, limit, source, pad) };
         for (known, arena) in self.arenas.iter().zip(tables.translator.cache.bases()) {
             known.store(arena, Ordering::Release);
         }
-        if let Ok(fragment) = translated {
-            let fragment = tables.translator.fragments.as_slice()[fragment as usize];
+        if let Ok(index) = translated {
+            let fragment = tables.translator.fragments.as_slice()[index as usize];
             tables.code.translated(pc, pc + u64::from(fragment.app_len));
+            if fragment.watch != 0 {
+                tables.watch(index, &fragment);
+            }
         }
         translated.map_err(|failure| match failure {
             Failure::Full => Away::Full,
@@ -315,6 +328,7 @@ impl Engine {
     /// The application changed a range of its memory: nothing translated from there may be found any more.
     pub(super) fn invalidate(&self, start: u64, len: u64) {
         self.with_tables(|tables| {
+            tables.guarded.changed(start, start.saturating_add(len));
             if !tables.code.changed(start, len)
                 || !tables.translator.kill(start, start.saturating_add(len))
             {
@@ -340,21 +354,31 @@ impl Engine {
         restore_signals(mask);
     }
 
-    /// A thread found the source of the fragment for `pc` changed: it is translated anew, if nobody has done so.
-    pub(super) fn source_changed(&self, pc: u64) {
+    /// A thread found the source of the fragment for `pc` changed, or its page open: it is translated anew, if nobody has
+    /// done so. Whether the thread goes on at the fragment's entry, not behind.
+    pub(super) fn source_changed(&self, pc: u64) -> bool {
         self.with_tables(|tables| {
-            let Some(index) = tables.map.get(pc) else { return };
+            let Some(index) = tables.map.get(pc) else { return true };
             let fragment = tables.translator.fragments.as_slice()[index as usize];
+            if fragment.watch != 0 {
+                return match tables.look_at(index) {
+                    Look::Entered => true,
+                    Look::Same => false,
+                    Look::Changed => {
+                        tables.drop_fragment(index);
+                        true
+                    }
+                };
+            }
             // SAFETY: the source was readable a moment ago; natively a fetch from it would fault otherwise.
             let same = unsafe { fragment.source_is_the_same() };
             #[cfg(feature = "faults")]
             assert!(same || !tables.code.is_settled(pc), "code has changed that was vouched for");
             if !same {
-                tables.translator.kill_one(index);
-                tables.map.remove(pc);
-                tables.translator.targets.iter_mut().for_each(|targets| targets.remove(pc));
+                tables.drop_fragment(index);
             }
-        });
+            true
+        })
     }
 
     /// In a child of fork: the calling thread is the only one, and its counts start anew.
@@ -372,6 +396,11 @@ impl Engine {
                 }
             }
         });
+    }
+
+    /// Was the engine abandoned?
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Acquire)
     }
 
     /// Cumulative totals of one thread.
@@ -395,6 +424,16 @@ impl Engine {
     /// Blocks translated so far and bytes of memory that they take.
     pub fn size(&self) -> (usize, usize) {
         self.with_tables(|t| (t.translator.fragments.len(), t.translator.memory() + t.map.memory()))
+    }
+}
+
+impl Tables {
+    /// Nothing leads to a fragment any more: its source has changed.
+    pub fn drop_fragment(&mut self, index: u32) {
+        let pc = self.translator.fragments.as_slice()[index as usize].pc;
+        self.translator.kill_one(index);
+        self.map.remove(pc);
+        self.translator.targets.iter_mut().for_each(|targets| targets.remove(pc));
     }
 }
 

@@ -93,6 +93,7 @@ impl Tables {
         self.translator.begin_anew();
         self.map.clear();
         self.code.flushed();
+        self.guarded.flushed();
         self.generation = self.generation.wrapping_add(1);
         self.closed = false;
     }

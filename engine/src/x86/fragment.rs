@@ -28,6 +28,8 @@ pub struct Fragment {
     pub whole_from: u8,
     /// Its code went away: nothing leads here any more.
     pub dead: bool,
+    /// For guarded code, the exit to the dispatcher that it begins with while its pages are open, plus one; else 0.
+    pub watch: u32,
     /// The last exit that was linked here, plus one; 0 = none.
     pub incoming: u32,
     /// Where its source lay when it was translated: for code that may change, this far from the application's PC

@@ -38,7 +38,7 @@ const SIGILL: i32 = 4;
 pub(super) const SIGTRAP: i32 = 5;
 pub(super) const SIGBUS: i32 = 7;
 const SIGFPE: i32 = 8;
-const SIGSEGV: i32 = 11;
+pub(super) const SIGSEGV: i32 = 11;
 /// `si_code` of what the kernel itself raises, INT3's trap among it (`include/uapi/asm-generic/siginfo.h`).
 const SI_KERNEL: i32 = 0x80;
 /// Position of `si_addr` in [`Info`].
@@ -95,6 +95,7 @@ pub(super) struct AlternateStack {
 pub(super) const CONTEXT: [usize; 16] = [13, 14, 12, 11, 15, 10, 9, 8, 0, 1, 2, 3, 4, 5, 6, 7];
 pub(super) const CONTEXT_RIP: usize = 16;
 pub(super) const CONTEXT_FLAGS: usize = 17;
+const CONTEXT_ERROR: usize = 19;
 
 core::arch::global_asm!(
     ".pushsection .text.engine_signal, \"ax\", @progbits",
@@ -179,6 +180,11 @@ extern "C" fn on_signal(
     };
     // SAFETY: the kernel passes its own frame, ours to change until we return.
     let (info_ref, context_ref) = unsafe { (&*info, &mut *context) };
+    let host = context_ref.registers[CONTEXT_RIP] as u64;
+    let denied = is_store_to_protected(signal, info_ref, context_ref);
+    if denied && engine.open(info_ref[SI_ADDR], host) {
+        return Answer::Return;
+    }
     match ThreadState::current() {
         // On its way out a thread is followed no more, but its state is in its block still.
         Some(thread) if thread.is_followed() || is_leaving(thread, context_ref) => {
@@ -212,6 +218,15 @@ extern "C" fn on_engine_stack(
 /// `si_code`, in the lower half of the second word of siginfo on x86-64.
 fn code_of(info: &Info) -> i32 {
     info[1] as i32
+}
+
+/// Did a store fault because its page may not be written?
+fn is_store_to_protected(signal: i32, info: &Info, context: &UserContext) -> bool {
+    const ACCESS_DENIED: i32 = 2; // SEGV_ACCERR (`include/uapi/asm-generic/siginfo.h`)
+    const WRITE: i64 = 2; // bit 1 of the page fault's error code (SDM vol. 3, 4.7)
+    signal == SIGSEGV
+        && code_of(info) == ACCESS_DENIED
+        && context.registers[CONTEXT_ERROR] & WRITE != 0
 }
 
 /// Is this the trap behind an instruction that began with the trap flag set?

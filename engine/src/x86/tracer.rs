@@ -65,6 +65,10 @@ impl Tracer for Engine {
         restore_signals(mask);
     }
 
+    fn guard(&'static self, start: u64, len: u64) {
+        Engine::guard(self, start, len);
+    }
+
     fn set_action(&'static self, signal: u64, new: u64, old: u64) -> i64 {
         self.sigaction([signal, new, old, 8])
     }

@@ -25,6 +25,17 @@ use super::weights::{self, Repeats};
 use crate::metric::{Totals, Weights};
 use crate::reserved::Reserved;
 
+/// What may happen to the memory that a block is translated from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Its bytes hold still.
+    Stable,
+    /// Stores may change it at any time, the block's own included.
+    Changing,
+    /// Stores of code that lies elsewhere may change it, and the engine may watch them.
+    Guarded,
+}
+
 /// Why a block was not translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
@@ -111,7 +122,7 @@ impl Translator {
 
     /// Translates the block at `pc`; returns the fragment's index.
     ///
-    /// `changing`: stores may change the code at any time. `pad`: an indirect branch leads there.
+    /// `pad`: an indirect branch leads there.
     ///
     /// # Safety
     /// `[pc, limit)` must be readable application code.
@@ -119,24 +130,31 @@ impl Translator {
         &mut self,
         pc: u64,
         limit: u64,
-        changing: bool,
+        source: Source,
         pad: Option<Way>,
     ) -> Result<u32, Failure> {
         let mut block = core::mem::replace(&mut self.block, Block::empty());
         // SAFETY: forwarded.
         unsafe {
-            if changing {
-                block.decode_changing(pc, limit, &mut self.factory);
-            } else {
-                block.decode(pc, limit);
+            match source {
+                Source::Stable => block.decode(pc, limit),
+                Source::Changing => block.decode_changing(pc, limit, Some(&mut self.factory)),
+                Source::Guarded => block.decode_changing(pc, limit, None),
             }
         }
-        let result = self.emit(&block, pad);
+        let mut guarded = source == Source::Guarded;
+        if guarded && block.instructions().first().is_some_and(stores_x87_pointer) {
+            // It has a way in of its own already.
+            guarded = false;
+            // SAFETY: forwarded.
+            unsafe { block.decode_changing(pc, limit, Some(&mut self.factory)) };
+        }
+        let result = self.emit(&block, guarded, pad);
         self.block = block;
         result
     }
 
-    fn emit(&mut self, block: &Block, pad: Option<Way>) -> Result<u32, Failure> {
+    fn emit(&mut self, block: &Block, guarded: bool, pad: Option<Way>) -> Result<u32, Failure> {
         if let Some(refusal) = block.refusal {
             return Err(Failure::Refused(refusal));
         }
@@ -175,7 +193,11 @@ impl Translator {
             counter
         };
         let mut code: Code = Code::at(self.cache.arena(arena).hot_address());
-        let copy = if block.changing { self.emit_compare(&mut code, arena, block)? } else { 0 };
+        let (watch, copy) = match block.changing {
+            true if guarded => self.emit_watch(&mut code, arena, block)?,
+            true => (0, self.emit_compare(&mut code, arena, block)?),
+            false => (0, 0),
+        };
         if let Some(first) = instructions.first()
             && stores_x87_pointer(first)
         {
@@ -266,6 +288,7 @@ impl Translator {
             counter_at: (before_last + counter.at) as u8,
             whole_from: if counter.until > 0 { (before_last + counter.until) as u8 } else { 0 },
             dead: false,
+            watch,
             incoming: 0,
             copy,
         };
@@ -293,6 +316,32 @@ impl Translator {
         debug_assert_eq!((stub.len(), stub.address), (CHANGED_BYTES, changed));
         code.compare_source(block.pc, copy, block.source().len(), changed);
         Ok(copy.wrapping_sub(block.pc) as i64)
+    }
+
+    /// Whether who enters the fragment of a guarded block goes to the dispatcher first.
+    pub fn set_watched(&mut self, index: u32, watched: bool) {
+        let Some(exit) = self.fragments.as_slice()[index as usize].watch.checked_sub(1) else {
+            return;
+        };
+        let Exit { site, stub, arena, .. } = self.exits.as_slice()[exit as usize];
+        let arena = self.cache.arena(arena);
+        let behind = arena.base + u64::from(site) + 4;
+        arena.patch(site, if watched { arena.base + u64::from(stub) } else { behind });
+    }
+
+    /// At the entry of a block whose memory is guarded: the way to the dispatcher, for as long as it is open. Returns the
+    /// exit, plus one, and how far the copy of the source lies from it.
+    fn emit_watch(
+        &mut self,
+        code: &mut Code,
+        arena: u8,
+        block: &Block,
+    ) -> Result<(u32, i64), Failure> {
+        self.emit_exit_jump(code, arena, block.pc)?;
+        let exit = self.exits.len() as u32;
+        self.exits.as_mut_slice()[exit as usize - 1].kind = ExitKind::Changed;
+        let copy = self.cache.arena(arena).put_cold(block.source(), 8);
+        Ok((exit, copy.wrapping_sub(block.pc) as i64))
     }
 
     /// A way in for indirect branches to `pc`: to the fragment, else to what comes behind the pad.
@@ -446,7 +495,7 @@ mod tests {
         let before = std::time::Instant::now();
         while pc < end && blocks < 200_000 {
             // SAFETY: the program's own text.
-            match unsafe { translator.translate(pc, end, false, None) } {
+            match unsafe { translator.translate(pc, end, Source::Stable, None) } {
                 Ok(fragment) => {
                     let fragment = translator.fragments.as_slice()[fragment as usize];
                     pc += u64::from(fragment.app_len);

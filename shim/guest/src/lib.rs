@@ -8,6 +8,7 @@ extern crate alloc;
 
 pub mod budget;
 pub mod bytecode;
+pub mod code_heap;
 pub mod directories;
 pub mod dynamic_symbols;
 pub mod file_pattern;

@@ -32,13 +32,16 @@ use super::{
     jvmti::{self, Callbacks, Env, Event, JavaVm, JniEnv, Location, Method, RawEnv, Reference},
     launcher, tasks,
 };
-use crate::{guard, link, tracer};
+use crate::{guard, link, sys, tracer};
 use core::{
     ffi::{CStr, c_char, c_void},
     ptr::null_mut,
     sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, Ordering},
 };
-use guest::bytecode::{self, Exit};
+use guest::{
+    bytecode::{self, Exit},
+    code_heap,
+};
 
 /// The classes that are watched, and the methods in them.
 const CLASSES: [&[u8]; 3] = [
@@ -159,12 +162,28 @@ unsafe extern "C" fn generates(
             // SAFETY: the caller's own array.
             let [address, length] = unsafe { *(place as *const [usize; 2]) };
             tracer::settle(address as u64, length as u64);
+            guard_code_heap(address as u64);
             0
         }
         // SAFETY: `body` takes this array.
         unsafe { guard::guarded((&raw mut place) as usize, body) };
     }
     go_on()
+}
+
+/// Compiled code is installed, patched and collected by the JVM's own C++ code, on threads that must not block SIGSEGV
+/// (its null checks and safepoint polls need it): it is compared only while somebody writes to it.
+fn guard_code_heap(address: u64) {
+    /// A JVM has some hundred mappings when it generates its interpreter.
+    const LONGEST: usize = 4 << 20;
+    static KNOWN: AtomicBool = AtomicBool::new(false);
+    if KNOWN.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    let maps = sys::read_file(c"/proc/self/maps", LONGEST).unwrap_or_default();
+    if let Some(heap) = code_heap::reservation(&maps, address) {
+        tracer::guard(heap.start, heap.end - heap.start);
+    }
 }
 
 unsafe extern "C" fn dies(_environment: RawEnv, _jni: JniEnv) -> *mut tracer::Thread {

@@ -1,7 +1,8 @@
 //! A process of which only some threads are followed, and those only now and then, as an executor's task threads are.
 
-#[path = "contract/ground.rs"]
+#[path = "../contract/ground.rs"]
 mod ground;
+mod guarded_code;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
@@ -56,7 +57,7 @@ fn followed<R>(engine: &'static Engine, work: impl FnOnce() -> R) -> (R, u64) {
 #[test]
 fn threads_come_and_go() {
     let engine: &'static Engine =
-        Box::leak(Box::new(Engine::new(&Listener, Limits { memory: 64 << 20 }).expect("memory")));
+        Box::leak(Box::new(Engine::new(&Listener, Limits { memory: 4 << 20 }).expect("memory")));
     natively_set_handler(SIGUSR1, note_place);
 
     counts_are_the_same_each_time(engine);
@@ -69,6 +70,7 @@ fn threads_come_and_go() {
     handlers_of_both_kinds_of_threads(engine);
     handlers_set_natively_are_shown(engine);
     the_alternate_stack_is_kept(engine);
+    guarded_code::is_found_changed(engine);
     assert_eq!(NOTICES.load(Ordering::Relaxed), 0, "nothing was incomplete");
 }
 

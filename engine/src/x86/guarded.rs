@@ -1,0 +1,380 @@
+//! Code of which the host says who changes it: looked at again only after somebody did.
+//!
+//! # Design
+//! A just-in-time compiler's memory is writable all the time and written to seldom. So a page is write-protected when code
+//! from it is translated, and fragments of protected pages compare nothing: they begin with a NOP. The first store to such a
+//! page faults. Whoever makes it, on whatever thread, the handler turns that NOP into a jump to the dispatcher in all
+//! fragments of the page, takes the protection off, and the store is made; the state of the interrupted thread is
+//! not looked at. Who enters one of the fragments next compares it with its copy in the dispatcher; the page is protected
+//! again and all of its fragments that have not changed get their NOP back.
+//!
+//! What makes this right is that the jumps are there before the store is made: a thread that enters a
+//! block afterwards compares. A thread that is inside one executes it to its end, as a CPU does with code
+//! that another one changes. Code in such memory changes none of it itself, by the host's word, so blocks need not end
+//! behind their stores.
+//!
+//! A page that is written to again at once stays open for a while, twice as long each time; blocks are compared in the
+//! dispatcher meanwhile. One that never holds still is given up: its blocks compare themselves, as those of any changing code.
+//!
+//! # Limitations
+//! The kernel does not write to a protected page on behalf of a system call (EFAULT), and a thread that stores with SIGSEGV
+//! blocked is killed: hence the host's word, which a JVM can give. `/proc/self/maps` shows the protection.
+
+use core::ops::Range;
+use core::sync::atomic::Ordering;
+
+use super::block::MAX_GUARDED_BYTES;
+use super::engine::{Engine, Tables};
+use super::fragment::Fragment;
+use super::syscall::{block_signals, restore_signals};
+use super::thread::MAX_SLOTS;
+use super::translate::Translator;
+use crate::reserved::Reserved;
+use crate::sys::{self, nr};
+
+const PAGE_BITS: u32 = 12;
+const PAGE: u64 = 1 << PAGE_BITS;
+/// HotSpot's largest code cache (`CODE_CACHE_SIZE_LIMIT`, 2 GiB) in pages.
+const MOST_PAGES: u64 = 1 << 19;
+/// Protected pages at most: each may split a mapping in three, and a process has 65,530 (`vm.max_map_count`).
+const MOST_PROTECTED: usize = 1 << 14;
+/// A page that is written to this soon after it was protected was protected too early.
+const SOON_NS: u64 = 1_000_000;
+/// How long a page stays open after the first store, and twice as long after each that came too soon.
+const OPEN_NS: u64 = 10_000;
+/// It is doubled so many times at most, to 40 ms.
+const MOST_STRIKES: u8 = 12;
+/// Looks of the dispatcher at blocks of a page that is opened again and again, before it is given up: a millisecond.
+const MOST_LOOKS: u16 = 4_000;
+
+/// What is known of one page; all zero at first.
+#[derive(Clone, Copy)]
+struct Page {
+    /// The first entry of its list, plus one; 0 = no block was translated from it.
+    fragments: u32,
+    /// Stores fault first.
+    protected: bool,
+    /// It never holds still: nothing is done about it.
+    given_up: bool,
+    /// Stores in a row that came soon after it was protected.
+    strikes: u8,
+    /// Looks since it last held still for long.
+    looks: u16,
+    /// When it was protected, or opened, last.
+    since: u64,
+}
+
+/// A fragment in the list of a page.
+#[derive(Clone, Copy)]
+struct Entry {
+    fragment: u32,
+    /// The next entry of the same page, plus one.
+    next: u32,
+}
+
+/// The pages that the host has spoken for.
+pub struct Guarded {
+    range: Range<u64>,
+    pages: Option<Reserved<Page>>,
+    entries: Option<Reserved<Entry>>,
+    protected: usize,
+    /// Nothing is protected any more.
+    given_up: bool,
+}
+
+/// What a look at a fragment's source has shown.
+pub(super) enum Look {
+    /// It holds still and can be entered.
+    Entered,
+    /// It is as it was; the next look may show something else.
+    Same,
+    /// It has changed.
+    Changed,
+}
+
+impl Guarded {
+    /// No memory is guarded.
+    pub const fn new() -> Guarded {
+        Guarded { range: 0..0, pages: None, entries: None, protected: 0, given_up: false }
+    }
+
+    /// Stores to this memory may be watched. Only the first range counts, and none where there is no room for its tables.
+    fn begin(&mut self, start: u64, end: u64) {
+        let (start, end) = (start & !(PAGE - 1), end & !(PAGE - 1));
+        let pages = end.saturating_sub(start) >> PAGE_BITS;
+        if !self.range.is_empty() || pages == 0 || pages > MOST_PAGES {
+            return;
+        }
+        // SAFETY: a page of which nothing is known is all zero.
+        self.pages = unsafe { Reserved::zeroed(pages as usize) };
+        self.entries = Reserved::new(2 * MAX_SLOTS);
+        if self.pages.is_some() && self.entries.is_some() {
+            self.range = start..end;
+        }
+    }
+
+    /// Can a block that begins here be guarded?
+    pub fn serves(&mut self, pc: u64) -> bool {
+        if self.given_up || self.protected >= MOST_PROTECTED {
+            return false;
+        }
+        let mut ends = [pc, pc + MAX_GUARDED_BYTES as u64 - 1].into_iter();
+        ends.all(|at| self.page(at).is_some_and(|page| !page.given_up))
+    }
+
+    /// The memory that is guarded.
+    pub fn range(&self) -> Range<u64> {
+        self.range.clone()
+    }
+
+    /// Whether stores to this address fault because of us.
+    pub fn is_protected(&mut self, address: u64) -> bool {
+        self.page(address).is_some_and(|page| page.protected)
+    }
+
+    fn page(&mut self, address: u64) -> Option<&mut Page> {
+        if !self.range.contains(&address) {
+            return None;
+        }
+        let index = (address - self.range.start) >> PAGE_BITS;
+        self.pages.as_mut()?.as_mut_slice().get_mut(index as usize)
+    }
+
+    /// A block was translated. `None` when there is no room for it.
+    fn add(&mut self, index: u32, fragment: &Fragment) -> Option<()> {
+        for at in pages_of(fragment) {
+            let next = self.page(at)?.fragments;
+            let entry = self.entries.as_mut()?.push(Entry { fragment: index, next })?;
+            self.page(at)?.fragments = entry + 1;
+        }
+        Some(())
+    }
+
+    /// The fragments of a page.
+    fn fragments_of(&mut self, at: u64) -> List {
+        List(self.page(at).map_or(0, |page| page.fragments))
+    }
+
+    /// Has a page's fragments entered through the dispatcher.
+    fn watch_page(&mut self, at: u64, translator: &mut Translator) {
+        let mut list = self.fragments_of(at);
+        while let Some(index) = list.next(self) {
+            translator.set_watched(index, true);
+        }
+    }
+
+    /// The kernel was told to change `[start, end)`: what the application wants for it holds.
+    pub fn changed(&mut self, start: u64, end: u64) {
+        let start = start.max(self.range.start) & !(PAGE - 1);
+        for at in (start..end.min(self.range.end)).step_by(PAGE as usize) {
+            let Some(page) = self.page(at) else { return };
+            let was = core::mem::replace(page, UNKNOWN).protected;
+            self.protected -= usize::from(was);
+        }
+    }
+
+    /// All translations were dropped. What is protected stays so.
+    pub fn flushed(&mut self) {
+        if let (Some(pages), Some(entries)) = (&mut self.pages, &mut self.entries) {
+            for page in pages.as_mut_slice().iter_mut().filter(|page| page.since != 0) {
+                *page = Page { protected: page.protected, since: page.since, ..UNKNOWN };
+            }
+            entries.clear();
+        }
+    }
+
+    /// A store faulted at this address: its page may be written from now on, and who enters its fragments compares.
+    /// Whether the store may be tried again.
+    fn open(&mut self, address: u64, translator: &mut Translator) -> bool {
+        let at = address & !(PAGE - 1);
+        let Some(page) = self.page(at) else { return false };
+        if !page.protected {
+            // Another thread was here first, unless the application has protected the page itself.
+            return page.since != 0;
+        }
+        let now = now();
+        page.protected = false;
+        if now - page.since < SOON_NS {
+            page.strikes = (page.strikes + 1).min(MOST_STRIKES);
+        } else {
+            (page.strikes, page.looks) = (page.strikes / 2, 0);
+        }
+        page.since = now;
+        self.protected -= 1;
+        self.watch_page(at, translator);
+        allow(at, true) || self.give_up(translator)
+    }
+
+    /// The kernel has no room for one mapping more: nothing is protected any longer.
+    fn give_up(&mut self, translator: &mut Translator) -> bool {
+        for at in self.range().step_by(PAGE as usize) {
+            let Some(page) = self.page(at) else { break };
+            if core::mem::replace(&mut page.protected, false) {
+                self.watch_page(at, translator);
+                allow(at, true);
+            }
+        }
+        self.protected = 0;
+        self.given_up = true;
+        true
+    }
+}
+
+const UNKNOWN: Page =
+    Page { fragments: 0, protected: false, given_up: false, strikes: 0, looks: 0, since: 0 };
+
+/// The addresses of the pages of a block.
+fn pages_of(fragment: &Fragment) -> impl Iterator<Item = u64> + use<> {
+    let last = fragment.pc + u64::from(fragment.app_len) - 1;
+    (fragment.pc >> PAGE_BITS..=last >> PAGE_BITS).map(|page| page << PAGE_BITS)
+}
+
+/// Nanoseconds of CLOCK_MONOTONIC.
+fn now() -> u64 {
+    const CLOCK_MONOTONIC: u64 = 1;
+    let mut time = [0u64; 2];
+    // SAFETY: the kernel writes the two words.
+    unsafe {
+        sys::syscall6(nr::CLOCK_GETTIME, [CLOCK_MONOTONIC, time.as_mut_ptr() as u64, 0, 0, 0, 0])
+    };
+    time[0] * 1_000_000_000 + time[1]
+}
+
+/// Lets a page be written, or not; false if the kernel refuses.
+fn allow(at: u64, write: bool) -> bool {
+    let write = if write { sys::PROT_WRITE } else { 0 };
+    let protection = sys::PROT_READ | sys::PROT_EXEC | write;
+    // SAFETY: the page is executable and, but for us, writable; a store that faults is made again.
+    unsafe { sys::syscall6(nr::MPROTECT, [at, PAGE, protection, 0, 0, 0]) == 0 }
+}
+
+impl Tables {
+    /// A block of guarded memory was translated.
+    pub fn watch(&mut self, index: u32, fragment: &Fragment) {
+        if self.guarded.add(index, fragment).is_some() {
+            self.protect(fragment);
+            // In pages that were protected before.
+            self.quieten(index);
+        }
+    }
+
+    /// Protects the pages of a block. Fragments that are as they were compare no longer.
+    fn protect(&mut self, fragment: &Fragment) {
+        for at in pages_of(fragment) {
+            let Some(page) = self.guarded.page(at) else { return };
+            if page.protected {
+                continue;
+            }
+            if !allow(at, false) {
+                self.give_page_up(at);
+                return;
+            }
+            (page.protected, page.since) = (true, now());
+            self.guarded.protected += 1;
+            let mut next = self.guarded.fragments_of(at);
+            while let Some(entry) = next.next(&self.guarded) {
+                self.quieten(entry);
+            }
+        }
+    }
+
+    /// Lets a fragment be entered without a look, if it holds still and is as it was.
+    fn quieten(&mut self, index: u32) {
+        let fragment = self.translator.fragments.as_slice()[index as usize];
+        let holds_still = pages_of(&fragment).all(|page| self.guarded.is_protected(page));
+        // SAFETY: its pages are mapped, or the kernel would not have changed their protection.
+        if !fragment.dead && holds_still && unsafe { fragment.source_is_the_same() } {
+            self.translator.set_watched(index, false);
+        }
+    }
+
+    /// A page that never holds still, or that the kernel does not protect: its blocks are translated anew.
+    fn give_page_up(&mut self, at: u64) {
+        let mut next = self.guarded.fragments_of(at);
+        while let Some(index) = next.next(&self.guarded) {
+            if !self.translator.fragments.as_slice()[index as usize].dead {
+                self.drop_fragment(index);
+            }
+        }
+        if let Some(page) = self.guarded.page(at) {
+            *page = Page { given_up: true, since: page.since, ..UNKNOWN };
+        }
+    }
+
+    /// A thread is about to enter a watched fragment of an open page.
+    pub(super) fn look_at(&mut self, index: u32) -> Look {
+        let fragment = self.translator.fragments.as_slice()[index as usize];
+        // SAFETY: the source was readable when it was translated; natively a fetch from it would fault else.
+        if !unsafe { fragment.source_is_the_same() } {
+            return Look::Changed;
+        }
+        let now = now();
+        for at in pages_of(&fragment) {
+            let Some(page) = self.guarded.page(at) else { return Look::Same };
+            if page.protected || now.saturating_sub(page.since) >= OPEN_NS << page.strikes {
+                continue;
+            }
+            page.looks += 1;
+            if page.looks < MOST_LOOKS {
+                return Look::Same;
+            }
+            self.give_page_up(at);
+            return Look::Changed;
+        }
+        if self.guarded.given_up {
+            return Look::Same;
+        }
+        self.protect(&fragment);
+        Look::Entered
+    }
+}
+
+/// The rest of a page's list.
+struct List(u32);
+
+impl List {
+    fn next(&mut self, guarded: &Guarded) -> Option<u32> {
+        let at = self.0.checked_sub(1)?;
+        let entry = guarded.entries.as_ref()?.as_slice()[at as usize];
+        self.0 = entry.next;
+        Some(entry.fragment)
+    }
+}
+
+impl Engine {
+    /// The host says of `[start, start + len)`: code there changes by stores alone, of code that lies elsewhere, on
+    /// threads that do not block SIGSEGV.
+    pub(super) fn guard(&self, start: u64, len: u64) {
+        let mask = block_signals();
+        self.with_tables(|tables| {
+            tables.guarded.begin(start, start.saturating_add(len));
+            let range = tables.guarded.range();
+            self.guarded[0].store(range.start, Ordering::Release);
+            self.guarded[1].store(range.end, Ordering::Release);
+        });
+        restore_signals(mask);
+    }
+
+    /// A store to this address faulted; the instruction lies at `host`. Whether that was our doing, and the store may be
+    /// made now.
+    #[cfg_attr(not(feature = "faults"), expect(unused_variables))]
+    pub(super) fn open(&self, address: u64, host: u64) -> bool {
+        let [start, end] = self.guarded.each_ref().map(|word| word.load(Ordering::Acquire));
+        if !(start..end).contains(&address) {
+            return false;
+        }
+        if self.is_broken() {
+            // The tables may be half written, and nobody is followed any more.
+            return allow(address & !(PAGE - 1), true);
+        }
+        self.with_tables(|tables| {
+            let Tables { guarded, translator, .. } = tables;
+            #[cfg(feature = "faults")]
+            if super::faults::is_armed(super::faults::Fault::Audit) {
+                let own = translator.fragment_at(host).is_some_and(|by| by.watch != 0);
+                assert!(!own, "guarded code has changed guarded code");
+            }
+            guarded.open(address, translator)
+        })
+    }
+}
