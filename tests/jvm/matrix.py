@@ -1,6 +1,6 @@
 """HotSpot as a whole under the engine: Java versions, collectors and ways to compile, with programs that are hard on each.
 
-    matrix.py [--minutes 90] [--state FILE] [--only PART] [--repeat N] [--list]
+    matrix.py [--minutes 90] [--state FILE] [--only PART] [--native-seconds 5] [--repeat N] [--list]
 
 Pairwise, not the product: each program with each collector (17, tiered), each way to compile (17, G1) and each Java version
 (G1), each once with at least 5 s of native CPU time; the hardest program with more. A cell passes when `analyzer trace`
@@ -27,7 +27,6 @@ from programs import SIZES, Failure, Missing, Programs  # noqa: E402
 
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target")
 BIN = pathlib.Path(os.environ.get("SPARKANALYZER_TEST_BIN") or TARGET / "release").resolve()
-NATIVE_CPU_SECONDS = 5
 RUN_SECONDS = 600
 COLLECTORS = ("Serial", "Parallel", "G1", "Z", "Shenandoah")
 MODES = {
@@ -140,15 +139,20 @@ def main():
     parser.add_argument("--minutes", type=float, default=90)
     parser.add_argument("--state", type=pathlib.Path, default=ROOT / ".cache" / "soak" / "jvm.jsonl")
     parser.add_argument("--only", default="")
+    parser.add_argument("--native-seconds", type=float, default=5, help="CPU time that a native run takes at least")
     parser.add_argument("--repeat", type=int, default=0, metavar="N")
     parser.add_argument("--list", action="store_true", help="run nothing; name the cells and what is known of them")
     options = parser.parse_args()
     library = hashlib.sha256((BIN / "libshim.so").read_bytes()).hexdigest()
     options.state.parent.mkdir(parents=True, exist_ok=True)
     known = {}
+
+    def seconds(number):
+        return options.native_seconds / (10 if number else 1)
+
     if options.state.exists():
         for line in map(json.loads, options.state.read_text(encoding="utf-8").splitlines()):
-            if line["library"] == library:
+            if line["library"] == library and line.get("native_cpu_seconds", options.native_seconds) >= seconds(line["round"]):
                 known[tuple(line["cell"]), line["round"]] = line
     if options.repeat:
         wanted = [(cell, number) for number in range(1, options.repeat + 1) for cell in HARDEST]
@@ -163,7 +167,7 @@ def main():
                 continue
             begin = time.monotonic()
             line = {"cell": cell, "round": number, "library": library}
-            line.update(matrix.run(cell, NATIVE_CPU_SECONDS / 10 if number else NATIVE_CPU_SECONDS))
+            line.update(matrix.run(cell, seconds(number)))
             line["seconds"] = round(time.monotonic() - begin, 1)
             known[cell, number] = line
             with open(options.state, "a", encoding="utf-8") as state:

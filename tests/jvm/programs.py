@@ -18,16 +18,16 @@ from cluster import descendants  # noqa: E402
 
 # A little work, and as little for the interpreter alone, some twenty times slower.
 SIZES = {
-    "Churn": (100_000, 10_000),
+    "Churn": (50_000, 5_000),
     "Words": (30_000, 2_000),
     "Classes": (100, 10),
     "Files": (60, 5),
     "Virtual": (150, 40),
     "Handles": (400, 40),
     "Native": (300, 60),
-    "javac": (20, 2),
+    "javac": (2, 1),
     "jshell": (200_000, 5_000),
-    "Watched": (100_000, 5_000),
+    "Watched": (50_000, 2_000),
 }
 CLASSES = ("Churn", "Words", "Classes", "Files", "Virtual", "Handles", "Native", "Watched")
 # What is asked of Watched while it runs; PID and FOLDER stand for themselves.

