@@ -60,6 +60,8 @@ pub struct Thread {
     pub shared: &'static Shared,
     /// The Spark tasks that run on it.
     pub tasks: TaskState,
+    /// It is not to be followed yet: see [`tracer::natively`].
+    pub stays_native: bool,
 }
 
 impl Shared {
@@ -144,7 +146,8 @@ fn create() -> Option<&'static mut Thread> {
         vfork: AtomicU32::new(0),
         rounds: AtomicU8::new(0),
     }));
-    let thread = Box::leak(Box::new(Thread { shared, tasks: TaskState::default() }));
+    let thread =
+        Box::leak(Box::new(Thread { shared, tasks: TaskState::default(), stays_native: false }));
     tls::set(tls::Word::Thread, (&raw mut *thread) as usize);
     drop(blocked);
     // The tracer sees the end of a thread that it follows; libc would execute more for a destructor.

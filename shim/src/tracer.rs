@@ -209,8 +209,22 @@ pub fn task_ends(task_id: i64) {
 
 /// The calling thread if it is to be followed when the library's function returns that the JVM has called; else null.
 pub fn go_on() -> *mut Thread {
-    let is_wanted = || threads::known().is_some_and(|t| t.shared.flags().contains(Flags::FOLLOWED));
+    let is_wanted = || {
+        threads::known()
+            .is_some_and(|t| !t.stays_native && t.shared.flags().contains(Flags::FOLLOWED))
+    };
     if is_running() && is_wanted() && !follows_current() { attach() } else { core::ptr::null_mut() }
+}
+
+/// Does something on the calling thread, natively: what it calls of this library does not begin to follow.
+pub fn natively(work: impl FnOnce()) {
+    if let Some(thread) = threads::known() {
+        thread.stays_native = true;
+    }
+    work();
+    if let Some(thread) = threads::known() {
+        thread.stays_native = false;
+    }
 }
 
 /// The engine's part in what threads that are not followed do to the whole process, once somebody was followed.

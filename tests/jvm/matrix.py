@@ -1,11 +1,12 @@
 """HotSpot as a whole under the engine: Java versions, collectors and ways to compile, with programs that are hard on each.
 
-    matrix.py [--minutes 90] [--state FILE] [--only PART] [--native-seconds 5] [--repeat N] [--list]
+    matrix.py [--minutes 90] [--state FILE] [--only PART] [--native-seconds 5] [--repeat N] [--audit] [--list]
 
 Pairwise, not the product: each program with each collector (17, tiered), each way to compile (17, G1) and each Java version
 (G1), each once with at least 5 s of native CPU time; the hardest program with more. A cell passes when `analyzer trace`
 gives the native run's output and exit code and says that every thread was followed from start to end. `--repeat N` runs the ten hardest
-cells N times instead, with a tenth of the work. What was done is kept in FILE, one line of JSON per run with the
+cells N times instead, with a tenth of the work; `--audit` each Java program with each collector, under libshim_faults.so,
+which compares also the code that the agent vouches for, and fails on the first difference. What was done is kept in FILE, one line of JSON per run with the
 library's checksum; a later call goes on where this one ended. Prints a line per run, then one for all; exit code 1 if one failed.
 """
 
@@ -23,7 +24,7 @@ ROOT = HERE.parent.parent
 sys.path[:0] = [str(ROOT / "demo"), str(HERE)]
 
 import fetch  # noqa: E402
-from programs import SIZES, Failure, Missing, Programs  # noqa: E402
+from programs import CLASSES, SIZES, Failure, Missing, Programs  # noqa: E402
 
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target")
 BIN = pathlib.Path(os.environ.get("SPARKANALYZER_TEST_BIN") or TARGET / "release").resolve()
@@ -79,9 +80,15 @@ def java_home(version):
 
 
 class Matrix:
-    """Runs cells, with the programs in a scratch folder."""
+    """Runs cells, with the programs in a scratch folder, under a library."""
 
-    def __init__(self, scratch):
+    def __init__(self, scratch, library, is_audit):
+        self.environment = {**os.environ, "SPARKANALYZER_SHIM": str(library)}
+        self.after = ()
+        if is_audit:
+            self.environment["SPARKANALYZER_FAULT"] = "audit:1"
+            # Not the class that is run: for the library it makes the process an executor, which gets the agent.
+            self.after = ("org.apache.spark.executor.CoarseGrainedExecutorBackend",)
         self.scratch = pathlib.Path(scratch)
         self.programs = Programs(scratch)
         self.sizes = {}
@@ -121,7 +128,7 @@ class Matrix:
         report.unlink(missing_ok=True)
         trace = [BIN / "analyzer", "trace", "--json", report, "--out", self.scratch / "records", "--"]
         try:
-            traced = self.programs.run(program, size, home, flags, RUN_SECONDS, trace)
+            traced = self.programs.run(program, size, home, flags, RUN_SECONDS, trace, self.after, self.environment)
         except Failure as error:
             return {**known, "outcome": "fail", "remark": str(error)}
         known["cpu_seconds"] = round(traced.cpu_seconds, 2)
@@ -141,9 +148,11 @@ def main():
     parser.add_argument("--only", default="")
     parser.add_argument("--native-seconds", type=float, default=5, help="CPU time that a native run takes at least")
     parser.add_argument("--repeat", type=int, default=0, metavar="N")
+    parser.add_argument("--audit", action="store_true")
     parser.add_argument("--list", action="store_true", help="run nothing; name the cells and what is known of them")
     options = parser.parse_args()
-    library = hashlib.sha256((BIN / "libshim.so").read_bytes()).hexdigest()
+    library_path = BIN / ("libshim_faults.so" if options.audit else "libshim.so")
+    library = hashlib.sha256(library_path.read_bytes()).hexdigest()
     options.state.parent.mkdir(parents=True, exist_ok=True)
     known = {}
 
@@ -156,12 +165,14 @@ def main():
                 known[tuple(line["cell"]), line["round"]] = line
     if options.repeat:
         wanted = [(cell, number) for number in range(1, options.repeat + 1) for cell in HARDEST]
+    elif options.audit:
+        wanted = [(("17", collector, "tiered", program), 0) for program in CLASSES for collector in COLLECTORS]
     else:
         wanted = [(cell, 0) for cell in cells()]
     wanted = [run for run in wanted if options.only in " ".join(run[0])]
     until = time.monotonic() + 60 * options.minutes
     with tempfile.TemporaryDirectory(prefix="sparkanalyzer-jvm-") as scratch:
-        matrix = None if options.list else Matrix(scratch)
+        matrix = None if options.list else Matrix(scratch, library_path, options.audit)
         for cell, number in wanted:
             if (cell, number) in known or options.list or time.monotonic() > until:
                 continue

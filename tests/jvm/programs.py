@@ -96,13 +96,13 @@ class Programs:
             raise Missing(f"this Java has no {name}")
         return home / "bin" / name
 
-    def run(self, program, size, home, flags, seconds, before=()):
-        """Runs a program, with `before` before its command, to its end."""
-        command = [*map(str, before), *map(str, self.command(program, size, home, flags))]
+    def run(self, program, size, home, flags, seconds, before=(), after=(), environment=None):
+        """Runs a program to its end, with `before` and `after` around its command, in this environment."""
+        command = [*map(str, before), *map(str, self.command(program, size, home, flags)), *after]
         begin, answers = cpu_seconds(), ()
         output, complaint = self.folder / "stdout", self.folder / "stderr"
         with open(output, "wb") as out, open(complaint, "wb") as err:
-            running = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, stderr=err, start_new_session=True)
+            running = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, stderr=err, env=environment, start_new_session=True)
             try:
                 if program == "Watched":
                     answers = list(self.answers(running, home))

@@ -68,6 +68,8 @@ def differences(records, log, may_lack=lambda _: False):
     starts, ends = {}, {}
     for kind, into in (("task_start", starts), ("task_end", ends)):
         for record in records.of(kind):
+            if record.details["method"] == "task_thread":
+                continue  # a thread that the task has started: what it did adds to the task
             into.setdefault(record.details["task_id"], []).append(record)
     for task_id in starts.keys() | ends.keys():
         if task_id not in log.tasks:

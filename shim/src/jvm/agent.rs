@@ -26,13 +26,14 @@
 //! # Limitations
 //!
 //! - One JVM per process.
+//! - Before Java 16 tasks are noticed by their threads' names ([`super::renamed`]).
 //! - The class names are Spark's; a vendor who moved `TaskRunner` gets detection by thread name.
 
 use super::{
     jvmti::{self, Callbacks, Env, Event, JavaVm, JniEnv, Location, Method, RawEnv, Reference},
-    launcher, tasks,
+    launcher, renamed, tasks,
 };
-use crate::{guard, link, sys, tracer};
+use crate::{guard, link, process, sys, tracer};
 use core::{
     ffi::{CStr, c_char, c_void},
     ptr::null_mut,
@@ -42,6 +43,7 @@ use guest::{
     bytecode::{self, Exit},
     code_heap,
 };
+use records::TaskMethod;
 
 /// The classes that are watched, and the methods in them.
 const CLASSES: [&[u8]; 3] = [
@@ -49,6 +51,8 @@ const CLASSES: [&[u8]; 3] = [
     b"Lorg/apache/spark/memory/TaskMemoryManager;",
     b"Lorg/apache/spark/scheduler/Task;",
 ];
+/// The first Java whose compiler does the same for who may set breakpoints (JDK-8227745); see [`renamed`].
+const FIRST_WITH_FREE_BREAKPOINTS: i32 = 16;
 /// The place of `TaskRunner` in [`CLASSES`] and of its `run` in [`METHODS`].
 const RUNNER: usize = 0;
 
@@ -95,10 +99,13 @@ unsafe extern "C" fn load(vm: usize) -> usize {
     callbacks.class_prepare = Some(class_prepare);
     callbacks.breakpoint = Some(breakpoint);
     callbacks.dynamic_code_generated = Some(generated);
+    let has_breakpoints = environment.major_version() >= FIRST_WITH_FREE_BREAKPOINTS;
+    let if_wanted =
+        |step: &dyn Fn() -> jvmti::Error| if has_breakpoints { step() } else { jvmti::OK };
     let steps = [
-        ("AddCapabilities", environment.add_capabilities()),
+        ("AddCapabilities", if_wanted(&|| environment.add_capabilities())),
         ("SetEventCallbacks", environment.set_callbacks(&callbacks)),
-        ("SetEventNotificationMode", environment.notify(Event::Breakpoint, true)),
+        ("SetEventNotificationMode", if_wanted(&|| environment.notify(Event::Breakpoint, true))),
         ("SetEventNotificationMode", environment.notify(Event::ClassPrepare, true)),
         ("SetEventNotificationMode", environment.notify(Event::VmDeath, true)),
     ];
@@ -109,7 +116,11 @@ unsafe extern "C" fn load(vm: usize) -> usize {
     }
     VM.store(vm, Ordering::Relaxed);
     ENVIRONMENT.store(environment.as_raw(), Ordering::Release);
-    tasks::breakpoints_available();
+    if has_breakpoints {
+        tasks::breakpoints_available();
+    } else {
+        process::set_task_method(TaskMethod::THREAD_NAME);
+    }
     // Of use, not of need: without it these parts are compared like all code that stores can change.
     let _ = environment.notify(Event::DynamicCodeGenerated, true);
     0
@@ -127,10 +138,11 @@ pub fn is_callback(address: usize) -> bool {
     [vm_death as *const (), class_prepare as *const (), breakpoint as *const (), generated]
         .iter()
         .any(|&callback| callback as usize == address)
+        || renamed::is_callback(address)
 }
 
 /// The thread to follow when a callback returns.
-fn go_on() -> *mut tracer::Thread {
+pub fn go_on() -> *mut tracer::Thread {
     unsafe extern "C" fn body(_: usize) -> usize {
         tracer::go_on() as usize
     }
@@ -191,9 +203,18 @@ unsafe extern "C" fn dies(_environment: RawEnv, _jni: JniEnv) -> *mut tracer::Th
     go_on()
 }
 
+/// Hands the calling thread's Java name to `use_name`. On a thread of the JVM that executes native code.
+pub fn with_own_name(use_name: impl FnOnce(&[u8])) {
+    let environment = ENVIRONMENT.load(Ordering::Acquire);
+    if !environment.is_null() {
+        Env::from_raw(environment).with_thread_name(null_mut(), use_name);
+    }
+}
+
 /// A callback's arguments, handed through [`guard::guarded`].
 struct Happened {
     environment: Env,
+    jni: JniEnv,
     thread: Reference,
     class: Reference,
     method: Method,
@@ -202,7 +223,7 @@ struct Happened {
 
 unsafe extern "C" fn prepares(
     environment: RawEnv,
-    _jni: JniEnv,
+    jni: JniEnv,
     thread: Reference,
     class: Reference,
 ) -> *mut tracer::Thread {
@@ -211,6 +232,7 @@ unsafe extern "C" fn prepares(
     }
     let mut happened = Happened {
         environment: Env::from_raw(environment),
+        jni,
         thread,
         class,
         method: null_mut(),
@@ -229,6 +251,12 @@ unsafe extern "C" fn prepared(happened: usize) -> usize {
     if place == RUNNER {
         // What is to be known was generated long before.
         let _ = environment.notify(Event::DynamicCodeGenerated, false);
+    }
+    if environment.major_version() < FIRST_WITH_FREE_BREAKPOINTS {
+        if place == RUNNER && renamed::bind(happened.jni) {
+            tasks::full_names_available();
+        }
+        return 0;
     }
     let mut error = environment.each_method(happened.class, |method, name, signature| {
         let wanted = match place {
@@ -286,7 +314,7 @@ const UNKNOWN_BYTECODE: jvmti::Error = -1;
 
 unsafe extern "C" fn breaks(
     environment: RawEnv,
-    _jni: JniEnv,
+    jni: JniEnv,
     thread: Reference,
     method: Method,
     location: Location,
@@ -296,6 +324,7 @@ unsafe extern "C" fn breaks(
     }
     let mut happened = Happened {
         environment: Env::from_raw(environment),
+        jni,
         thread,
         class: null_mut(),
         method,

@@ -13,7 +13,7 @@ use core::{
 pub type JavaVm = *mut *const [usize; 8];
 /// `jvmtiEnv*`: points at the pointer to the function table.
 pub type RawEnv = *mut *const Table;
-/// `JNIEnv*`; the bridge calls no JNI function.
+/// `JNIEnv*`: points at the pointer to the function table.
 pub type JniEnv = *mut c_void;
 /// `jthread`, `jclass`: local references, valid until the callback returns.
 pub type Reference = *mut c_void;
@@ -47,6 +47,7 @@ const GET_CLASS_SIGNATURE: usize = 48;
 const GET_CLASS_METHODS: usize = 52;
 const GET_METHOD_NAME: usize = 64;
 const GET_BYTECODES: usize = 75;
+const GET_VERSION_NUMBER: usize = 88;
 const SET_EVENT_CALLBACKS: usize = 122;
 const DISPOSE_ENVIRONMENT: usize = 127;
 const ADD_CAPABILITIES: usize = 142;
@@ -226,6 +227,13 @@ impl Env {
     /// As a pointer, to keep it.
     pub fn as_raw(self) -> RawEnv {
         self.0
+    }
+
+    /// The major version of JVMTI, from 9 on that of Java; 0 if it is not said.
+    pub fn major_version(self) -> i32 {
+        let mut version = 0i32;
+        let error = call!(self, GET_VERSION_NUMBER, (*mut i32), &raw mut version);
+        if error == OK { version >> 16 & 0xfff } else { 0 }
     }
 
     /// Asks for breakpoints and bytecodes, and for nothing else.

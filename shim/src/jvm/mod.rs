@@ -4,4 +4,5 @@ pub mod agent;
 pub mod executor_above;
 pub mod jvmti;
 pub mod launcher;
+pub mod renamed;
 pub mod tasks;

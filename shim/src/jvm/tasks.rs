@@ -47,6 +47,14 @@ struct Open {
 const NAMELESS: TaskName =
     TaskName { stage: -1, stage_attempt: -1, index: -1, attempt: -1, task_id: -1 };
 
+/// Threads tell their full names: what they are called in short says nothing new.
+static FULL_NAMES: AtomicBool = AtomicBool::new(false);
+
+/// Breakpoints are not to be set: threads tell their full names from now on.
+pub fn full_names_available() {
+    FULL_NAMES.store(true, Ordering::Relaxed);
+}
+
 /// Breakpoints work from now on.
 pub fn breakpoints_available() {
     BREAKPOINTS.store(true, Ordering::Relaxed);
@@ -74,6 +82,15 @@ pub fn rearmed(error: i32) {
 
 /// A start breakpoint was reached on this thread, whose full Java name this is.
 pub fn started(java_name: &[u8]) {
+    starts(java_name, TaskMethod::BREAKPOINT);
+}
+
+/// This thread was named so.
+pub fn started_by_name(java_name: &[u8]) {
+    starts(java_name, TaskMethod::THREAD_NAME);
+}
+
+fn starts(java_name: &[u8], method: TaskMethod) {
     let Some(name) = task_name::parse(java_name) else { return };
     let Some(thread) = threads::current() else { return };
     let state = &mut thread.tasks;
@@ -81,12 +98,12 @@ pub fn started(java_name: &[u8]) {
     state.in_pool = true;
     let late = match state.open {
         Some(open) if open.name.task_id == name.task_id => return,
-        Some(open) => open.method == TaskMethod::THREAD_NAME,
+        Some(open) => open.method != method,
         None => false,
     };
     close(thread, TaskOutcome::UNKNOWN, Flags::CLOSED_BY_NEXT);
     let flags = if late { Flags::LATE } else { Flags::NONE };
-    open(thread, Open { name, method: TaskMethod::BREAKPOINT }, flags);
+    open(thread, Open { name, method }, flags);
 }
 
 /// The runner of this thread's task is about to return.
@@ -118,6 +135,9 @@ pub fn named(thread: &mut Thread, short_name: &[u8]) {
 }
 
 fn announced(thread: &mut Thread) {
+    if FULL_NAMES.load(Ordering::Relaxed) {
+        return;
+    }
     if !core::mem::replace(&mut thread.tasks.in_pool, true) {
         return;
     }
