@@ -45,16 +45,19 @@ class Records:
 
 
 class EventLog:
-    """Task ends and the application id from an uncompressed, unrolled event log."""
+    """Task ends, executors and the application id from an uncompressed, unrolled event log."""
 
     def __init__(self, directory):
         (path,) = [path for path in pathlib.Path(directory).iterdir() if not path.name.startswith(".")]
         self.tasks = {}
         self.application_id = None
+        self.executors = set()
         for line in path.read_text(encoding="utf-8").splitlines():
             event = json.loads(line)
             if event["Event"] == "SparkListenerApplicationStart":
                 self.application_id = event["App ID"]
+            elif event["Event"] == "SparkListenerExecutorAdded":
+                self.executors.add(event["Executor ID"])
             elif event["Event"] == "SparkListenerTaskEnd":
                 self.tasks[event["Task Info"]["Task ID"]] = event
 

@@ -1,10 +1,10 @@
 """Tasks that are overtaken, killed and left alone, executors that come and go; the results depend on none of it.
 
-spark-submit comings_and_goings.py IDLE_SECONDS OUTPUT_DIR
+spark-submit comings_and_goings.py OUTPUT_DIR
 
 Outside local mode, with speculation and dynamic allocation: the first attempt of one task sleeps until its copy has overtaken
 it; a job is cancelled and its tasks are interrupted; another one is cancelled and its tasks go on until they notice; then
-nothing happens for IDLE_SECONDS, and one more job needs executors again.
+nothing happens until an executor has gone, and there is work until another one has come.
 """
 
 import pathlib
@@ -50,7 +50,16 @@ def cancelled(spark, group, interrupt):
     running.join()
 
 
-def main(idle_seconds, output):
+def wait_for_executors(context, is_wanted, meanwhile):
+    """Does something again and again until the number of executors is as it is wanted."""
+    deadline = time.monotonic() + 120
+    while not is_wanted(context._jsc.sc().getExecutorMemoryStatus().size() - 1):
+        if time.monotonic() > deadline:
+            raise AssertionError("no executor comes or goes")
+        meanwhile()
+
+
+def main(output):
     spark = SparkSession.builder.appName("comings and goings").getOrCreate()
     context = spark.sparkContext
     is_cluster = not context.master.startswith("local")
@@ -59,7 +68,9 @@ def main(idle_seconds, output):
     if is_cluster:
         cancelled(spark, "interrupted", True)
         cancelled(spark, "left alone", False)
-        time.sleep(idle_seconds)
+        wait_for_executors(context, lambda number: number < 2, lambda: time.sleep(0.5))
+        work = context.parallelize(range(8), 8)
+        wait_for_executors(context, lambda number: number >= 2, lambda: work.foreach(lambda _: time.sleep(1)))
     keyed = spark.range(0, 400_000, 1, 8).selectExpr("id % 101 as key", "hash(id) % 1000 as value")
     grouped = keyed.groupBy("key").agg({"value": "sum"}).orderBy("key").collect()
     spark.stop()
@@ -70,4 +81,4 @@ def main(idle_seconds, output):
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2].removeprefix("file://"))
+    main(sys.argv[1].removeprefix("file://"))
