@@ -225,6 +225,34 @@ fn growing_files_need_no_right_to_delete() {
     }
 }
 
+/// A sound copy of a record file takes the place of a damaged one, row by row.
+#[test]
+fn sound_copies_replace_damaged_ones() {
+    let Some(server) = Server::start("sound_copies_replace_damaged_ones", &[]) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let [one, _] = executors();
+    one.save(at);
+    let sound = one.bytes(0);
+    let records = records::Segment::parse(sound).unwrap().records_at();
+    let url = server.store("runs");
+    for flip in [records + 300, records + (sound.len() - records) / 2, sound.len() - 20] {
+        let mut flipped = sound.to_vec();
+        flipped[flip] ^= 4;
+        fs::write(at.join("copy.sar"), flipped).unwrap();
+        for (store, code) in [(&url[..], 1), ("parquet", 1)] {
+            expect(at, code, &["ingest", "--quiet", "copy.sar", "--store", store]);
+        }
+        assert_same(at, "parquet", &url);
+        for store in [&url[..], "parquet"] {
+            expect(at, 0, &["ingest", "--quiet", &one.file(0), "--store", store]);
+        }
+        assert_same(at, "parquet", &url);
+        fs::remove_dir_all(at.join("parquet")).unwrap();
+        server.sql("DELETE FROM runs.processes; DELETE FROM runs.sources");
+    }
+}
+
 #[test]
 fn several_ingests_at_once() {
     let Some(server) = Server::start("several_ingests_at_once", &[]) else { return };
@@ -259,6 +287,67 @@ fn measure(server: &Server, at: &Path) -> Duration {
     start.elapsed()
 }
 
+/// Whatever is there is whole: rows of each process are there altogether or not at all.
+fn assert_whole(server: &Server, when: &str) {
+    let torn = server.sql(&format!(
+        "SELECT COUNT(*) FROM (SELECT p.process_id FROM runs.processes p LEFT JOIN runs.tasks t USING \
+         (process_id) GROUP BY p.process_id HAVING COUNT(t.process_id) <> {TASKS_EACH}) torn"
+    ));
+    assert_eq!(torn.trim(), "0", "{when}");
+}
+
+/// Both sides, at random moments, into one database until all is there, again and again.
+#[test]
+#[ignore = "minutes"]
+fn killed_at_random_moments() {
+    use std::hash::{BuildHasher, RandomState};
+    let Some(mut server) = Server::start("killed_at_random_moments", &[]) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    many_processes(&at.join("records"), 400);
+    expect(at, 0, &["ingest", "--quiet", "records", "--store", "parquet"]);
+    let whole = measure(&server, at);
+    let url = server.store("runs");
+    let (mut ingests, mut servers, mut completed) = (0, 0, 0);
+    for round in 0..60 {
+        let mut ingest = Command::new(assert_cmd::cargo::cargo_bin("analyzer"))
+            .current_dir(at)
+            .args(["ingest", "--quiet", "records", "--store", &url])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // Most of them before its end.
+        let thousandths = RandomState::new().hash_one(round) % 1000;
+        std::thread::sleep(whole * u32::try_from(thousandths).unwrap() / 1000);
+        let was_killed = ingest.try_wait().unwrap().is_none();
+        if round % 3 == 2 {
+            server.kill();
+            ingest.wait().unwrap();
+            server.run();
+            servers += u64::from(was_killed);
+        } else {
+            ingest.kill().unwrap();
+            ingest.wait().unwrap();
+            ingests += u64::from(was_killed);
+        }
+        assert_whole(
+            &server,
+            &format!("round {round}, after {thousandths} thousandths of {whole:?}"),
+        );
+        if round % 10 == 9 {
+            expect(at, 0, &["ingest", "--quiet", "records", "--store", &url]);
+            assert_same(at, "parquet", &url);
+            completed += 1;
+            server.sql("DELETE FROM runs.processes; DELETE FROM runs.sources");
+        }
+    }
+    println!(
+        "{ingests} ingests and {servers} servers killed at work, {completed} times completed: nothing lost, \
+         nothing twice, no process in part"
+    );
+    assert!(ingests > 0 && servers > 0);
+}
+
 #[test]
 fn a_killed_ingest_goes_on() {
     let Some(server) = Server::start("a_killed_ingest_goes_on", &[]) else { return };
@@ -278,12 +367,7 @@ fn a_killed_ingest_goes_on() {
         std::thread::sleep(whole * kill / kills);
         let _ = ingest.kill();
         ingest.wait().unwrap();
-        // Whatever is there is whole: rows of each process are there altogether or not at all.
-        let torn = &format!(
-            "SELECT COUNT(*) FROM (SELECT p.process_id FROM runs.processes p LEFT JOIN runs.tasks t \
-                    USING (process_id) GROUP BY p.process_id HAVING COUNT(t.process_id) <> {TASKS_EACH}) torn"
-        );
-        assert_eq!(server.sql(torn).trim(), "0", "kill {kill}");
+        assert_whole(&server, &format!("kill {kill}"));
     }
     expect(at, 0, &["ingest", "--quiet", "records", "--store", &url]);
     assert_same(at, "parquet", &url);

@@ -299,3 +299,46 @@ fn understand(line: &[u8]) -> Option<Event> {
         Err(_) => serde_json::from_str(&String::from_utf8_lossy(line)).ok(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: &str = "{\"Event\":\"SparkListenerApplicationStart\",\"App ID\":\"app-1\"}\n";
+
+    fn job(id: i64) -> String {
+        format!("{{\"Event\":\"SparkListenerJobEnd\",\"Job ID\":{id},\"Completion Time\":1}}\n")
+    }
+
+    fn read(mut log: Log<'_>) -> (Vec<i64>, u64, bool) {
+        let piece = log.next_piece(PIECE_BYTES).unwrap().unwrap();
+        assert!(piece.is_last && log.next_piece(PIECE_BYTES) == Ok(None));
+        (piece.application.jobs.into_keys().collect(), log.bad_lines, log.is_cut)
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_passed_over() {
+        for (event, bad_lines) in [("SparkListenerJobStart", 1), ("SparkListenerPlan", 0)] {
+            let begin = format!("{START}{}{{\"Event\":\"{event}\",\"x\":\"", job(1));
+            let end = format!("\"}}\n{}", job(2));
+            let long = io::repeat(b'x').take(MAX_LINE_BYTES + 10);
+            let lines = begin.as_bytes().chain(long).chain(end.as_bytes());
+            let log = Log::of(Path::new("log"), Box::new(lines), &|_| {});
+            assert_eq!(read(log), (vec![1, 2], bad_lines, false), "{event}");
+        }
+    }
+
+    /// A driver that was killed while it wrote: what it wrote after the cut, started again, counts.
+    #[test]
+    fn a_rolling_file_that_is_cut_does_not_hide_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = [format!("{START}{}{{\"Event\":\"Spark", job(1)), job(2)];
+        let mut source = Source { name: folder.path().into(), files: Vec::new(), is_named: true };
+        for (number, text) in files.iter().enumerate() {
+            let path = folder.path().join(format!("events_{number}_app-1"));
+            std::fs::write(&path, text).unwrap();
+            source.files.push(path);
+        }
+        assert_eq!(read(Log::open(&source, &|_| {})), (vec![1, 2], 0, true));
+    }
+}
