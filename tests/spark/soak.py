@@ -1,6 +1,6 @@
 """One small Spark job again and again, its tasks counted: no run may differ from one without the library.
 
-    soak.py [--runs 200] [--minutes N] [--state FILE]
+    soak.py [--runs 200] [--minutes N] [--state FILE] [--java-options=-Xint] [--rows 100000]
 
 Every run is a JVM of its own in local mode. Its result must be that of the run without the library, byte for byte; the
 event log's tasks must all have their records, with counts; nobody may have been released. What was done is
@@ -22,19 +22,21 @@ sys.path[:0] = [str(HERE)]
 
 import suite  # noqa: E402
 
-ARGUMENTS = (4, 100_000)
+TASKS = 4
 
 
-def one_run(spark, number):
+def one_run(spark, number, rows, java_options):
     """The tasks of one run and what they executed; AssertionError where something is not as it must be."""
+    arguments = (TASKS, rows)
+    more = ("--driver-java-options", java_options) if java_options else ()
     name = f"run-{number}"
     out = spark.scratch / name / "out"
-    spark.local(name, "sums.py", [*ARGUMENTS, f"file://{out}"], preload=suite.SHIM)
+    spark.local(name, "sums.py", [*arguments, f"file://{out}"], preload=suite.SHIM, more=more)
     records, log = spark.records(name), spark.event_log(name)
     suite.must_agree(records, log)
     released = [record.details["text"] for record in records.of("notice") if record.details["code"] != "vfork_child"]
     assert not released, f"notices: {released}"
-    assert suite.results(out) == spark.reference("sums.py", ARGUMENTS), "results differ"
+    assert suite.results(out) == spark.reference("sums.py", arguments), "results differ"
     ends = {end.details["task_id"]: end.values["instructions"] for end in records.of("task_end")}
     starts = {start.details["task_id"]: start.values["instructions"] for start in records.of("task_start")}
     shutil.rmtree(spark.scratch / name)
@@ -46,6 +48,8 @@ def main():
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--state", type=pathlib.Path, default=suite.ROOT / ".cache" / "soak" / "spark.jsonl")
+    parser.add_argument("--java-options", default="", help="for the JVM: counts agree better without its compilers")
+    parser.add_argument("--rows", type=int, default=100_000, help="rows of each task")
     parser.add_argument("--spark", default=suite.VERSIONS[0])
     options = parser.parse_args()
     suite.standalone.stop_on_signals()
@@ -54,7 +58,8 @@ def main():
     done = []
     if options.state.exists():
         lines = map(json.loads, options.state.read_text(encoding="utf-8").splitlines())
-        done = [line for line in lines if line["library"] == library and line["spark"] == options.spark]
+        same = {"library": library, "spark": options.spark, "java_options": options.java_options, "rows": options.rows}
+        done = [line for line in lines if same.items() <= line.items()]
     until = time.monotonic() + 60 * options.minutes
     scratch = pathlib.Path(tempfile.mkdtemp(prefix="sparkanalyzer-soak-"))
     try:
@@ -66,8 +71,9 @@ def main():
         while len(done) < options.runs and time.monotonic() < until:
             begin = time.monotonic()
             line = {"spark": options.spark, "library": library, "run": len(done) + 1}
+            line.update(java_options=options.java_options, rows=options.rows)
             try:
-                tasks, instructions = one_run(spark, len(done) + 1)
+                tasks, instructions = one_run(spark, len(done) + 1, options.rows, options.java_options)
                 line.update(tasks=tasks, instructions=instructions, failure=None)
             except Exception as error:  # pylint: disable=broad-except
                 line.update(failure=str(error))

@@ -68,7 +68,7 @@ class Spark:
         settings = [part for key, value in conf.items() for part in ("--conf", f"{key}={value}")]
         return [*settings, *more, str(HERE / "jobs" / program), *map(str, arguments)]
 
-    def local(self, name, program, arguments, preload=None, master="local[2,4]", java=None, **variables):
+    def local(self, name, program, arguments, preload=None, master="local[2,4]", java=None, more=(), **variables):
         """Runs a job in local mode; with `preload`, a libshim.so, the driver's JVM, where the tasks run, is counted."""
         alone = standalone.Cluster(self.home, self.scratch / name / "cluster", java or self.java)
         alone.work.mkdir(parents=True)
@@ -78,7 +78,7 @@ class Spark:
             records.mkdir()
             environment.update(LD_PRELOAD=str(preload), SPARKANALYZER_OUTPUT_DIR=str(records), **variables)
         command = [self.home / "bin" / "spark-submit", "--master", master]
-        command += self.options(name, program, arguments)
+        command += self.options(name, program, arguments, *more)
         run_to_end(command, environment, self.scratch / name / "submit.log")
 
     def submit(self, cluster, name, program, arguments, *more):
