@@ -1,7 +1,11 @@
-//! How near loading a database is to the server's own LOAD DATA INFILE. A test of `./run soak`.
+//! How near loading a database is to the server's own LOAD DATA INFILE, and that memory does not grow with
+//! what is loaded. Tests of `./run soak`.
 
 mod fixture;
 
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::process::Command;
 use std::time::Instant;
 
 use fixture::database::Server;
@@ -50,4 +54,36 @@ fn beside_load_data_infile() {
         100.0 * load.as_secs_f64() / ingest.as_secs_f64(),
         100.0 * load_cpu / ingest_cpu
     );
+}
+
+/// Processes with one large file each, ended and killed, and an event log, into a database.
+#[test]
+#[ignore = "writes 700 MB"]
+fn memory_does_not_grow() {
+    let Some(server) = Server::start("memory_does_not_grow", &[]) else { return };
+    server.sql("SET GLOBAL local_infile = 1");
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let set = RecordSet {
+        nodes: 2,
+        tasks_per_executor: 75_000,
+        killed_every: 2,
+        segment_bytes: u64::MAX,
+        ..RecordSet::default()
+    };
+    let written = set.write_records(&at.join("records")).unwrap();
+    let mut log = BufWriter::new(File::create(at.join("log")).unwrap());
+    set.write_event_log(&mut log).and_then(|()| log.flush()).unwrap();
+    let url = server.store("runs");
+    for what in ["new", "again"] {
+        let mut command = Command::new(assert_cmd::cargo::cargo_bin("analyzer"));
+        command.current_dir(at).args(["ingest", "--quiet", "records", "--event-log", "log"]);
+        command.args(["--store", &url]);
+        let cost = tests::cost::measure(command).unwrap();
+        println!("{} MB, {what}: {cost:?}", written.bytes / 1_000_000);
+        assert!(cost.memory < 512 << 20, "{} MiB", cost.memory >> 20);
+    }
+    let counts =
+        "SELECT (SELECT COUNT(*) FROM runs.tasks), (SELECT COUNT(*) FROM runs.spark_tasks)";
+    assert_eq!(server.sql(counts).trim(), format!("{0}\t{0}", set.tasks()));
 }

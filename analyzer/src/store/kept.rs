@@ -1,7 +1,7 @@
 //! What is kept of record files that may still grow: of each segment the groups that matter.
 
 use std::collections::HashMap;
-use std::io::Write;
+use std::io::{self, Write};
 
 use records::{Event, Group, LeftOut};
 use serde::Serialize;
@@ -12,6 +12,9 @@ use crate::record_files::RecordStream;
 
 /// Level of zstd for kept sources: they are small and read often.
 const ZSTD_LEVEL: i32 = 3;
+/// They are cut to pieces that every server takes (max_allowed_packet is at least 16 MiB by default, and
+/// may be 1 MiB).
+pub const PIECE_BYTES: usize = 768 << 10;
 
 /// How complete a copy of a segment is. The larger one is the better copy: files only grow, and slots
 /// that were reserved become written ones.
@@ -110,18 +113,72 @@ impl Wanted {
     }
 }
 
-/// Packs a segment for the store: its completeness, its header and the groups that are wanted, after a
-/// first round in which `wanted` saw all of them.
+/// Takes the pieces of a packed segment.
+pub type EachPiece<'e> = &'e mut dyn FnMut(&[u8]) -> Result<(), StoreError>;
+
+/// Packed bytes on their way into pieces.
+struct Pieces<'e> {
+    bytes: Vec<u8>,
+    each: EachPiece<'e>,
+    /// Why no more of them is taken.
+    refused: Option<StoreError>,
+}
+
+impl Pieces<'_> {
+    fn hand_over(&mut self, length: usize) -> io::Result<()> {
+        if let Err(error) = (self.each)(&self.bytes[..length]) {
+            self.refused = Some(error);
+            return Err(io::ErrorKind::Other.into());
+        }
+        self.bytes.drain(..length);
+        Ok(())
+    }
+}
+
+impl Write for Pieces<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.bytes.extend(bytes);
+        while self.bytes.len() >= PIECE_BYTES {
+            self.hand_over(PIECE_BYTES)?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self.bytes.len() {
+            0 => Ok(()),
+            length => self.hand_over(length),
+        }
+    }
+}
+
+/// Packs a segment for the store, in pieces: its completeness, its header and the groups that are wanted,
+/// after a first round in which `wanted` saw all of them.
 ///
 /// # Errors
-/// When the file cannot be read.
+/// When the file cannot be read, or what `each` says.
 pub fn pack(
     stream: &RecordStream,
     completeness: &Completeness,
     mut wanted: Wanted,
-) -> Result<Vec<u8>, StoreError> {
+    each: EachPiece<'_>,
+) -> Result<(), StoreError> {
+    let mut pieces = Pieces { bytes: Vec::new(), each, refused: None };
+    let packed = pack_into(&mut pieces, stream, completeness, &mut wanted);
+    match (pieces.refused, packed) {
+        (Some(refused), _) => Err(refused),
+        (None, packed) => packed,
+    }
+}
+
+fn pack_into(
+    pieces: &mut Pieces<'_>,
+    stream: &RecordStream,
+    completeness: &Completeness,
+    wanted: &mut Wanted,
+) -> Result<(), StoreError> {
     let cannot = |error| StoreError::Read { path: stream.path().to_owned(), error };
-    let mut packer = zstd::Encoder::new(Vec::new(), ZSTD_LEVEL).map_err(cannot)?;
+    let mut packer = zstd::Encoder::new(pieces, ZSTD_LEVEL).map_err(cannot)?;
     let line = Line { completeness: *completeness, snapshots: wanted.snapshots };
     let mut line = serde_json::to_vec(&line).map_err(|error| cannot(error.into()))?;
     line.push(b'\n');
@@ -130,16 +187,14 @@ pub fn pack(
     let segment = stream.segment().map_err(StoreError::Source)?;
     stream
         .read(&segment, &mut |group, bytes| {
-            if wanted.wants(group)
-                && let Err(error) = packer.write_all(bytes)
-            {
-                failed = Some(error);
+            if failed.is_none() && wanted.wants(group) {
+                failed = packer.write_all(bytes).err();
             }
         })
         .map_err(StoreError::Source)?;
     match failed {
         Some(error) => Err(cannot(error)),
-        None => packer.finish().map_err(cannot),
+        None => packer.finish().and_then(|pieces| pieces.flush()).map_err(cannot),
     }
 }
 

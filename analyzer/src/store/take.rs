@@ -265,11 +265,17 @@ pub trait Output {
     /// When the store cannot be written.
     fn rows(&mut self, table: Table, frame: DataFrame) -> Result<(), StoreError>;
 
-    /// Takes a packed segment of a process that may still grow.
+    /// Takes a piece of a packed segment of a process that may still grow, in their order.
     ///
     /// # Errors
     /// When the store cannot be written.
-    fn keep(&mut self, process: &str, segment: u32, packed: &[u8]) -> Result<(), StoreError>;
+    fn keep(
+        &mut self,
+        process: &str,
+        segment: u32,
+        piece: u32,
+        bytes: &[u8],
+    ) -> Result<(), StoreError>;
 
     /// A process is through, but for rows that are still to come.
     ///
@@ -392,8 +398,11 @@ impl<'s, O: Output> Worker<'s, O> {
             for (((number, _, stream), wanted), (_, completeness)) in
                 streams.iter().zip(wanted).zip(&seen)
             {
-                let packed = pack(stream, completeness, wanted)?;
-                self.out.keep(&plan.id, *number, &packed)?;
+                let mut piece = 0;
+                pack(stream, completeness, wanted, &mut |bytes| {
+                    piece += 1;
+                    self.out.keep(&plan.id, *number, piece - 1, bytes)
+                })?;
             }
         }
         self.flush_full()

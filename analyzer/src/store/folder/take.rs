@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use polars::prelude::{Column, DataFrame, NamedFrom, Series};
 
+use super::super::kept::PIECE_BYTES;
 use super::super::process_tables::Origin;
 use super::super::take::{Output, Plan, Source, Worker, plan, take_inventory};
 use super::super::{Progress, Snapshots, StoreError, Table, Taken};
@@ -15,8 +16,6 @@ use super::part::PartWriter;
 
 /// Input of a part, in bytes: large enough that parts are few, small enough to be rewritten at ease.
 const PART_INPUT_BYTES: std::ops::RangeInclusive<u64> = (16 << 20)..=(256 << 20);
-/// Kept sources are cut to pieces of this size.
-const KEPT_PIECE_BYTES: usize = 768 << 10;
 /// Kept sources that are written at once.
 const KEPT_BYTES_AT_ONCE: usize = 16 << 20;
 
@@ -154,9 +153,18 @@ impl Output for PartOutput<'_> {
         self.writer.write(table.name(), &mut frame)
     }
 
-    fn keep(&mut self, process: &str, segment: u32, packed: &[u8]) -> Result<(), StoreError> {
-        self.kept.add(process, segment, packed);
-        if self.kept.bytes.len() * KEPT_PIECE_BYTES > KEPT_BYTES_AT_ONCE {
+    fn keep(
+        &mut self,
+        process: &str,
+        segment: u32,
+        piece: u32,
+        bytes: &[u8],
+    ) -> Result<(), StoreError> {
+        self.kept.sources.push(process.to_owned());
+        self.kept.segments.push(segment.into());
+        self.kept.pieces.push(piece.into());
+        self.kept.bytes.push(bytes.to_vec());
+        if self.kept.bytes.len() * PIECE_BYTES > KEPT_BYTES_AT_ONCE {
             self.writer.write(KEPT, &mut self.kept.take()?)?;
         }
         Ok(())
@@ -182,15 +190,6 @@ struct Kept {
 }
 
 impl Kept {
-    fn add(&mut self, id: &str, segment: u32, packed: &[u8]) {
-        for (piece, bytes) in packed.chunks(KEPT_PIECE_BYTES).enumerate() {
-            self.sources.push(id.to_owned());
-            self.segments.push(segment.into());
-            self.pieces.push(piece as i64);
-            self.bytes.push(bytes.to_vec());
-        }
-    }
-
     fn take(&mut self) -> Result<DataFrame, StoreError> {
         let kept = std::mem::take(self);
         let bytes: Vec<&[u8]> = kept.bytes.iter().map(Vec::as_slice).collect();

@@ -17,10 +17,6 @@ use super::super::{Snapshots, StoreError};
 use super::error::ServerError;
 use super::load::{Loader, Rows};
 
-/// Kept sources are cut to pieces that every server takes (max_allowed_packet is at least 16 MiB by
-/// default, and may be 1 MiB).
-const PIECE_BYTES: usize = 768 << 10;
-
 /// What a database knows of some processes.
 pub struct Known {
     /// The processes, by their ids.
@@ -236,17 +232,20 @@ impl Output for ProcessRows<'_, '_> {
         self.put(table, &owners, &ordinals, &frame, &is_there)
     }
 
-    fn keep(&mut self, process: &str, segment: u32, packed: &[u8]) -> Result<(), StoreError> {
-        for (part, bytes) in packed.chunks(PIECE_BYTES).enumerate() {
-            self.connection.exec_drop(
-                "INSERT INTO `kept` (`source`, `segment`, `part`, `bytes`) VALUES (?, ?, ?, ?) \
-                 ON DUPLICATE KEY UPDATE `bytes` = ?",
-                (process, segment, part as u32, bytes, bytes),
-            )?;
-        }
+    fn keep(
+        &mut self,
+        process: &str,
+        segment: u32,
+        piece: u32,
+        bytes: &[u8],
+    ) -> Result<(), StoreError> {
+        self.connection.exec_drop(
+            "INSERT INTO `kept` (`source`, `segment`, `part`, `bytes`) VALUES (?, ?, ?, ?) \
+             ON DUPLICATE KEY UPDATE `bytes` = ?",
+            (process, segment, piece, bytes, bytes),
+        )?;
         if self.known.processes.contains_key(process) {
-            let pieces = packed.len().div_ceil(PIECE_BYTES) as u64;
-            self.pieces.insert((process.to_owned(), segment), pieces);
+            self.pieces.insert((process.to_owned(), segment), u64::from(piece) + 1);
         }
         Ok(())
     }
