@@ -8,7 +8,6 @@
 //! touches nothing wider.
 
 use core::arch::global_asm;
-use core::sync::atomic::Ordering;
 
 use super::engine::{Away, Engine};
 use super::flush::Flush;
@@ -194,7 +193,7 @@ impl Engine {
                 }
             }
         }
-        thread.inside.store(false, Ordering::Release);
+        self.is_outside(thread);
         while thread.pending.is_some() {
             self.hand_back_pending(thread);
         }

@@ -1,7 +1,7 @@
 //! The engine: its tables, the threads it follows, and what it does when code goes away.
 
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use super::block_map::BlockMap;
 use super::cache::{ARENA_BYTES, MAX_ARENAS};
@@ -65,6 +65,8 @@ pub struct Engine {
     /// An address on the stack of the thread that has the lock.
     holder: AtomicU64,
     tables: UnsafeCell<Tables>,
+    /// Threads that execute translated code now.
+    inside: AtomicUsize,
     /// Set by [`abandon`].
     broken: AtomicBool,
     pub(super) actions: Actions,
@@ -120,6 +122,7 @@ impl Engine {
             lock: Lock::new(),
             holder: AtomicU64::new(0),
             tables: UnsafeCell::new(tables),
+            inside: AtomicUsize::new(0),
             broken: AtomicBool::new(false),
             actions: Actions::new(),
             arenas: [const { AtomicU64::new(0) }; MAX_ARENAS],
@@ -199,7 +202,7 @@ impl Engine {
                 Some(fragment) => fragment,
                 None => {
                     if let Some(link) = link
-                        && tables.nobody_is_inside()
+                        && self.nobody_is_inside()
                     {
                         tables.translator.turn_round(link.exit);
                     }
@@ -215,7 +218,9 @@ impl Engine {
             if let Some(link) = link {
                 tables.translator.link(link.exit, fragment);
             }
-            thread.inside.store(true, Ordering::Release);
+            if !thread.inside.swap(true, Ordering::AcqRel) {
+                self.inside.fetch_add(1, Ordering::AcqRel);
+            }
             Ok(host)
         })
     }
@@ -234,10 +239,22 @@ impl Engine {
     /// The exit by which a thread came out of the cache; from now on it is outside.
     pub(super) fn left_by(&self, thread: &ThreadState, index: u32) -> (Exit, Link) {
         self.with_tables(|tables| {
-            thread.inside.store(false, Ordering::Release);
+            self.is_outside(thread);
             let exit = tables.translator.exits.as_slice()[index as usize];
             (exit, Link { exit: index, generation: tables.generation })
         })
+    }
+
+    /// The calling thread executes no translated code.
+    pub(super) fn is_outside(&self, thread: &ThreadState) {
+        if thread.inside.swap(false, Ordering::AcqRel) {
+            self.inside.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Does no thread execute translated code now? None can begin while the lock is held.
+    pub(super) fn nobody_is_inside(&self) -> bool {
+        self.inside.load(Ordering::Acquire) == 0
     }
 
     fn translate(&self, tables: &mut Tables, pc: u64, way: Option<Way>) -> Result<u32, Away> {
@@ -385,6 +402,8 @@ impl Engine {
     pub(super) fn alone_after_fork(&self, thread: &mut ThreadState) {
         self.with_tables(|tables| {
             clear(tables, thread);
+            self.inside
+                .store(usize::from(thread.inside.load(Ordering::Acquire)), Ordering::Release);
             for &block in tables.blocks.as_slice() {
                 if block != thread.this as usize {
                     // SAFETY: blocks are never unmapped, and this one's thread does not exist here.

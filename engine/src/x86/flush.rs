@@ -47,7 +47,7 @@ impl Engine {
         });
         for _ in 0..PATIENCE {
             let done = self.with_tables(|tables| {
-                if tables.generation == begun && tables.nobody_is_inside() {
+                if tables.generation == begun && self.nobody_is_inside() {
                     tables.begin_anew();
                 }
                 tables.generation != begun
@@ -69,14 +69,6 @@ impl Engine {
 }
 
 impl Tables {
-    /// Does no thread execute translated code now? None can begin while the lock is held.
-    pub fn nobody_is_inside(&self) -> bool {
-        self.blocks.as_slice().iter().all(|&block| {
-            // SAFETY: blocks are never unmapped.
-            !unsafe { &*(block as *const ThreadState) }.inside.load(Ordering::Acquire)
-        })
-    }
-
     /// Drops all translations; no thread is inside the cache.
     fn begin_anew(&mut self) {
         let slots = self.translator.slots.len();

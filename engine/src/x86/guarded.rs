@@ -88,7 +88,7 @@ pub(super) enum Look {
     Entered,
     /// It is as it was; the next look may show something else.
     Same,
-    /// It has changed.
+    /// It has changed, or is to be translated anew for another reason.
     Changed,
 }
 
@@ -322,9 +322,10 @@ impl Tables {
             return Look::Changed;
         }
         if self.guarded.given_up {
-            return Look::Same;
+            return Look::Changed; // to a block that compares itself
         }
         self.protect(&fragment);
+        self.quieten(index);
         Look::Entered
     }
 }
