@@ -85,8 +85,8 @@ pub struct Args {
 enum Engine {
     /// This program, on this machine
     Local,
-    /// Your own Spark, where SPARK_HOME or PATH has its spark-submit: for stores of more than some hundred million
-    /// records, or that only Spark reaches (hdfs://..., s3a://...); the same figures
+    /// Your own Spark, where SPARK_HOME or PATH has its spark-submit: for stores that only Spark reaches
+    /// (hdfs://..., s3a://...), or of billions of records; the same figures
     Spark,
 }
 
