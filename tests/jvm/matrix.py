@@ -84,11 +84,8 @@ class Matrix:
 
     def __init__(self, scratch, library, is_audit):
         self.environment = {**os.environ, "SPARKANALYZER_SHIM": str(library)}
-        self.after = ()
         if is_audit:
             self.environment["SPARKANALYZER_FAULT"] = "audit:1"
-            # Not the class that is run: for the library it makes the process an executor, which gets the agent.
-            self.after = ("org.apache.spark.executor.CoarseGrainedExecutorBackend",)
         self.scratch = pathlib.Path(scratch)
         self.programs = Programs(scratch)
         self.sizes = {}
@@ -126,9 +123,11 @@ class Matrix:
         known = {"size": size, "native_cpu_seconds": round(native.cpu_seconds, 2)}
         report = self.scratch / "report.json"
         report.unlink(missing_ok=True)
+        # Not the class that is run: for the library it makes the process an executor, which gets the agent.
+        after = () if program in ("javac", "jshell") else ("org.apache.spark.executor.CoarseGrainedExecutorBackend",)
         trace = [BIN / "analyzer", "trace", "--json", report, "--out", self.scratch / "records", "--"]
         try:
-            traced = self.programs.run(program, size, home, flags, RUN_SECONDS, trace, self.after, self.environment)
+            traced = self.programs.run(program, size, home, flags, RUN_SECONDS, trace, after, self.environment)
         except Failure as error:
             return {**known, "outcome": "fail", "remark": str(error)}
         known["cpu_seconds"] = round(traced.cpu_seconds, 2)
