@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use fixture::database::Server;
-use fixture::{APPLICATION, Writer, counters, data, event_log, executors, expect, report};
+use fixture::{APPLICATION, TASKS, Writer, counters, data, event_log, executors, expect, report};
 use records::{Event, Flags};
 use serde_json::Value;
 
@@ -93,6 +93,12 @@ fn views_say_what_reports_say() {
     let folder = tempfile::tempdir().unwrap();
     let url = server.store("runs");
     fill(folder.path(), &url);
+    // A thread of the first task, in another file of its executor: more work, not one more task.
+    let (task, stage, _, _) = TASKS[0];
+    let mut more = Writer::new("more", "executor", "127.0.0.1", "1");
+    more.segment().thread_of_task(301, task, stage, 17).finish(17);
+    more.save(&folder.path().join("more"));
+    expect(folder.path(), 0, &["ingest", "--quiet", "more", "--store", &url]);
     let metrics = ["instructions", "file_read_bytes", "socket_send_ns", "spark_cpu_time_ns"];
     let of_report = |by: &str, keys: &[&str]| -> Vec<Vec<String>> {
         let report = report(folder.path(), &["--store", &url, "--app", APPLICATION, "--by", by]);

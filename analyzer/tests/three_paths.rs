@@ -9,7 +9,7 @@ use std::path::Path;
 use fixture::database::Server;
 use fixture::spark::{SHORT, Spark};
 use fixture::{Writer, analyzer, counters, data, executors, executors_with_engine, expect};
-use records::{Event, Flags, METRIC_COUNT, MetricSet, TaskId, TaskMethod, TaskOutcome};
+use records::{Event, Flags, METRIC_COUNT, MetricSet};
 
 /// Reports that go every way through Spark: sums by record, single tasks, sums by record and event log.
 const SOME: [&str; 2] = ["--by app,node,stage --spread", "--by time,thread --bucket 2s"];
@@ -39,7 +39,7 @@ fn fill(folder: &Path, stores: &[&str]) {
     // Tasks that the executors have too: in another process, later in the store.
     let mut again = Writer::new("zz again", "executor", "zz-node", "2");
     again.segment();
-    add_thread(&mut again, 102, 3, 0);
+    again.thread_of_task(102, 3, 0, 17);
     again.start(101, 3, 0, 1).end(101, 3, 0, 5).start(101, 7, 2, 6).end(101, 7, 2, 9).finish(12);
     again.save(&records);
     let [mut counted, _] = executors_with_engine();
@@ -61,7 +61,7 @@ fn fill(folder: &Path, stores: &[&str]) {
     // It has not ended, and what the engine counted of it is a part.
     large.flags = Flags::NONE;
     large.start(300, 9, 5, 0).end(300, 9, 5, 44);
-    add_thread(&mut large, 301, 9, 5);
+    large.thread_of_task(301, 9, 5, 17);
     large.save(&records);
     let mut outside = Writer::new("shell", "standalone", "node-9", "");
     outside.segment();
@@ -74,14 +74,6 @@ fn fill(folder: &Path, stores: &[&str]) {
         let inputs = ["ingest", "--quiet", "records", golden, "--event-log", logs];
         expect(folder, 1, &[&inputs[..], &["--store", store]].concat());
     }
-}
-
-/// A thread that a task has started: it adds to the task.
-fn add_thread(writer: &mut Writer, tid: u32, task_id: i64, stage: i32) {
-    let task = TaskId { stage, task_id, method: TaskMethod::TASK_THREAD, ..TaskId::default() };
-    let end = Event::TaskEnd { task, outcome: TaskOutcome::UNKNOWN };
-    writer.put(tid, Flags::NONE, &Event::TaskStart(task), Some(counters(0)));
-    writer.put(tid, Flags::NONE, &end, Some(counters(17)));
 }
 
 fn words(text: &str) -> Vec<&str> {

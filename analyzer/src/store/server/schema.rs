@@ -12,7 +12,8 @@ use super::super::table::{Kind, Table};
 use crate::eventlog::SPARK_METRICS;
 
 /// The migrations: the first makes version 1.
-const MIGRATIONS: [fn() -> Vec<String>; 4] = [tables, views, snapshots, rows_are_sources];
+const MIGRATIONS: [fn() -> Vec<String>; 5] =
+    [tables, || views(false), snapshots, rows_are_sources, || views(true)];
 
 /// The version that this program writes and reads.
 pub const VERSION: u32 = MIGRATIONS.len() as u32;
@@ -160,8 +161,9 @@ fn table(table: Table) -> String {
 }
 
 /// Summaries for any SQL client. Sums leave unknown values out: they are exact where `exact_tasks` is
-/// `tasks` (`exact_processes` is `processes`), else lower bounds, and NULL where nothing is known.
-fn views() -> Vec<String> {
+/// `tasks` (`exact_processes` is `processes`), else lower bounds, and NULL where nothing is known. With
+/// `task_threads`, what a thread has executed that a task started adds to the task's stage, but is no task.
+fn views(task_threads: bool) -> Vec<String> {
     let ours = |from: &str| {
         METRICS.iter().map(|one| format!("{from}`{}`", one.name)).collect::<Vec<_>>().join(", ")
     };
@@ -182,23 +184,37 @@ fn views() -> Vec<String> {
                    s.`application_attempt` = t.`application_attempt`)";
     let node = "COALESCE((SELECT MIN(p.`node`) FROM `processes` p WHERE \
                 p.`application_id` = s.`application_id` AND p.`executor_id` = s.`executor_id`), s.`host`)";
+    let (own_column, other_column, is_task) = match task_threads {
+        true => {
+            let is_own = "NOT (t.`method` <=> 'task_thread')";
+            (format!("{is_own} AS `is_task`, "), "TRUE, ", format!(" AND {is_own}"))
+        }
+        false => (String::new(), "", String::new()),
+    };
     let tasks = format!(
         "SELECT t.`application_id`, t.`application_attempt`, t.`node`, t.`executor_id`, \
          t.`process_id`, t.`task_id`, COALESCE(t.`stage`, s.`stage`) AS `stage`, \
          COALESCE(t.`stage_attempt`, s.`stage_attempt`) AS `stage_attempt`, t.`task_index`, \
-         t.`attempt`, TRUE AS `is_recorded`, t.`engine`, t.`start_real_ns`, t.`end_real_ns`, \
+         t.`attempt`, {own_column}TRUE AS `is_recorded`, t.`engine`, t.`start_real_ns`, t.`end_real_ns`, \
          t.`duration_ns`, s.`launched_ms`, s.`finished_ms`, s.`failed`, s.`killed`, {}, {spark_columns} \
-         FROM `tasks` t LEFT JOIN `spark_tasks` s ON {is_same} \
+         FROM `tasks` t LEFT JOIN `spark_tasks` s ON {is_same}{is_task} \
          UNION ALL SELECT s.`application_id`, s.`application_attempt`, {node}, s.`executor_id`, \
-         NULL, s.`task_id`, s.`stage`, s.`stage_attempt`, s.`task_index`, s.`attempt`, FALSE, NULL, \
+         NULL, s.`task_id`, s.`stage`, s.`stage_attempt`, s.`task_index`, s.`attempt`, {other_column}FALSE, NULL, \
          NULL, NULL, NULL, s.`launched_ms`, s.`finished_ms`, s.`failed`, s.`killed`, {no_metrics}, \
          {spark_columns} FROM `spark_tasks` s WHERE NOT EXISTS (SELECT 1 FROM `tasks` t WHERE {is_same})",
         ours("t."),
     );
-    let task_sums = format!(
-        "COUNT(*) AS `tasks`, SUM(`is_recorded`) AS `recorded_tasks`, \
-         SUM(COALESCE(`engine` = 'exact', FALSE)) AS `exact_tasks`, {our_sums}, {spark_sums}"
-    );
+    let counts = match task_threads {
+        true => {
+            "SUM(`is_task`) AS `tasks`, SUM(`is_recorded` AND `is_task`) AS `recorded_tasks`, \
+             GREATEST(0, SUM(`is_task`) - SUM(NOT COALESCE(`engine` = 'exact', FALSE))) AS `exact_tasks`"
+        }
+        false => {
+            "COUNT(*) AS `tasks`, SUM(`is_recorded`) AS `recorded_tasks`, \
+             SUM(COALESCE(`engine` = 'exact', FALSE)) AS `exact_tasks`"
+        }
+    };
+    let task_sums = format!("{counts}, {our_sums}, {spark_sums}");
     let stage_name = "(SELECT MAX(n.`name`) FROM `spark_stages` n WHERE n.`application_id` = \
                       t.`application_id` AND n.`stage` = t.`stage` AND n.`stage_attempt` = \
                       t.`stage_attempt`) AS `name`";
