@@ -40,6 +40,8 @@ const MOST_PAGES: u64 = 1 << 19;
 const MOST_PROTECTED: usize = 1 << 14;
 /// A page that is written to this soon after it was protected was protected too early.
 const SOON_NS: u64 = 1_000_000;
+/// Pages that are protected at once, at most.
+const RUN_PAGES: u64 = 32;
 /// How long a page stays open after the first store, and twice as long after each that came too soon.
 const OPEN_NS: u64 = 10_000;
 /// It is doubled so many times at most, to 40 ms.
@@ -62,6 +64,13 @@ struct Page {
     looks: u16,
     /// When it was protected, or opened, last.
     since: u64,
+}
+
+impl Page {
+    /// Has an open page been left alone for as long as it should?
+    fn has_waited(&self, now: u64) -> bool {
+        now.saturating_sub(self.since) >= OPEN_NS << self.strikes
+    }
 }
 
 /// A fragment in the list of a page.
@@ -150,6 +159,21 @@ impl Guarded {
         Some(())
     }
 
+    /// A page and its neighbours that are open, hold blocks, and have waited long enough: taking the right to write away
+    /// interrupts every processor that a thread runs on, for many pages as for one.
+    fn run_around(&mut self, at: u64, now: u64) -> Range<u64> {
+        let mut waits = |at: u64| {
+            self.page(at).is_some_and(|page| {
+                let opened = page.since != 0 && page.fragments != 0;
+                opened && !page.protected && !page.given_up && page.has_waited(now)
+            })
+        };
+        let neighbours = (1..=RUN_PAGES / 2).map(|pages| pages * PAGE);
+        let before = neighbours.clone().take_while(|&far| waits(at - far)).last().unwrap_or(0);
+        let behind = neighbours.take_while(|&far| waits(at + far)).last().unwrap_or(0);
+        at - before..at + PAGE + behind
+    }
+
     /// The fragments of a page.
     fn fragments_of(&mut self, at: u64) -> List {
         List(self.page(at).map_or(0, |page| page.fragments))
@@ -202,7 +226,7 @@ impl Guarded {
         page.since = now;
         self.protected -= 1;
         self.watch_page(at, translator);
-        allow(at, true) || self.give_up(translator)
+        allow(at..at + PAGE, true) || self.give_up(translator)
     }
 
     /// The kernel has no room for one mapping more: nothing is protected any longer.
@@ -211,7 +235,7 @@ impl Guarded {
             let Some(page) = self.page(at) else { break };
             if core::mem::replace(&mut page.protected, false) {
                 self.watch_page(at, translator);
-                allow(at, true);
+                allow(at..at + PAGE, true);
             }
         }
         self.protected = 0;
@@ -240,12 +264,13 @@ fn now() -> u64 {
     time[0] * 1_000_000_000 + time[1]
 }
 
-/// Lets a page be written, or not; false if the kernel refuses.
-fn allow(at: u64, write: bool) -> bool {
+/// Lets pages be written, or not; false if the kernel refuses.
+fn allow(pages: Range<u64>, write: bool) -> bool {
     let write = if write { sys::PROT_WRITE } else { 0 };
     let protection = sys::PROT_READ | sys::PROT_EXEC | write;
-    // SAFETY: the page is executable and, but for us, writable; a store that faults is made again.
-    unsafe { sys::syscall6(nr::MPROTECT, [at, PAGE, protection, 0, 0, 0]) == 0 }
+    let len = pages.end - pages.start;
+    // SAFETY: the pages are executable and, but for us, writable; a store that faults is made again.
+    unsafe { sys::syscall6(nr::MPROTECT, [pages.start, len, protection, 0, 0, 0]) == 0 }
 }
 
 impl Tables {
@@ -261,19 +286,23 @@ impl Tables {
     /// Protects the pages of a block. Fragments that are as they were compare no longer.
     fn protect(&mut self, fragment: &Fragment) {
         for at in pages_of(fragment) {
-            let Some(page) = self.guarded.page(at) else { return };
-            if page.protected {
+            if self.guarded.is_protected(at) {
                 continue;
             }
-            if !allow(at, false) {
+            let now = now();
+            let run = self.guarded.run_around(at, now);
+            if !allow(run.clone(), false) {
                 self.give_page_up(at);
                 return;
             }
-            (page.protected, page.since) = (true, now());
-            self.guarded.protected += 1;
-            let mut next = self.guarded.fragments_of(at);
-            while let Some(entry) = next.next(&self.guarded) {
-                self.quieten(entry);
+            for at in run.step_by(PAGE as usize) {
+                let Some(page) = self.guarded.page(at) else { return };
+                (page.protected, page.since) = (true, now);
+                self.guarded.protected += 1;
+                let mut next = self.guarded.fragments_of(at);
+                while let Some(entry) = next.next(&self.guarded) {
+                    self.quieten(entry);
+                }
             }
         }
     }
@@ -311,7 +340,7 @@ impl Tables {
         let now = now();
         for at in pages_of(&fragment) {
             let Some(page) = self.guarded.page(at) else { return Look::Same };
-            if page.protected || now.saturating_sub(page.since) >= OPEN_NS << page.strikes {
+            if page.protected || page.has_waited(now) {
                 continue;
             }
             page.looks += 1;
@@ -366,7 +395,8 @@ impl Engine {
         }
         if self.is_broken() {
             // The tables may be half written, and nobody is followed any more.
-            return allow(address & !(PAGE - 1), true);
+            let at = address & !(PAGE - 1);
+            return allow(at..at + PAGE, true);
         }
         self.with_tables(|tables| {
             let Tables { guarded, translator, .. } = tables;
