@@ -73,7 +73,7 @@ fn rights_passwords_and_schemas() {
     let root = server.url("runs");
     expect(at, 0, &["schema", "init", "--store", &root]);
     let (again, _) = expect(at, 0, &["schema", "init", "--store", &root]);
-    assert!(again.contains("version 4 already"), "{again}");
+    assert!(again.contains("already"), "{again}");
     refused(at, 4, &ingest, &["schema grants"]);
     // The rights that it prints are enough.
     let (grants, _) = expect(at, 0, &["schema", "grants", "--store", &root]);
