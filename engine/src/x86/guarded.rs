@@ -18,7 +18,8 @@
 //!
 //! # Limitations
 //! The kernel does not write to a protected page on behalf of a system call (EFAULT), and a thread that stores with SIGSEGV
-//! blocked is killed: hence the host's word, which a JVM can give. `/proc/self/maps` shows the protection.
+//! blocked is killed: hence the host's word, which a JVM can give, and handlers run with SIGSEGV unblocked, whatever their
+//! mask says. `/proc/self/maps` shows the protection.
 
 use core::ops::Range;
 use core::sync::atomic::Ordering;
@@ -26,6 +27,7 @@ use core::sync::atomic::Ordering;
 use super::block::MAX_GUARDED_BYTES;
 use super::engine::{Engine, Tables};
 use super::fragment::Fragment;
+use super::signal::SIGSEGV;
 use super::syscall::{block_signals, restore_signals};
 use super::thread::MAX_SLOTS;
 use super::translate::Translator;
@@ -383,6 +385,11 @@ impl Engine {
             self.guarded[1].store(range.end, Ordering::Release);
         });
         restore_signals(mask);
+    }
+
+    /// The signals that must come while translated code or a handler runs.
+    pub(super) fn never_blocked(&self) -> u64 {
+        if self.guarded[1].load(Ordering::Acquire) == 0 { 0 } else { 1 << (SIGSEGV - 1) }
     }
 
     /// A store to this address faulted; the instruction lies at `host`. Whether that was our doing, and the store may be

@@ -472,7 +472,7 @@ impl Engine {
         thread.pending.trapping = context.registers[CONTEXT_FLAGS] & TRAP_FLAG != 0;
         context.registers[CONTEXT_FLAGS] |= TRAP_FLAG;
         // A blocked SIGTRAP from the trap flag would kill.
-        context.mask &= !(1 << (SIGTRAP - 1));
+        context.mask &= !(1 << (SIGTRAP - 1) | self.never_blocked());
     }
 
     fn stop_stepping(&self, thread: &mut ThreadState, context: &mut UserContext) {

@@ -262,14 +262,15 @@ impl Engine {
         }
     }
 
-    /// The signals that are blocked while a handler runs, where `before` were when its signal came.
+    /// The signals that are blocked while a handler runs, where `before` were when its signal came. HotSpot's handler, which
+    /// has everything blocked, writes to the headers of compiled methods: with guarded memory SIGSEGV must come.
     pub(super) fn mask_of_handler(&self, signal: i32, before: u64) -> u64 {
         let cell = &self.actions.table[signal as usize];
         let itself = match cell.flags.load(Ordering::Relaxed) & SA_NODEFER {
             0 => 1 << (signal - 1),
             _ => 0,
         };
-        before | cell.mask.load(Ordering::Relaxed) | itself
+        (before | cell.mask.load(Ordering::Relaxed) | itself) & !self.never_blocked()
     }
 
     /// A one-shot handler was taken off when the kernel delivered its signal, but it has not run yet.

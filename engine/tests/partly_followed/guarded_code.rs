@@ -67,6 +67,7 @@ pub fn is_found_changed(engine: &'static Engine) {
     links_lead_to_what_is_there(engine, heap);
     a_thread_may_change_it_itself(engine, heap);
     others_may_change_it_meanwhile(engine, heap);
+    handlers_may_change_it(engine, heap);
     pages_may_be_mapped_anew(engine, heap);
     the_cache_may_be_flushed(engine, heap);
 }
@@ -171,6 +172,39 @@ fn others_may_change_it_meanwhile(engine: &'static Engine, heap: Heap) {
         }
     });
     assert_eq!(followed(engine, || heap.call(at)).0, 2999);
+}
+
+/// Handlers that have every signal blocked, as HotSpot's, which writes to the headers of compiled methods.
+fn handlers_may_change_it(engine: &'static Engine, heap: Heap) {
+    const SIGURG: u64 = 23;
+    static AT: AtomicU64 = AtomicU64::new(0);
+    extern "C" fn rewrite(_: i32, _: *mut u8, _: *mut u8) {
+        // SAFETY: the value of a `mov eax, value` in the heap.
+        unsafe { *((AT.load(Ordering::Relaxed) + 1) as *mut u8) += 1 };
+    }
+    let raise = || {
+        // SAFETY: a signal that has a handler, for this thread.
+        unsafe {
+            let (pid, tid) = (syscall6(nr::GETPID, [0; 6]), syscall6(nr::GETTID, [0; 6]));
+            syscall6(nr::TGKILL, [pid as u64, tid as u64, SIGURG, 0, 0, 0]);
+        }
+    };
+    let at = heap.start + 24 * PAGE;
+    AT.store(at, Ordering::Relaxed);
+    let mut action = super::action(rewrite);
+    action[3] = u64::MAX;
+    assert_eq!(engine.set_action(SIGURG, action.as_ptr() as u64, 0), 0);
+    heap.answer(at, 0);
+    for value in (0..60).step_by(2) {
+        let before_and_after = || {
+            let before = heap.call(at);
+            raise();
+            (before, heap.call(at))
+        };
+        assert_eq!(followed(engine, before_and_after).0, (value, value + 1));
+        raise();
+    }
+    assert_eq!(followed(engine, || heap.call(at)).0, 60);
 }
 
 fn pages_may_be_mapped_anew(engine: &'static Engine, heap: Heap) {
