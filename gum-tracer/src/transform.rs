@@ -3,6 +3,7 @@
 use engine::x86::block::{End, Refusal};
 use engine::x86::code_memory::Code;
 use engine::x86::counting::Insertion;
+use engine::x86::guarded::Guarded;
 use engine::{Notice, Redirect};
 use frida_gum::instruction_writer::InstructionWriter;
 use frida_gum::stalker::{Instruction, StalkerIterator, StalkerOutput};
@@ -38,9 +39,9 @@ pub fn block(
         if tables.insertion.memory() > tracer.limits.memory {
             return Err(Refused(Notice::MemoryLimit, tracer.limits.memory as u64));
         }
-        let limit = match tables.code.lookup(pc) {
+        let limit = match tables.code.lookup(pc, &mut Guarded::new()) {
             Code::Stable { end } => end,
-            Code::Changing { .. } => {
+            Code::Changing { .. } | Code::Guarded { .. } => {
                 return Err(Refused(Notice::Untranslatable, Refusal::Unsupported as u64));
             }
             Code::None => return Err(Refused(Notice::NotExecutable, 0)),

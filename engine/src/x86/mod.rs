@@ -20,7 +20,7 @@ mod extended_state;
 pub mod faults;
 mod flush;
 mod fragment;
-mod guarded;
+pub mod guarded;
 mod interrupted_state;
 pub mod links;
 pub mod lock;
