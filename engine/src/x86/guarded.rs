@@ -103,6 +103,12 @@ pub(super) enum Look {
     Changed,
 }
 
+impl Default for Guarded {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Guarded {
     /// No memory is guarded.
     pub const fn new() -> Guarded {
