@@ -1,0 +1,48 @@
+//! How much of something the engine counted.
+
+use records::{Flags, MetricSet};
+
+use crate::counts::Counts;
+use crate::store::{ENGINE_EXACT, ENGINE_NONE, ENGINE_PARTIAL};
+
+/// How much of something the engine counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coverage {
+    /// All of it.
+    Exact,
+    /// A part: the engine's metrics are lower bounds.
+    Partial,
+    /// Nothing: the engine's metrics are unknown.
+    None,
+}
+
+impl Coverage {
+    /// The text in the column `engine`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Coverage::Exact => ENGINE_EXACT,
+            Coverage::Partial => ENGINE_PARTIAL,
+            Coverage::None => ENGINE_NONE,
+        }
+    }
+
+    /// Of a thread whose records carried these flags.
+    pub(super) fn of(flags: Flags) -> Coverage {
+        if flags.contains(Flags::WAS_RELEASED) {
+            Coverage::Partial
+        } else if flags.contains(Flags::FOLLOWED) {
+            Coverage::Exact
+        } else {
+            Coverage::None
+        }
+    }
+
+    /// Removes what would be a wrong zero: an engine's counter that nobody advanced.
+    pub(super) fn apply(self, counters: &mut Counts) {
+        match self {
+            Coverage::Exact => {}
+            Coverage::Partial => counters.forget_zeros(MetricSet::ENGINE),
+            Coverage::None => counters.forget(MetricSet::ENGINE),
+        }
+    }
+}
