@@ -183,8 +183,7 @@ fn a_job_that_cannot_start_is_told() {
     let (_, found) = machine.complaint("job", &["--spark-submit-args", "--master", "local[1]"]);
     assert!(found["found"].as_str().unwrap().contains("spark-submit"), "{found}");
     fs::create_dir(machine.path("spark/bin")).unwrap();
-    fs::write(&submit, "#!/bin/sh\necho 'Error: no such master' >&2\nexit 1\n").unwrap();
-    fs::set_permissions(&submit, fs::Permissions::from_mode(0o755)).unwrap();
+    tests::program_file::write(&submit, b"#!/bin/sh\necho 'Error: no such master' >&2\nexit 1\n");
     let (code, found) = machine.complaint("job", &["--spark-submit-args", "--master", "local[1]"]);
     assert!(found["found"].as_str().unwrap().contains("no such master"), "{found}");
     assert_eq!(code, 6);

@@ -23,8 +23,7 @@ impl Place {
 
     fn put(&self, name: &str, content: &[u8]) -> PathBuf {
         let path = self.path(name);
-        fs::write(&path, content).expect("room");
-        fs::set_permissions(&path, Permissions::from_mode(0o755)).expect("own file");
+        tests::program_file::write(&path, content);
         path
     }
 

@@ -3,6 +3,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
@@ -235,7 +236,7 @@ fn json_goes_to_the_file_that_was_named() {
 fn best_effort_runs_what_cannot_be_counted() {
     let script = tempfile::tempdir().expect("a folder");
     let program = script.path().join("privileged");
-    std::fs::copy("/bin/echo", &program).expect("room");
+    tests::program_file::copy(Path::new("/bin/echo"), &program);
     let chown = std::os::unix::fs::chown(&program, Some(65534), Some(65534));
     if chown.is_err() {
         return tests::skip::skip("best_effort_runs_what_cannot_be_counted", "not root");

@@ -7,6 +7,7 @@
 //! - [`cost`]: CPU time and memory of a program's run
 //! - [`preloaded`]: programs of `tests/shim` under the preloaded library, and what they recorded
 //! - [`passes`]: what passes of a program cost, by the oracle and by us
+//! - [`program_file`]: programs that a test makes and then runs
 //! - [`random_program`]: programs that nobody thought of
 //! - [`record_set`]: synthetic record files and event logs of any size
 //! - [`run`]: runs a program natively or under `analyzer trace`, in an environment that does not vary
@@ -19,6 +20,7 @@ pub mod cost;
 pub mod elf;
 pub mod passes;
 pub mod preloaded;
+pub mod program_file;
 pub mod random_program;
 pub mod record_set;
 pub mod run;

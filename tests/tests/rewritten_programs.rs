@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use tests::artifacts::{self, Artifacts};
 use tests::preloaded::{Process, processes};
+use tests::program_file;
 use tests::skip::skip;
 
 /// Programs in the sample of `./run test`.
@@ -52,7 +53,7 @@ impl Stage {
         let bin = directory.path().join("bin");
         std::fs::create_dir(&bin).expect("a directory");
         let program = bin.join(original.file_name().expect("a name"));
-        std::fs::copy(original, &program).expect("copies");
+        program_file::copy(original, &program);
         Stage { artifacts: artifacts.clone(), directory, program }
     }
 

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use records::Segment;
 use tests::artifacts::{self, Artifacts};
 use tests::preloaded::{compile, shown};
+use tests::program_file;
 use tests::skip::skip;
 
 struct Stage {
@@ -33,7 +34,7 @@ impl Stage {
     ) -> Vec<Vec<u8>> {
         let program = self.directory.path().join(name);
         if !program.exists() {
-            std::fs::copy(&self.life, &program).expect("copies");
+            program_file::copy(&self.life, &program);
         }
         let records = tempfile::tempdir_in(self.directory.path()).expect("a directory");
         let output = Command::new(&program)
@@ -163,7 +164,7 @@ fn one_executor_in_so_many() {
 fn with_etc(artifacts: &Artifacts, stage: &Stage, script: &str) -> Option<usize> {
     let records = tempfile::tempdir_in(stage.directory.path()).expect("a directory");
     let program = stage.directory.path().join("python3");
-    std::fs::copy(&stage.life, &program).expect("copies");
+    program_file::copy(&stage.life, &program);
     let line = format!(
         "mount -t tmpfs none /etc && mkdir -p /etc/sparkanalyzer && {script} && \
          LD_PRELOAD={} SPARKANALYZER_OUTPUT_DIR={} exec {} writes 3 -m pyspark.worker",
