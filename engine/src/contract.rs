@@ -68,8 +68,8 @@ pub trait Tracer: Sync + Sized + 'static {
     /// the mapping.
     fn settle(&'static self, start: u64, len: u64);
 
-    /// The host says of memory that code in it is changed by stores alone, by code that lies elsewhere, and on threads that
-    /// do not block SIGSEGV: the tracer may find out by protecting it. The first range counts.
+    /// The host says of memory that code in it is changed by stores alone, by code that lies elsewhere, with SIGSEGV
+    /// unblocked or in a handler (whose mask the tracer sees to): the tracer may find out by protecting it. The first range counts.
     fn guard(&'static self, start: u64, len: u64);
 
     /// `rt_sigaction(signal, new, old, 8)` for a thread that is not followed, as the tracer makes it for one that is:

@@ -51,8 +51,10 @@ pub enum Code {
 pub const VSYSCALL: core::ops::Range<u64> = 0xffff_ffff_ff60_0000..0xffff_ffff_ff60_1000;
 
 const MAX_RANGES: usize = 4096;
-const PAGE_BITS: u32 = 12;
-const PAGE: u64 = 1 << PAGE_BITS;
+/// Bits of an address within its page.
+pub const PAGE_BITS: u32 = 12;
+/// Bytes of a page.
+pub const PAGE: u64 = 1 << PAGE_BITS;
 const TRANSLATED_PAGES: u64 = 1 << 16;
 const MAPS_BUFFER: usize = 1 << 20;
 
@@ -84,7 +86,7 @@ impl CodeMemory {
 
     /// What lies at `pc`; asks the kernel again when the address is not known, or an instruction there might reach
     /// beyond what was known: mappings grow.
-    pub fn lookup(&mut self, pc: u64, guarded: &mut Guarded) -> Code {
+    pub fn lookup(&mut self, pc: u64, guarded: &Guarded) -> Code {
         let is_known = |range: Range| range.end - pc >= MAX_INSTRUCTION_BYTES;
         if !self.find(pc).is_some_and(|i| is_known(self.ranges.as_slice()[i])) {
             self.refresh(guarded);
@@ -159,7 +161,7 @@ impl CodeMemory {
         self.ranges.as_slice().iter().position(|r| r.start <= pc && pc < r.end)
     }
 
-    fn refresh(&mut self, guarded: &mut Guarded) {
+    fn refresh(&mut self, guarded: &Guarded) {
         // SAFETY: the buffer is our own mapping of this size, used under the engine's lock.
         let buffer =
             unsafe { core::slice::from_raw_parts_mut(self.buffer as *mut u8, MAPS_BUFFER) };
@@ -168,17 +170,16 @@ impl CodeMemory {
         for line in buffer[..got].split(|&b| b == b'\n') {
             let Some(mut range) = parse(line) else { continue };
             // Where the engine took the right to write away it is as it was for the application.
-            let start = range.start;
-            while range.stable && guarded.range().contains(&range.start) && range.start < range.end
+            while range.stable && range.start < range.end && guarded.range().contains(&range.start)
             {
-                let protected = guarded.is_protected(range.start);
-                let next = Range { end: range.start + PAGE, stable: !protected, ..range };
-                range.start = next.end;
-                if self.push(next).is_none() {
+                let end = range.start + PAGE;
+                let stable = !guarded.is_protected(range.start);
+                if self.push(Range { end, stable, ..range }).is_none() {
                     return;
                 }
+                range.start = end;
             }
-            if (start == range.start || range.start < range.end) && self.push(range).is_none() {
+            if range.start < range.end && self.push(range).is_none() {
                 return;
             }
         }
@@ -250,11 +251,11 @@ mod tests {
     fn this_test_is_stable_code_until_it_changes() {
         let mut memory = CodeMemory::new().unwrap();
         let here = lines_of_maps as fn() as usize as u64;
-        assert!(matches!(memory.lookup(here, &mut Guarded::new()), Code::Stable { .. }));
+        assert!(matches!(memory.lookup(here, &Guarded::new()), Code::Stable { .. }));
         memory.translated(here, here + 8);
         assert!(!memory.changed((here & !0xfff) + 0x1000, 1));
         assert!(memory.changed(here, 1));
         assert!(memory.changed(0, 1 << 40));
-        assert_eq!(memory.lookup(1, &mut Guarded::new()), Code::None);
+        assert_eq!(memory.lookup(1, &Guarded::new()), Code::None);
     }
 }

@@ -300,7 +300,7 @@ impl Engine {
         if tables.translator.memory() + tables.map.memory() > self.limits.memory {
             return Err(Away::Full);
         }
-        let (limit, source) = match tables.code.lookup(pc, &mut tables.guarded) {
+        let (limit, source) = match tables.code.lookup(pc, &tables.guarded) {
             Code::Stable { end } => (end, Source::Stable),
             Code::Changing { end } => (end, Source::Changing),
             Code::Guarded { end } => (end, Source::Guarded),

@@ -25,6 +25,7 @@ use core::ops::Range;
 use core::sync::atomic::Ordering;
 
 use super::block::MAX_GUARDED_BYTES;
+use super::code_memory::{PAGE, PAGE_BITS};
 use super::engine::{Engine, Tables};
 use super::fragment::Fragment;
 use super::signal::SIGSEGV;
@@ -34,8 +35,6 @@ use super::translate::Translator;
 use crate::reserved::Reserved;
 use crate::sys::{self, nr};
 
-const PAGE_BITS: u32 = 12;
-const PAGE: u64 = 1 << PAGE_BITS;
 /// HotSpot's largest code cache (`CODE_CACHE_SIZE_LIMIT`, 2 GiB) in pages.
 const MOST_PAGES: u64 = 1 << 19;
 /// Protected pages at most: each may split a mapping in three, and a process has 65,530 (`vm.max_map_count`).
@@ -131,7 +130,7 @@ impl Guarded {
     }
 
     /// Can a block that begins here be guarded?
-    pub fn serves(&mut self, pc: u64) -> bool {
+    pub fn serves(&self, pc: u64) -> bool {
         if self.given_up || self.protected >= MOST_PROTECTED {
             return false;
         }
@@ -145,32 +144,40 @@ impl Guarded {
     }
 
     /// Whether stores to this address fault because of us.
-    pub fn is_protected(&mut self, address: u64) -> bool {
+    pub fn is_protected(&self, address: u64) -> bool {
         self.page(address).is_some_and(|page| page.protected)
     }
 
-    fn page(&mut self, address: u64) -> Option<&mut Page> {
-        if !self.range.contains(&address) {
-            return None;
-        }
-        let index = (address - self.range.start) >> PAGE_BITS;
-        self.pages.as_mut()?.as_mut_slice().get_mut(index as usize)
+    fn page(&self, address: u64) -> Option<&Page> {
+        self.pages.as_ref()?.as_slice().get(self.place(address)?)
+    }
+
+    fn page_mut(&mut self, address: u64) -> Option<&mut Page> {
+        let place = self.place(address)?;
+        self.pages.as_mut()?.as_mut_slice().get_mut(place)
+    }
+
+    /// The number of the page with this address.
+    fn place(&self, address: u64) -> Option<usize> {
+        let is_inside = self.range.contains(&address);
+        is_inside.then(|| ((address - self.range.start) >> PAGE_BITS) as usize)
     }
 
     /// A block was translated. `None` when there is no room for it.
     fn add(&mut self, index: u32, fragment: &Fragment) -> Option<()> {
         for at in pages_of(fragment) {
-            let next = self.page(at)?.fragments;
-            let entry = self.entries.as_mut()?.push(Entry { fragment: index, next })?;
-            self.page(at)?.fragments = entry + 1;
+            let place = self.place(at)?;
+            let page = self.pages.as_mut()?.as_mut_slice().get_mut(place)?;
+            let entry = Entry { fragment: index, next: page.fragments };
+            page.fragments = self.entries.as_mut()?.push(entry)? + 1;
         }
         Some(())
     }
 
     /// A page and its neighbours that are open, hold blocks, and have waited long enough: taking the right to write away
     /// interrupts every processor that a thread runs on, for many pages as for one.
-    fn run_around(&mut self, at: u64, now: u64) -> Range<u64> {
-        let mut waits = |at: u64| {
+    fn run_around(&self, at: u64, now: u64) -> Range<u64> {
+        let waits = |at: u64| {
             self.page(at).is_some_and(|page| {
                 let opened = page.since != 0 && page.fragments != 0;
                 opened && !page.protected && !page.given_up && page.has_waited(now)
@@ -183,8 +190,28 @@ impl Guarded {
     }
 
     /// The fragments of a page.
-    fn fragments_of(&mut self, at: u64) -> List {
+    fn fragments_of(&self, at: u64) -> List {
         List(self.page(at).map_or(0, |page| page.fragments))
+    }
+
+    /// Takes what is dead out of a page's list: a page that is patched again and again has had thousands of blocks.
+    fn forget_dead(&mut self, at: u64, fragments: &[Fragment]) {
+        let Some(place) = self.place(at) else { return };
+        let (Some(pages), Some(entries)) = (&mut self.pages, &mut self.entries) else { return };
+        let (first, entries) = (&mut pages.as_mut_slice()[place].fragments, entries.as_mut_slice());
+        let mut alive: Option<u32> = None;
+        let mut next = *first;
+        while let Some(at) = next.checked_sub(1) {
+            let entry = entries[at as usize];
+            next = entry.next;
+            if !fragments[entry.fragment as usize].dead {
+                alive = Some(at);
+            } else if let Some(alive) = alive {
+                entries[alive as usize].next = next;
+            } else {
+                *first = next;
+            }
+        }
     }
 
     /// Has a page's fragments entered through the dispatcher.
@@ -195,11 +222,15 @@ impl Guarded {
         }
     }
 
-    /// The kernel was told to change `[start, end)`: what the application wants for it holds.
+    /// The kernel was told to change `[start, end)`: what the application wants for it holds. All of memory stands for
+    /// what the loader has unmapped, files, and guarded memory is none: it is protected as it was.
     pub fn changed(&mut self, start: u64, end: u64) {
+        if (start, end) == (0, u64::MAX) {
+            return;
+        }
         let start = start.max(self.range.start) & !(PAGE - 1);
         for at in (start..end.min(self.range.end)).step_by(PAGE as usize) {
-            let Some(page) = self.page(at) else { return };
+            let Some(page) = self.page_mut(at) else { return };
             let was = core::mem::replace(page, UNKNOWN).protected;
             self.protected -= usize::from(was);
         }
@@ -219,7 +250,7 @@ impl Guarded {
     /// Whether the store may be tried again.
     fn open(&mut self, address: u64, translator: &mut Translator) -> bool {
         let at = address & !(PAGE - 1);
-        let Some(page) = self.page(at) else { return false };
+        let Some(page) = self.page_mut(at) else { return false };
         if !page.protected {
             // Another thread was here first, unless the application has protected the page itself.
             return page.since != 0;
@@ -240,7 +271,7 @@ impl Guarded {
     /// The kernel has no room for one mapping more: nothing is protected any longer.
     fn give_up(&mut self, translator: &mut Translator) -> bool {
         for at in self.range().step_by(PAGE as usize) {
-            let Some(page) = self.page(at) else { break };
+            let Some(page) = self.page_mut(at) else { break };
             if core::mem::replace(&mut page.protected, false) {
                 self.watch_page(at, translator);
                 allow(at..at + PAGE, true);
@@ -304,9 +335,10 @@ impl Tables {
                 return;
             }
             for at in run.step_by(PAGE as usize) {
-                let Some(page) = self.guarded.page(at) else { return };
+                let Some(page) = self.guarded.page_mut(at) else { return };
                 (page.protected, page.since) = (true, now);
                 self.guarded.protected += 1;
+                self.guarded.forget_dead(at, self.translator.fragments.as_slice());
                 let mut next = self.guarded.fragments_of(at);
                 while let Some(entry) = next.next(&self.guarded) {
                     self.quieten(entry);
@@ -333,7 +365,7 @@ impl Tables {
                 self.drop_fragment(index);
             }
         }
-        if let Some(page) = self.guarded.page(at) {
+        if let Some(page) = self.guarded.page_mut(at) {
             *page = Page { given_up: true, since: page.since, ..UNKNOWN };
         }
     }
@@ -347,7 +379,7 @@ impl Tables {
         }
         let now = now();
         for at in pages_of(&fragment) {
-            let Some(page) = self.guarded.page(at) else { return Look::Same };
+            let Some(page) = self.guarded.page_mut(at) else { return Look::Same };
             if page.protected || page.has_waited(now) {
                 continue;
             }
@@ -380,8 +412,8 @@ impl List {
 }
 
 impl Engine {
-    /// The host says of `[start, start + len)`: code there changes by stores alone, of code that lies elsewhere, on
-    /// threads that do not block SIGSEGV.
+    /// The host says of `[start, start + len)`: code there changes by stores alone, of code that lies elsewhere, made with
+    /// SIGSEGV unblocked or in a handler.
     pub(super) fn guard(&self, start: u64, len: u64) {
         let mask = block_signals();
         self.with_tables(|tables| {

@@ -68,6 +68,7 @@ pub fn is_found_changed(engine: &'static Engine) {
     a_thread_may_change_it_itself(engine, heap);
     others_may_change_it_meanwhile(engine, heap);
     handlers_may_change_it(engine, heap);
+    libraries_may_be_unloaded(engine, heap);
     pages_may_be_mapped_anew(engine, heap);
     the_cache_may_be_flushed(engine, heap);
 }
@@ -104,7 +105,7 @@ fn a_block_may_span_pages(engine: &'static Engine, heap: Heap) {
         let (found, count) = followed(engine, || heap.call(at));
         assert_eq!(found, value);
         counts.push(count);
-        // add eax, 1; ret instead of the block's end, in its second page: the first one is not written to.
+        // mov eax, 7; ret instead of the block's end, in its second page: the first one is not written to.
         heap.put(end - 7, &[0xb8, 7, 0, 0, 0, 0xc3]);
         assert_eq!(followed(engine, || heap.call(at)).0, 7);
         heap.put(end - 7, &long[..7]);
@@ -159,10 +160,8 @@ fn others_may_change_it_meanwhile(engine: &'static Engine, heap: Heap) {
     std::thread::scope(|scope| {
         let readers: Vec<_> = (0..2).map(|_| scope.spawn(|| followed(engine, reads).0)).collect();
         for value in 1..3000u32 {
-            // SAFETY: the aligned operand of the one instruction there.
-            unsafe {
-                ((at + 1 - 3) as *mut u64).cast::<u8>().add(3).cast::<u32>().write_unaligned(value)
-            };
+            // SAFETY: the operand of the one instruction there, within one word.
+            unsafe { ((at + 1) as *mut u32).write_unaligned(value) };
             WRITTEN.store(u64::from(value), Ordering::Release);
             std::thread::sleep(std::time::Duration::from_micros(u64::from(value % 64)));
         }
@@ -205,6 +204,17 @@ fn handlers_may_change_it(engine: &'static Engine, heap: Heap) {
         raise();
     }
     assert_eq!(followed(engine, || heap.call(at)).0, 60);
+}
+
+/// After a dlclose all code may have changed, by the host's word: guarded pages are still protected.
+fn libraries_may_be_unloaded(engine: &'static Engine, heap: Heap) {
+    let at = heap.start + 28 * PAGE;
+    for value in 1..20 {
+        heap.answer(at, value);
+        assert_eq!(followed(engine, || heap.call(at)).0, value);
+        assert!(!heap.is_open(at));
+        engine.memory_changed(0, u64::MAX);
+    }
 }
 
 fn pages_may_be_mapped_anew(engine: &'static Engine, heap: Heap) {

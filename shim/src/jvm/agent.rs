@@ -174,10 +174,7 @@ unsafe extern "C" fn generates(
             // SAFETY: the caller's own array.
             let [address, length] = unsafe { *(place as *const [usize; 2]) };
             tracer::settle(address as u64, length as u64);
-            // A Spark job on Java 11 died with it, for a reason not known yet.
-            if tasks::has_breakpoints() {
-                guard_code_heap(address as u64);
-            }
+            guard_code_heap(address as u64);
             0
         }
         // SAFETY: `body` takes this array.
@@ -186,8 +183,8 @@ unsafe extern "C" fn generates(
     go_on()
 }
 
-/// Compiled code is installed, patched and collected by the JVM's own C++ code, on threads that must not block SIGSEGV
-/// (its null checks and safepoint polls need it): it is compared only while somebody writes to it.
+/// Compiled code is installed, patched and collected by the JVM's own C++ code, on threads that do not block SIGSEGV
+/// (its null checks and safepoint polls need it), but for its handlers: it is compared only while somebody writes to it.
 fn guard_code_heap(address: u64) {
     /// A JVM has some hundred mappings when it generates its interpreter.
     const LONGEST: usize = 4 << 20;

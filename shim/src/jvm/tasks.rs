@@ -55,11 +55,6 @@ pub fn full_names_available() {
     FULL_NAMES.store(true, Ordering::Relaxed);
 }
 
-/// Whether breakpoints work.
-pub fn has_breakpoints() -> bool {
-    BREAKPOINTS.load(Ordering::Relaxed)
-}
-
 /// Breakpoints work from now on.
 pub fn breakpoints_available() {
     BREAKPOINTS.store(true, Ordering::Relaxed);
