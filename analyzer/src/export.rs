@@ -130,7 +130,10 @@ fn labels(key: &Key, by: &[Dimension]) -> Vec<(&'static str, String)> {
                 Dimension::Executor => key.executor.as_ref().map(|name| name.0.clone()),
                 Dimension::Process => key.process.clone(),
                 Dimension::Thread => key.thread.as_ref().map(|thread| thread.tid.to_string()),
-                Dimension::Time => key.time.map(|ms| ms.to_string()),
+                Dimension::Time => key.time.map(|span| match span.is_bucket {
+                    true => span.from_ms.to_string(),
+                    false => format!("{}-{}", span.from_ms, span.until_ms),
+                }),
                 Dimension::Job => key.job.map(|job| job.to_string()),
                 Dimension::Stage => key.stage.map(|stage| stage_text(stage.0, stage.1)),
                 Dimension::Task => key.task.map(|task| task.to_string()),

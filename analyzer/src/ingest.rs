@@ -50,7 +50,7 @@ pub struct Args {
     cluster: Option<String>,
 
     /// Which snapshots to keep besides the starts and ends of tasks and the last word of each thread: all, last
-    /// (no more), or one in so much time (10s, 500ms, 1m)
+    /// (no more), or one in so much time (10s, 500ms, 1m); `report --by time` cuts tasks at them
     #[arg(long, value_name = "all|last|EVERY", default_value = "last", value_parser = snapshots)]
     snapshots: Snapshots,
 }

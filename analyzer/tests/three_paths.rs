@@ -12,7 +12,7 @@ use fixture::{Writer, analyzer, counters, data, executors, executors_with_engine
 use records::{Event, Flags, METRIC_COUNT, MetricSet};
 
 /// Reports that go every way through Spark: sums by record, single tasks, sums by record and event log.
-const SOME: [&str; 2] = ["--by app,node,stage --spread", "--by time,thread --bucket 2s"];
+const SOME: [&str; 2] = ["--by app,node,stage --spread", "--by time,thread --bucket 7ms"];
 /// All dimensions, and pages.
 const MORE: [&str; 14] = [
     "--by task",
@@ -22,7 +22,7 @@ const MORE: [&str; 14] = [
     "--by process",
     "--by job",
     "--by stage",
-    "--by time --bucket 7ms",
+    "--by time,stage --bucket 2s",
     "--by thread,stage",
     "--by node,executor,process,thread,time,job,stage,task",
     "--by stage --app app-20261121034702-0000",
@@ -62,6 +62,17 @@ fn fill(folder: &Path, stores: &[&str]) {
     large.flags = Flags::NONE;
     large.start(300, 9, 5, 0).end(300, 9, 5, 44);
     large.thread_of_task(301, 9, 5, 17);
+    // Tasks that snapshots cut, one of them for good: its end is not there.
+    for (task, thread) in [(10, 302), (11, 302), (12, 303)] {
+        let steps = 1000 * task as u64;
+        large.start(thread, task, 5, steps);
+        for more in 1..9 {
+            large.snapshot(thread, steps + 3 * more);
+        }
+        if task != 12 {
+            large.end(thread, task, 5, steps + 50);
+        }
+    }
     large.save(&records);
     let mut outside = Writer::new("shell", "standalone", "node-9", "");
     outside.segment();
@@ -71,7 +82,8 @@ fn fill(folder: &Path, stores: &[&str]) {
     let (golden, logs) = (golden.to_str().unwrap(), logs.to_str().unwrap());
     for store in stores {
         // One of the golden files is damaged.
-        let inputs = ["ingest", "--quiet", "records", golden, "--event-log", logs];
+        let inputs =
+            ["ingest", "--quiet", "--snapshots", "all", "records", golden, "--event-log", logs];
         expect(folder, 1, &[&inputs[..], &["--store", store]].concat());
     }
 }

@@ -10,7 +10,7 @@ mod tests;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use records::{Event, Flags, Group, Header, ProcessEndReason, TaskId, TaskOutcome};
+use records::{Event, Flags, Group, Header, METRIC_COUNT, ProcessEndReason, TaskId, TaskOutcome};
 
 use crate::counts::Counts;
 use crate::record_files::known;
@@ -74,6 +74,23 @@ pub struct Snapshot {
     pub coverage: Coverage,
     /// Its counters until then.
     pub counters: Counts,
+}
+
+impl Snapshot {
+    fn of(thread: &Thread, mono_ns: u64, counters: &Counts) -> Snapshot {
+        let (coverage, mut counters) = (Coverage::of(thread.flags), counters.clone());
+        coverage.apply(&mut counters);
+        Snapshot { tid: thread.tid, mono_ns, coverage, counters }
+    }
+
+    /// Whether it is later than another one of the thread in time and in every counter.
+    fn is_after(&self, other: &Snapshot) -> bool {
+        let has_gone_back = |metric| {
+            let pair = self.counters.get(metric).zip(other.counters.get(metric));
+            pair.is_some_and(|(now, before)| now < before)
+        };
+        self.mono_ns > other.mono_ns && !(0..METRIC_COUNT).any(has_gone_back)
+    }
 }
 
 /// What no later record changes.
@@ -245,7 +262,11 @@ impl History {
         *kept_ns = Some(mono_ns);
         let coverage = Coverage::of(flags);
         coverage.apply(&mut counters);
-        self.settled.snapshots.push(Snapshot { tid: group.tid, mono_ns, coverage, counters });
+        let snapshot = Snapshot { tid: group.tid, mono_ns, coverage, counters };
+        match self.open.get_mut(&group.tid) {
+            Some(task) => task.keep(snapshot, &mut self.settled.snapshots),
+            None => self.settled.snapshots.push(snapshot),
+        }
     }
 
     fn remark(
@@ -370,6 +391,12 @@ impl History {
         task.end_ns = Some(group.stamp.mono_ns);
         task.outcome = outcome;
         task.flags |= group.flags;
+        if task.has_snapshots()
+            && let (Some(thread), Some(counters)) = (self.living.get(&group.tid), counters)
+        {
+            let end = Snapshot::of(thread, group.stamp.mono_ns, counters);
+            task.keep_end(end, &mut self.settled.snapshots);
+        }
         task.measure(counters, group.flags.contains(Flags::FOLLOWED));
         self.ended_tasks.insert(group.tid, task.task_id);
         self.settled.tasks.push(task);
@@ -392,6 +419,7 @@ impl History {
             match self.living.get(&tid) {
                 Some(thread) => {
                     task.flags |= thread.flags;
+                    task.keep_last(&mut self.settled.snapshots);
                     let was_followed = thread.flags.contains(Flags::FOLLOWED);
                     task.measure(Some(&thread.counters), was_followed);
                 }
@@ -421,26 +449,9 @@ impl History {
     }
 
     fn task_of(&mut self, group: &Group<'_>, task: &TaskId<'_>) -> Task {
-        let (application_id, executor_id) = (known(task.application_id), known(task.executor_id));
-        self.application.take(application_id.as_deref());
-        self.executor.take(executor_id.as_deref());
-        Task {
-            tid: group.tid,
-            stage: task.stage,
-            stage_attempt: task.stage_attempt,
-            index: task.index,
-            attempt: task.attempt,
-            task_id: task.task_id,
-            method: task.method,
-            application_id,
-            executor_id,
-            start_ns: None,
-            end_ns: None,
-            outcome: TaskOutcome::UNKNOWN,
-            flags: group.flags,
-            coverage: Coverage::None,
-            counters: Counts::default(),
-            was_followed_at_start: false,
-        }
+        let task = Task::begin(group.tid, task, group.flags);
+        self.application.take(task.application_id.as_deref());
+        self.executor.take(task.executor_id.as_deref());
+        task
     }
 }

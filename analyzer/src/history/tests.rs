@@ -14,6 +14,10 @@ const NONE: Flags = Flags::NONE;
 const START: Event<'static> = Event::ThreadStart { name: b"worker" };
 
 fn history(said: &[Said]) -> History {
+    history_with(said, Snapshots::Every(20))
+}
+
+fn history_with(said: &[Said], snapshots: Snapshots) -> History {
     let mut bytes = vec![0; MAX_HEADER_BYTES];
     let header = Header { metrics: MetricSet::ALL, ..Header::default() };
     let len = header.encode(&mut bytes).unwrap();
@@ -27,7 +31,7 @@ fn history(said: &[Said]) -> History {
         bytes.extend(&buf[..len]);
     }
     let segment = Segment::parse(&bytes).unwrap();
-    let mut history = History::new(Snapshots::Every(20));
+    let mut history = History::new(snapshots);
     history.begin_segment(segment.header());
     segment.groups().for_each(|group| history.take(&group));
     history.finish(true);
@@ -160,4 +164,36 @@ fn coverage_follows_the_flags() {
         (mixed.coverage, mixed.settled.tasks[0].coverage),
         (Coverage::Partial, Coverage::Exact)
     );
+}
+
+#[test]
+fn a_task_with_snapshots_is_cut_without_a_rest() {
+    let said = [
+        (7, NONE, START, 5),
+        (7, NONE, Event::Snapshot, 6),
+        (7, NONE, Event::TaskStart(task(1)), 10),
+        (7, NONE, Event::Snapshot, 10),
+        (7, NONE, Event::Snapshot, 14),
+        // Nobody reads a thread's counters in one moment: this one went back, that one is ahead of the end.
+        (7, NONE, Event::Snapshot, 13),
+        (7, NONE, Event::Snapshot, 31),
+        (7, NONE, ended(1), 30),
+        (7, NONE, Event::TaskStart(task(2)), 32),
+        (7, NONE, ended(2), 40),
+        (7, NONE, Event::TaskStart(task(3)), 41),
+        (7, NONE, Event::Snapshot, 45),
+    ];
+    let kept = |snapshots| {
+        let history = history_with(&said, snapshots);
+        let of = |one: &Snapshot| (one.mono_ns, calls(&one.counters).unwrap());
+        history.settled.snapshots.iter().map(of).collect::<Vec<_>>()
+    };
+    let all = [(20, 6), (30, 10), (40, 10), (50, 14), (80, 30), (110, 41), (120, 45)];
+    assert_eq!(kept(Snapshots::All), all);
+    // The first one is kept, and those that come so long after.
+    assert_eq!(
+        kept(Snapshots::Every(20)),
+        [(20, 6), (30, 10), (40, 10), (60, 13), (80, 30), (110, 41), (120, 45)]
+    );
+    assert_eq!(kept(Snapshots::Last), []);
 }

@@ -46,7 +46,14 @@ pub struct Args {
     #[arg(long, value_enum, value_delimiter = ',', default_value = "stage", value_name = "LIST")]
     by: Vec<Dimension>,
 
-    /// Width of the buckets of --by time: a task is in the bucket in which it ended (1h, 10m, 30s, 500ms)
+    /// Width of the buckets of --by time (1h, 10m, 30s, 500ms)
+    ///
+    /// A bucket has what was executed in it by its node's clock. What was measured over several buckets is in a row of its
+    /// own that says so ("+20s" after the time; time_ms and until_ms): no figure is divided by guess. How fine that is, ingest
+    /// decides. With --snapshots last (the default) a task is one piece, from its start to its end. With --snapshots all it is cut at
+    /// each snapshot (as often as sparkanalyzer.toml has them written, a second by default), with --snapshots EVERY at one in so
+    /// much time. Buckets ten times as wide as that have most of it to themselves. What Spark says of a task, and the task itself, is in the row of
+    /// all of its time. Work outside tasks has no time.
     #[arg(long, value_parser = duration::parse, default_value = "10s", value_name = "TIME")]
     bucket: Duration,
 

@@ -7,9 +7,10 @@ use records::METRIC_COUNT;
 use super::figure::Scale;
 use super::grouped;
 use super::jobs::Jobs;
-use super::key::{Dimension, Key, Part, Place};
+use super::key::{Dimension, Key, Part, Place, Span};
 use super::logged::LoggedTasks;
 use super::notes::Notes;
+use super::pieces::Pieces;
 use super::print::human;
 use super::rated::{Rated, read, text};
 use super::rows::{Counted, Row, Rows, Run, SaidRun};
@@ -32,13 +33,6 @@ pub struct Question<'a> {
     pub roles: &'a [String],
     /// Width of buckets of time, in ms.
     pub bucket_ms: i64,
-}
-
-impl Question<'_> {
-    /// The beginning of the bucket in which something ended.
-    pub(super) fn bucket(&self, times: Option<(i64, i64)>) -> Option<i64> {
-        times.map(|(_, end)| end.div_euclid(self.bucket_ms) * self.bucket_ms)
-    }
 }
 
 /// The answer.
@@ -126,8 +120,8 @@ pub(super) struct Of<'a> {
     pub engine: Option<&'a str>,
     /// Thread number, if rows are per thread.
     pub thread: Option<i64>,
-    /// Bucket of time, if rows are per time.
-    pub time: Option<i64>,
+    /// Buckets of time, if rows are per time.
+    pub time: Option<Span>,
     /// TID, if rows are per task.
     pub task: Option<i64>,
 }
@@ -144,8 +138,8 @@ pub(super) struct Sums<'a> {
 }
 
 impl Sums<'_> {
-    /// The row of tasks.
-    pub fn row(&mut self, of: &Of<'_>) -> &mut Row {
+    /// The key of the row of tasks.
+    pub fn key(&self, of: &Of<'_>) -> Key {
         let own = self.selected.get(of.process).map(|process| &process.place);
         let own = own.cloned().unwrap_or_default();
         let application = of.application.map(str::to_owned).or(own.application);
@@ -160,7 +154,13 @@ impl Sums<'_> {
             task: of.task,
             ..own
         };
-        self.answer.rows.at(Key::new(self.question.by, &place, Part::Tasks))
+        Key::new(self.question.by, &place, Part::Tasks)
+    }
+
+    /// The row of tasks.
+    pub fn row(&mut self, of: &Of<'_>) -> &mut Row {
+        let key = self.key(of);
+        self.answer.rows.at(key)
     }
 
     /// Takes what tasks did from their process and thread.
@@ -296,13 +296,20 @@ pub fn gather(store: &dyn Store, question: &Question<'_>) -> Result<Answer, Stor
         _ => {
             logged.read_tasks(store, question.applications)?;
             let mut done = 0;
-            let mut tasks = Tasks::new(&mut sums, &mut logged);
+            let pieces = match question.by.contains(&Dimension::Time) {
+                true => Pieces::begin(store, question.applications)?,
+                false => None,
+            };
+            let mut tasks = Tasks::new(&mut sums, &mut logged, pieces);
             store.scan(Table::Tasks, None, question.applications, &mut |frame| {
                 done += frame.height();
                 tasks.take(frame)?;
                 step.advance(done);
                 Ok(())
             })?;
+            if let Some(pieces) = tasks.pieces {
+                pieces.shift(store, &mut sums)?;
+            }
             if let Some(nodes) = &nodes {
                 logged.add_unrecorded(&mut sums, nodes);
             }

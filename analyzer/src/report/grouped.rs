@@ -13,8 +13,8 @@ use records::{METRICS, TaskMethod};
 use serde_json::{Value, json};
 
 use super::figure::LOCALITIES;
-use super::gather::{Nodes, Of, Ran, Sums};
-use super::key::{Dimension, Place};
+use super::gather::{Nodes, Of, Question, Ran, Sums};
+use super::key::{Dimension, Key, Place, Span};
 use super::logged::{LoggedTasks, is_wanted};
 use super::rows::{Run, SaidRun};
 use super::tasks::Tasks;
@@ -85,22 +85,17 @@ pub fn add(
     let by = sums.question.by;
     // What of a record's row depends on the event log's: then both come together.
     let is_joined = has_log && (by.contains(&Dimension::Time) || ran.lacks_stages);
-    let bucket = sums.question.bucket_ms;
-    let bucket_of = |ms: &str| format!("({ms}) - pmod({ms}, {bucket}) AS bucket");
-    let logged_end = "IF(l.launched_ms IS NULL, NULL, l.finished_ms)";
-    let own_end = "IF(r.start_real_ns IS NULL OR r.is_further, NULL, r.end_real_ns DIV 1000000)";
-    let (stage, end) = match is_joined {
-        true => (
+    let times = Times { bucket_ms: sums.question.bucket_ms };
+    keys.push(match is_joined {
+        true => {
             "coalesce(r.stage, l.stage) AS stage, \
-             IF(r.stage IS NULL, l.stage_attempt, r.stage_attempt) AS stage_attempt",
-            format!("coalesce({logged_end}, {own_end})"),
-        ),
-        false => ("r.stage AS stage, r.stage_attempt AS stage_attempt", own_end.to_owned()),
-    };
-    keys.push(stage);
-    let time = bucket_of(&end);
+             IF(r.stage IS NULL, l.stage_attempt, r.stage_attempt) AS stage_attempt"
+        }
+        false => "r.stage AS stage, r.stage_attempt AS stage_attempt",
+    });
+    let span = times.of_task(is_joined);
     if by.contains(&Dimension::Time) {
-        keys.push(&time);
+        keys.push(&span);
     }
     if by.contains(&Dimension::Thread) {
         keys.push("r.tid AS thread");
@@ -112,7 +107,7 @@ pub fn add(
     let together = if is_joined { format!(", {said}") } else { String::new() };
     spark.query(&grouped(&keys, &format!("{counted}{together}"), &from), &mut |row| {
         let run = run(row);
-        let of = of(row);
+        let of = of(sums.question, row);
         sums.answer.notes.tasks(
             number(row, "without_start"),
             number(row, "open"),
@@ -131,10 +126,17 @@ pub fn add(
             Ok(())
         })?;
     }
+    if by.contains(&Dimension::Time) && spark.has_rows(Table::Snapshots) {
+        let joined = format!(
+            "{recorded_tasks} r LEFT JOIN {LOGGED} l ON r.log = l.log AND r.task_id = l.task_id"
+        );
+        let from = if is_joined { joined } else { format!("{recorded_tasks} r") };
+        shift_pieces(spark, sums, &keys, &from, &times)?;
+    }
     let (Some(nodes), false) = (nodes, logged.apps.is_empty()) else { return Ok(()) };
     let mut keys = "l.application_id, l.executor_id, l.host, l.stage, l.stage_attempt".to_owned();
     if by.contains(&Dimension::Time) {
-        keys.push_str(&format!(", {}", bucket_of(logged_end)));
+        keys.push_str(&format!(", {}", times.of_logged()));
     }
     let from = format!(
         "(SELECT * FROM {LOGGED} WHERE application_id IS NOT NULL AND task_id IS NOT NULL) l \
@@ -150,10 +152,100 @@ pub fn add(
                 node: text(row, "host").map(str::to_owned),
                 executor: text(row, "executor_id").map(str::to_owned),
                 stage: stage_of(row),
-                time: signed(row, "bucket"),
+                time: span_of(sums.question, row, ""),
                 ..Place::default()
             };
             sums.add_unrecorded(place, &said_run(row), nodes);
+        }
+        Ok(())
+    })
+}
+
+/// How columns say which buckets something was done in: as [`Question::span`] does.
+struct Times {
+    bucket_ms: i64,
+}
+
+impl Times {
+    /// Of a task that records tell of, or else the event log.
+    fn of_task(&self, is_joined: bool) -> String {
+        let own =
+            |at: usize| Self::own("r.start_real_ns", "r.end_real_ns", self.bucket_ms)[at].clone();
+        let logged = self.logged();
+        let one = |at: usize| match is_joined {
+            true => format!("coalesce({}, {})", own(at), logged[at]),
+            false => own(at),
+        };
+        format!("{} AS from_ms, {} AS until_ms", one(0), one(1))
+    }
+
+    /// Of a task that only the event log tells of.
+    fn of_logged(&self) -> String {
+        let [from, until] = self.logged();
+        format!("{from} AS from_ms, {until} AS until_ms")
+    }
+
+    fn logged(&self) -> [String; 2] {
+        let (start, end, width) = ("l.launched_ms", "l.finished_ms", self.bucket_ms);
+        let last = format!("greatest({start}, {end})");
+        [
+            format!("IF({end} IS NULL, NULL, {start} - pmod({start}, {width}))"),
+            format!(
+                "IF({start} IS NULL OR {end} IS NULL, NULL, {last} - pmod({last}, {width}) + {width})"
+            ),
+        ]
+    }
+
+    fn own(start: &str, end: &str, bucket_ms: i64) -> [String; 2] {
+        let width = bucket_ms.saturating_mul(1_000_000);
+        let last = format!("greatest({start}, {end} - 1)");
+        [
+            format!("IF({end} IS NULL, NULL, ({start} - pmod({start}, {width})) DIV 1000000)"),
+            format!(
+                "IF({start} IS NULL OR {end} IS NULL, NULL, \
+                 ({last} - pmod({last}, {width})) DIV 1000000 + {bucket_ms})"
+            ),
+        ]
+    }
+}
+
+/// Moves what was done between snapshots to the rows of the time between them: [`super::pieces`] in SQL.
+fn shift_pieces(
+    spark: &SparkStore,
+    sums: &mut Sums<'_>,
+    keys: &str,
+    from: &str,
+    times: &Times,
+) -> Result<(), StoreError> {
+    let names = || METRICS.iter().map(|metric| metric.name);
+    let differences: Vec<_> =
+        names().map(|name| format!("s.{name} - lag(s.{name}) OVER thread AS {name}")).collect();
+    let differences = differences.join(", ");
+    let cut = format!(
+        "(SELECT s.process_id, s.tid, lag(s.real_ns) OVER thread AS since_ns, s.real_ns, {differences} \
+         FROM snapshots s LEFT SEMI JOIN pairs p ON s.process_id = p.process_id \
+         WINDOW thread AS (PARTITION BY s.process_id, s.tid \
+         ORDER BY s.real_ns, s.file_name, s.row_index))"
+    );
+    let [own_from, own_until] = Times::own("c.since_ns", "c.real_ns", times.bucket_ms);
+    let sums_of: Vec<_> = names()
+        .enumerate()
+        .map(|(at, name)| sum(&format!("IF(c.{name} < 0, NULL, c.{name})"), &format!("m{at}")))
+        .collect();
+    let keys = format!("{keys}, {own_from} AS piece_from_ms, {own_until} AS piece_until_ms");
+    let from = format!(
+        "{from} JOIN {cut} c ON c.process_id = r.process_id AND c.tid = r.tid \
+         AND c.since_ns >= r.start_real_ns AND c.real_ns <= coalesce(r.end_real_ns, c.real_ns) \
+         AND c.since_ns < c.real_ns \
+         LEFT SEMI JOIN snapshots b ON b.process_id = r.process_id AND b.tid = r.tid \
+         AND b.real_ns = r.start_real_ns"
+    );
+    let columns = format!("count(*) AS tasks, {}", sums_of.join(", "));
+    spark.query(&grouped(&keys, &columns, &from), &mut |row| {
+        let key = sums.key(&of(sums.question, row));
+        let time = span_of(sums.question, row, "piece_");
+        if time != key.time {
+            sums.answer.rows.shift(&key, Key { time, ..key.clone() }, &run(row));
         }
         Ok(())
     })
@@ -234,7 +326,8 @@ fn add_repeated(
         ON t.process_id = p.process_id AND t.application_id <=> p.application_id \
         JOIN repeated d ON t.application_id <=> d.application_id AND p.attempt <=> d.attempt \
         AND t.task_id = d.task_id";
-    let mut tasks = Tasks::new(sums, logged);
+    // Their pieces are moved with all others'.
+    let mut tasks = Tasks::new(sums, logged, None);
     spark.rows(Table::Tasks, None, of_records, &mut |frame| tasks.take(frame))?;
     let joined = logged.tasks.iter().filter(|task| task.is_joined);
     recorded.extend(joined.filter_map(|task| task.place.application.clone()));
@@ -324,7 +417,13 @@ fn stage_of(row: &Found) -> Option<(i64, Option<i64>)> {
     Some((signed(row, "stage")?, signed(row, "stage_attempt")))
 }
 
-fn of(row: &Found) -> Of<'_> {
+/// The buckets that columns of [`Times`] name.
+fn span_of(question: &Question<'_>, row: &Found, prefix: &str) -> Option<Span> {
+    let column = |name: &str| signed(row, &format!("{prefix}{name}"));
+    Some(question.spanning(column("from_ms")?, column("until_ms")?))
+}
+
+fn of<'r>(question: &Question<'_>, row: &'r Found) -> Of<'r> {
     Of {
         process: text(row, "process_id").unwrap_or_default(),
         application: text(row, "application_id"),
@@ -332,7 +431,7 @@ fn of(row: &Found) -> Of<'_> {
         stage: stage_of(row),
         engine: text(row, "engine"),
         thread: signed(row, "thread"),
-        time: signed(row, "bucket"),
+        time: span_of(question, row, ""),
         task: None,
     }
 }
@@ -368,7 +467,7 @@ fn add_said(
     let said = said_run(row);
     let tasks = number(row, "all_tasks").max(number(row, "tasks"));
     let unsaid = tasks - u64::from(said.tasks);
-    let of = of(row);
+    let of = of(sums.question, row);
     if said.tasks > 0 {
         recorded.extend(of.application.map(str::to_owned));
     }

@@ -15,7 +15,7 @@ pub enum Dimension {
     Process,
     /// Thread
     Thread,
-    /// Time at which tasks ended, in buckets (--bucket)
+    /// Time, in buckets (--bucket) and, where no snapshot divides what a task did, in rows of several
     Time,
     /// Job that ran the stage
     Job,
@@ -133,6 +133,18 @@ pub struct Thread {
     pub name: Option<String>,
 }
 
+/// Some whole buckets of time in which something was measured: more than one, if it is not known how it
+/// is divided among them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span {
+    /// Its beginning, in ms since the epoch.
+    pub from_ms: i64,
+    /// Its end, which is no part of it.
+    pub until_ms: i64,
+    /// Whether it is just one bucket.
+    pub is_bucket: bool,
+}
+
 /// What tells a row apart; dimensions that were not asked for are `None`, as are unknown ones.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
@@ -148,8 +160,8 @@ pub struct Key {
     pub thread: Option<Thread>,
     /// Tasks before the rest.
     pub part: Part,
-    /// Beginning of the bucket of time in which it ended, in ms since the epoch.
-    pub time: Option<i64>,
+    /// The buckets of time that it ran in.
+    pub time: Option<Span>,
     /// Job id.
     pub job: Option<i64>,
     /// Stage id and attempt.
@@ -171,8 +183,8 @@ pub struct Place {
     pub process: Option<String>,
     /// Thread.
     pub thread: Option<Thread>,
-    /// Beginning of the bucket of time in which it ended, in ms since the epoch.
-    pub time: Option<i64>,
+    /// The buckets of time that it ran in.
+    pub time: Option<Span>,
     /// Job id.
     pub job: Option<i64>,
     /// Stage id and attempt.

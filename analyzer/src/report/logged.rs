@@ -171,7 +171,7 @@ impl LoggedTasks {
             if let Some((times, tid)) = task.times.zip(task.place.task) {
                 sums.answer.task_times.insert((application.clone(), tid), times);
             }
-            let time = sums.question.bucket(task.times);
+            let time = sums.question.span(None, task.times);
             let place = Place { time, ..task.place.clone() };
             sums.add_unrecorded(place, &SaidRun::of(&task.said), nodes);
         }

@@ -17,6 +17,7 @@ mod logged;
 mod markdown;
 mod notes;
 mod parquet;
+mod pieces;
 mod print;
 mod rated;
 mod rows;

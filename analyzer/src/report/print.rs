@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::figure::{Block, Figure, MILLION, Scale};
 use super::gather::Answer;
-use super::key::{Dimension, Key, Name, Part};
+use super::key::{Dimension, Key, Name, Part, Span};
 use super::rows::{Completeness, Row, Said};
 use crate::dump::printable;
 use crate::terminal::{HEADING, utc};
@@ -30,6 +30,9 @@ pub struct Report<'a> {
 
 /// A dimension's value as text for a table.
 pub(super) fn shown(key: &Key, dimension: Dimension) -> String {
+    if let (Dimension::Time, Some(span)) = (dimension, key.time) {
+        return span_text(span);
+    }
     let name = match dimension {
         Dimension::App => key.application.as_ref().map(|name| name.0.clone()),
         Dimension::Node => key.node.as_ref().map(|name| name.0.clone()),
@@ -42,7 +45,7 @@ pub(super) fn shown(key: &Key, dimension: Dimension) -> String {
         Dimension::Stage if key.part == Part::Outside => Some("outside".into()),
         Dimension::Stage => key.stage.map(|stage| stage_text(stage.0, stage.1)),
         _ if dimension.is_of_tasks() && key.part == Part::Outside => Some(String::new()),
-        Dimension::Time => key.time.map(utc),
+        Dimension::Time => None,
         Dimension::Job => key.job.map(|job| job.to_string()),
         Dimension::Task => key.task.map(|task| task.to_string()),
     };
@@ -53,6 +56,16 @@ pub(super) fn shown(key: &Key, dimension: Dimension) -> String {
     // Ids differ at their ends.
     let skip = name.chars().count() - KEY_WIDTH + 1;
     format!("~{}", name.chars().skip(skip).collect::<String>())
+}
+
+/// When a bucket begins, and how long several are together.
+pub fn span_text(span: Span) -> String {
+    let begin = utc(span.from_ms);
+    match span.until_ms - span.from_ms {
+        _ if span.is_bucket => begin,
+        ms if ms % 1000 == 0 => format!("{begin} +{}s", ms / 1000),
+        ms => format!("{begin} +{ms}ms"),
+    }
 }
 
 /// `3`, or `3.1` for its second attempt.
@@ -143,6 +156,12 @@ impl Report<'_> {
         });
         if let Some(line) = self.answer.written.line() {
             wrapped(out, "", &line)?;
+        }
+        let mut times = self.answer.rows.iter().filter_map(|(key, _)| key.time);
+        if times.any(|span| !span.is_bucket) {
+            let text = "measured over so long from then on, and not divided among the buckets of that time \
+                (finer with ingest --snapshots, see report --help)";
+            wrapped(out, "+20s after a time: ", text)?;
         }
         if has_bounds {
             writeln!(out, "+ = at least: a part is unknown.  - = unknown.")?;
@@ -359,7 +378,10 @@ impl Report<'_> {
                     let name = thread.and_then(|thread| thread.name.as_ref());
                     fields.push(("thread_name", json!(name)));
                 }
-                Dimension::Time => fields.push(("time_ms", json!(key.time))),
+                Dimension::Time => {
+                    fields.push(("time_ms", json!(key.time.map(|span| span.from_ms))));
+                    fields.push(("until_ms", json!(key.time.map(|span| span.until_ms))));
+                }
                 Dimension::Job => fields.push(("job", json!(key.job))),
                 Dimension::Stage => {
                     fields.push(("stage", json!(key.stage.map(|stage| stage.0))));

@@ -425,6 +425,19 @@ impl Rows {
         self.rows.entry(key).or_default()
     }
 
+    /// Moves a part of a row's counters to another row. Nothing of them is unknown there: what is, stays.
+    pub fn shift(&mut self, from: &Key, to: Key, part: &Run) {
+        let Some(row) = self.rows.get_mut(from) else { return };
+        for (sum, (_, value)) in row.metrics.iter_mut().zip(part.sums) {
+            sum.value = sum.value.saturating_sub(value);
+        }
+        let row = self.at(to);
+        for (index, (sum, (known, value))) in row.metrics.iter_mut().zip(part.sums).enumerate() {
+            let are_bounds = part.is_partial && METRICS[index].is_engine();
+            sum.add_many(known, known, value, are_bounds);
+        }
+    }
+
     /// All rows in their order.
     pub fn iter(&self) -> impl Iterator<Item = (&Key, &Row)> {
         self.rows.iter()

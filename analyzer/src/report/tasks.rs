@@ -8,6 +8,7 @@ use records::TaskMethod;
 use super::gather::{Of, Process, Sums};
 use super::key::Dimension;
 use super::logged::LoggedTasks;
+use super::pieces::{Noted, Pieces};
 use super::rated::Rated;
 use super::rows::TaskFigures;
 use crate::store::StoreError;
@@ -36,6 +37,8 @@ pub struct Tasks<'t, 'q> {
     seen: Vec<Tids>,
     /// (application, attempt) -> place in `seen`.
     attempts: HashMap<(Option<String>, Option<String>), usize>,
+    /// The tasks that snapshots may cut, if rows are per time and there are snapshots.
+    pub pieces: Option<Pieces>,
 }
 
 /// Neighbours in a frame.
@@ -48,8 +51,12 @@ struct Neighbours<'f> {
 
 impl<'t, 'q> Tasks<'t, 'q> {
     /// Adds to these sums what it takes in.
-    pub fn new(sums: &'t mut Sums<'q>, logged: &'t mut LoggedTasks) -> Tasks<'t, 'q> {
-        Tasks { sums, logged, seen: Vec::new(), attempts: HashMap::new() }
+    pub fn new(
+        sums: &'t mut Sums<'q>,
+        logged: &'t mut LoggedTasks,
+        pieces: Option<Pieces>,
+    ) -> Tasks<'t, 'q> {
+        Tasks { sums, logged, seen: Vec::new(), attempts: HashMap::new(), pieces }
     }
 
     /// Takes in rows of the table.
@@ -155,20 +162,28 @@ impl<'t, 'q> Tasks<'t, 'q> {
                 self.add(&rows, &before, at)?;
             }
             let ms = |column: &Int64Chunked| column.get(at).map(|ns| ns / 1_000_000);
-            let times = logged_task.and_then(|task| self.logged.tasks[task].times);
+            let logged_times = logged_task.and_then(|task| self.logged.tasks[task].times);
             let own_times = || ms(starts).zip(ms(ends)).filter(|_| !is_further);
-            let times = times.or_else(own_times);
+            let times = logged_times.or_else(own_times);
             if let (Some(times), Some(application), Some(task_id)) = (times, application, task_id) {
                 let key = (application.to_owned(), task_id);
                 self.sums.answer.task_times.insert(key, times);
             }
             let counted = rows.counted(at);
-            let time = question.bucket(times);
+            let time = question.span(starts.get(at).zip(ends.get(at)), logged_times);
             let of = Of { thread: threads.get(at), time, task: task_id, ..of };
             self.sums.take(&of, &counted.values.map(|value| value.unwrap_or(0)));
             let spark = logged_task.map(|task| &self.logged.tasks[task].said);
             let figures = TaskFigures { counted: &counted, is_repeated, spark };
-            self.sums.row(&of).add_task(&figures);
+            let key = self.sums.key(&of);
+            if let (Some(pieces), Some(start_ns)) = (&mut self.pieces, starts.get(at))
+                && let Some(thread) = of.thread
+            {
+                let is_partial = counted.is_partial;
+                let noted = Noted { start_ns, end_ns: ends.get(at), is_partial };
+                pieces.note(id, thread, noted, &key);
+            }
+            self.sums.answer.rows.at(key).add_task(&figures);
         }
         match neighbours {
             Some(last) => self.add(&rows, &last, rows.len()),

@@ -182,7 +182,7 @@ fn cells(key: &Key, by: &[Dimension]) -> Vec<Value> {
             Dimension::Executor => cells.push(json!(key.executor.as_ref().map(|name| &name.0))),
             Dimension::Process => cells.push(json!(key.process)),
             Dimension::Thread => cells.push(json!(key.thread.as_ref().map(|thread| thread.tid))),
-            Dimension::Time => cells.push(json!(key.time)),
+            Dimension::Time => cells.push(json!(key.time.map(|span| span.from_ms))),
             Dimension::Job => cells.push(json!(key.job)),
             Dimension::Stage => {
                 cells.push(json!(key.stage.map(|stage| stage.0)));

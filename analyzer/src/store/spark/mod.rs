@@ -7,7 +7,7 @@
 mod session;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::Path;
 
@@ -35,6 +35,8 @@ pub struct SparkStore {
     session: RefCell<Session>,
     /// Tables that were read whole: a report asks for some of them twice.
     frames: RefCell<BTreeMap<Table, Option<DataFrame>>>,
+    /// Tables that have files.
+    filled: BTreeSet<Table>,
     _lock: Option<File>,
 }
 
@@ -73,12 +75,16 @@ impl SparkStore {
                 Manifest::parse(text.unwrap_or_default().as_bytes(), place)?
             }
         };
+        let mut filled = BTreeSet::new();
         for table in Table::ALL {
             let is_of_tasks = matches!(table, Table::Tasks | Table::SparkTasks);
             let parts = manifest.parts_of(if is_of_tasks { applications } else { &[] });
             let files = parts.filter(|part| part.rows.contains_key(table.name()));
             let files = files.map(|part| part.path(Path::new(&root), table.name()));
             let paths: Vec<_> = files.map(|path| escape(&path.display().to_string())).collect();
+            if !paths.is_empty() {
+                filled.insert(table);
+            }
             let columns: Vec<_> =
                 table.columns().iter().map(|(name, kind)| (name.as_str(), *kind)).collect();
             let question = json!({
@@ -89,7 +95,13 @@ impl SparkStore {
             });
             session.ask(&question, &mut |_| {})?;
         }
-        Ok(SparkStore { session: RefCell::new(session), frames: RefCell::default(), _lock: lock })
+        let (session, frames) = (RefCell::new(session), RefCell::default());
+        Ok(SparkStore { session, frames, filled, _lock: lock })
+    }
+
+    /// Whether a table has rows at all.
+    pub fn has_rows(&self, table: Table) -> bool {
+        self.filled.contains(&table)
     }
 
     /// Names rows as a table.
