@@ -98,7 +98,7 @@ impl Identity {
             file_prefix: Vec::new(),
             directories: Directories::new(&settings.directories),
             metrics: metrics_of(&settings),
-            waits_for_bridge: matches!(spark_role, Role::Executor | Role::Driver),
+            waits_for_bridge: spark_role.runs_tasks(),
             spark,
             node,
             node_source,

@@ -49,13 +49,21 @@ pub fn identity() -> &'static Identity {
         .expect("identity is asked for in counted processes")
 }
 
-/// Whether the JVM in this process is to get the agent.
+/// Whether the JVM in this process is to get the agent: for its tasks, or to say which code holds still.
 pub fn wants_agent() -> bool {
-    is_counted() && matches!(identity().spark_role, Role::Executor | Role::Driver)
+    // Many a thing may be called java: the JDK's launcher has this function.
+    let is_jvm = |role| role == Role::Jvm && link::find(c"JLI_Launch").is_some();
+    is_counted() && (runs_tasks() || is_jvm(identity().spark_role))
+}
+
+/// Whether Spark's tasks may run in this process.
+pub fn runs_tasks() -> bool {
+    is_counted() && identity().spark_role.runs_tasks()
 }
 
 /// How tasks are noticed, for the header; set before the first file is written.
 pub fn set_task_method(method: TaskMethod) {
+    let method = if runs_tasks() { method } else { TaskMethod::UNKNOWN };
     TASK_METHOD.store(method.0, Ordering::Relaxed);
 }
 
@@ -97,10 +105,10 @@ fn decide(startup: &Startup) -> Option<Identity> {
     let spark_role = role::of(executed, arguments(), false);
     let role = match spark_role {
         _ if traced => Role::Program,
-        Role::Other if link::is_rewritten() => role::of_rewritten(arguments()),
+        Role::Jvm | Role::Other if link::is_rewritten() => role::of_rewritten(arguments()),
         role => role,
     };
-    if role == Role::Other || sys::exists(KILL_SWITCH) || link::is_replaced() {
+    if matches!(role, Role::Jvm | Role::Other) || sys::exists(KILL_SWITCH) || link::is_replaced() {
         return None;
     }
     let settings = match settings(startup, variable("SPARKANALYZER_CONF")) {
@@ -179,7 +187,7 @@ fn chosen(settings: &Settings, role: Role, spark: &SparkIds) -> bool {
         Role::Driver => ChosenRole::Driver,
         Role::PythonWorker => ChosenRole::Python,
         Role::Program => ChosenRole::Program,
-        Role::Other => return false,
+        Role::Jvm | Role::Other => return false,
     };
     settings.roles.contains(&role)
         && (settings.users.is_empty() || user_is_among(&settings.users))

@@ -123,11 +123,9 @@ class Matrix:
         known = {"size": size, "native_cpu_seconds": round(native.cpu_seconds, 2)}
         report = self.scratch / "report.json"
         report.unlink(missing_ok=True)
-        # Not the class that is run: for the library it makes the process an executor, which gets the agent.
-        after = () if program in ("javac", "jshell") else ("org.apache.spark.executor.CoarseGrainedExecutorBackend",)
         trace = [BIN / "analyzer", "trace", "--json", report, "--out", self.scratch / "records", "--"]
         try:
-            traced = self.programs.run(program, size, home, flags, RUN_SECONDS, trace, after, self.environment)
+            traced = self.programs.run(program, size, home, flags, RUN_SECONDS, trace, self.environment)
         except Failure as error:
             return {**known, "outcome": "fail", "remark": str(error)}
         known["cpu_seconds"] = round(traced.cpu_seconds, 2)

@@ -96,9 +96,9 @@ class Programs:
             raise Missing(f"this Java has no {name}")
         return home / "bin" / name
 
-    def run(self, program, size, home, flags, seconds, before=(), after=(), environment=None):
-        """Runs a program to its end, with `before` and `after` around its command, in this environment."""
-        command = [*map(str, before), *map(str, self.command(program, size, home, flags)), *after]
+    def run(self, program, size, home, flags, seconds, before=(), environment=None):
+        """Runs a program to its end, behind `before`, in this environment."""
+        command = [*map(str, before), *map(str, self.command(program, size, home, flags))]
         begin, answers = cpu_seconds(), ()
         output, complaint = self.folder / "stdout", self.folder / "stderr"
         with open(output, "wb") as out, open(complaint, "wb") as err:

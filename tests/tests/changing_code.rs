@@ -98,3 +98,25 @@ fn hotspot_with_each_collector() {
         same_and_complete(TEST, Path::new("/usr/bin/java"), &arguments, 64);
     }
 }
+
+/// A `java` of the JDK is told of the agent, which says what code holds still; what else is called so is left alone.
+#[test]
+fn java_programs_get_the_agent() {
+    const TEST: &str = "java_programs_get_the_agent";
+    let Some(artifacts) = artifacts::need(TEST) else { return };
+    let tracing = Tracing { environment: &[("_JAVA_LAUNCHER_DEBUG", "1")], ..Tracing::default() };
+    let java = Path::new("/usr/bin/java");
+    if !java.exists() {
+        return tests::skip::skip(TEST, "no Java");
+    }
+    let traced = tracing.run(&artifacts, java, &["-version"]).expect("starts traced");
+    let shown = String::from_utf8_lossy(&traced.captured.stdout);
+    let option = format!("'-agentpath:{}'", artifacts.shim.display());
+    assert!(shown.contains(&option) && traced.complete(), "{shown}");
+
+    let place = tempfile::tempdir().expect("a directory");
+    let other = place.path().join("java");
+    tests::program_file::copy(Path::new("/bin/echo"), &other);
+    let traced = tracing.run(&artifacts, &other, &["-version"]).expect("starts traced");
+    assert_eq!(traced.captured.stdout, b"-version\n");
+}

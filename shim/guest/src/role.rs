@@ -16,11 +16,18 @@ pub enum Role {
     Driver,
     /// A PySpark worker or the daemon that forks them.
     PythonWorker,
+    /// A JVM with nothing of Spark's: counted as a program where it is to be counted at all.
+    Jvm,
     /// Anything else: shells, launchers, masters, workers, history servers.
     Other,
 }
 
 impl Role {
+    /// Whether a JVM with this role may run Spark's tasks.
+    pub const fn runs_tasks(self) -> bool {
+        matches!(self, Role::Executor | Role::Driver)
+    }
+
     /// The role's name in record headers and file names.
     pub const fn name(self) -> &'static str {
         match self {
@@ -28,6 +35,7 @@ impl Role {
             Role::Executor => "executor",
             Role::Driver => "driver",
             Role::PythonWorker => "python_worker",
+            Role::Jvm => "jvm",
             Role::Other => "other",
         }
     }
@@ -65,15 +73,18 @@ pub fn of<'a>(
     // A script runs in its interpreter. The kernel says that the script was executed, and hands its path over
     // as the first argument, or the second if the #! line has one: version managers put scripts named `java`
     // and `python3` in front of the real ones.
-    let mut arguments = arguments.enumerate().map(|(place, argument)| {
+    let arguments = arguments.enumerate().map(|(place, argument)| {
         let is_script = place < 2 && argument == executed;
         (!is_script).then_some(argument)
     });
     if names.contains(&b"java".as_slice()) {
-        return arguments
-            .find(|argument| argument.is_none_or(|text| text.starts_with(b"org.apache.spark.")))
-            .flatten()
-            .map_or(Role::Other, of_main_class);
+        let mut telling = arguments
+            .filter(|argument| argument.is_none_or(|text| text.starts_with(b"org.apache.spark.")));
+        return match telling.next() {
+            None => Role::Jvm,
+            Some(None) => Role::Other,
+            Some(Some(class)) => of_main_class(class),
+        };
     }
     if names.iter().any(|name| name.starts_with(b"python") || name.starts_with(b"pypy")) {
         let mut after_m = false;
@@ -205,7 +216,7 @@ mod tests {
                 Role::Other,
             ),
             ("java -cp x org.apache.spark.deploy.worker.Worker spark://h:1", Role::Other),
-            ("java -jar org.apache.jar", Role::Other),
+            ("java -jar org.apache.jar", Role::Jvm),
             ("/usr/bin/python3 -m pyspark.daemon pyspark.worker", Role::PythonWorker),
             ("/opt/venv/bin/python3.11 -s -m pyspark.worker", Role::PythonWorker),
             ("python3 -m http.server", Role::Other),

@@ -94,6 +94,9 @@ unsafe extern "C" fn load(vm: usize) -> usize {
             return 0;
         }
     };
+    if !process::runs_tasks() {
+        return code_alone(vm, environment);
+    }
     let mut callbacks = Callbacks::NONE;
     callbacks.vm_death = Some(vm_death);
     callbacks.class_prepare = Some(class_prepare);
@@ -114,8 +117,7 @@ unsafe extern "C" fn load(vm: usize) -> usize {
         environment.dispose();
         return 0;
     }
-    VM.store(vm, Ordering::Relaxed);
-    ENVIRONMENT.store(environment.as_raw(), Ordering::Release);
+    publish(vm, environment);
     if has_breakpoints {
         tasks::breakpoints_available();
     } else {
@@ -124,6 +126,29 @@ unsafe extern "C" fn load(vm: usize) -> usize {
     // Of use, not of need: without it these parts are compared like all code that stores can change.
     let _ = environment.notify(Event::DynamicCodeGenerated, true);
     0
+}
+
+/// In a JVM without tasks: what it generates is of use, and nothing is of need.
+fn code_alone(vm: JavaVm, environment: Env) -> usize {
+    let mut callbacks = Callbacks::NONE;
+    callbacks.vm_death = Some(vm_death);
+    callbacks.dynamic_code_generated = Some(generated);
+    let steps = [
+        environment.set_callbacks(&callbacks),
+        environment.notify(Event::VmDeath, true),
+        environment.notify(Event::DynamicCodeGenerated, true),
+    ];
+    if steps.iter().any(|&error| error != jvmti::OK) {
+        environment.dispose();
+    } else {
+        publish(vm, environment);
+    }
+    0
+}
+
+fn publish(vm: JavaVm, environment: Env) {
+    VM.store(vm, Ordering::Relaxed);
+    ENVIRONMENT.store(environment.as_raw(), Ordering::Release);
 }
 
 // What the JVM calls.
