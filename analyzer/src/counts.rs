@@ -86,6 +86,11 @@ impl Counts {
         self.known = self.known.difference(metrics);
     }
 
+    /// Declares all but some metrics as not counted.
+    pub fn retain(&mut self, metrics: MetricSet) {
+        self.known = self.known.intersection(metrics);
+    }
+
     fn combine(&mut self, other: &Counts, operation: impl Fn(u64, u64) -> u64) {
         if self.known == other.known {
             // What is unknown on both sides may become anything: nobody sees it.

@@ -290,6 +290,7 @@ fn details(event: &Event<'_>) -> Vec<(&'static str, Value)> {
         Event::ProcessEnd { reason, status } => {
             vec![("reason", json!(reason.name())), ("status", json!(status))]
         }
+        Event::Directory { number, path } => vec![("number", json!(number)), ("path", lossy(path))],
     }
 }
 

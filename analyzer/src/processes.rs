@@ -259,7 +259,9 @@ fn shows_life(group: &Group<'_>, exec_mono_ns: u64) -> bool {
         Event::Exec { .. } | Event::Notice { .. } => false,
         Event::ProcessEnd { reason, .. } => reason != ProcessEndReason::EXEC,
         Event::Snapshot if group.flags.contains(Flags::FIRST_OF_SEGMENT) => false,
-        Event::Snapshot => group.stamp.mono_ns > exec_mono_ns.saturating_add(EXEC_DELAY_NS),
+        Event::Snapshot | Event::Directory { .. } => {
+            group.stamp.mono_ns > exec_mono_ns.saturating_add(EXEC_DELAY_NS)
+        }
         _ => true,
     }
 }

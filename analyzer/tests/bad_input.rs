@@ -55,13 +55,13 @@ fn record_files_that_are_none() {
     let name = good(at);
     let sound = fs::read(at.join(&name)).unwrap();
     let mut newer = sound.clone();
-    newer[8] = 2;
+    newer[8] = 3;
     let mut flipped = sound.clone();
     flipped[100] ^= 1;
     for (file, bytes, message) in [
         ("empty.sar", &b""[..], "the file is empty"),
         ("foreign.sar", b"\x7fELF and so on", "not a record file"),
-        ("newer.sar", &newer, "format version 2 is newer than 1"),
+        ("newer.sar", &newer, "format version 3 is newer than 2"),
         ("cut.sar", &sound[..100], "ends within its header"),
         ("flipped.sar", &flipped, "damaged header (checksum)"),
     ] {

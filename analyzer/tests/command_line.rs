@@ -163,7 +163,7 @@ fn quiet_and_verbose() {
     assert_eq!(nothing, "");
     let (same, steps) = said(&["report", "--by", "node", "-v"]);
     assert_eq!(same, plain);
-    assert!(steps.contains("reading processes: 2 rows, "), "{steps}");
+    assert!(steps.contains("reading processes: 3 rows, "), "{steps}");
     assert_eq!(analyzer(&["-q", "-v", "man"]).status.code(), Some(2));
 }
 

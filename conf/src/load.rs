@@ -107,7 +107,7 @@ fn raw(value: &DeValue<'_>) -> Raw {
             texts.map_or(Raw::Other("a list of other things than strings"), Raw::List)
         }
         DeValue::Float(_) => Raw::Other("a float"),
-        DeValue::Boolean(_) => Raw::Other("a boolean"),
+        DeValue::Boolean(truth) => Raw::Truth(*truth),
         DeValue::Datetime(_) => Raw::Other("a date"),
         DeValue::Table(_) => Raw::Other("a table"),
     }

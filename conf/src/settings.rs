@@ -187,6 +187,9 @@ settings! {
     ];
     /// Count system calls on files only below these directories (absolute paths); empty = on all files.
     directories: Vec<String> = Vec::new();
+    /// Tell apart by directory what is read and written in files. The names of directories are then in the record
+    /// files, without the values of such parts as token=VALUE (see redact).
+    per_directory: bool = true;
     /// Where the record files go. Made if it is missing (mode 0750); must belong to root or to the
     /// process's user.
     output_dir: String = String::from("/var/tmp/sparkanalyzer");
@@ -208,8 +211,8 @@ settings! {
     max_bytes_per_directory: Bounded<65_536, 1_125_899_906_842_624> = Bounded(8 << 30);
     /// Memory that the shim and the engine may map, in MiB; it counts against the container.
     memory_limit_mib: Bounded<4, 1_048_576> = Bounded(64);
-    /// Options of the command line whose value is not stored: those with one of these words in their
-    /// name. Passwords in URLs are never stored.
+    /// Options of the command line, and parts of directories' names, whose value is not stored: those with
+    /// one of these words in their name. Passwords in URLs are never stored.
     redact: Vec<String> = vec![
         String::from("secret"), String::from("password"), String::from("token"),
         String::from("access.key"), String::from("accesskey"),

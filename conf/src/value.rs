@@ -16,6 +16,8 @@ pub enum Raw {
     Integer(i64),
     /// A list of strings.
     List(Vec<String>),
+    /// True or false.
+    Truth(bool),
     /// Anything else; its TOML name.
     Other(&'static str),
 }
@@ -37,6 +39,7 @@ fn wrong_type<T: Value>(raw: &Raw) -> String {
         Raw::Text(_) => "a string",
         Raw::Integer(_) => "an integer",
         Raw::List(_) => "a list of strings",
+        Raw::Truth(_) => "a boolean",
         Raw::Other(name) => name,
     };
     format!("{} is expected, not {found}", T::type_name())
@@ -76,6 +79,28 @@ impl Value for String {
 
     fn to_toml(&self) -> String {
         quoted(self)
+    }
+}
+
+impl Value for bool {
+    fn type_name() -> String {
+        "true or false".into()
+    }
+
+    fn from_raw(raw: &Raw) -> Result<Self, String> {
+        match raw {
+            Raw::Truth(truth) => Ok(*truth),
+            _ => Err(wrong_type::<Self>(raw)),
+        }
+    }
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        let wrong = |_| format!("{} is expected, not {text:?}", Self::type_name());
+        text.trim().parse().map_err(wrong)
+    }
+
+    fn to_toml(&self) -> String {
+        self.to_string()
     }
 }
 

@@ -123,18 +123,20 @@ pub struct Call {
     pub arguments: [u64; 6],
 }
 
+/// What a host tells itself from before a system call to after it: a time, say.
+pub type CallToken = [u64; 2];
+
 /// What the tracer asks of its host. All functions run on the tracer's stack, on the thread concerned,
 /// possibly while the application holds any lock: they must not call the C library.
 pub trait Host<Thread = ThreadState>: Sync {
     /// What lies at `pc`, asked once per branch target.
     fn redirect(&self, pc: u64) -> Redirect;
 
-    /// A system call is about to be made; the returned word (a time, say) is passed to
-    /// [`Host::after_syscall`].
-    fn before_syscall(&self, thread: &mut Thread, call: &Call) -> u64;
+    /// A system call is about to be made; what is returned is passed to [`Host::after_syscall`].
+    fn before_syscall(&self, thread: &mut Thread, call: &Call) -> CallToken;
 
     /// A system call returned `result` (`-errno` on failure).
-    fn after_syscall(&self, thread: &mut Thread, call: &Call, result: i64, before: u64);
+    fn after_syscall(&self, thread: &mut Thread, call: &Call, result: i64, before: CallToken);
 
     /// The process image is about to be replaced; `call` is execve or execveat.
     fn before_exec(&self, thread: &mut Thread, call: &Call);

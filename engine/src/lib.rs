@@ -15,7 +15,7 @@ pub mod sys;
 pub mod x86;
 
 pub use ::weights::metric::{self, METRICS, Metric, Totals, Weights};
-pub use contract::{Call, Host, Limits, Notice, Redirect, Thread, Tracer};
+pub use contract::{Call, CallToken, Host, Limits, Notice, Redirect, Thread, Tracer};
 pub use x86::dispatch::{engine_enter, unfollow_me};
 pub use x86::engine::{Engine, abandon};
 #[cfg(feature = "faults")]

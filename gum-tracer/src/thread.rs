@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use engine::sys;
 use engine::x86::counting::{COUNTERS, COUNTERS_AT, weigh};
 use engine::x86::thread::set_gs_base;
-use engine::{Call, METRICS, Thread, Totals};
+use engine::{Call, CallToken, METRICS, Thread, Totals};
 use frida_gum::stalker::{Stalker, Transformer};
 
 use crate::{Gum, transform};
@@ -26,7 +26,7 @@ pub struct Followed {
     transformer: Transformer<'static>,
     /// The system call in progress, and the host's word about it.
     pub(crate) call: Call,
-    pub(crate) token: u64,
+    pub(crate) token: CallToken,
     /// What is left to do when the call has returned.
     pub(crate) rest: crate::syscall::Rest,
     /// The next thread that is made will be attached by the host.
@@ -42,7 +42,7 @@ pub struct Followed {
 /// The parent's state while a child of vfork runs on its block.
 pub struct Borrowed {
     pub(crate) call: Call,
-    pub(crate) token: u64,
+    pub(crate) token: CallToken,
     totals: Totals,
 }
 
@@ -71,7 +71,7 @@ impl Followed {
                 stalker,
                 transformer,
                 call: Call { number: 0, arguments: [0; 6] },
-                token: 0,
+                token: CallToken::default(),
                 rest: crate::syscall::Rest::Nothing,
                 expected: false,
                 vfork: None,

@@ -12,9 +12,12 @@
 //! | 8 Exec | path `[224]` | no |
 //! | 9 Spawn | pid u32, 8: path `[216]` | no |
 //! | 10 ProcessEnd | reason u8, 4: status i32 | yes |
+//! | 11 Directory | number u16, 8: path `[216]` | yes |
 //!
 //! task: stage i32, 4: stage attempt i32, 8: index i32, 12: attempt i32, 16: TID i64, 24: method u8,
 //! 25: flags u8 (0), 26: outcome u8, 32: application id `[64]`, 96: executor id `[32]`.
+//!
+//! The counters of a Directory are those of the process's calls on files in it, and are part of the process's.
 
 use crate::bytes::{self, i32_at, i64_at, text_at, u8_at, u16_at, u32_at, u64_at};
 
@@ -24,6 +27,11 @@ pub const PAYLOAD_BYTES: usize = 224;
 pub const PAYLOAD_AT: usize = 32;
 /// Values that fit into one `Values` record.
 pub const VALUES_PER_RECORD: usize = 27;
+
+/// The longest path of a directory that is kept, in bytes.
+pub const MAX_DIRECTORY_BYTES: usize = 216;
+/// Stands for all directories beyond those that a process tells apart.
+pub const OTHER_DIRECTORIES: &[u8] = b"(other directories)";
 
 /// The kind of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,6 +57,8 @@ pub enum Kind {
     Spawn = 9,
     /// The process is about to end.
     ProcessEnd = 10,
+    /// What the process did to files in one directory until now.
+    Directory = 11,
 }
 
 impl Kind {
@@ -65,6 +75,7 @@ impl Kind {
             8 => Kind::Exec,
             9 => Kind::Spawn,
             10 => Kind::ProcessEnd,
+            11 => Kind::Directory,
             _ => return None,
         })
     }
@@ -82,6 +93,7 @@ impl Kind {
             Kind::Exec => "exec",
             Kind::Spawn => "spawn",
             Kind::ProcessEnd => "process_end",
+            Kind::Directory => "directory",
         }
     }
 
@@ -89,7 +101,12 @@ impl Kind {
     pub const fn has_values(self) -> bool {
         matches!(
             self,
-            Kind::ThreadEnd | Kind::TaskStart | Kind::TaskEnd | Kind::Snapshot | Kind::ProcessEnd
+            Kind::ThreadEnd
+                | Kind::TaskStart
+                | Kind::TaskEnd
+                | Kind::Snapshot
+                | Kind::ProcessEnd
+                | Kind::Directory
         )
     }
 }
@@ -265,6 +282,13 @@ pub enum Event<'a> {
         /// Exit code or signal, by reason.
         status: i32,
     },
+    /// What the process did to files in one directory until now.
+    Directory {
+        /// The directory's number in this process; names may be equal after secrets were taken out of them.
+        number: u16,
+        /// Its path; [`OTHER_DIRECTORIES`] for those that have no number of their own.
+        path: &'a [u8],
+    },
 }
 
 impl<'a> Event<'a> {
@@ -280,6 +304,7 @@ impl<'a> Event<'a> {
             Event::Exec { .. } => Kind::Exec,
             Event::Spawn { .. } => Kind::Spawn,
             Event::ProcessEnd { .. } => Kind::ProcessEnd,
+            Event::Directory { .. } => Kind::Directory,
         }
     }
 
@@ -306,6 +331,10 @@ impl<'a> Event<'a> {
                 bytes::put(into, 4, &status.to_le_bytes());
                 false
             }
+            Event::Directory { number, path } => {
+                bytes::put(into, 0, &number.to_le_bytes());
+                bytes::put_text(into, 8, MAX_DIRECTORY_BYTES, path)
+            }
         }
     }
 
@@ -331,6 +360,10 @@ impl<'a> Event<'a> {
             Kind::ProcessEnd => Event::ProcessEnd {
                 reason: ProcessEndReason(u8_at(from, 0)),
                 status: i32_at(from, 4),
+            },
+            Kind::Directory => Event::Directory {
+                number: u16_at(from, 0),
+                path: text_at(from, 8, MAX_DIRECTORY_BYTES),
             },
         })
     }

@@ -5,14 +5,14 @@
 //!
 //! # Format
 //!
-//! Version 1, little-endian throughout. A process writes one or more *segments*, one file each, named
+//! Version 2, little-endian throughout; version 1 had no records of kind 11. A process writes one or more *segments*, one file each, named
 //! `<prefix>-<process id, 32 hex digits>.<segment, 4 digits>.sar` (see [`file_name`]). A segment is a
 //! header followed by records of exactly [`RECORD_BYTES`] bytes:
 //!
 //! | offset | type | header field |
 //! |---|---|---|
 //! | 0 | `[u8; 8]` | magic `SPARKREC` |
-//! | 8 | u16 | version, 1 |
+//! | 8 | u16 | version, 2 |
 //! | 10 | u16 | record size, 256 |
 //! | 12 | u32 | header length in bytes, a multiple of 256 |
 //! | 16 | u32 | CRC-32 (IEEE) of the whole header with this field zero |
@@ -33,14 +33,15 @@
 //! | 32 | `[u8; 224]` | payload, by kind ([`event`]) |
 //!
 //! A *group* is a leader and the `Values` records after it that carry its counters; it is written by
-//! one `pwrite`. Counters are cumulative, of the thread (tid not 0) or of the process (tid 0), and
+//! one `pwrite`. Counters are cumulative, of the thread (tid not 0), of the process (tid 0) or of the
+//! process's files in a directory (kind 11), and
 //! stored in up to five chunks along the metric groups of [`metric`]; a chunk that is absent is zero.
 //! Values of a metric that the header's directory calls inactive have no meaning.
 //!
 //! # Limitations
 //!
 //! - A segment has at most 2^32 groups and a header at most [`header::MAX_HEADER_BYTES`].
-//! - Text is clipped: thread names to 32 bytes, paths to 224, notices to 200, the command line to 4 KiB.
+//! - Text is clipped: thread names to 32 bytes, paths to 224, of directories to 216, notices to 200, the command line to 4 KiB.
 //!   A clipped text sets [`Flags::CLIPPED`] in a record.
 //! - The CRC finds accidents, not forgery.
 //!
@@ -84,7 +85,7 @@ pub use write::{MAX_GROUP_BYTES, TooSmall, encode_group};
 pub const RECORD_BYTES: usize = 256;
 
 /// The format version that this crate writes, and the newest that it reads.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// The first eight bytes of a record file.
 pub const MAGIC: [u8; 8] = *b"SPARKREC";

@@ -45,6 +45,7 @@ impl Owned {
             },
             8 => Event::Exec { path: &self.text },
             9 => Event::Spawn { pid: self.ids[0] as u32, path: &self.text },
+            11 => Event::Directory { number: self.numbers[0] as u16, path: &self.text },
             _ => Event::ProcessEnd { reason: ProcessEndReason(self.small), status: self.ids[1] },
         }
     }
@@ -55,7 +56,7 @@ fn text() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn owned() -> impl Strategy<Value = Owned> {
-    let kind = prop_oneof![1u8..6, 7u8..11];
+    let kind = prop_oneof![1u8..6, 7u8..12];
     (kind, any::<[u64; 2]>(), any::<[i32; 4]>(), any::<u8>(), text(), text()).prop_map(
         |(kind, numbers, ids, small, text, more_text)| Owned {
             kind,

@@ -1,4 +1,4 @@
-//! The bytes of version 1, field by field: what other programs and later versions rely on.
+//! The bytes of version 2, field by field: what other programs and later versions rely on.
 
 use records::header::tag;
 use records::{
@@ -38,7 +38,7 @@ fn group(seq: u32, tid: u32, event: &Event<'_>, values: Option<&[u64; METRIC_COU
 fn header_bytes() {
     let bytes = segment_of(&header(), &[]);
     assert_eq!(&bytes[..8], b"SPARKREC");
-    assert_eq!(bytes[8..12], [1, 0, 0, 1]); // version 1, records of 256
+    assert_eq!(bytes[8..12], [2, 0, 0, 1]); // version 2, records of 256
     assert_eq!(bytes.len() % 256, 0);
     assert_eq!(u32::from_le_bytes(bytes[12..16].try_into().unwrap()) as usize, bytes.len());
     assert_eq!(bytes[20..24], [3, 0, 0, 0]);
@@ -98,6 +98,17 @@ fn record_bytes() {
 }
 
 #[test]
+fn directory_bytes() {
+    let mut values = [0; METRIC_COUNT];
+    values[6] = 9; // file_open_calls
+    let bytes = group(7, 0, &Event::Directory { number: 0x0102, path: b"/data" }, Some(&values));
+    assert_eq!(bytes.len(), 2 * 256); // leader, files' chunk
+    assert_eq!((bytes[4], bytes[5]), (11, 1));
+    assert_eq!(bytes[32..46], *b"\x02\x01\0\0\0\0\0\0/data\0");
+    assert_eq!(bytes[256 + 32..][..16], [6, 0, 22, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0]);
+}
+
+#[test]
 fn every_event_comes_back() {
     let task = TaskId { stage: 1, task_id: 9, executor_id: b"driver", ..TaskId::default() };
     let events = [
@@ -110,6 +121,7 @@ fn every_event_comes_back() {
         Event::Exec { path: b"/bin/true" },
         Event::Spawn { pid: 12, path: b"/bin/false" },
         Event::ProcessEnd { reason: ProcessEndReason::SIGNAL, status: -9 },
+        Event::Directory { number: 513, path: b"/data" },
     ];
     let values = [42; METRIC_COUNT];
     let groups: Vec<_> =
@@ -235,8 +247,8 @@ fn foreign_and_damaged_headers() {
     let cut = sound.len() - 1;
     assert_eq!(parse(&sound[..cut]), Some(ReadError::TooShort { len: cut, needed: sound.len() }));
     let mut newer = sound.clone();
-    newer[8] = 2;
-    assert_eq!(parse(&newer), Some(ReadError::NewerVersion { version: 2 }));
+    newer[8] = 3;
+    assert_eq!(parse(&newer), Some(ReadError::NewerVersion { version: 3 }));
     for at in [9, 10, 12, 16, 30, 50, sound.len() - 1] {
         let mut damaged = sound.clone();
         damaged[at] ^= 0x80;

@@ -32,6 +32,7 @@ compile_error!(
 extern crate alloc;
 
 mod clock;
+mod directories;
 mod guard;
 #[cfg(feature = "gum")]
 mod gum;

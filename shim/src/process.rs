@@ -1,7 +1,7 @@
 //! The process: whether it is counted, who it is, fork, exec and end.
 
 use crate::{
-    clock, heap, hooks,
+    clock, directories, heap, hooks,
     identity::Identity,
     jvm::executor_above,
     link, log, recorder,
@@ -234,7 +234,7 @@ fn count(startup: &Startup, identity: Identity) -> *mut tracer::Thread {
     clock::find_vdso(startup);
     tls::learn(startup);
     hooks::resolve_all();
-    syscalls::configure(identity.metrics);
+    syscalls::configure(identity.metrics, identity.settings.per_directory);
     if !mark_for_fork() {
         return core::ptr::null_mut();
     }
@@ -294,6 +294,7 @@ fn become_child(mark: &AtomicU32) {
     }
     heap::after_fork_in_child();
     threads::after_fork_in_child();
+    directories::after_fork_in_child();
     recorder::after_fork_in_child();
     let child = identity().of_child();
     IDENTITY.store(Box::into_raw(Box::new(child)), Ordering::Release);

@@ -10,7 +10,7 @@
 //! groups before them.
 
 use crate::{
-    clock,
+    clock, directories,
     lock::Lock,
     sys,
     threads::{self, Shared, Values},
@@ -19,7 +19,7 @@ use crate::{
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, Ordering};
-use guest::budget::Weight;
+use guest::{budget::Weight, directory_table::DIRECTORIES};
 use records::{
     Event, Flags, MAX_GROUP_BYTES, METRIC_COUNT, ProcessEndReason, Stamp, TaskId, TaskMethod,
     TaskOutcome, encode_group, notice,
@@ -37,6 +37,8 @@ const FLUSH_NS: u64 = 2_000_000_000;
 const QUEUE_FILLING: usize = QUEUE_BYTES / 2;
 /// How long they wait; when that was in vain nobody does until the ticker has come.
 const ROOM_NS: u64 = 200_000_000;
+/// Directories that a periodic snapshot tells: 16 KB. Those that wait longest come first.
+const DIRECTORIES_PER_TICK: usize = 32;
 
 /// The queue is filling up.
 static FILLING: AtomicBool = AtomicBool::new(false);
@@ -60,6 +62,7 @@ struct State {
     ended: Values,
     total_written: Values,
     ended_flags: Flags,
+    told_other_directories: bool,
     /// The tasks that run now, where the threads that they start are theirs.
     tasks: Vec<TaskId<'static>>,
 }
@@ -73,6 +76,7 @@ static STATE: Lock<State> = Lock::new(State {
     ended: [0; METRIC_COUNT],
     total_written: [0; METRIC_COUNT],
     ended_flags: Flags::NONE,
+    told_other_directories: false,
     tasks: Vec::new(),
 });
 
@@ -136,10 +140,23 @@ impl State {
         (values, flags)
     }
 
-    /// Snapshots of the threads that counted something since their last one (or of all), then of the
-    /// process.
-    fn snapshots(&mut self, weight: Weight, extra: Flags, all: bool) {
+    /// Snapshots of the directories that changed, at most so many, of the threads that counted something since
+    /// their last one (or of all), then of the process.
+    fn snapshots(&mut self, weight: Weight, extra: Flags, all: bool, directories: usize) {
         let stamp = clock::stamp();
+        // First: what is in them is in the process's total then.
+        for one in directories::changed(directories) {
+            if one.is_other() && !core::mem::replace(&mut self.told_other_directories, true) {
+                let a = DIRECTORIES as u64;
+                let text = b"directories: the rest counts for one";
+                let event = Event::Notice { code: notice::TABLE_FULL, a, b: 0, text };
+                self.put(Weight::Major, 0, Flags::NONE, &event, None, stamp);
+            }
+            let path = directories::redacted(&one);
+            let event = Event::Directory { number: one.number, path: &path };
+            let clipped = if one.is_clipped { Flags::CLIPPED } else { Flags::NONE };
+            self.put(weight, 0, extra | clipped, &event, Some(&one.values), stamp);
+        }
         for index in 0..self.live.len() {
             let live = &mut self.live[index];
             let values = live.thread.values();
@@ -370,7 +387,7 @@ impl Write for Text {
 /// The process image is about to be replaced: everything counted so far is written before.
 pub fn before_exec(path: &[u8]) {
     locked(|state| {
-        state.snapshots(Weight::Major, Flags::NONE, false);
+        state.snapshots(Weight::Major, Flags::NONE, false, usize::MAX);
         let tid = sys::gettid();
         state.put(Weight::Major, tid, Flags::NONE, &Event::Exec { path }, None, clock::stamp())
     });
@@ -406,7 +423,7 @@ pub fn put_process_end(reason: ProcessEndReason, status: i32) -> bool {
         if !state.open {
             return false;
         }
-        state.snapshots(Weight::Last, Flags::FINAL, false);
+        state.snapshots(Weight::Last, Flags::FINAL, false, usize::MAX);
         let (values, flags) = state.totals();
         let event = Event::ProcessEnd { reason, status };
         let flags = flags | Flags::FINAL;
@@ -421,7 +438,7 @@ pub fn put_process_end(reason: ProcessEndReason, status: i32) -> bool {
 pub fn tick() {
     STATE.with(|state| {
         if state.open {
-            state.snapshots(Weight::Periodic, Flags::NONE, false);
+            state.snapshots(Weight::Periodic, Flags::NONE, false, DIRECTORIES_PER_TICK);
         }
     });
 }
@@ -440,7 +457,9 @@ pub fn drain(into: &mut Vec<u8>, begin_segment: bool) -> usize {
         let middle = state.queue.len();
         if begin_segment {
             let was_open = core::mem::replace(&mut state.open, true);
-            state.snapshots(Weight::Last, Flags::FIRST_OF_SEGMENT, true);
+            // The segment has them by and by, and those that changed at the end.
+            directories::tell_again();
+            state.snapshots(Weight::Last, Flags::FIRST_OF_SEGMENT, true, 0);
             state.open = was_open;
         }
         core::mem::swap(&mut state.queue, into);
@@ -486,6 +505,7 @@ pub fn after_fork_in_child() {
         state.ended = [0; METRIC_COUNT];
         state.total_written = [0; METRIC_COUNT];
         state.ended_flags = Flags::NONE;
+        state.told_other_directories = false;
         core::mem::forget(core::mem::take(&mut state.tasks));
     });
 }

@@ -317,11 +317,17 @@ pub fn read_file(path: &core::ffi::CStr, limit: usize) -> Result<alloc::vec::Vec
 
 /// The target of a symbolic link (not NUL-terminated); `None` if it cannot be read or does not fit.
 pub fn read_link<'b>(path: &core::ffi::CStr, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
+    let size = buffer.len();
+    read_link_start(path, buffer).filter(|target| target.len() < size)
+}
+
+/// The target of a symbolic link, as far as it fits; `None` if it cannot be read.
+pub fn read_link_start<'b>(path: &core::ffi::CStr, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
     // SAFETY: the kernel writes within the buffer only.
     let length = unsafe {
         call3(nr::READLINK, path.as_ptr() as u64, buffer.as_mut_ptr() as u64, buffer.len() as u64)
     };
-    (length > 0 && (length as usize) < buffer.len()).then(|| &buffer[..length as usize])
+    (length > 0).then(|| &buffer[..length as usize])
 }
 
 /// Fills the buffer with random bytes.

@@ -10,13 +10,15 @@
 //! A descriptor that another thread replaces during the call counts as what it was before it.
 
 use crate::{
-    clock,
-    process::{self},
-    sys,
+    clock, directories, process, sys,
     threads::{self, Shared},
 };
 use core::sync::atomic::{AtomicU8, Ordering};
-use guest::syscall::{self, Bytes, Descriptor, Finished, class_of_mode, shape};
+use engine::CallToken;
+use guest::{
+    directory_table::Place,
+    syscall::{self, Bytes, Descriptor, Finished, Shape, class_of_mode, shape},
+};
 use records::metric::{Class, MetricSet};
 
 /// Classes that are counted, as bits.
@@ -27,15 +29,20 @@ const NOT_COUNTED: u64 = 4;
 /// A half whose descriptor is the result.
 const LATER: u64 = 5;
 
-/// What [`before`] tells [`observe`]: the classes of the descriptors and the time.
-#[derive(Clone, Copy)]
-pub struct Token(pub u64);
-
-/// Bits of a token that hold the time; 2^58 ns are nine years since boot.
+/// Bits of a token's first word that hold the time; 2^58 ns are nine years since boot.
 const TIME_BITS: u32 = 58;
+/// Bits of its second word that hold the place of the first descriptor's file.
+const PLACE_BITS: u32 = 32;
+
+/// What a descriptor's calls count for.
+#[derive(Clone, Copy)]
+struct Target {
+    class: Class,
+    place: Place,
+}
 
 /// Takes the classes to count out of the settings.
-pub fn configure(metrics: MetricSet) {
+pub fn configure(metrics: MetricSet, per_directory: bool) {
     let mut bits = 0;
     for class in Class::ALL {
         if metrics.contains(class.first()) {
@@ -43,6 +50,7 @@ pub fn configure(metrics: MetricSet) {
         }
     }
     CLASSES.store(bits, Ordering::Relaxed);
+    directories::configure(per_directory && metrics.contains(Class::File.first()));
 }
 
 /// Whether a call of this number may count.
@@ -51,39 +59,63 @@ pub fn is_counted(number: u64) -> bool {
     CLASSES.load(Ordering::Relaxed) != 0 && shape(number).is_some()
 }
 
-/// A counted call is about to be made.
-pub fn before(number: u64, arguments: &[u64; 6]) -> Token {
-    let Some(shape) = shape(number) else { return Token(0) };
+/// A counted call is about to be made: the time, and what its descriptors count for, for [`observe`].
+pub fn before(number: u64, arguments: &[u64; 6]) -> CallToken {
+    let Some(shape) = shape(number) else { return CallToken::default() };
+    let mut targets = targets(&shape, arguments);
+    let mut now = clock::monotonic_ns();
+    if directories::has_moved_on(now) {
+        targets = self::targets(&shape, arguments);
+        now = clock::monotonic_ns();
+    }
+    let [(first, first_place), (second, second_place)] = targets;
+    let time = now & ((1 << TIME_BITS) - 1);
+    [
+        time | first << TIME_BITS | second << (TIME_BITS + 3),
+        first_place.word() | second_place.word() << PLACE_BITS,
+    ]
+}
+
+/// The classes and places of both halves, before the call.
+fn targets(shape: &Shape, arguments: &[u64; 6]) -> [(u64, Place); 2] {
     let code = |descriptor| match descriptor {
-        Descriptor::Argument(index) => {
-            class_of(arguments[usize::from(index)]).map_or(NOT_COUNTED, |class| class as u64)
-        }
-        Descriptor::Result => LATER,
+        Descriptor::Argument(index) => target_of(arguments[usize::from(index)], false)
+            .map_or((NOT_COUNTED, Place::NONE), |target| (target.class as u64, target.place)),
+        Descriptor::Result => (LATER, Place::NONE),
     };
-    let first = code(shape.first.descriptor);
-    let second = shape.second.map_or(NOT_COUNTED, |half| code(half.descriptor));
-    let time = clock::monotonic_ns() & ((1 << TIME_BITS) - 1);
-    Token(time | first << TIME_BITS | second << (TIME_BITS + 3))
+    let second = shape.second.map_or((NOT_COUNTED, Place::NONE), |half| code(half.descriptor));
+    [code(shape.first.descriptor), second]
 }
 
 /// A counted call returned `result` (a negated errno on failure): adds it to the thread's counters, or to
-/// the process's after the thread's end.
+/// the process's after the thread's end, and to those of the files' directories.
 pub fn observe(
     thread: Option<&Shared>,
     number: u64,
     arguments: &[u64; 6],
-    token: Token,
+    token: CallToken,
     result: i64,
 ) {
     let Some(shape) = shape(number) else { return };
-    let now = clock::monotonic_ns() & ((1 << TIME_BITS) - 1);
-    let class = |code: u64| match code & 7 {
-        LATER => class_of_opened(number, arguments, result),
-        code => Class::ALL.get(code as usize).copied(),
+    let now = clock::monotonic_ns();
+    let target = |code: u64, place: u64| match code & 7 {
+        LATER => {
+            directories::has_moved_on(now);
+            target_of_opened(number, arguments, result)
+        }
+        code => {
+            let class = Class::ALL.get(code as usize).copied()?;
+            Some(Target { class, place: Place::of_word(place) })
+        }
     };
+    let targets = [
+        target(token[0] >> TIME_BITS, token[1] & ((1 << PLACE_BITS) - 1)),
+        target(token[0] >> (TIME_BITS + 3), token[1] >> PLACE_BITS),
+    ];
+    let now = now & ((1 << TIME_BITS) - 1);
     let call = Finished {
         shape,
-        classes: [class(token.0 >> TIME_BITS), class(token.0 >> (TIME_BITS + 3))],
+        classes: targets.map(|target| target.map(|target| target.class)),
         result,
         message_bytes: match shape.bytes {
             Bytes::Messages(at) if result > 0 => {
@@ -91,44 +123,55 @@ pub fn observe(
             }
             _ => 0,
         },
-        nanoseconds: now.saturating_sub(token.0 & ((1 << TIME_BITS) - 1)),
+        nanoseconds: now.saturating_sub(token[0] & ((1 << TIME_BITS) - 1)),
     };
-    syscall::charge(&call, |index, amount| threads::add(thread, index, amount));
+    syscall::charge(&call, |half, index, amount| {
+        threads::add(thread, index, amount);
+        directories::add(targets[half].map_or(Place::NONE, |target| target.place), index, amount);
+    });
 }
 
-/// The class of a descriptor, if calls on it count.
-fn class_of(fd: u64) -> Option<Class> {
+/// What a descriptor's calls count for, if they do; `is_new` = it was opened just now.
+fn target_of(fd: u64, is_new: bool) -> Option<Target> {
     // A descriptor is an int: the upper half of the register has no meaning.
     let fd = u64::from(fd as u32);
-    let class = class_of_mode(sys::fstat(fd).map(|status| status.mode));
+    let status = sys::fstat(fd);
+    let class = class_of_mode(status.map(|status| status.mode));
     if CLASSES.load(Ordering::Relaxed) & 1 << class as u8 == 0 {
         return None;
     }
-    let directories = &process::identity().directories;
-    if class != Class::File || directories.is_everything() {
-        return Some(class);
+    if class != Class::File {
+        return Some(Target { class, place: Place::NONE });
     }
-    let mut name = [0u8; 32];
-    let mut target = [0u8; 4096];
-    let path = sys::read_link(descriptor_path(fd, &mut name), &mut target)?;
-    directories.contain(path).then_some(class)
+    let chosen = &process::identity().directories;
+    if !chosen.is_everything() {
+        let mut name = [0u8; 32];
+        let mut target = [0u8; 4096];
+        let path = sys::read_link(descriptor_path(fd, &mut name), &mut target)?;
+        if !chosen.contain(path) {
+            return None;
+        }
+    }
+    let place = status.map_or(Place::NONE, |status| directories::place(fd, &status, is_new));
+    Some(Target { class, place })
 }
 
-/// The class of what was opened; of a failed call the path decides whether it counts.
-fn class_of_opened(number: u64, arguments: &[u64; 6], result: i64) -> Option<Class> {
+/// What was opened counts for; of a failed call the path decides whether it counts.
+fn target_of_opened(number: u64, arguments: &[u64; 6], result: i64) -> Option<Target> {
     if result >= 0 {
-        return class_of(result as u64);
+        return target_of(result as u64, true);
     }
+    let nowhere = Target { class: Class::File, place: Place::NONE };
     if CLASSES.load(Ordering::Relaxed) & 1 << Class::File as u8 == 0 {
         return None;
     }
-    let directories = &process::identity().directories;
-    if directories.is_everything() {
-        return Some(Class::File);
+    let chosen = &process::identity().directories;
+    if chosen.is_everything() {
+        return Some(nowhere);
     }
     let mut path = [0u8; 4096];
     let path = sys::read_string(arguments[syscall::path_argument(number)], &mut path);
-    directories.contain(path).then_some(Class::File)
+    chosen.contain(path).then_some(nowhere)
 }
 
 /// `/proc/self/fd/<fd>`

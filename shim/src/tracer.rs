@@ -23,7 +23,7 @@ use core::{
     fmt,
     sync::atomic::{AtomicBool, AtomicPtr, Ordering},
 };
-use engine::{Call, Host, Limits, Notice, Redirect, Thread as _, Tracer as _};
+use engine::{Call, CallToken, Host, Limits, Notice, Redirect, Thread as _, Tracer as _};
 use guest::role::Role;
 use records::{Flags, METRIC_COUNT, MetricSet, ProcessEndReason, TaskId, notice};
 
@@ -364,9 +364,9 @@ impl Host<Thread> for Shim {
         }
     }
 
-    fn before_syscall(&self, thread: &mut Thread, call: &Call) -> u64 {
+    fn before_syscall(&self, thread: &mut Thread, call: &Call) -> CallToken {
         if syscalls::is_counted(call.number) {
-            syscalls::before(call.number, &call.arguments).0
+            syscalls::before(call.number, &call.arguments)
         } else {
             if ticker::must_not_run_during(call.number) {
                 ticker::pause();
@@ -374,15 +374,14 @@ impl Host<Thread> for Shim {
             if is_vfork_like(call) {
                 on_own_tls(thread, |_| threads::enter_vfork());
             }
-            0
+            CallToken::default()
         }
     }
 
-    fn after_syscall(&self, thread: &mut Thread, call: &Call, result: i64, before: u64) {
+    fn after_syscall(&self, thread: &mut Thread, call: &Call, result: i64, before: CallToken) {
         if syscalls::is_counted(call.number) {
-            let token = syscalls::Token(before);
             on_own_tls(thread, |_| {
-                syscalls::observe(listed(), call.number, &call.arguments, token, result);
+                syscalls::observe(listed(), call.number, &call.arguments, before, result);
             });
         } else if ticker::must_not_run_during(call.number) {
             ticker::resume();

@@ -114,6 +114,7 @@ pub fn processes(directory: &Path) -> Vec<Process> {
                 Some(METRICS.iter().zip(values.raw()).filter(|(_, value)| **value != 0))
             };
             if group.tid == 0
+                && !matches!(group.event, Event::Directory { .. })
                 && let Some(values) = values()
             {
                 process.totals = values.map(|(metric, value)| (metric.name, *value)).collect();

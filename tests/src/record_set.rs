@@ -45,6 +45,8 @@ pub struct RecordSet {
     pub ticks_per_task: u64,
     /// Tasks of each stage; the last one may have fewer.
     pub tasks_per_stage: u64,
+    /// Directories among which each executor's files are spread evenly; what cannot be divided has none.
+    pub directories: u64,
     /// Every so manieth executor is killed: its files just end. 0 = none.
     pub killed_every: u64,
     /// Size after which an executor begins a new segment, in bytes.
@@ -63,6 +65,7 @@ impl Default for RecordSet {
             tasks_per_executor: 8,
             ticks_per_task: 2,
             tasks_per_stage: 1000,
+            directories: 0,
             killed_every: 0,
             segment_bytes: 64 << 20,
             seed: 1,
@@ -280,6 +283,19 @@ impl<'s> Executor<'s> {
         1001 + core as u32
     }
 
+    /// The files of each directory.
+    fn put_directories(&mut self, flags: Flags) -> io::Result<()> {
+        let totals = self.totals();
+        let files = MetricSet::class(Class::File);
+        for number in 0..self.set.directories {
+            let path = format!("/generated/{number}");
+            let event = Event::Directory { number: number as u16, path: path.as_bytes() };
+            let share = |at| if files.contains(at) { totals[at] / self.set.directories } else { 0 };
+            self.put(0, flags, &event, Some(std::array::from_fn(share)))?;
+        }
+        Ok(())
+    }
+
     /// What begins a segment besides its header: the threads and the totals.
     fn introduce(&mut self) -> io::Result<()> {
         let flags = if self.segment > 0 { Flags::FIRST_OF_SEGMENT } else { Flags::NONE };
@@ -290,6 +306,7 @@ impl<'s> Executor<'s> {
             self.put(tid, flags, &Event::Snapshot, Some(values))?;
         }
         let totals = self.totals();
+        self.put_directories(flags)?;
         self.put(0, flags, &Event::Snapshot, Some(totals))
     }
 
@@ -335,6 +352,7 @@ impl<'s> Executor<'s> {
                     self.put(self.tid(core as u64), Flags::NONE, &Event::Snapshot, Some(values))?;
                 }
                 let totals = self.totals();
+                self.put_directories(Flags::NONE)?;
                 self.put(0, Flags::NONE, &Event::Snapshot, Some(totals))?;
             }
             if is_killed && round + 1 == rounds {
@@ -356,6 +374,7 @@ impl<'s> Executor<'s> {
                 let values = self.threads[core as usize];
                 self.put(self.tid(core), Flags::FINAL, &Event::ThreadEnd, Some(values))?;
             }
+            self.put_directories(Flags::FINAL)?;
             let event = Event::ProcessEnd { reason: ProcessEndReason::EXIT, status: 0 };
             let totals = self.totals();
             self.put(0, Flags::FINAL, &event, Some(totals))?;
@@ -407,7 +426,11 @@ fn open_segment(
         tracer: b"engine",
         task_method: TaskMethod::BREAKPOINT,
         starts_at: b"constructor",
-        settings: b"generated=true\n",
+        settings: if set.directories > 0 {
+            b"generated=true\nper_directory = true\n"
+        } else {
+            b"generated=true\n"
+        },
         metrics: MetricSet::ALL,
         ..Header::default()
     })?;

@@ -10,7 +10,10 @@ mod tests;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use records::{Event, Flags, Group, Header, METRIC_COUNT, ProcessEndReason, TaskId, TaskOutcome};
+use records::metric::Class;
+use records::{
+    Event, Flags, Group, Header, METRIC_COUNT, MetricSet, ProcessEndReason, TaskId, TaskOutcome,
+};
 
 use crate::counts::Counts;
 use crate::record_files::known;
@@ -93,6 +96,17 @@ impl Snapshot {
     }
 }
 
+/// What a process did to files in one directory.
+#[derive(Clone, Debug)]
+pub struct Directory {
+    /// Its path, without secrets.
+    pub path: String,
+    /// Flags of its records.
+    pub flags: Flags,
+    /// The counters of the process's calls there.
+    pub counters: Counts,
+}
+
 /// What no later record changes.
 #[derive(Clone, Debug, Default)]
 pub struct Settled {
@@ -104,6 +118,8 @@ pub struct Settled {
     pub remarks: Vec<Remark>,
     /// Snapshots that were to be kept.
     pub snapshots: Vec<Snapshot>,
+    /// Directories.
+    pub directories: Vec<Directory>,
 }
 
 /// All that a process's records tell.
@@ -140,6 +156,8 @@ pub struct History {
     open: BTreeMap<u32, Task>,
     /// Thread number -> the TID that ended last on it.
     ended_tasks: HashMap<u32, i64>,
+    /// Number of a directory -> what was done there.
+    directories: BTreeMap<u16, Directory>,
 }
 
 /// The value that all who know one agree on.
@@ -195,6 +213,7 @@ impl History {
             seen: HashSet::new(),
             open: BTreeMap::new(),
             ended_tasks: HashMap::new(),
+            directories: BTreeMap::new(),
         }
     }
 
@@ -207,6 +226,9 @@ impl History {
     pub fn take(&mut self, group: &Group<'_>) {
         self.last_ns = self.last_ns.max(group.stamp.mono_ns);
         let counters = group.values.as_ref().map(Counts::from);
+        if let Event::Directory { number, path } = group.event {
+            return self.take_directory(group, number, path, counters);
+        }
         if let Some(counters) = &counters {
             if group.tid == 0 {
                 self.whole.raise_to(counters);
@@ -242,7 +264,24 @@ impl History {
                 self.end = Some((reason, status));
                 self.is_final = true;
             }
+            Event::Directory { .. } => {}
         }
+    }
+
+    fn take_directory(
+        &mut self,
+        group: &Group<'_>,
+        number: u16,
+        path: &[u8],
+        counters: Option<Counts>,
+    ) {
+        let directory = self.directories.entry(number).or_insert_with(|| Directory {
+            path: String::from_utf8_lossy(path).into_owned(),
+            flags: Flags::NONE,
+            counters: Counts::default(),
+        });
+        directory.flags |= group.flags;
+        directory.counters.raise_to(&counters.unwrap_or_default());
     }
 
     fn keep_snapshot(&mut self, group: &Group<'_>, counters: Option<Counts>) {
@@ -430,10 +469,17 @@ impl History {
         for thread in std::mem::take(&mut self.living).into_values() {
             self.settle_thread(thread);
         }
-        // Both are lower bounds of the truth: a killed process's threads may have written after the last
-        // total, and a missing segment's ended threads are in the total alone.
+        let mut in_directories = Counts::default();
+        for mut directory in std::mem::take(&mut self.directories).into_values() {
+            directory.counters.retain(MetricSet::class(Class::File));
+            in_directories.add(&directory.counters);
+            self.settled.directories.push(directory);
+        }
+        // All are lower bounds of the truth: a killed process's threads and directories may have been written after
+        // the last total, and a missing segment's ended threads are in the total alone.
         self.counters = self.whole.clone();
         self.counters.raise_to(&self.ended);
+        self.counters.raise_to(&in_directories);
         let all_are = |name| self.coverages.iter().all(|one| *one == name);
         self.coverage = if all_are(ENGINE_NONE) {
             Coverage::None

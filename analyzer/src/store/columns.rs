@@ -1,7 +1,7 @@
 //! Columns of the tables, made from rows.
 
 use polars::prelude::{Column, DataFrame, NamedFrom, PolarsResult, Series};
-use records::METRICS;
+use records::{METRICS, MetricSet};
 
 use crate::counts::Counts;
 
@@ -62,9 +62,20 @@ impl<'r, R> Columns<'r, R> {
     }
 
     /// A column per metric of the record format.
-    pub fn counters(mut self, value: impl Fn(&'r R) -> &'r Counts) -> Self {
+    pub fn counters(self, value: impl Fn(&'r R) -> &'r Counts) -> Self {
+        self.counters_among(MetricSet::ALL, value)
+    }
+
+    /// A column per metric of a set.
+    pub fn counters_among(
+        mut self,
+        metrics: MetricSet,
+        value: impl Fn(&'r R) -> &'r Counts,
+    ) -> Self {
         for (index, metric) in METRICS.iter().enumerate() {
-            self = self.unsigned(metric.name, |row| value(row).get(index));
+            if metrics.contains(index) {
+                self = self.unsigned(metric.name, |row| value(row).get(index));
+            }
         }
         self
     }

@@ -69,12 +69,15 @@ struct Line {
     snapshots: Snapshots,
 }
 
-/// Which snapshots of a segment are kept: the last one of each thread, and what the user wants besides.
+/// Which snapshots of a segment are kept: the last one of each thread and directory, and what the user wants
+/// besides.
 #[derive(Clone, Debug)]
 pub struct Wanted {
     snapshots: Snapshots,
     /// Thread number -> offset of its last snapshot.
     last: HashMap<u32, usize>,
+    /// Number of a directory -> offset of its last record.
+    directories: HashMap<u16, usize>,
     /// Thread number -> when its snapshot was kept last.
     kept_ns: HashMap<u32, u64>,
 }
@@ -82,20 +85,31 @@ pub struct Wanted {
 impl Wanted {
     /// Nothing was seen yet.
     pub fn new(snapshots: Snapshots) -> Wanted {
-        Wanted { snapshots, last: HashMap::new(), kept_ns: HashMap::new() }
+        Wanted {
+            snapshots,
+            last: HashMap::new(),
+            directories: HashMap::new(),
+            kept_ns: HashMap::new(),
+        }
     }
 
     /// First round over the segment's groups.
     pub fn see(&mut self, group: &Group<'_>) {
-        if group.event == Event::Snapshot {
-            self.last.insert(group.tid, group.offset);
-        }
+        match group.event {
+            Event::Snapshot => self.last.insert(group.tid, group.offset),
+            Event::Directory { number, .. } => self.directories.insert(number, group.offset),
+            _ => None,
+        };
     }
 
     /// Second round: whether the group is kept.
     pub fn wants(&mut self, group: &Group<'_>) -> bool {
-        if group.event != Event::Snapshot {
-            return true;
+        match group.event {
+            Event::Snapshot => {}
+            Event::Directory { number, .. } => {
+                return self.directories.get(&number) == Some(&group.offset);
+            }
+            _ => return true,
         }
         let mono_ns = group.stamp.mono_ns;
         let is_due = match self.snapshots {

@@ -3,7 +3,7 @@
 //!
 //! # Format
 //!
-//! `processes`, `threads`, `tasks`, `snapshots`, `notices` and `segments` hold what records say, the
+//! `processes`, `threads`, `tasks`, `snapshots`, `directories`, `notices` and `segments` hold what records say, the
 //! `spark_*` tables what event logs say. A value that was not counted or is not known is null. How a folder
 //! is laid out stands in [`folder`]; in a database `schema_version` has a row per migration. `kept` holds
 //! the record files of processes that may still grow, as far as their tables need them.

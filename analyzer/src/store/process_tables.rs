@@ -1,15 +1,16 @@
-//! The tables of processes: processes, threads, tasks, notices, segments, snapshots.
+//! The tables of processes: processes, threads, tasks, notices, segments, snapshots, directories.
 
 use std::sync::Arc;
 
 use polars::prelude::{DataFrame, PolarsResult};
-use records::{Flags, Header, Segment, notice};
+use records::metric::Class;
+use records::{Flags, Header, MetricSet, Segment, notice};
 
 use super::columns::Columns;
 use super::kept::Completeness;
 use super::table::Table;
 use crate::dump::arguments;
-use crate::history::{History, Remark, Settled, Snapshot, Task, Thread};
+use crate::history::{Directory, History, Remark, Settled, Snapshot, Task, Thread};
 use crate::record_files::{hex, known};
 
 /// What all tables say about where a row comes from.
@@ -84,6 +85,7 @@ pub struct Rows {
     notices: Vec<Of<Remark>>,
     segments: Vec<Of<(u32, Completeness)>>,
     snapshots: Vec<Of<Snapshot>>,
+    directories: Vec<Of<Directory>>,
 }
 
 /// Segments that are missing between those that there are and the first.
@@ -101,6 +103,7 @@ impl Rows {
         of(&mut self.tasks, origin, settled.tasks);
         of(&mut self.notices, origin, settled.remarks);
         of(&mut self.snapshots, origin, settled.snapshots);
+        of(&mut self.directories, origin, settled.directories);
     }
 
     /// Adds a process whose history is finished, with what is settled and was not taken away, and its
@@ -134,6 +137,7 @@ impl Rows {
             Table::Notices => self.notices.len(),
             Table::Segments => self.segments.len(),
             Table::Snapshots => self.snapshots.len(),
+            Table::Directories => self.directories.len(),
             _ => 0,
         }
     }
@@ -151,6 +155,7 @@ impl Rows {
             Table::Notices => notices(&take(&mut self.notices))?,
             Table::Segments => segments(&take(&mut self.segments))?,
             Table::Snapshots => snapshots(&take(&mut self.snapshots))?,
+            Table::Directories => directories(&take(&mut self.directories))?,
             _ => return Ok(None),
         }))
     }
@@ -299,5 +304,17 @@ fn snapshots(rows: &[Of<Snapshot>]) -> PolarsResult<DataFrame> {
         .signed("real_ns", |row| row.origin.real_ns(row.what.mono_ns))
         .text("engine", |row| Some(row.what.coverage.name()))
         .counters(|row| &row.what.counters)
+        .frame()
+}
+
+fn directories(rows: &[Of<Directory>]) -> PolarsResult<DataFrame> {
+    Columns::of(rows)
+        .text("process_id", |row| Some(&row.origin.process))
+        .text("node", |row| row.origin.node.as_deref())
+        .text("application_id", |row| row.origin.application.as_deref())
+        .text("executor_id", |row| row.origin.executor.as_deref())
+        .text("directory", |row| Some(&row.what.path))
+        .truth("is_clipped", |row| Some(row.what.flags.contains(Flags::CLIPPED)))
+        .counters_among(MetricSet::class(Class::File), |row| &row.what.counters)
         .frame()
 }

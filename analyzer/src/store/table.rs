@@ -21,6 +21,8 @@ pub enum Table {
     Segments,
     /// A row per snapshot that was to be kept.
     Snapshots,
+    /// A row per directory in which a process used files.
+    Directories,
     /// A row per application attempt.
     SparkApps,
     /// A row per executor.
@@ -37,13 +39,14 @@ pub enum Table {
 
 impl Table {
     /// Every table, those that others belong to first.
-    pub const ALL: [Table; 12] = [
+    pub const ALL: [Table; 13] = [
         Table::Processes,
         Table::Threads,
         Table::Tasks,
         Table::Notices,
         Table::Segments,
         Table::Snapshots,
+        Table::Directories,
         Table::SparkApps,
         Table::SparkExecutors,
         Table::SparkJobs,
@@ -60,9 +63,15 @@ impl Table {
             | Table::Tasks
             | Table::Notices
             | Table::Segments
-            | Table::Snapshots => Table::Processes,
+            | Table::Snapshots
+            | Table::Directories => Table::Processes,
             _ => Table::SparkApps,
         }
+    }
+
+    /// The tables of processes.
+    pub fn of_processes() -> impl Iterator<Item = Table> {
+        Table::ALL.into_iter().filter(|table| table.head() == Table::Processes)
     }
 
     /// Its columns, in order.
@@ -79,6 +88,7 @@ impl Table {
             Table::Notices => "notices",
             Table::Segments => "segments",
             Table::Snapshots => "snapshots",
+            Table::Directories => "directories",
             Table::SparkApps => "spark_apps",
             Table::SparkExecutors => "spark_executors",
             Table::SparkJobs => "spark_jobs",

@@ -293,16 +293,6 @@ pub struct Worker<'s, O> {
     taken: Taken,
 }
 
-/// The tables that a worker makes.
-pub const TABLES: [Table; 6] = [
-    Table::Processes,
-    Table::Threads,
-    Table::Tasks,
-    Table::Notices,
-    Table::Segments,
-    Table::Snapshots,
-];
-
 impl<'s, O: Output> Worker<'s, O> {
     /// Begins with nothing.
     pub fn begin(out: O, progress: Progress<'s>) -> Worker<'s, O> {
@@ -317,7 +307,7 @@ impl<'s, O: Output> Worker<'s, O> {
         for plan in plans {
             self.take(plan)?;
         }
-        for table in TABLES {
+        for table in Table::of_processes() {
             self.flush(table)?;
         }
         Ok((self.out, self.taken))
@@ -334,7 +324,7 @@ impl<'s, O: Output> Worker<'s, O> {
     }
 
     fn flush_full(&mut self) -> Result<(), StoreError> {
-        for table in TABLES {
+        for table in Table::of_processes() {
             if self.rows.len(table) >= ROWS_PER_GROUP {
                 self.flush(table)?;
             }

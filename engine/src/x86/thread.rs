@@ -12,6 +12,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::engine::Engine;
 use super::targets::Way;
+use crate::contract::CallToken;
 use crate::metric::{METRICS, Totals};
 use crate::sys;
 
@@ -97,7 +98,7 @@ pub struct ThreadState {
     pub(super) engine_rsp: u64,
     /// The application's system call in progress, and what the host wants to be told at its end.
     pub(super) call: crate::contract::Call,
-    pub(super) call_token: u64,
+    pub(super) call_token: CallToken,
     /// The alternate signal stack as the application set it (size 0: none).
     pub(super) alternate_stack: super::signal::AlternateStack,
     /// The kernel holds it disarmed, because a handler runs on it.

@@ -6,7 +6,9 @@ mod ground;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use engine::{Call, Host, Limits, METRICS, Metric, Notice, Redirect, Thread, Totals, Tracer};
+use engine::{
+    Call, CallToken, Host, Limits, METRICS, Metric, Notice, Redirect, Thread, Totals, Tracer,
+};
 use ground::count_down;
 
 /// A host that remembers what it was told.
@@ -26,12 +28,12 @@ impl<T: Thread> Host<T> for Listener {
             Redirect::Follow
         }
     }
-    fn before_syscall(&self, _: &mut T, call: &Call) -> u64 {
-        if call.number == GETPPID { TOKEN + call.arguments[0] } else { 0 }
+    fn before_syscall(&self, _: &mut T, call: &Call) -> CallToken {
+        if call.number == GETPPID { [TOKEN, call.arguments[0]] } else { [0; 2] }
     }
-    fn after_syscall(&self, _: &mut T, call: &Call, result: i64, before: u64) {
+    fn after_syscall(&self, _: &mut T, call: &Call, result: i64, before: CallToken) {
         if call.number == GETPPID {
-            SEEN[0].store(before, Ordering::Relaxed);
+            SEEN[0].store(before[0] + before[1], Ordering::Relaxed);
             SEEN[1].store(result as u64, Ordering::Relaxed);
         }
     }
@@ -161,7 +163,7 @@ pub fn keeps<T: Tracer>() {
         // SAFETY: getppid takes nothing; the argument is for the host alone.
         unsafe { engine::sys::syscall6(GETPPID, [3, 0, 0, 0, 0, 0]) }
     });
-    assert_eq!(SEEN[0].load(Ordering::Relaxed), TOKEN + 3, "the host's word comes back to it");
+    assert_eq!(SEEN[0].load(Ordering::Relaxed), TOKEN + 3, "the host's words come back to it");
     assert_eq!(SEEN[1].load(Ordering::Relaxed), parent as u64, "and the result of the call");
 
     let words = || -> String {

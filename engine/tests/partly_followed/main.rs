@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use engine::sys::{nr, syscall6};
 use engine::x86::thread::ThreadState;
-use engine::{Call, Engine, Host, Limits, Metric, Notice, Redirect, Tracer};
+use engine::{Call, CallToken, Engine, Host, Limits, Metric, Notice, Redirect, Tracer};
 use ground::count_down;
 
 struct Listener;
@@ -21,10 +21,10 @@ impl Host for Listener {
     fn redirect(&self, pc: u64) -> Redirect {
         if pc == leaving as *const () as u64 { Redirect::Leave } else { Redirect::Follow }
     }
-    fn before_syscall(&self, _: &mut ThreadState, _: &Call) -> u64 {
-        0
+    fn before_syscall(&self, _: &mut ThreadState, _: &Call) -> CallToken {
+        CallToken::default()
     }
-    fn after_syscall(&self, _: &mut ThreadState, _: &Call, _: i64, _: u64) {}
+    fn after_syscall(&self, _: &mut ThreadState, _: &Call, _: i64, _: CallToken) {}
     fn before_exec(&self, _: &mut ThreadState, _: &Call) {}
     fn thread_started(&self, _: &mut ThreadState) -> bool {
         false

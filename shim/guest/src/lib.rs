@@ -10,6 +10,7 @@ pub mod budget;
 pub mod bytecode;
 pub mod code_heap;
 pub mod directories;
+pub mod directory_table;
 pub mod dynamic_symbols;
 pub mod file_pattern;
 pub mod redact;

@@ -1,4 +1,4 @@
-//! Command lines without their secrets.
+//! Command lines and paths without their secrets.
 //!
 //! The words are those of Spark's `spark.redaction.regex` by default (secret, password, token,
 //! access.key), matched without regard to case. Too much is taken away rather than too little: after the
@@ -40,6 +40,18 @@ fn redact_argument<W: AsRef<str>>(argument: &[u8], words: &[W], line: &mut Vec<u
         }
     }
     redact_urls(argument, line);
+}
+
+/// A path without the values of such parts of it as `token=VALUE`; `None` if there is none.
+pub fn path<W: AsRef<str>>(path: &[u8], words: &[W]) -> Option<Vec<u8>> {
+    let mut redacted = Vec::new();
+    for (at, part) in path.split(|&byte| byte == b'/').enumerate() {
+        if at > 0 {
+            redacted.push(b'/');
+        }
+        redact_argument(part, words, &mut redacted);
+    }
+    (redacted != path).then_some(redacted)
 }
 
 /// Replaces `password` in each `scheme://user:password@host`.
@@ -114,6 +126,16 @@ mod tests {
         ] {
             assert_eq!(redacted(line), expected);
         }
+    }
+
+    #[test]
+    fn paths_lose_secret_values() {
+        let redacted = |text: &str| path(text.as_bytes(), &["token", "secret"]);
+        assert_eq!(redacted("/data/day=1/secret-things"), None);
+        assert_eq!(
+            redacted("/data/Token=abc/day=1").unwrap(),
+            b"/data/Token=*********(redacted)/day=1"
+        );
     }
 
     #[test]

@@ -126,8 +126,8 @@ pub struct Finished {
     pub nanoseconds: u64,
 }
 
-/// Says what a finished call adds to which metrics, as (index, amount).
-pub fn charge(call: &Finished, mut add: impl FnMut(usize, u64)) {
+/// Says what a finished call adds to which metrics, as (half, index, amount); half 0 is the first.
+pub fn charge(call: &Finished, mut add: impl FnMut(usize, usize, u64)) {
     let failed = call.result < 0;
     let bytes = match call.shape.bytes {
         _ if failed => 0,
@@ -142,7 +142,7 @@ pub fn charge(call: &Finished, mut add: impl FnMut(usize, u64)) {
             if let Some(index) = syscall_index(class, half.op, quantity)
                 && amount != 0
             {
-                add(index, amount);
+                add(position, index, amount);
             }
         };
         to(Quantity::Calls, 1);
@@ -168,7 +168,7 @@ mod tests {
             nanoseconds: 5,
         };
         let mut all = Vec::new();
-        charge(&call, |index, amount| all.push((METRICS[index].name, amount)));
+        charge(&call, |_, index, amount| all.push((METRICS[index].name, amount)));
         all
     }
 

@@ -3,9 +3,7 @@
 use super::{Decision, Frame, Hook, actions};
 use crate::{
     jvm::{launcher, tasks},
-    process, recorder, sys,
-    syscalls::{self, Token},
-    threads, ticker, tls, tracer,
+    process, recorder, sys, syscalls, threads, ticker, tls, tracer,
 };
 use core::ptr::null_mut;
 use guest::syscall_number as nr;
@@ -56,7 +54,7 @@ pub fn before(hook: Hook, frame: &mut Frame) -> Decision {
         if is_tracers || !syscalls::is_counted(number) || threads::is_vfork_child() {
             return Decision::PassThrough;
         }
-        frame.notes[0] = syscalls::before(number, &frame.arguments).0;
+        [frame.notes[0], frame.notes[1]] = syscalls::before(number, &frame.arguments);
         return Decision::CallThenAfter;
     }
     match hook {
@@ -129,7 +127,8 @@ pub fn after(hook: Hook, frame: &mut Frame) -> *mut tracer::Thread {
         let result = if result == -1 { -super::errno() } else { result };
         let thread = threads::current();
         let shared = thread.map(|thread| thread.shared);
-        syscalls::observe(shared, number, &frame.arguments, Token(frame.notes[0]), result);
+        let token = [frame.notes[0], frame.notes[1]];
+        syscalls::observe(shared, number, &frame.arguments, token, result);
         return null_mut();
     }
     let [first, second, third, ..] = frame.arguments;

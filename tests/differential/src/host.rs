@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use engine::{Call, Host, Notice, Redirect, ThreadState};
+use engine::{Call, CallToken, Host, Notice, Redirect, ThreadState};
 
 use crate::machine;
 
@@ -26,11 +26,11 @@ impl Host for Observer {
         Redirect::Follow
     }
 
-    fn before_syscall(&self, _: &mut ThreadState, _: &Call) -> u64 {
-        0
+    fn before_syscall(&self, _: &mut ThreadState, _: &Call) -> CallToken {
+        CallToken::default()
     }
 
-    fn after_syscall(&self, _: &mut ThreadState, _: &Call, _: i64, _: u64) {}
+    fn after_syscall(&self, _: &mut ThreadState, _: &Call, _: i64, _: CallToken) {}
 
     fn before_exec(&self, _: &mut ThreadState, _: &Call) {}
 

@@ -12,7 +12,7 @@ use polars::prelude::{BooleanChunked, DataFrame, NewChunkedArray};
 use super::super::folder::known::unpack_one;
 use super::super::process_tables::Origin;
 use super::super::table::Table;
-use super::super::take::{COUNTS, KnownProcess, Output, Plan, Source, TABLES, completeness};
+use super::super::take::{COUNTS, KnownProcess, Output, Plan, Source, completeness};
 use super::super::{Snapshots, StoreError};
 use super::error::ServerError;
 use super::load::{Loader, Rows};
@@ -144,7 +144,7 @@ impl<'c, 't> ProcessRows<'c, 't> {
                 self.connection
                     .exec_drop("UPDATE `kept` SET `bytes` = '' WHERE `source` = ?", (&id,))?;
             }
-            for table in TABLES.into_iter().filter(|table| *table != Table::Processes) {
+            for table in Table::of_processes().filter(|table| *table != Table::Processes) {
                 let rows = self.rows.get(&(table, id.clone())).copied().unwrap_or(0);
                 self.remove_after(table, &id, rows)?;
             }

@@ -7,13 +7,14 @@
 use std::fmt::Write;
 
 use records::METRICS;
+use records::metric::Class;
 
 use super::super::table::{Kind, Table};
 use crate::eventlog::SPARK_METRICS;
 
 /// The migrations: the first makes version 1.
-const MIGRATIONS: [fn() -> Vec<String>; 5] =
-    [tables, || views(false), snapshots, rows_are_sources, || views(true)];
+const MIGRATIONS: [fn() -> Vec<String>; 6] =
+    [tables, || views(false), snapshots, rows_are_sources, || views(true), directories];
 
 /// The version that this program writes and reads.
 pub const VERSION: u32 = MIGRATIONS.len() as u32;
@@ -69,7 +70,8 @@ fn tables() -> Vec<String> {
 ) ENGINE=InnoDB"
     );
     let mut statements = vec![sources, kept];
-    let first = Table::ALL.into_iter().filter(|table| *table != Table::Snapshots);
+    let later = [Table::Snapshots, Table::Directories];
+    let first = Table::ALL.into_iter().filter(|table| !later.contains(table));
     statements.extend(first.map(table));
     statements.push(
         "CREATE TABLE IF NOT EXISTS `metrics` (
@@ -99,6 +101,33 @@ fn tables() -> Vec<String> {
 /// Snapshots that were to be kept.
 fn snapshots() -> Vec<String> {
     vec![table(Table::Snapshots)]
+}
+
+/// What processes did to files in which directory, and its summary: what has no directory stands there too, so
+/// that the rows of a node are what `node_summary` has for files. NULL = the records do not tell directories apart.
+fn directories() -> Vec<String> {
+    let files = || METRICS.iter().filter(|one| matches!(one.syscall, Some((Class::File, ..))));
+    let list = |what: &dyn Fn(&str) -> String| {
+        files().map(|one| what(one.name)).collect::<Vec<_>>().join(", ")
+    };
+    let sums = list(&|name| format!("SUM(`{name}`) AS `{name}`"));
+    let columns = list(&|name| format!("`{name}`"));
+    // Never below 0: an unsigned difference would fail.
+    let rest = list(&|name| {
+        format!("p.`{name}` - LEAST(p.`{name}`, COALESCE(d.`{name}`, 0)) AS `{name}`")
+    });
+    let told = "p.`settings` LIKE '%per_directory = true%'";
+    let summary = format!(
+        "CREATE OR REPLACE SQL SECURITY INVOKER VIEW `directory_summary` AS \
+         SELECT `application_id`, `node`, `executor_id`, `directory`, COUNT(*) AS `processes`, {sums} FROM (\
+         SELECT `application_id`, `node`, `executor_id`, `directory`, {columns} FROM `directories` \
+         UNION ALL SELECT p.`application_id`, p.`node`, p.`executor_id`, \
+         IF(d.`process_id` IS NOT NULL OR {told}, '(no directory)', NULL), {rest} \
+         FROM `processes` p LEFT JOIN (SELECT `process_id`, {sums} FROM `directories` GROUP BY `process_id`) d \
+         ON d.`process_id` = p.`process_id`) parts \
+         GROUP BY `application_id`, `node`, `executor_id`, `directory`"
+    );
+    vec![table(Table::Directories), summary]
 }
 
 /// Tables are made at once: of a process it is noted which snapshots were kept, of an application nothing is
@@ -140,6 +169,7 @@ fn table(table: Table) -> String {
         Table::Processes => &["`application_id`(64)", "`node`(64)"][..],
         Table::Tasks => &["`application_id`(64), `task_id`", "`application_id`(64), `stage`"],
         Table::SparkTasks => &["`application_id`(64), `task_id`"],
+        Table::Directories => &["`application_id`(64), `directory`(128)"],
         Table::SparkStages => &["`application_id`(64), `stage`, `stage_attempt`"],
         _ => &[],
     } {
