@@ -83,6 +83,14 @@ fn memory_does_not_grow() {
         println!("{} MB, {what}: {cost:?}", written.bytes / 1_000_000);
         assert!(cost.memory < 512 << 20, "{} MiB", cost.memory >> 20);
     }
+    for by in ["node,stage", "time"] {
+        let mut command = Command::new(assert_cmd::cargo::cargo_bin("analyzer"));
+        command.current_dir(at).args(["report", "--quiet", "--format", "csv", "--output", "out"]);
+        command.args(["--store", &url, "--by", by]);
+        let cost = tests::cost::measure(command).unwrap();
+        println!("report --by {by}: {cost:?}");
+        assert!(cost.memory < 384 << 20, "{} MiB", cost.memory >> 20);
+    }
     let counts =
         "SELECT (SELECT COUNT(*) FROM runs.tasks), (SELECT COUNT(*) FROM runs.spark_tasks)";
     assert_eq!(server.sql(counts).trim(), format!("{0}\t{0}", set.tasks()));

@@ -104,13 +104,12 @@ fn assert_same(test: &str, reports: &[&str]) {
     let at = folder.path();
     let url = server.store("runs");
     fill(at, &["parquet", &url]);
+    let short: String = SHORT.map(|one| format!("--spark-conf '{one}' ")).concat();
     let mut script = String::new();
     for (number, report) in reports.iter().enumerate() {
         script.push_str(&format!(
-            "\"$ANALYZER\" report --engine spark --master \"$SPARK_MASTER_URL\" --spark-conf '{}' \
-             --spark-conf '{}' --store parquet {} >{number}\n",
-            SHORT[0],
-            SHORT[1],
+            "\"$ANALYZER\" report --engine spark --master \"$SPARK_MASTER_URL\" {short} \
+             --store parquet {} >{number}\n",
             words(report).join(" ")
         ));
     }

@@ -147,15 +147,16 @@ impl Connection {
         unreachable!("the last attempt returns")
     }
 
-    /// A table as a frame, of these columns or of all, in the order of its key.
+    /// Hands over a table, of these columns or of all, piece by piece in the order of its key, as the server sends it.
     ///
     /// # Errors
-    /// When the server fails.
-    pub fn frame(
+    /// When the server fails, or what `each` says.
+    pub fn scan(
         &mut self,
         table: Table,
         columns: Option<&[&str]>,
-    ) -> Result<Option<DataFrame>, StoreError> {
+        each: &mut dyn FnMut(DataFrame) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         let wanted = |name: &&(String, Kind)| {
             columns.is_none_or(|columns| columns.contains(&name.0.as_str()))
         };
@@ -163,7 +164,8 @@ impl Connection {
         let ordinal = if table.head() == table { "" } else { ", `ordinal`" };
         let rest = format!("ORDER BY `{}`{ordinal}", key_column(table));
         let name = &self.name;
-        select(&mut self.conn, table, &columns, &rest, Params::Empty).map_err(|error| match error {
+        let read = select(&mut self.conn, table, &columns, &rest, Params::Empty, each);
+        read.map_err(|error| match error {
             StoreError::Server(error) => error.of(name).into(),
             other => other,
         })
@@ -171,7 +173,7 @@ impl Connection {
 }
 
 /// Rows that are read at once.
-const ROWS_AT_ONCE: u64 = 16_384;
+const ROWS_AT_ONCE: usize = 16_384;
 
 /// Hands over the rows of one process or application, piece by piece, in their order.
 ///
@@ -187,35 +189,29 @@ pub fn read_rows(
     let key_column = key_column(table);
     if table.head() == table {
         let rest = format!("WHERE `{key_column}` = ?");
-        let frame = select(connection, table, &columns, &rest, (key,).into())?;
-        return frame.map_or(Ok(()), each);
+        return select(connection, table, &columns, &rest, (key,).into(), each);
     }
-    // Ordinals have no gaps.
-    for first in (0..).step_by(ROWS_AT_ONCE as usize) {
-        let rest = format!(
-            "WHERE `{key_column}` = ? AND `ordinal` >= ? AND `ordinal` < ? ORDER BY `ordinal`"
-        );
-        let range = (key, first, first + ROWS_AT_ONCE).into();
-        match select(connection, table, &columns, &rest, range)? {
-            Some(frame) => each(frame)?,
-            None => break,
-        }
-    }
-    Ok(())
+    let rest = format!("WHERE `{key_column}` = ? ORDER BY `ordinal`");
+    select(connection, table, &columns, &rest, (key,).into(), each)
 }
 
-/// Rows as a frame; `None` if there are none.
+/// Hands over rows as the server sends them.
 fn select(
     connection: &mut impl Queryable,
     table: Table,
     columns: &[&(String, Kind)],
     rest: &str,
     params: Params,
-) -> Result<Option<DataFrame>, StoreError> {
+    each: &mut dyn FnMut(DataFrame) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
     let list: Vec<_> = columns.iter().map(|(name, _)| format!("`{name}`")).collect();
     let query = format!("SELECT {} FROM `{}` {rest}", list.join(", "), table.name());
-    let mut collected: Vec<Cells> = columns.iter().map(|(_, kind)| Cells::of(*kind)).collect();
-    let mut height = 0;
+    let begin = || columns.iter().map(|(_, kind)| Cells::of(*kind)).collect::<Vec<_>>();
+    let frame = |collected: Vec<Cells>, height| {
+        let series = columns.iter().zip(collected).map(|((name, _), cells)| cells.column(name));
+        DataFrame::new(height, series.collect())
+    };
+    let (mut collected, mut height) = (begin(), 0);
     // Prepared: then numbers come as numbers.
     for row in connection.exec_iter(query, params)? {
         let values = row?.unwrap();
@@ -223,12 +219,15 @@ fn select(
             cells.push(value)?;
         }
         height += 1;
+        if height == ROWS_AT_ONCE {
+            each(frame(std::mem::replace(&mut collected, begin()), height)?)?;
+            height = 0;
+        }
     }
-    if height == 0 {
-        return Ok(None);
+    if height > 0 {
+        each(frame(collected, height)?)?;
     }
-    let series = columns.iter().zip(collected).map(|((name, _), cells)| cells.column(name));
-    Ok(Some(DataFrame::new(height, series.collect())?))
+    Ok(())
 }
 
 /// The values of a column.

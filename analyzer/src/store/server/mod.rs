@@ -220,15 +220,7 @@ impl Store for ServerStore {
         _applications: &[String],
         each: &mut dyn FnMut(DataFrame) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        self.frame(table, columns)?.map_or(Ok(()), each)
-    }
-
-    fn frame(
-        &self,
-        table: Table,
-        columns: Option<&[&str]>,
-    ) -> Result<Option<DataFrame>, StoreError> {
-        self.connection.borrow_mut().frame(table, columns)
+        self.connection.borrow_mut().scan(table, columns, each)
     }
 }
 
