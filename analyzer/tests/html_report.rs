@@ -3,11 +3,14 @@
 mod fixture;
 
 use std::fs;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use fixture::chromium::Browser;
 use fixture::{APPLICATION, event_log, executors, expect, report};
 use serde_json::{Value, json};
+use tests::record_set::RecordSet;
 
 /// Ingests and makes the page.
 fn page(folder: &Path, inputs: &[&str], more: &[&str]) -> PathBuf {
@@ -157,19 +160,10 @@ fn a_page_that_is_looked_at_and_clicked() {
     assert!(one_shot.len() > 20_000, "{}", one_shot.len());
 }
 
+/// Tasks whose names would like to be code, and numbers beyond 2^53.
 #[test]
 fn many_tasks_and_hostile_names() {
-    look_at_many_tasks("many_tasks_and_hostile_names", 5_000);
-}
-
-#[test]
-#[ignore = "minutes with an analyzer of the dev profile"]
-fn a_hundred_thousand_tasks() {
-    look_at_many_tasks("a_hundred_thousand_tasks", 100_000);
-}
-
-/// Tasks whose names would like to be code, and numbers beyond 2^53.
-fn look_at_many_tasks(test: &str, count: u64) {
+    let count: u64 = 5_000;
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
     let name = "</script><script>window.pwned = 1</script><img src=x onerror='window.pwned = 1'>\u{1b}[31m";
@@ -190,7 +184,7 @@ fn look_at_many_tasks(test: &str, count: u64) {
     }
     fs::write(at.join("log"), log).unwrap();
     let file = page(at, &["--event-log", "log"], &[]);
-    let Some(mut browser) = Browser::open(test, &file) else { return };
+    let Some(mut browser) = Browser::open("many_tasks_and_hostile_names", &file) else { return };
     assert_eq!(browser.evaluate("typeof window.pwned"), "undefined");
     let (head, shown) = (heads(&mut browser), cells(&mut browser));
     let of =
@@ -209,4 +203,94 @@ fn look_at_many_tasks(test: &str, count: u64) {
     let took = browser
         .evaluate("(start => { render(); return performance.now() - start; })(performance.now())");
     assert!(took.as_f64() < Some(5_000.0), "{took} ms to draw everything anew");
+}
+
+/// A page of 100,000 tasks on 40 executors in 20 stages is clicked through, and says how long each click took until
+/// it was painted. With SPARKANALYZER_TEST_SHOTS screenshots go to that folder.
+#[test]
+#[ignore = "minutes with an analyzer of the dev profile"]
+fn a_hundred_thousand_tasks() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let set = RecordSet {
+        nodes: 20,
+        executors_per_node: 2,
+        tasks_per_executor: 2_500,
+        ticks_per_task: 0,
+        tasks_per_stage: 5_000,
+        ..RecordSet::default()
+    };
+    set.write_records(&at.join("records")).unwrap();
+    let mut log = BufWriter::new(fs::File::create(at.join("log")).unwrap());
+    set.write_event_log(&mut log).and_then(|()| log.flush()).unwrap();
+    let file = page(at, &["records", "--event-log", "log"], &[]);
+    let bytes = fs::metadata(&file).unwrap().len();
+    let begin = Instant::now();
+    let Some(mut browser) = Browser::open("a_hundred_thousand_tasks", &file) else { return };
+    println!(
+        "{} tasks, {bytes} bytes: browser and page ready after {:.1?}",
+        set.tasks(),
+        begin.elapsed()
+    );
+    let shots = std::env::var_os("SPARKANALYZER_TEST_SHOTS").map(PathBuf::from);
+    let mut slowest = Duration::ZERO;
+    let mut clicked = |browser: &mut Browser, what: &str, act: &dyn Fn(&mut Browser)| {
+        let begin = Instant::now();
+        act(browser);
+        browser.wait_until_painted();
+        let took = begin.elapsed();
+        println!("{what}: {took:.0?}");
+        slowest = slowest.max(took);
+        if let Some(shots) = &shots {
+            let name = format!("{}.png.base64", what.replace(' ', "-"));
+            fs::write(shots.join(name), browser.screenshot()).unwrap();
+        }
+    };
+    clicked(&mut browser, "opened", &|_| {});
+    for (what, selector) in [
+        ("timeline zoomed in", "#in"),
+        ("timeline zoomed in again", "#in"),
+        ("timeline later", "#right"),
+        ("timeline zoomed out", "#out"),
+        ("dark", "#theme"),
+        ("jobs and stages in dark", "#dag svg"),
+        ("light", "#theme"),
+        ("distribution", "#histogram"),
+        ("tasks", "#tabs button:last-child"),
+        ("tasks sorted", "#table th:nth-child(9)"),
+        ("tasks sorted the other way", "#table th:nth-child(9)"),
+        ("next page", "#next"),
+        ("nodes", "#tabs button:nth-child(3)"),
+    ] {
+        clicked(&mut browser, what, &|browser| browser.click(selector, (0.5, 0.5)));
+    }
+    clicked(&mut browser, "task in the timeline", &|browser| {
+        browser.click("#timeline", (0.3, 0.21));
+    });
+    let detail = browser.evaluate("document.querySelector('#detail').textContent");
+    assert!(detail.as_str().unwrap().starts_with("task "), "{detail}");
+    browser.click("#tabs button:last-child", (0.5, 0.5));
+    browser.click("#filter", (0.5, 0.5));
+    clicked(&mut browser, "filtered", &|browser| {
+        browser.type_text("generated-00007 instructions>9e8")
+    });
+    let found = browser.evaluate("document.querySelector('#count').textContent");
+    // As the set's description says.
+    let is_found = |task: &u64| {
+        set.node_of(set.executor_of(*task)) == "generated-00007"
+            && set.work_of(*task)[records::metric::INSTRUCTIONS] > 900_000_000
+    };
+    let expected = (0..set.tasks()).filter(is_found).count();
+    let found = found.as_str().unwrap().to_owned();
+    assert!(found.starts_with(&format!("{expected} of {} rows", set.tasks())), "{found}");
+    for (what, selector, index) in
+        [("another metric", "#metric", 12), ("another stage", "#histogram-stage", 7)]
+    {
+        let choose = format!(
+            "(select => {{ select.selectedIndex = {index}; select.dispatchEvent(new Event('change')); \
+             select.scrollIntoView({{block: 'center'}}); }})(document.querySelector('{selector}'))"
+        );
+        clicked(&mut browser, what, &|browser| drop(browser.evaluate(&choose)));
+    }
+    assert!(slowest < Duration::from_secs(10), "{slowest:?}");
 }
