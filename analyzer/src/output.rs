@@ -93,5 +93,11 @@ impl Write for Output {
 }
 
 fn unwritable(path: &Path, error: &io::Error) -> Failure {
-    Failure::new(Exit::BadOutput, format!("{}: {error}", path.display()))
+    let way_out = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; free some space or name another file: what was there before is as it was"
+        }
+        _ => "",
+    };
+    Failure::new(Exit::BadOutput, format!("{}: {error}{way_out}", path.display()))
 }

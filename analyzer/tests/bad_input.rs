@@ -373,53 +373,6 @@ fn a_store_that_may_not_be_written() {
     assert!(error.contains("Permission denied"), "{error}");
 }
 
-/// A full file system: the message names it, nothing half-written stays, and the same command goes on
-/// when there is room again.
-#[test]
-fn a_store_on_a_full_file_system() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    let disk = at.join("disk");
-    fs::create_dir(&disk).unwrap();
-    let mounted =
-        Command::new("mount").args(["-t", "tmpfs", "-o", "size=256k", "tmpfs"]).arg(&disk).output();
-    if !mounted.is_ok_and(|output| output.status.success()) {
-        eprintln!("SKIPPED a_store_on_a_full_file_system: mounting a tmpfs is not permitted here");
-        return;
-    }
-    let _unmount = Unmount(&disk);
-    fs::write(disk.join("ballast"), vec![1; 220 * 1024]).unwrap();
-    for writer in executors() {
-        writer.save(&at.join("records"));
-    }
-    let log = event_log();
-    let ingest = ["ingest", "--store", "disk/store", "records", "--event-log", text(&log)];
-    let (_, error) = expect(at, 4, &ingest);
-    assert!(
-        error.contains("No space left on device") && error.contains("free some space"),
-        "{error}"
-    );
-    let half_written = fixture::contents(&disk).into_iter().map(|(path, _)| path);
-    let half_written: Vec<_> = half_written
-        .filter(|path| path.file_name().unwrap().to_string_lossy().starts_with(".new-"))
-        .collect();
-    assert!(half_written.is_empty(), "{half_written:?}");
-    fs::remove_file(disk.join("ballast")).unwrap();
-    // 256 KiB would not do for all of it.
-    let grown = Command::new("mount").args(["-o", "remount,size=64m"]).arg(&disk).status().unwrap();
-    assert!(grown.success());
-    expect(at, 0, &ingest);
-    assert_eq!(report(at, &["--store", "disk/store"])["total"]["recorded_tasks"], 10);
-}
-
-struct Unmount<'a>(&'a Path);
-
-impl Drop for Unmount<'_> {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(self.0).status();
-    }
-}
-
 #[test]
 fn wrong_words_get_their_neighbours() {
     let folder = tempfile::tempdir().unwrap();

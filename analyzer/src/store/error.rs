@@ -113,7 +113,12 @@ impl From<StoreError> for Failure {
             | StoreError::Frame(_) => Exit::BadInput,
         };
         let way_out = match &error {
-            StoreError::Write { error, .. } if error.kind() == io::ErrorKind::StorageFull => {
+            StoreError::Write { error, .. }
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+                ) =>
+            {
                 "; free some space and run the same command again: it goes on where it stopped"
             }
             _ => "",
