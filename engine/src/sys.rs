@@ -129,30 +129,34 @@ pub fn gettid() -> u32 {
     unsafe { syscall6(nr::GETTID, [0; 6]) as u32 }
 }
 
-/// Reads a whole small file (one of `/proc`) into `buf`; returns the bytes read, `None` on failure.
+/// Reads a file of `/proc` of any size line by line, without the newlines; `None` if it cannot be opened.
 ///
-/// `path` must end in NUL.
-pub fn read_file(path: &[u8], buf: &mut [u8]) -> Option<usize> {
+/// `path` must end in NUL, and no line may be longer than `buffer`: what does not fit is dropped.
+pub fn each_line(path: &[u8], buffer: &mut [u8], mut take: impl FnMut(&[u8])) -> Option<()> {
     debug_assert_eq!(path.last(), Some(&0));
     const O_CLOEXEC: u64 = 0o2000000;
-    // SAFETY: path is NUL-terminated, buf is ours and its length is passed.
-    unsafe {
-        let fd = syscall6(nr::OPEN, [path.as_ptr() as u64, O_CLOEXEC, 0, 0, 0, 0]);
-        if fd < 0 {
-            return None;
-        }
-        let mut got = 0;
-        while got < buf.len() {
-            let n = syscall6(
-                nr::READ,
-                [fd as u64, buf[got..].as_mut_ptr() as u64, (buf.len() - got) as u64, 0, 0, 0],
-            );
-            if n <= 0 {
-                break;
-            }
-            got += n as usize;
-        }
-        syscall6(nr::CLOSE, [fd as u64, 0, 0, 0, 0, 0]);
-        Some(got)
+    // SAFETY: path is NUL-terminated.
+    let fd = unsafe { syscall6(nr::OPEN, [path.as_ptr() as u64, O_CLOEXEC, 0, 0, 0, 0]) };
+    if fd < 0 {
+        return None;
     }
+    // Bytes at the beginning of the buffer of a line whose end is not read yet.
+    let mut held = 0;
+    loop {
+        let room = &mut buffer[held..];
+        let arguments = [fd as u64, room.as_mut_ptr() as u64, room.len() as u64, 0, 0, 0];
+        // SAFETY: the buffer is ours and its length is passed.
+        let got = unsafe { syscall6(nr::READ, arguments) };
+        if got <= 0 {
+            break;
+        }
+        let filled = held + got as usize;
+        let whole = buffer[..filled].iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+        buffer[..whole].split(|&byte| byte == b'\n').for_each(&mut take);
+        buffer.copy_within(whole..filled, 0);
+        held = (filled - whole) % buffer.len();
+    }
+    // SAFETY: opened above.
+    unsafe { syscall6(nr::CLOSE, [fd as u64, 0, 0, 0, 0, 0]) };
+    Some(())
 }

@@ -50,13 +50,15 @@ pub enum Code {
 /// The page of `[vsyscall]`: the kernel does what code there would do when it is called (vsyscall(7)).
 pub const VSYSCALL: core::ops::Range<u64> = 0xffff_ffff_ff60_0000..0xffff_ffff_ff60_1000;
 
-const MAX_RANGES: usize = 4096;
+/// More executable ranges than a process has mappings, unless `vm.max_map_count` is four times what it is by default.
+const MAX_RANGES: usize = 1 << 18;
 /// Bits of an address within its page.
 pub const PAGE_BITS: u32 = 12;
 /// Bytes of a page.
 pub const PAGE: u64 = 1 << PAGE_BITS;
 const TRANSLATED_PAGES: u64 = 1 << 16;
-const MAPS_BUFFER: usize = 1 << 20;
+/// Longer than a line of `/proc/self/maps`, whose path may have 4,096 bytes, each escaped as four.
+const MAPS_BUFFER: usize = 1 << 16;
 
 /// Ranges that the host may vouch for.
 const MAX_SETTLED: usize = 16;
@@ -158,43 +160,47 @@ impl CodeMemory {
     }
 
     fn find(&self, pc: u64) -> Option<usize> {
-        self.ranges.as_slice().iter().position(|r| r.start <= pc && pc < r.end)
+        let ranges = self.ranges.as_slice();
+        let last = ranges.partition_point(|range| range.start <= pc).checked_sub(1)?;
+        (pc < ranges[last].end).then_some(last)
     }
 
     fn refresh(&mut self, guarded: &Guarded) {
         // SAFETY: the buffer is our own mapping of this size, used under the engine's lock.
         let buffer =
             unsafe { core::slice::from_raw_parts_mut(self.buffer as *mut u8, MAPS_BUFFER) };
-        let Some(got) = sys::read_file(b"/proc/self/maps\0", buffer) else { return };
-        self.ranges.clear();
-        for line in buffer[..got].split(|&b| b == b'\n') {
-            let Some(mut range) = parse(line) else { continue };
+        let mut is_first = true;
+        // Where the file cannot be opened what was known stays.
+        sys::each_line(b"/proc/self/maps\0", buffer, |line| {
+            if core::mem::take(&mut is_first) {
+                self.ranges.clear();
+            }
+            let Some(mut range) = parse(line) else { return };
             // Where the engine took the right to write away it is as it was for the application.
             while range.stable && range.start < range.end && guarded.range().contains(&range.start)
             {
                 let end = range.start + PAGE;
                 let stable = !guarded.is_protected(range.start);
-                if self.push(Range { end, stable, ..range }).is_none() {
-                    return;
-                }
+                self.push(Range { end, stable, ..range });
                 range.start = end;
             }
-            if range.start < range.end && self.push(range).is_none() {
-                return;
+            if range.start < range.end {
+                self.push(range);
             }
-        }
+        });
     }
 
-    /// Adds a range behind the others, of which it may be the continuation.
-    fn push(&mut self, range: Range) -> Option<()> {
+    /// Adds a range behind the others, of which it may be the continuation. Where there is no room for it, threads that
+    /// come there are released.
+    fn push(&mut self, range: Range) {
         if let Some(last) = self.ranges.as_mut_slice().last_mut()
             && last.end == range.start
             && (last.stable, last.private) == (range.stable, range.private)
         {
             last.end = range.end;
-            return Some(());
+        } else {
+            self.ranges.push(range);
         }
-        self.ranges.push(range).map(|_| ())
     }
 }
 

@@ -321,8 +321,8 @@ impl Engine {
         if let Ok(index) = translated {
             let fragment = tables.translator.fragments.as_slice()[index as usize];
             tables.code.translated(pc, pc + u64::from(fragment.app_len));
-            if fragment.watch != 0 {
-                tables.watch(index, &fragment);
+            if fragment.watch != 0 && !tables.watch(index, &fragment) {
+                return self.translate_new(tables, pc, pad);
             }
         }
         translated.map_err(|failure| match failure {

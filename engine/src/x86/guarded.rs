@@ -250,12 +250,19 @@ impl Guarded {
     /// Whether the store may be tried again.
     fn open(&mut self, address: u64, translator: &mut Translator) -> bool {
         let at = address & !(PAGE - 1);
-        let Some(page) = self.page_mut(at) else { return false };
+        let Some(page) = self.page(at) else { return false };
         if !page.protected {
             // Another thread was here first, unless the application has protected the page itself.
             return page.since != 0;
         }
+        self.watch_page(at, translator);
+        if !allow(at..at + PAGE, true) {
+            self.give_up(translator);
+            return true;
+        }
+        self.protected -= 1;
         let now = now();
+        let Some(page) = self.page_mut(at) else { return false };
         page.protected = false;
         if now - page.since < SOON_NS {
             page.strikes = (page.strikes + 1).min(MOST_STRIKES);
@@ -263,23 +270,28 @@ impl Guarded {
             (page.strikes, page.looks) = (page.strikes / 2, 0);
         }
         page.since = now;
-        self.protected -= 1;
-        self.watch_page(at, translator);
-        allow(at..at + PAGE, true) || self.give_up(translator)
+        true
     }
 
-    /// The kernel has no room for one mapping more: nothing is protected any longer.
-    fn give_up(&mut self, translator: &mut Translator) -> bool {
+    /// The kernel has no room for one mapping more: nothing is protected any longer. Neighbours are opened together,
+    /// so that no mapping has to be split.
+    fn give_up(&mut self, translator: &mut Translator) {
+        let mut closed: Option<u64> = None;
         for at in self.range().step_by(PAGE as usize) {
-            let Some(page) = self.page_mut(at) else { break };
-            if core::mem::replace(&mut page.protected, false) {
+            if self.is_protected(at) {
+                closed.get_or_insert(at);
                 self.watch_page(at, translator);
-                allow(at..at + PAGE, true);
+            } else if let Some(first) = closed.take() {
+                allow(first..at, true);
             }
         }
-        self.protected = 0;
-        self.given_up = true;
-        true
+        if let Some(first) = closed {
+            allow(first..self.range.end, true);
+        }
+        for page in self.pages.iter_mut().flat_map(Reserved::as_mut_slice) {
+            page.protected = false;
+        }
+        (self.protected, self.given_up) = (0, true);
     }
 }
 
@@ -313,17 +325,23 @@ fn allow(pages: Range<u64>, write: bool) -> bool {
 }
 
 impl Tables {
-    /// A block of guarded memory was translated.
-    pub fn watch(&mut self, index: u32, fragment: &Fragment) {
-        if self.guarded.add(index, fragment).is_some() {
-            self.protect(fragment);
+    /// A block of guarded memory was translated. Whether it serves: not in a page that had to be given up.
+    #[must_use]
+    pub fn watch(&mut self, index: u32, fragment: &Fragment) -> bool {
+        if self.guarded.add(index, fragment).is_none() {
+            return true;
+        }
+        let is_protected = self.protect(fragment);
+        if is_protected {
             // In pages that were protected before.
             self.quieten(index);
         }
+        is_protected
     }
 
-    /// Protects the pages of a block. Fragments that are as they were compare no longer.
-    fn protect(&mut self, fragment: &Fragment) {
+    /// Protects the pages of a block. Fragments that are as they were compare no longer. Gives the page up that the kernel
+    /// does not protect, and says false.
+    fn protect(&mut self, fragment: &Fragment) -> bool {
         for at in pages_of(fragment) {
             if self.guarded.is_protected(at) {
                 continue;
@@ -332,10 +350,10 @@ impl Tables {
             let run = self.guarded.run_around(at, now);
             if !allow(run.clone(), false) {
                 self.give_page_up(at);
-                return;
+                return false;
             }
             for at in run.step_by(PAGE as usize) {
-                let Some(page) = self.guarded.page_mut(at) else { return };
+                let Some(page) = self.guarded.page_mut(at) else { return false };
                 (page.protected, page.since) = (true, now);
                 self.guarded.protected += 1;
                 self.guarded.forget_dead(at, self.translator.fragments.as_slice());
@@ -345,6 +363,7 @@ impl Tables {
                 }
             }
         }
+        true
     }
 
     /// Lets a fragment be entered without a look, if it holds still and is as it was.
@@ -393,7 +412,9 @@ impl Tables {
         if self.guarded.given_up {
             return Look::Changed; // to a block that compares itself
         }
-        self.protect(&fragment);
+        if !self.protect(&fragment) {
+            return Look::Changed;
+        }
         self.quieten(index);
         Look::Entered
     }

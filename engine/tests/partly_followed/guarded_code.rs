@@ -71,6 +71,7 @@ pub fn is_found_changed(engine: &'static Engine) {
     libraries_may_be_unloaded(engine, heap);
     pages_may_be_mapped_anew(engine, heap);
     the_cache_may_be_flushed(engine, heap);
+    mappings_may_run_out(engine, heap);
 }
 
 fn a_page_is_protected_and_opened(engine: &'static Engine, heap: Heap) {
@@ -258,4 +259,45 @@ fn the_cache_may_be_flushed(engine: &'static Engine, heap: Heap) {
     }
     let (fragments, bytes) = engine.size();
     assert!(fragments < 3 * functions as usize && bytes <= 4 << 20, "it was flushed");
+}
+
+/// The kernel splits no mapping any more: pages are given up, those that are protected become writable again.
+fn mappings_may_run_out(engine: &'static Engine, heap: Heap) {
+    // A new mapping holds neither translations nor strikes.
+    let place = |page: u64| heap.start + (40 + page) * PAGE;
+    // SAFETY: pages of the heap, of which nothing is kept.
+    unsafe {
+        let all = [place(0), 20 * PAGE, READ_WRITE_EXECUTE, 0x32, u64::MAX, 0];
+        syscall6(nr::MMAP, all);
+    }
+    engine.memory_changed(place(0), 20 * PAGE);
+    let right = |page: u64, value: u32| {
+        heap.answer(place(page), value);
+        assert_eq!(followed(engine, || heap.call(place(page))).0, value);
+    };
+    (0..5).for_each(|page| right(page, 1));
+    right(12, 1);
+    assert!((0..5).all(|page| !heap.is_open(place(page))));
+
+    // One page each, never like the one before, so that the kernel joins none.
+    let fillers: Vec<u64> = (0..)
+        .map(|i: u64| {
+            // SAFETY: new pages.
+            unsafe { syscall6(nr::MMAP, [0, PAGE, i % 2, 0x22, u64::MAX, 0]) }
+        })
+        .take_while(|&at| at > 0)
+        .map(|at| at as u64)
+        .collect();
+    // A page that cannot be protected, in the midst of open ones; then one in the midst of protected ones is opened.
+    right(8, 2);
+    right(2, 2);
+    (0..5).for_each(|page| right(page, 3));
+    right(12, 3);
+    for &at in &fillers {
+        // SAFETY: mapped above, used by nobody.
+        unsafe { syscall6(nr::MUNMAP, [at, PAGE, 0, 0, 0, 0]) };
+    }
+    assert!(fillers.len() > 1000, "{} mappings were there", fillers.len());
+    assert!((0..13).all(|page| heap.is_open(place(page))), "nothing is protected any more");
+    (0..5).for_each(|page| right(page, 4));
 }
