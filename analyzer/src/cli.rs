@@ -122,8 +122,10 @@ const PURGE_EXAMPLES: [&str; 2] = [
     "analyzer purge --store mysql://spark@db/runs --older-than 4w",
 ];
 
-const REPORT_EXAMPLES: [&str; 4] = [
+const REPORT_EXAMPLES: [&str; 6] = [
     "analyzer report --by node,stage",
+    "analyzer report --by node,time --bucket 1m          after ingest --snapshots all: what ran in each minute",
+    "analyzer report --format html --output report.html",
     "analyzer report --store /data/runs --by task --app app-20260101120000-0001 --format csv",
     "analyzer report --by executor --columns instructions,memory_reads",
     "analyzer report --engine spark --master spark://head:7077 --store hdfs:///runs --by node",

@@ -259,14 +259,13 @@ fn spark_figures_stand_beside_ours() {
     expect(folder.path(), 0, &["ingest", "records", "--event-log", text(&event_log())]);
     // Spark's sums, taken from the log's lines without our reader.
     let log = fs::read_to_string(event_log()).unwrap();
-    let ends: Vec<Value> = log
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap())
-        .filter(|event| event["Event"] == "SparkListenerTaskEnd")
-        .collect();
+    let events: Vec<Value> =
+        log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).collect();
+    let of_kind = |kind: &'static str| events.iter().filter(move |event| event["Event"] == kind);
+    let ends: Vec<_> = of_kind("SparkListenerTaskEnd").collect();
     let expect_sum = |stage: Option<i64>, path: &[&str]| -> u64 {
-        let of_stage = |event: &&Value| stage.is_none_or(|stage| event["Stage ID"] == stage);
-        let value = |event: &Value| {
+        let of_stage = |event: &&&Value| stage.is_none_or(|stage| event["Stage ID"] == stage);
+        let value = |event: &&Value| {
             path.iter().fold(&event["Task Metrics"], |value, key| &value[*key]).as_u64().unwrap()
         };
         ends.iter().filter(of_stage).map(value).sum()
@@ -293,6 +292,16 @@ fn spark_figures_stand_beside_ours() {
     assert_eq!(outside["spark_cpu_time_ns"], Value::Null);
     assert_eq!(report["total"]["spark_cpu_time_ns"], expect_sum(None, &["Executor CPU Time"]));
     assert_eq!(report["stages"][0]["name"], "csv at NativeMethodAccessorImpl.java:0");
+    // The graph: jobs, their stages, and what these read.
+    let (jobs, stages) = (report["jobs"].as_array().unwrap(), report["stages"].as_array().unwrap());
+    assert_eq!(jobs.len(), of_kind("SparkListenerJobStart").count());
+    for event in of_kind("SparkListenerStageCompleted") {
+        let info = &event["Stage Info"];
+        let found = stages.iter().find(|one| one["stage"] == info["Stage ID"]).unwrap();
+        assert_eq!(found["parents"], info["Parent IDs"]);
+        let job = jobs.iter().find(|one| one["job"] == found["job"]).unwrap();
+        assert!(job["stages"].as_array().unwrap().contains(&info["Stage ID"]), "{job}");
+    }
 }
 
 /// The same inputs in any order, apart or together, once or again, make the same store.

@@ -251,13 +251,19 @@ fn table(out: &mut impl Write, findings: &Findings) -> io::Result<()> {
             Level::Problem => ERROR,
         };
         let level = one.level.name();
-        writeln!(out, "{style}{level:<8}{style:#} {:<14} {}", one.check, printable(&one.found))?;
+        writeln!(out, "{style}{level:<8}{style:#} {:<14} {}", one.check, lines(&one.found))?;
         if let Some(remedy) = &one.remedy {
             writeln!(out, "{:<8} {:<14} -> {}", "", "", printable(remedy))?;
         }
     }
     let count = |level| findings.0.iter().filter(|one| one.level == level).count();
     writeln!(out, "{} problems, {} warnings", count(Level::Problem), count(Level::Warning))
+}
+
+/// A text of several lines under its first one.
+fn lines(text: &str) -> String {
+    let lines: Vec<_> = text.lines().map(printable).collect();
+    lines.join(&format!("\n{:24}", ""))
 }
 
 fn print_json(out: &mut impl Write, findings: &Findings) -> io::Result<()> {

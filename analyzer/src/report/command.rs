@@ -210,13 +210,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         }
         Format::Html => {
             let chosen = (!args.columns.is_empty()).then_some(figures.as_slice());
-            match html::print(&mut out, &answer, store.as_ref(), chosen) {
-                Ok(read) => {
-                    read?;
-                    Ok(())
-                }
-                Err(error) => Err(error),
-            }
+            html::print(&mut out, &answer, chosen)
         }
     };
     let printed = printed.and_then(|()| match (&tasks, args.format) {

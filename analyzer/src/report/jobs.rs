@@ -1,6 +1,6 @@
 //! Which job ran which stage.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::rated::{read, text};
 use crate::store::{Store, StoreError, Table};
@@ -27,6 +27,8 @@ pub struct Jobs {
     listing: HashMap<(String, i64), Vec<usize>>,
     /// (application, stage, attempt) -> when it was submitted, ms since the epoch.
     submitted: HashMap<(String, i64, i64), i64>,
+    /// (application, stage, attempt) -> the stages whose output it reads; all stages of the event logs are in it.
+    pub parents: BTreeMap<(String, i64, i64), Vec<i64>>,
 }
 
 impl Jobs {
@@ -43,8 +45,7 @@ impl Jobs {
                 let (Some(application), Some(job)) = (of("application_id"), number("job")) else {
                     continue;
                 };
-                let stages = of("stages").unwrap_or_default();
-                let stages = stages.split(',').filter_map(|id| id.parse().ok()).collect();
+                let stages = ids(of("stages"));
                 let times = (number("submitted_ms"), number("completed_ms"));
                 jobs.all.push(Job { application, job, stages, times });
             }
@@ -62,11 +63,16 @@ impl Jobs {
             for at in 0..frame.height() {
                 let number = |name| frame.column(name).ok()?.i64().ok()?.get(at);
                 let application = text(frame.column("application_id")?, at);
-                if let (Some(application), Some(stage), Some(attempt), Some(ms)) =
-                    (application, number("stage"), number("stage_attempt"), number("submitted_ms"))
-                {
-                    jobs.submitted.insert((application, stage, attempt), ms);
+                let (Some(application), Some(stage), Some(attempt)) =
+                    (application, number("stage"), number("stage_attempt"))
+                else {
+                    continue;
+                };
+                let key = (application, stage, attempt);
+                if let Some(ms) = number("submitted_ms") {
+                    jobs.submitted.insert(key.clone(), ms);
                 }
+                jobs.parents.insert(key, ids(text(frame.column("parents")?, at)));
             }
         }
         Ok(jobs)
@@ -86,6 +92,11 @@ impl Jobs {
         let index = listing.iter().find(ran_then).or_else(|| listing.first())?;
         Some(self.all[*index].job)
     }
+}
+
+/// The numbers of a list with commas.
+fn ids(list: Option<String>) -> Vec<i64> {
+    list.unwrap_or_default().split(',').filter_map(|id| id.parse().ok()).collect()
 }
 
 #[cfg(test)]
@@ -109,6 +120,7 @@ mod tests {
                 (("a".into(), 2), vec![1]),
             ]),
             submitted: HashMap::from([(key(1, 0), 15), (key(1, 1), 35), (key(2, 0), 39)]),
+            parents: BTreeMap::new(),
         };
         assert_eq!(jobs.of("a", (1, Some(0))), Some(0));
         assert_eq!(jobs.of("a", (1, Some(1))), Some(1), "its output was lost");

@@ -321,18 +321,29 @@ impl Report<'_> {
             let mut keys = self.answer.rows.iter().map(|(key, _)| key.application.as_ref());
             keys.any(|application| application.is_none_or(|name| name.0 == id))
         };
-        let stages: Vec<_> = self
-            .answer
-            .stage_names
+        let known = &self.answer.jobs;
+        let stages: Vec<_> = known
+            .parents
             .iter()
             .filter(|((application, ..), _)| is_shown(application))
-            .map(|((application, stage, attempt), name)| {
+            .map(|(key, parents)| {
+                let (application, stage, attempt) = key;
                 json!({
                     "application_id": application,
                     "stage": stage,
                     "stage_attempt": attempt,
-                    "name": name,
+                    "name": self.answer.stage_names.get(key),
+                    "job": known.of(application, (*stage, Some(*attempt))),
+                    "parents": parents,
                 })
+            })
+            .collect();
+        let jobs: Vec<_> = known
+            .all
+            .iter()
+            .filter(|one| is_shown(&one.application))
+            .map(|one| {
+                json!({"application_id": one.application, "job": one.job, "stages": one.stages})
             })
             .collect();
         let spreads = spreads.map_or_else(String::new, |(spreads, stragglers)| {
@@ -340,7 +351,7 @@ impl Report<'_> {
         });
         writeln!(
             out,
-            "],{spreads}\"total\":{},\n\"completeness\":{},\n\"process_totals\":{},\n\"overhead\":{},\n\"stages\":{},\n\"notes\":{}}}",
+            "],{spreads}\"total\":{},\n\"completeness\":{},\n\"process_totals\":{},\n\"overhead\":{},\n\"stages\":{},\n\"jobs\":{},\n\"notes\":{}}}",
             Value::Object(total),
             completeness,
             Value::Object(processes),
@@ -350,6 +361,7 @@ impl Report<'_> {
                 "cpu_ns": null,
             }),
             Value::Array(stages),
+            Value::Array(jobs),
             json!(self.answer.notes.lines())
         )
     }

@@ -9,11 +9,9 @@ use super::figure::{Figure, Scale};
 use super::gather::Answer;
 use super::jobs::Job;
 use super::key::{Dimension, Key, Part};
-use super::rated::{read, text};
 use super::rows::{Row, Rows, Said};
 use super::spread::Measure;
 use super::spread_print;
-use crate::store::{Store, StoreError, Table};
 
 /// The page; its data stands for [`DATA_MARK`].
 const PAGE: &str = include_str!("page.html");
@@ -64,31 +62,19 @@ const GROUPS: [(&str, &[Dimension]); 6] = [
 /// Prints the page; the answer must be per [`BY`].
 ///
 /// # Errors
-/// When the store cannot be read (inner), or the output not be written (outer).
-pub fn print(
-    out: &mut impl Write,
-    answer: &Answer,
-    store: &dyn Store,
-    figures: Option<&[Figure]>,
-) -> io::Result<Result<(), StoreError>> {
-    let data = match data(answer, store, figures) {
-        Ok(data) => data.to_string(),
-        Err(error) => return Ok(Err(error)),
-    };
+/// When the output cannot be written.
+pub fn print(out: &mut impl Write, answer: &Answer, figures: Option<&[Figure]>) -> io::Result<()> {
+    let data = data(answer, figures).to_string();
     // In a script element only this character can end it.
     let data = data.replace('<', "\\u003c");
     let (before, after) = PAGE.split_once(DATA_MARK).expect("the page has a place for its data");
     for part in [before, &data, after] {
         out.write_all(part.as_bytes())?;
     }
-    Ok(Ok(()))
+    Ok(())
 }
 
-fn data(
-    answer: &Answer,
-    store: &dyn Store,
-    chosen: Option<&[Figure]>,
-) -> Result<Value, StoreError> {
+fn data(answer: &Answer, chosen: Option<&[Figure]>) -> Value {
     let figures = chosen.map_or_else(Figure::all, <[_]>::to_vec);
     let is_of_tasks =
         |figure: &Figure| chosen.is_some() || TASK_FIGURES.contains(&figure.name().as_str());
@@ -144,7 +130,7 @@ fn data(
     let mut notes = answer.notes.lines();
     notes.extend(answer.written.line());
     let task_figure_list: Vec<_> = task_figures.iter().map(|&at| figures[at]).collect();
-    Ok(json!({
+    json!({
         "notes": notes,
         "applications": applications,
         "figures": described,
@@ -156,9 +142,9 @@ fn data(
         "stragglers": spread_print::stragglers_json(answer, &|value| {
             number(Figure::Metric(INSTRUCTIONS), value)
         }),
-        "stages": stages(answer, store)?,
+        "stages": stages(answer),
         "jobs": jobs(answer),
-    }))
+    })
 }
 
 fn heads(by: &[Dimension]) -> Vec<&'static str> {
@@ -228,34 +214,26 @@ fn tasks(answer: &Answer, figures: &[Figure]) -> Value {
     json!({"keys": keys, "times": times, "values": figures_of})
 }
 
-fn ids(list: Option<String>) -> Vec<i64> {
-    list.unwrap_or_default().split(',').filter_map(|id| id.parse().ok()).collect()
-}
-
 fn is_shown(rows: &Rows, application: &str) -> bool {
     let mut keys = rows.iter().filter_map(|(key, _)| key.application.as_ref());
     keys.any(|name| name.0 == application)
 }
 
-fn stages(answer: &Answer, store: &dyn Store) -> Result<Vec<Value>, StoreError> {
+fn stages(answer: &Answer) -> Vec<Value> {
     let applications = answer.rows.projected(&[Dimension::App]);
-    let Some(frame) = read(store, Table::SparkStages)? else { return Ok(Vec::new()) };
-    let mut stages = Vec::new();
-    for at in 0..frame.height() {
-        let application = text(frame.column("application_id")?, at).unwrap_or_default();
-        let stage = frame.column("stage")?.i64()?.get(at).unwrap_or_default();
-        let attempt = frame.column("stage_attempt")?.i64()?.get(at).unwrap_or_default();
-        if is_shown(&applications, &application) {
-            stages.push(json!({
+    let all = answer.jobs.parents.iter();
+    all.filter(|((application, ..), _)| is_shown(&applications, application))
+        .map(|(key, parents)| {
+            let (application, stage, attempt) = key;
+            json!({
                 "application": application,
                 "stage": stage,
                 "attempt": attempt,
-                "name": answer.stage_names.get(&(application.clone(), stage, attempt)),
-                "parents": ids(text(frame.column("parents")?, at)),
-            }));
-        }
-    }
-    Ok(stages)
+                "name": answer.stage_names.get(key),
+                "parents": parents,
+            })
+        })
+        .collect()
 }
 
 fn jobs(answer: &Answer) -> Vec<Value> {
