@@ -10,7 +10,8 @@ use serde_json::{Map, Value, json};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::report::{
-    Answer, Dimension, Figure, Key, Part, Question, Row, Said, Scale, gather, stage_text,
+    Answer, Dimension, Figure, Key, Part, Question, Row, Said, Scale, figures_for, gather,
+    stage_text,
 };
 use crate::store::{self, OfStore, Store, StoreError, Table};
 
@@ -90,14 +91,13 @@ const FIGURES: [&str; 19] = [
 /// # Errors
 /// When the store cannot be read or is empty, or the output cannot be written.
 pub fn run(args: Args) -> Result<ExitCode, Failure> {
-    let figures: Vec<_> = match args.columns.as_slice() {
-        [] => FIGURES.iter().filter_map(|name| Figure::parse(name).ok()).collect(),
-        chosen => chosen.to_vec(),
-    };
     let by = match args.to {
         Format::Prometheus => Dimension::implied(&args.by),
         Format::Chrome => Dimension::implied(&[Dimension::Node, Dimension::Job, Dimension::Task]),
     };
+    let figures = figures_for(&by, &args.columns, || {
+        FIGURES.iter().filter_map(|name| Figure::parse(name).ok()).collect()
+    })?;
     let store = store::open(&args.place.store)?;
     let question = Question { by: &by, applications: &args.app, roles: &[], bucket_ms: 1_000 };
     let answer = gather(store.as_ref(), &question)?;
@@ -130,6 +130,7 @@ fn labels(key: &Key, by: &[Dimension]) -> Vec<(&'static str, String)> {
                 Dimension::Executor => key.executor.as_ref().map(|name| name.0.clone()),
                 Dimension::Process => key.process.clone(),
                 Dimension::Thread => key.thread.as_ref().map(|thread| thread.tid.to_string()),
+                Dimension::Directory => key.directory.clone(),
                 Dimension::Time => key.time.map(|span| match span.is_bucket {
                     true => span.from_ms.to_string(),
                     false => format!("{}-{}", span.from_ms, span.until_ms),

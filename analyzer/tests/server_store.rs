@@ -11,6 +11,7 @@ use fixture::database::Server;
 use fixture::{APPLICATION, TASKS, Writer, counters, data, event_log, executors, expect, report};
 use records::{Event, Flags};
 use serde_json::Value;
+use tests::record_set::RecordSet;
 
 const BYS: [&str; 8] =
     ["app", "node", "executor", "process", "stage", "task", "node,stage", "executor,task"];
@@ -137,6 +138,32 @@ fn views_say_what_reports_say() {
         "SELECT SUM(file_read_bytes) FROM runs.node_summary WHERE application_id = '{APPLICATION}'"
     ));
     assert_eq!(bytes.trim(), totals["process_totals"]["file_read_bytes"].to_string());
+    let set = RecordSet { directories: 3, ..RecordSet::default() };
+    set.write_records(&folder.path().join("generated")).unwrap();
+    expect(folder.path(), 0, &["ingest", "--quiet", "generated", "--store", &url]);
+    let keys = ["application_id", "node", "executor_id", "directory", "file_read_bytes", "file_ns"];
+    let by = ["--store", &url, "--roles", "all", "--by", "app,node,executor,directory"];
+    let mut of_report: Vec<_> = report(folder.path(), &by)["rows"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| keys.map(|key| row[key].to_string().replace('"', "").replace("null", "NULL")))
+        .collect();
+    let printed = server.sql(
+        "SELECT application_id, node, executor_id, directory, file_read_bytes, file_open_ns + \
+         file_close_ns + file_read_ns + file_write_ns + file_send_ns + file_recv_ns \
+         FROM runs.directory_summary WHERE file_read_bytes < 1 << 62",
+    );
+    let mut of_view: Vec<[String; 6]> = printed
+        .lines()
+        .map(|line| line.split('\t').map(str::to_owned).collect::<Vec<_>>().try_into().unwrap())
+        .collect();
+    // Sums beyond 64 bits are for reports.
+    of_report.retain(|row| row[4].parse::<u64>().is_ok_and(|bytes| bytes < 1 << 62));
+    of_report.sort();
+    of_view.sort();
+    assert_eq!(of_view, of_report);
+    assert!(of_view.iter().filter(|row| row[3].starts_with("/generated/")).count() == 6);
     // Readers need no more than SELECT: the views ask in their name.
     server
         .sql("CREATE USER reader IDENTIFIED BY 'pw'; GRANT SELECT, SHOW VIEW ON runs.* TO reader");

@@ -14,9 +14,10 @@ use records::{Event, Flags, METRIC_COUNT, MetricSet};
 /// Reports that go every way through Spark: sums by record, single tasks, sums by record and event log.
 const SOME: [&str; 2] = ["--by app,node,stage --spread", "--by time,thread --bucket 7ms"];
 /// All dimensions, and pages.
-const MORE: [&str; 8] = [
+const MORE: [&str; 9] = [
     "--by app,node,executor,process,job",
     "--by stage --format csv",
+    "--by executor,directory --roles all",
     "--by time,stage --bucket 2s",
     "--by thread,stage",
     "--by node,executor,process,thread,time,job,stage,task",

@@ -83,12 +83,28 @@ def report(program, store, *arguments):
     return json.loads(analyzer(program, "report", "--store", store, "--format", "json", *arguments)[0])
 
 
+def check_shuffle_directories(by_directory, log):
+    """Spark keeps shuffle data in the numbered folders of its block manager: as many bytes as it says were written
+    there, and all files are somewhere."""
+    places = [row for row in by_directory["rows"] if "/blockmgr-" in (row["directory"] or "")]
+    written = sum(row["file_write_bytes"] for row in places)
+    writes = [(task.get("Task Metrics") or {}).get("Shuffle Write Metrics") or {} for task in log.tasks.values()]
+    shuffled = sum(one.get("Shuffle Bytes Written", 0) for one in writes)
+    assert written >= shuffled > 0, f"{written} bytes written in {len(places)} folders, {shuffled} of shuffle data"
+    for figure in ("file_read_bytes", "file_write_bytes", "file_open_calls"):
+        total = by_directory["process_totals"][figure]
+        rows = sum(row[figure] for row in by_directory["rows"])
+        assert rows == total, f"{figure}: {rows} in directories and beside them, {total} of the process"
+    return shuffled
+
+
 def history_and_readers(spark, program, name, run):
     """`run` makes records and an event log of a job in the test's folder; both ways into the store give the same
     report, and Spark reads the same sums from the store's tables."""
     folder = spark.scratch / name
     run()
-    application = spark.event_log(name).application_id
+    log = spark.event_log(name)
+    application = log.application_id
     by_file, by_server = folder / "by-file", folder / "by-server"
     records, events = folder / "records", folder / "events"
     analyzer(program, "ingest", "--quiet", "--store", by_file, "--event-log", events, records)
@@ -104,6 +120,7 @@ def history_and_readers(spark, program, name, run):
     assert address in error and "refused" in error.lower(), error
     whole = report(program, by_file, "--by", "task")
     assert whole == report(program, by_server, "--by", "task"), "the history server's log gives another report"
+    shuffled = check_shuffle_directories(report(program, by_file, "--by", "directory"), log)
     out = folder / "read.json"
     command = [spark.home / "bin" / "spark-submit", "--master", "local[2]", JOBS / "read_store.py", by_file, out]
     environment = {**os.environ, "JAVA_HOME": str(spark.java), "SPARK_LOCAL_IP": "127.0.0.1"}
@@ -115,4 +132,4 @@ def history_and_readers(spark, program, name, run):
     for figure in ("instructions", "file_read_bytes"):
         ours = sum(row[figure] or 0 for row in tasks)
         assert read[figure] == ours, f"{figure}: Spark reads {read[figure]}, the report has {ours}"
-    return f"{len(tasks)} tasks"
+    return f"{len(tasks)} tasks, {shuffled} bytes of shuffle in its directories"

@@ -299,7 +299,7 @@ fn runs_of(answer: &Answer) -> Runs {
         let mut ordinals: BTreeMap<String, i64> = BTreeMap::new();
         for (key, row) in own() {
             let matched = match (key.part, key.stage) {
-                (Part::Outside, _) => Matched::Outside,
+                (Part::Outside | Part::Whole, _) => Matched::Outside,
                 (Part::Tasks, None) => Matched::Stage("unknown stage".into(), 0),
                 (Part::Tasks, Some((stage, attempt))) => seen
                     .entry(stage)

@@ -20,7 +20,7 @@ use crate::store::{self, OfStore, StartSpark};
 
 /// Say where the work of Spark jobs went
 ///
-/// Rows are per application, node, executor, process, thread, job, stage, task or time, or combined
+/// Rows are per application, node, executor, process, thread, directory, job, stage, task or time, or combined
 /// (--by node,stage), and reconcile: all of them together are the totals of the executors' processes. What is unknown is shown as
 /// "-" (null in JSON, empty in CSV), never as 0; a sum that lacks a part is marked "+" (listed in
 /// "at_least").
@@ -122,6 +122,9 @@ const SPREAD_FIGURES: [&str; 2] = ["instructions", "syscall_calls"];
 /// # Errors
 /// When there is no store or it cannot be read, or the output cannot be written.
 pub fn run(args: Args) -> Result<ExitCode, Failure> {
+    let is_page = args.format == Format::Html;
+    let by = if is_page { html::BY.to_vec() } else { Dimension::implied(&args.by) };
+    let figures = figures_for(&by, &args.columns, Figure::all)?;
     let store = match args.engine {
         Engine::Local if args.master.is_some() || !args.spark_conf.is_empty() => {
             let message = "--master and --spark-conf are for --engine spark";
@@ -133,8 +136,6 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
             store::open_by_spark(&args.place.store, &start, &args.app)?
         }
     };
-    let is_page = args.format == Format::Html;
-    let by = if is_page { html::BY.to_vec() } else { Dimension::implied(&args.by) };
     let bucket_ms = i64::try_from(args.bucket.as_millis()).unwrap_or(i64::MAX);
     let question = Question { by: &by, applications: &args.app, roles: &args.roles, bucket_ms };
     let answer = gather(store.as_ref(), &question)?;
@@ -168,14 +169,13 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let measures: Vec<_> =
         measures.into_iter().map(Measure::Of).chain([Measure::Duration]).collect();
     let report = Report { answer: &answer, by: &by, is_wide: args.wide };
-    let figures = if args.columns.is_empty() { Figure::all() } else { args.columns.clone() };
     let path = args.output.as_deref();
     let mut out = match args.format {
         Format::Parquet => Output::raw(path)?,
         _ => Output::new(path)?,
     };
     let printed = match args.format {
-        Format::Table if args.columns.is_empty() => report.table(&mut out, &default_blocks()),
+        Format::Table if args.columns.is_empty() => report.table(&mut out, &default_blocks(&by)),
         Format::Table => {
             let columns = figures.iter().map(|figure| (*figure, figure.name())).collect();
             report.table(
@@ -202,7 +202,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         Format::Csv => report.csv(&mut out, &figures),
         Format::Markdown => {
             let blocks = if args.columns.is_empty() {
-                default_blocks().into_iter().flat_map(|block| block.columns).collect()
+                default_blocks(&by).into_iter().flat_map(|block| block.columns).collect()
             } else {
                 figures.iter().map(|figure| (*figure, figure.name())).collect::<Vec<_>>()
             };
@@ -210,7 +210,9 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         }
         Format::Html => {
             let chosen = (!args.columns.is_empty()).then_some(figures.as_slice());
-            html::print(&mut out, &answer, chosen)
+            let question = Question { by: &html::BY_DIRECTORY, ..question };
+            let directories = gather(store.as_ref(), &question)?;
+            html::print(&mut out, &answer, &directories, chosen)
         }
     };
     let printed = printed.and_then(|()| match (&tasks, args.format) {
@@ -219,4 +221,30 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     });
     out.finish(printed)?;
     Ok(Exit::Success.into())
+}
+
+/// The figures of rows by these dimensions: those that the user chose, or what of `others` they have.
+///
+/// # Errors
+/// When directories are to be told together with what is a part of a process.
+pub fn figures_for(
+    by: &[Dimension],
+    chosen: &[Figure],
+    others: impl Fn() -> Vec<Figure>,
+) -> Result<Vec<Figure>, Failure> {
+    let refuse = |what: &str| {
+        let message =
+            format!("{what} is of parts of processes, and directories are told of whole ones");
+        Failure::new(Exit::Usage, message)
+    };
+    if let Some(part) = Dimension::not_with_directories(by) {
+        return Err(refuse(&format!("--by {}", part.name())));
+    }
+    if let Some(figure) = chosen.iter().find(|figure| !figure.is_of(by)) {
+        return Err(refuse(&format!("--columns {}", figure.name())));
+    }
+    if !chosen.is_empty() {
+        return Ok(chosen.to_vec());
+    }
+    Ok(others().into_iter().filter(|figure| figure.is_of(by)).collect())
 }

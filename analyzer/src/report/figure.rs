@@ -4,6 +4,7 @@ use records::METRICS;
 use records::metric::{BARRIERS, Class, INSTRUCTIONS, Op, Quantity, Unit};
 use serde_json::{Value, json};
 
+use super::key::Dimension;
 use crate::eventlog::SPARK_METRICS;
 use crate::metric_list::nearest;
 
@@ -225,6 +226,11 @@ impl Figure {
         }
     }
 
+    /// Whether rows by these dimensions have it: directories are of whole processes.
+    pub fn is_of(self, by: &[Dimension]) -> bool {
+        self.is_of_processes() || !by.contains(&Dimension::Directory)
+    }
+
     /// A value as JSON: ratios with their decimals, all else as it is.
     pub fn json(self, value: u64) -> Value {
         match self.scale() {
@@ -264,6 +270,18 @@ impl Figure {
     }
 }
 
+/// The names of the figures that a table per directory shows when the user does not choose, and their heads.
+const FILE_FIGURES: [(&str, &str); 8] = [
+    ("file_read_calls", "reads"),
+    ("file_read_bytes", "read"),
+    ("file_write_calls", "writes"),
+    ("file_write_bytes", "written"),
+    ("file_open_calls", "opens"),
+    ("file_close_calls", "closes"),
+    ("file_errors", "errors"),
+    ("file_ns", "time"),
+];
+
 /// Columns of a table that belong together.
 pub struct Block {
     /// What they have in common.
@@ -276,19 +294,23 @@ pub struct Block {
     pub is_of_tasks: bool,
 }
 
-/// The blocks of a table when the user does not choose columns.
-pub fn default_blocks() -> [Block; 5] {
-    let column = |name: &str, head: &str| {
-        let figure = Figure::parse(name).expect("the names below are figures; a test proves it");
-        (figure, head.to_owned())
-    };
-    let block = |title, columns: &[(&str, &str)]| Block {
+/// A block of the figures of these names.
+fn block(title: &'static str, columns: &[(&str, &str)]) -> Block {
+    let figure = |name| Figure::parse(name).expect("the names below are figures; a test proves it");
+    Block {
         title,
-        columns: columns.iter().map(|(name, head)| column(name, head)).collect(),
+        columns: columns.iter().map(|(name, head)| (figure(name), (*head).to_owned())).collect(),
         is_default: true,
-        is_of_tasks: columns.iter().all(|(name, _)| !column(name, "").0.is_of_processes()),
-    };
-    [
+        is_of_tasks: columns.iter().all(|(name, _)| !figure(name).is_of_processes()),
+    }
+}
+
+/// The blocks of a table when the user does not choose columns.
+pub fn default_blocks(by: &[Dimension]) -> Vec<Block> {
+    if by.contains(&Dimension::Directory) {
+        return vec![block("Counted: files", &FILE_FIGURES)];
+    }
+    vec![
         block(
             "Counted: instructions and memory",
             &[
@@ -374,7 +396,9 @@ mod tests {
 
     #[test]
     fn default_blocks_name_figures() {
-        assert!(default_blocks().iter().all(|block| !block.columns.is_empty()));
+        for by in [Dimension::Stage, Dimension::Directory] {
+            assert!(default_blocks(&[by]).iter().all(|block| !block.columns.is_empty()));
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use records::METRIC_COUNT;
 
+use super::directories::{Directories, NO_DIRECTORY, are_told};
 use super::figure::Scale;
 use super::grouped;
 use super::jobs::Jobs;
@@ -93,6 +94,7 @@ pub(super) struct Process {
     is_final: bool,
     missing_segments: u64,
     left_out_bytes: u64,
+    tells_directories: bool,
 }
 
 /// The processes whose tasks a report has.
@@ -198,15 +200,40 @@ impl Sums<'_> {
         row.add_said_run(said);
     }
 
+    /// Adds a process to what rows are to be reconciled with.
+    fn note(&mut self, process: &Process) {
+        self.answer.process_totals.add_counted(&process.counted);
+        self.answer.notes.process(
+            process.is_final,
+            process.missing_segments,
+            process.left_out_bytes,
+        );
+    }
+
+    /// Adds whole processes: what they did in each directory, and all else.
+    fn add_directories(&mut self, mut directories: Directories) {
+        for (id, process) in self.selected {
+            self.note(process);
+            let all = directories.take(id);
+            let is_told = process.tells_directories || !all.is_empty();
+            let mut rest = process.counted.clone();
+            let key = |directory| {
+                let place = Place { directory, ..process.place.clone() };
+                Key::new(self.question.by, &place, Part::Whole)
+            };
+            let rows = &mut self.answer.rows;
+            for (name, counted) in all {
+                rest.subtract(&counted.values.map(|value| value.unwrap_or(0)));
+                rows.at(key(Some(name))).add_files(&counted);
+            }
+            rows.at(key(is_told.then(|| NO_DIRECTORY.to_owned()))).add_counted(&rest);
+        }
+    }
+
     /// Adds what processes and their threads did outside tasks.
     fn add_outside(&mut self) {
         for (id, process) in self.selected {
-            self.answer.process_totals.add_counted(&process.counted);
-            self.answer.notes.process(
-                process.is_final,
-                process.missing_segments,
-                process.left_out_bytes,
-            );
+            self.note(process);
             let mut rest = process.counted.clone();
             if let Some(sums) = self.in_tasks.get(*id) {
                 rest.subtract(sums);
@@ -287,11 +314,33 @@ pub fn gather(store: &dyn Store, question: &Question<'_>) -> Result<Answer, Stor
         answer,
         in_tasks: HashMap::new(),
     };
+    if question.by.contains(&Dimension::Directory) {
+        sums.add_directories(Directories::read(store)?);
+    } else {
+        add_tasks(store, &mut sums, &ran, logged, nodes.as_ref())?;
+        sums.add_outside();
+    }
+    let mut answer = sums.answer;
+    answer.jobs = jobs;
+    read_notices(store, &selected, &mut answer.notes)?;
+    answer.written = written(store, &selected)?;
+    Ok(answer)
+}
+
+/// Adds the tasks of all wanted processes, and those of event logs without a record if `nodes` are given.
+fn add_tasks(
+    store: &dyn Store,
+    sums: &mut Sums<'_>,
+    ran: &Ran,
+    mut logged: LoggedTasks,
+    nodes: Option<&Nodes>,
+) -> Result<(), StoreError> {
+    let question = sums.question;
     let step = Step::of("tasks", ran.tasks);
     match store.spark() {
         // A row per task comes to this machine anyway.
         Some(spark) if !question.by.contains(&Dimension::Task) => {
-            grouped::add(spark, &mut sums, &ran, logged, nodes.as_ref())?;
+            grouped::add(spark, sums, ran, logged, nodes)?;
         }
         _ => {
             logged.read_tasks(store, question.applications)?;
@@ -300,7 +349,7 @@ pub fn gather(store: &dyn Store, question: &Question<'_>) -> Result<Answer, Stor
                 true => Pieces::begin(store, question.applications)?,
                 false => None,
             };
-            let mut tasks = Tasks::new(&mut sums, &mut logged, pieces);
+            let mut tasks = Tasks::new(sums, &mut logged, pieces);
             store.scan(Table::Tasks, None, question.applications, &mut |frame| {
                 done += frame.height();
                 tasks.take(frame)?;
@@ -308,20 +357,15 @@ pub fn gather(store: &dyn Store, question: &Question<'_>) -> Result<Answer, Stor
                 Ok(())
             })?;
             if let Some(pieces) = tasks.pieces {
-                pieces.shift(store, &mut sums)?;
+                pieces.shift(store, sums)?;
             }
-            if let Some(nodes) = &nodes {
-                logged.add_unrecorded(&mut sums, nodes);
+            if let Some(nodes) = nodes {
+                logged.add_unrecorded(sums, nodes);
             }
         }
     }
     step.end(&format!("{} joined", ran.tasks));
-    sums.add_outside();
-    let mut answer = sums.answer;
-    answer.jobs = jobs;
-    read_notices(store, &selected, &mut answer.notes)?;
-    answer.written = written(store, &selected)?;
-    Ok(answer)
+    Ok(())
 }
 
 /// Which processes ran tasks.
@@ -372,6 +416,7 @@ fn read_processes(store: &dyn Store) -> Result<BTreeMap<String, Process>, StoreE
             is_final: rows.truth("is_final", at),
             missing_segments: rows.unsigned("missing_segments", at).unwrap_or(0),
             left_out_bytes: rows.unsigned("left_out_bytes", at).unwrap_or(0),
+            tells_directories: are_told(rows.text("settings", at).as_deref()),
         };
         Some((id, process))
     };

@@ -15,6 +15,8 @@ pub enum Dimension {
     Process,
     /// Thread
     Thread,
+    /// Directory of files; of whole processes, so not with thread, time, job, stage or task
+    Directory,
     /// Time, in buckets (--bucket) and, where no snapshot divides what a task did, in rows of several
     Time,
     /// Job that ran the stage
@@ -34,6 +36,7 @@ impl Dimension {
             Dimension::Executor => "executor",
             Dimension::Process => "process",
             Dimension::Thread => "thread",
+            Dimension::Directory => "directory",
             Dimension::Time => "time",
             Dimension::Job => "job",
             Dimension::Stage => "stage",
@@ -44,6 +47,13 @@ impl Dimension {
     /// Whether it tells tasks apart that ran in one process, so that the rest of the process has none.
     pub fn is_of_tasks(self) -> bool {
         matches!(self, Dimension::Time | Dimension::Job | Dimension::Stage | Dimension::Task)
+    }
+
+    /// The first of some dimensions that cannot be told together with directories.
+    pub fn not_with_directories(by: &[Dimension]) -> Option<Dimension> {
+        let is_part = |one: &Dimension| one.is_of_tasks() || *one == Dimension::Thread;
+        let part = by.iter().copied().find(is_part);
+        part.filter(|_| by.contains(&Dimension::Directory))
     }
 
     /// What was asked for and what that implies: ids mean something within what gave them only.
@@ -112,6 +122,8 @@ pub enum Part {
     Tasks,
     /// Outside tasks.
     Outside,
+    /// Inside and outside tasks.
+    Whole,
 }
 
 impl Part {
@@ -120,6 +132,7 @@ impl Part {
         match self {
             Part::Tasks => "tasks",
             Part::Outside => "outside tasks",
+            Part::Whole => "whole processes",
         }
     }
 }
@@ -158,6 +171,8 @@ pub struct Key {
     pub process: Option<String>,
     /// Thread.
     pub thread: Option<Thread>,
+    /// Directory; unknown where records do not tell.
+    pub directory: Option<String>,
     /// Tasks before the rest.
     pub part: Part,
     /// The buckets of time that it ran in.
@@ -183,6 +198,8 @@ pub struct Place {
     pub process: Option<String>,
     /// Thread.
     pub thread: Option<Thread>,
+    /// Directory.
+    pub directory: Option<String>,
     /// The buckets of time that it ran in.
     pub time: Option<Span>,
     /// Job id.
@@ -205,6 +222,7 @@ impl Key {
             executor: name(Dimension::Executor, &place.executor),
             process: place.process.clone().filter(|_| by.contains(&Dimension::Process)),
             thread: place.thread.clone().filter(|_| by.contains(&Dimension::Thread)),
+            directory: place.directory.clone().filter(|_| by.contains(&Dimension::Directory)),
             part,
             time: place.time.filter(|_| by.contains(&Dimension::Time)),
             job: place.job.filter(|_| by.contains(&Dimension::Job)),
@@ -222,6 +240,7 @@ impl Key {
             executor: text(&self.executor),
             process: self.process.clone(),
             thread: self.thread.clone(),
+            directory: self.directory.clone(),
             time: self.time,
             job: self.job,
             stage: self.stage,

@@ -1,4 +1,4 @@
-//! `analyzer report`: where the work went, per node, executor, process, thread, job, stage, task,
+//! `analyzer report`: where the work went, per node, executor, process, thread, directory, job, stage, task,
 //! application and time.
 //!
 //! Rows reconcile: every counter of a process is either in one of its tasks or in "outside tasks", so the
@@ -7,6 +7,7 @@
 
 mod command;
 mod csv;
+mod directories;
 mod figure;
 mod gather;
 mod grouped;
@@ -27,7 +28,7 @@ mod stage_names;
 mod tasks;
 mod threads;
 
-pub use command::{Args, run};
+pub use command::{Args, figures_for, run};
 pub use csv::csv_cell;
 pub use figure::{Figure, Scale};
 pub use gather::{Answer, Question, gather};

@@ -15,6 +15,8 @@ use crate::terminal::{HEADING, utc};
 const WIDTH: usize = 80;
 /// A key is cut to this many characters in a table.
 const KEY_WIDTH: usize = 26;
+/// A directory to these.
+const DIRECTORY_WIDTH: usize = 40;
 
 type KeyedRows<'a> = Vec<(&'a Key, &'a Row)>;
 
@@ -42,6 +44,7 @@ pub(super) fn shown(key: &Key, dimension: Dimension) -> String {
             Some(name) => format!("{} {name}", thread.tid),
             None => thread.tid.to_string(),
         }),
+        Dimension::Directory => key.directory.clone(),
         Dimension::Stage if key.part == Part::Outside => Some("outside".into()),
         Dimension::Stage => key.stage.map(|stage| stage_text(stage.0, stage.1)),
         _ if dimension.is_of_tasks() && key.part == Part::Outside => Some(String::new()),
@@ -50,11 +53,12 @@ pub(super) fn shown(key: &Key, dimension: Dimension) -> String {
         Dimension::Task => key.task.map(|task| task.to_string()),
     };
     let name = printable(&name.unwrap_or_else(|| "-".into()));
-    if name.chars().count() <= KEY_WIDTH {
+    let width = if dimension == Dimension::Directory { DIRECTORY_WIDTH } else { KEY_WIDTH };
+    if name.chars().count() <= width {
         return name;
     }
-    // Ids differ at their ends.
-    let skip = name.chars().count() - KEY_WIDTH + 1;
+    // Ids and paths differ at their ends.
+    let skip = name.chars().count() - width + 1;
     format!("~{}", name.chars().skip(skip).collect::<String>())
 }
 
@@ -184,13 +188,14 @@ impl Report<'_> {
             .filter(|dimension| !is_of_application || *dimension != Dimension::App)
             .collect();
         let has_stage = dimensions.contains(&Dimension::Stage);
+        let has_part = !has_stage && !dimensions.contains(&Dimension::Directory);
         let mut heads: Vec<_> = dimensions.iter().map(|one| one.name().to_owned()).collect();
-        if !has_stage {
+        if has_part {
             heads.push("part".into());
         }
         let keys = rows.iter().map(|(key, _)| {
             let mut cells: Vec<_> = dimensions.iter().map(|one| shown(key, *one)).collect();
-            if !has_stage {
+            if has_part {
                 cells.push(key.part.name().into());
             }
             cells
@@ -390,6 +395,7 @@ impl Report<'_> {
                     let name = thread.and_then(|thread| thread.name.as_ref());
                     fields.push(("thread_name", json!(name)));
                 }
+                Dimension::Directory => fields.push(("directory", json!(key.directory))),
                 Dimension::Time => {
                     fields.push(("time_ms", json!(key.time.map(|span| span.from_ms))));
                     fields.push(("until_ms", json!(key.time.map(|span| span.until_ms))));

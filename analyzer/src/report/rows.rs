@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use records::metric::{
     Class, MEMORY_BYTES_READ, MEMORY_BYTES_WRITTEN, Op, Quantity, syscall_index,
 };
-use records::{METRIC_COUNT, METRICS};
+use records::{METRIC_COUNT, METRICS, MetricSet};
 
 use super::figure::{Figure, LOCALITIES, MILLION, RATIOS};
 use super::key::{Dimension, Key};
@@ -288,6 +288,16 @@ impl Row {
             if counted.is_partial && METRICS[index].is_engine() {
                 sum.add_lower_bound(counted.values[index]);
             } else {
+                sum.add(counted.values[index]);
+            }
+        }
+    }
+
+    /// Adds counters of files alone; the row says nothing of other metrics.
+    pub fn add_files(&mut self, counted: &Counted) {
+        let files = MetricSet::class(Class::File);
+        for (index, sum) in self.metrics.iter_mut().enumerate() {
+            if files.contains(index) {
                 sum.add(counted.values[index]);
             }
         }

@@ -74,8 +74,6 @@ pub fn directory_of(path: &[u8], is_directory: bool, links: u64) -> Option<&[u8]
 /// One directory.
 #[derive(Debug)]
 struct Slot {
-    /// Of its name; 0 = free.
-    hash: AtomicU64,
     /// Bytes of the name; 0 until all of them are there. One more than fit if it was clipped.
     length: AtomicU32,
     name: [AtomicU8; MAX_DIRECTORY_BYTES],
@@ -87,7 +85,6 @@ struct Slot {
 impl Slot {
     const fn free() -> Slot {
         Slot {
-            hash: AtomicU64::new(0),
             length: AtomicU32::new(0),
             name: [const { AtomicU8::new(0) }; MAX_DIRECTORY_BYTES],
             counters: [const { AtomicU64::new(0) }; PER_CLASS],
@@ -101,7 +98,6 @@ impl Slot {
             counter.store(0, Ordering::Relaxed);
         }
         self.written.store(0, Ordering::Relaxed);
-        self.hash.store(0, Ordering::Relaxed);
     }
 
     fn set_name(&self, name: &[u8]) {
@@ -154,6 +150,8 @@ impl Changed {
 /// The directories of a process.
 #[derive(Debug)]
 pub struct DirectoryTable {
+    /// The hashes of the slots' names; 0 = free. Apart, so that free slots' memory is never touched.
+    hashes: [AtomicU64; DIRECTORIES],
     slots: [Slot; DIRECTORIES],
     other: Slot,
 }
@@ -161,7 +159,11 @@ pub struct DirectoryTable {
 impl DirectoryTable {
     /// Without any.
     pub const fn new() -> DirectoryTable {
-        DirectoryTable { slots: [const { Slot::free() }; DIRECTORIES], other: Slot::free() }
+        DirectoryTable {
+            hashes: [const { AtomicU64::new(0) }; DIRECTORIES],
+            slots: [const { Slot::free() }; DIRECTORIES],
+            other: Slot::free(),
+        }
     }
 
     /// The place of a directory.
@@ -180,7 +182,8 @@ impl DirectoryTable {
             let index = (first + probe) % DIRECTORIES;
             let slot = &self.slots[index];
             let place = Place(index as u16 + 1);
-            match slot.hash.compare_exchange(0, hash, Ordering::Relaxed, Ordering::Relaxed) {
+            match self.hashes[index].compare_exchange(0, hash, Ordering::Relaxed, Ordering::Relaxed)
+            {
                 Ok(_) => {
                     slot.set_name(name);
                     return place;
@@ -196,7 +199,11 @@ impl DirectoryTable {
         match place {
             Place::NONE => None,
             Place::OTHER => Some(&self.other),
-            Place(number) => self.slots.get(usize::from(number) - 1),
+            Place(number) => {
+                let index = usize::from(number) - 1;
+                let hash = self.hashes.get(index)?.load(Ordering::Relaxed);
+                (hash != 0).then_some(&self.slots[index])
+            }
         }
     }
 
@@ -239,15 +246,18 @@ impl DirectoryTable {
 
     /// Has [`DirectoryTable::changed`] tell all directories again. For the same thread as that.
     pub fn tell_again(&self) {
-        for slot in self.slots.iter().chain([&self.other]) {
-            slot.written.store(0, Ordering::Relaxed);
+        for place in DirectoryTable::places_behind(Place::NONE) {
+            if let Some(slot) = self.slot(place) {
+                slot.written.store(0, Ordering::Relaxed);
+            }
         }
     }
 
     /// Forgets everything. For a process with one thread.
     pub fn clear(&self) {
-        let used = self.slots.iter().filter(|slot| slot.hash.load(Ordering::Relaxed) != 0);
-        used.chain([&self.other]).for_each(Slot::clear);
+        let places = DirectoryTable::places_behind(Place::NONE);
+        places.filter_map(|place| self.slot(place)).for_each(Slot::clear);
+        self.hashes.iter().for_each(|hash| hash.store(0, Ordering::Relaxed));
     }
 }
 

@@ -49,6 +49,9 @@ pub const BY: [Dimension; 6] = [
     Dimension::Task,
 ];
 
+/// What the rows of its directories must be per.
+pub const BY_DIRECTORY: [Dimension; 3] = [Dimension::App, Dimension::Node, Dimension::Directory];
+
 /// The groupings that the page offers, with the dimensions of each.
 const GROUPS: [(&str, &[Dimension]); 6] = [
     ("stages", &[Dimension::App, Dimension::Stage]),
@@ -59,12 +62,17 @@ const GROUPS: [(&str, &[Dimension]); 6] = [
     ("applications", &[Dimension::App]),
 ];
 
-/// Prints the page; the answer must be per [`BY`].
+/// Prints the page; the answers must be per [`BY`] and [`BY_DIRECTORY`].
 ///
 /// # Errors
 /// When the output cannot be written.
-pub fn print(out: &mut impl Write, answer: &Answer, figures: Option<&[Figure]>) -> io::Result<()> {
-    let data = data(answer, figures).to_string();
+pub fn print(
+    out: &mut impl Write,
+    answer: &Answer,
+    directories: &Answer,
+    figures: Option<&[Figure]>,
+) -> io::Result<()> {
+    let data = data(answer, directories, figures).to_string();
     // In a script element only this character can end it.
     let data = data.replace('<', "\\u003c");
     let (before, after) = PAGE.split_once(DATA_MARK).expect("the page has a place for its data");
@@ -74,7 +82,7 @@ pub fn print(out: &mut impl Write, answer: &Answer, figures: Option<&[Figure]>) 
     Ok(())
 }
 
-fn data(answer: &Answer, chosen: Option<&[Figure]>) -> Value {
+fn data(answer: &Answer, directories: &Answer, chosen: Option<&[Figure]>) -> Value {
     let figures = chosen.map_or_else(Figure::all, <[_]>::to_vec);
     let is_of_tasks =
         |figure: &Figure| chosen.is_some() || TASK_FIGURES.contains(&figure.name().as_str());
@@ -84,7 +92,7 @@ fn data(answer: &Answer, chosen: Option<&[Figure]>) -> Value {
     let total = answer.rows.total();
     let is_known = |&&at: &&usize| total.said(figures[at]).value().is_some_and(|value| value > 0);
     let metric = task_figures.iter().find(is_known).copied().unwrap_or(0);
-    let groups: Vec<_> = GROUPS
+    let mut groups: Vec<_> = GROUPS
         .iter()
         .map(|(name, by)| {
             let rows = answer.rows.projected(by);
@@ -95,6 +103,17 @@ fn data(answer: &Answer, chosen: Option<&[Figure]>) -> Value {
             json!({"name": name, "head": heads(by), "rows": rows})
         })
         .collect();
+    // Of files alone: what is of tasks is unknown there.
+    let of_processes = |row: &Row| {
+        let all = values(row, &figures).into_iter().zip(&figures);
+        all.map(|(value, figure)| if figure.is_of_processes() { value } else { Value::Null })
+            .collect::<Vec<_>>()
+    };
+    let rows = directories.rows.iter();
+    let rows: Vec<_> = rows
+        .map(|(key, row)| json!({"key": cells(key, &BY_DIRECTORY), "values": of_processes(row)}))
+        .collect();
+    groups.push(json!({"name": "directories", "head": heads(&BY_DIRECTORY), "rows": rows}));
     let spreads = task_figures
         .iter()
         .map(|&at| Measure::Of(figures[at]))
@@ -168,6 +187,7 @@ fn cells(key: &Key, by: &[Dimension]) -> Vec<Value> {
             Dimension::Executor => cells.push(json!(key.executor.as_ref().map(|name| &name.0))),
             Dimension::Process => cells.push(json!(key.process)),
             Dimension::Thread => cells.push(json!(key.thread.as_ref().map(|thread| thread.tid))),
+            Dimension::Directory => cells.push(json!(key.directory)),
             Dimension::Time => cells.push(json!(key.time.map(|span| span.from_ms))),
             Dimension::Job => cells.push(json!(key.job)),
             Dimension::Stage => {
