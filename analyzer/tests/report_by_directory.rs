@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use fixture::{analyzer, executors, expect, report};
+use fixture::{Writer, analyzer, counters, executors, expect, report};
 use records::metric::{Class, by_name};
-use records::{METRICS, MetricSet};
+use records::{Event, Flags, METRICS, MetricSet};
 use serde_json::Value;
 use tests::record_set::RecordSet;
 
@@ -142,4 +142,41 @@ fn every_format_and_what_cannot_be_combined() {
     }
     let output = analyzer(at, &["report", "--by", "directory", "--columns", "tasks"]);
     assert_eq!(output.status.code(), Some(2));
+}
+
+/// Names are what anybody may call a directory, and numbers of directories anything.
+#[test]
+fn names_that_mean_harm() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let mut writer = Writer::new("harm", "executor", "node-1", "0");
+    writer.segment();
+    let long = [b'x'; 300];
+    let names: [&[u8]; 6] = [b"/</script><b>", b"=1+1", b"/\x1b[31m", b"/\xff\xfe", b"", &long[..]];
+    for (number, path) in (u16::MAX - 5..=u16::MAX).zip(names) {
+        let event = Event::Directory { number, path };
+        writer.put(0, Flags::NONE, &event, Some(counters(1)));
+        // It cannot be more than the process did, and then is what the process did.
+        writer.put(7, Flags::NONE, &event, Some(counters(2)));
+    }
+    writer.finish(1).save(&at.join("records"));
+    expect(at, 0, &["ingest", "records"]);
+    let report = report(at, &["--by", "directory"]);
+    assert_eq!(rows(&report).len(), 7);
+    let read = |row: &Value| row["file_read_bytes"].as_u64().unwrap();
+    let sum: u64 = rows(&report).iter().map(read).sum();
+    assert_eq!(sum, read(&report["process_totals"]));
+    assert_eq!(sum, 6 * counters(2)[by_name("file_read_bytes").unwrap()]);
+    assert!(rows(&report).iter().all(|row| row["instructions"].is_null()));
+    for format in ["table", "csv", "markdown", "html"] {
+        let (said, _) = expect(at, 0, &["report", "--by", "directory", "--format", format]);
+        assert!(!said.contains("</script><b>") || format != "html", "{format}");
+        assert!(!said.contains('\x1b') || format == "csv", "{format}");
+        assert!(!said.lines().any(|line| line.starts_with("=1+1")) || format != "csv", "{said}");
+    }
+    let file = at.join("records").join(writer.file(0));
+    for format in ["table", "json"] {
+        let (said, _) = expect(at, 0, &["dump", "--format", format, file.to_str().unwrap()]);
+        assert!(said.contains("directory") && !said.contains('\x1b'), "{said}");
+    }
 }

@@ -1,4 +1,4 @@
-/* Reads and writes known numbers of bytes in known directories: directories WORK [many]. */
+/* Reads and writes known numbers of bytes in known directories: directories WORK [many | waits]. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <pthread.h>
@@ -53,12 +53,17 @@ static void many(void) {
 
 int main(int count, char **arguments) {
     must(count >= 2 && chdir(arguments[1]) == 0, "chdir");
-    if (count > 2) {
+    if (count > 2 && strcmp(arguments[2], "many") == 0) {
         many();
         return 0;
     }
     const char *names[] = {"a", "b", "c", "token=hidden", "gone"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) must(mkdir(names[i], 0700) == 0, names[i]);
+    if (count > 2) {
+        int fd = make("a/file"), other = make("b/file");
+        put(fd, 100), put(other, 1000), put(fd, 10);
+        for (;;) pause();
+    }
     pthread_t threads[3];
     for (int i = 0; i < 3; i++) pthread_create(&threads[i], NULL, works, (void *)names[i]);
     for (int i = 0; i < 3; i++) pthread_join(threads[i], NULL);

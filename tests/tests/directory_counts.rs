@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use records::metric::by_name;
 use records::{Event, Segment, notice};
@@ -40,7 +41,8 @@ fn recorded(folder: &Path, work: &Path) -> Vec<Recorded> {
     let mut processes: BTreeMap<[u8; 16], (Recorded, Numbered)> = BTreeMap::new();
     for file in files {
         let bytes = std::fs::read(&file).unwrap();
-        let segment = Segment::parse(&bytes).unwrap();
+        // It may just have been made.
+        let Ok(segment) = Segment::parse(&bytes) else { continue };
         let (process, directories) = processes.entry(segment.header().process_id).or_default();
         process.is_child = segment.header().parent_process.is_some();
         for group in segment.groups() {
@@ -160,6 +162,31 @@ fn more_directories_than_there_is_room_for() {
         let written = other[3] + 10 * directories.len() as u64;
         assert_eq!(written, 7000, "{way}: nothing is lost");
     }
+}
+
+#[test]
+fn a_killed_process_has_told_its_directories() {
+    let Some(artifacts) = artifacts::need("a_killed_process") else { return };
+    let place = place();
+    let mut child = counted(&artifacts, &place.program, &place.records)
+        .arg(&place.work)
+        .arg("waits")
+        .env("SPARKANALYZER_SNAPSHOT_INTERVAL_MS", "20")
+        .spawn()
+        .unwrap();
+    let expected =
+        BTreeMap::from([("a".to_owned(), [0, 0, 2, 110]), ("b".to_owned(), [0, 0, 1, 1000])]);
+    let told = || match place.records.exists() {
+        true => recorded(&place.records, &place.work).pop().unwrap_or_default().directories,
+        false => BTreeMap::new(),
+    };
+    let until = Instant::now() + Duration::from_secs(30);
+    while told() != expected && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(told(), expected);
 }
 
 #[test]
