@@ -144,6 +144,16 @@ fn every_format_and_what_cannot_be_combined() {
     assert_eq!(output.status.code(), Some(2));
 }
 
+#[test]
+fn a_page_has_the_largest_directories() {
+    let (folder, set) = (tempfile::tempdir().unwrap(), RecordSet { directories: 400, ..set() });
+    set.write_records(&folder.path().join("records")).unwrap();
+    expect(folder.path(), 0, &["ingest", "records"]);
+    let (page, _) = expect(folder.path(), 0, &["report", "--format", "html"]);
+    assert!(page.contains("(203 rows of fewer bytes)"), "3 nodes of 401 rows, 1000 shown");
+    assert_eq!(page.matches("\"/generated/").count(), 1000);
+}
+
 /// Names are what anybody may call a directory, and numbers of directories anything.
 #[test]
 fn names_that_mean_harm() {

@@ -1,8 +1,9 @@
 //! The report as one HTML file: data, style and code in it, nothing from the network.
 
+use std::cmp::Reverse;
 use std::io::{self, Write};
 
-use records::metric::INSTRUCTIONS;
+use records::metric::{Class, INSTRUCTIONS, Quantity};
 use serde_json::{Value, json};
 
 use super::figure::{Figure, Scale};
@@ -36,6 +37,8 @@ const TASK_FIGURES: [&str; 17] = [
     "spark_shuffle_read_bytes",
     "spark_shuffle_write_bytes",
 ];
+/// Rows of directories that the page has one by one: executors have hundreds each, none of them another's.
+const MAX_DIRECTORIES: usize = 1000;
 /// JavaScript's numbers are exact up to here.
 const MAX_EXACT: u64 = 1 << 53;
 
@@ -103,17 +106,7 @@ fn data(answer: &Answer, directories: &Answer, chosen: Option<&[Figure]>) -> Val
             json!({"name": name, "head": heads(by), "rows": rows})
         })
         .collect();
-    // Of files alone: what is of tasks is unknown there.
-    let of_processes = |row: &Row| {
-        let all = values(row, &figures).into_iter().zip(&figures);
-        all.map(|(value, figure)| if figure.is_of_processes() { value } else { Value::Null })
-            .collect::<Vec<_>>()
-    };
-    let rows = directories.rows.iter();
-    let rows: Vec<_> = rows
-        .map(|(key, row)| json!({"key": cells(key, &BY_DIRECTORY), "values": of_processes(row)}))
-        .collect();
-    groups.push(json!({"name": "directories", "head": heads(&BY_DIRECTORY), "rows": rows}));
+    groups.push(directories_group(directories, &figures));
     let spreads = task_figures
         .iter()
         .map(|&at| Measure::Of(figures[at]))
@@ -164,6 +157,31 @@ fn data(answer: &Answer, directories: &Answer, chosen: Option<&[Figure]>) -> Val
         "stages": stages(answer),
         "jobs": jobs(answer),
     })
+}
+
+/// The table of directories, those of most bytes first. Of tasks they know nothing.
+fn directories_group(directories: &Answer, figures: &[Figure]) -> Value {
+    let bytes = |row: &Row| row.said(Figure::OverOps(Class::File, Quantity::Bytes)).value();
+    let known = |row: &Row| -> Vec<Value> {
+        let all = values(row, figures).into_iter().zip(figures);
+        all.map(|(value, figure)| if figure.is_of_processes() { value } else { Value::Null })
+            .collect()
+    };
+    let mut rows: Vec<(&Key, &Row)> = directories.rows.iter().collect();
+    rows.sort_by_key(|(_, row)| Reverse(bytes(row)));
+    let rest = rows.split_off(rows.len().min(MAX_DIRECTORIES));
+    let mut rows: Vec<_> = rows
+        .iter()
+        .map(|(key, row)| json!({"key": cells(key, &BY_DIRECTORY), "values": known(row)}))
+        .collect();
+    if !rest.is_empty() {
+        let mut sum = Row::default();
+        rest.iter().for_each(|(_, row)| sum.join(row));
+        let name = format!("({} rows of fewer bytes)", rest.len());
+        let key = json!([null, null, name, Part::Whole.name()]);
+        rows.push(json!({"key": key, "values": known(&sum)}));
+    }
+    json!({"name": "directories", "head": heads(&BY_DIRECTORY), "rows": rows})
 }
 
 fn heads(by: &[Dimension]) -> Vec<&'static str> {
