@@ -280,6 +280,19 @@ fn event_logs_with_flaws() {
     let (_, warning) = expect(at, 1, &["ingest", "--store", "flawed", "--event-log", "flawed.log"]);
     assert!(warning.contains("flawed.log: 1 lines are no events"), "{warning}");
     assert_eq!(report(at, &["--store", "flawed"])["total"]["tasks"], 10);
+    // An application that is not finished, the same when it is, and the old file once more.
+    fs::write(at.join("early.inprogress"), &whole[..whole.len() / 10 * 6]).unwrap();
+    fs::write(at.join("late"), &whole).unwrap();
+    for (log, said) in
+        [("early.inprogress", "1 new"), ("late", "1 new"), ("early.inprogress", "0 new")]
+    {
+        let (summary, told) =
+            expect(at, 0, &["ingest", "--store", "unfinished", "--event-log", log]);
+        assert!(summary.contains(said), "{log}: {summary}");
+        assert_eq!(log == "late", !told.contains("the end is cut"), "{told}");
+    }
+    let unfinished = report(at, &["--store", "unfinished"]);
+    assert_eq!(unfinished["total"], report(at, &["--store", "cut"])["total"]);
     // Half of a compressed log, as of an application that is still running.
     let packed =
         fs::read(rolling_event_log().join("events_1_app-20261121034638-0001.zstd")).unwrap();

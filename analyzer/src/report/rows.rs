@@ -426,7 +426,8 @@ fn quotient(over: Said, under: Said, factor: u64) -> Said {
 /// The rows of a report.
 #[derive(Debug, Default)]
 pub struct Rows {
-    rows: BTreeMap<Key, Row>,
+    /// A row is 2 kB: the tree moves and leaves room for pointers.
+    rows: BTreeMap<Key, Box<Row>>,
 }
 
 impl Rows {
@@ -450,7 +451,7 @@ impl Rows {
 
     /// All rows in their order.
     pub fn iter(&self) -> impl Iterator<Item = (&Key, &Row)> {
-        self.rows.iter()
+        self.rows.iter().map(|(key, row)| (key, &**row))
     }
 
     /// Whether there is none.
