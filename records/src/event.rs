@@ -135,6 +135,11 @@ impl TaskMethod {
     pub const EVENT_LOG: TaskMethod = TaskMethod(3);
     /// The record is of a thread that the task has started, from its start to its end or the task's.
     pub const TASK_THREAD: TaskMethod = TaskMethod(4);
+    /// The record is of a Python worker that serves the task, from the bytes that tell it of the task to the moment at
+    /// which it waits for the next ones. The stage's attempt and the task's index are not known there.
+    pub const PYTHON_WORKER: TaskMethod = TaskMethod(5);
+    /// Those of which a record adds to a task that has another one.
+    pub const FURTHER: [TaskMethod; 2] = [TaskMethod::TASK_THREAD, TaskMethod::PYTHON_WORKER];
 
     /// The method's name, for tables and JSON.
     pub const fn name(self) -> &'static str {
@@ -143,6 +148,7 @@ impl TaskMethod {
             2 => "thread_name",
             3 => "event_log",
             4 => "task_thread",
+            5 => "python_worker",
             _ => "unknown",
         }
     }

@@ -45,6 +45,7 @@ mod lock;
 mod log;
 mod memory;
 mod process;
+mod python;
 mod recorder;
 mod segment;
 mod start;

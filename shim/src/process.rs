@@ -4,7 +4,9 @@ use crate::{
     clock, directories, heap, hooks,
     identity::Identity,
     jvm::executor_above,
-    link, log, recorder,
+    link, log,
+    python::{self, interpreter},
+    recorder,
     start::Startup,
     sys::{self, nr},
     syscalls, threads, ticker, tls, tracer,
@@ -243,6 +245,9 @@ fn count(startup: &Startup, identity: Identity) -> *mut tracer::Thread {
     threads::watch_ends();
     watch_exit();
     tracer::prepare();
+    if self::identity().role == Role::PythonWorker {
+        interpreter::watch();
+    }
     if !ticker::start() {
         IDENTITY.store(core::ptr::null_mut(), Ordering::Release);
         return core::ptr::null_mut();
@@ -299,6 +304,7 @@ fn become_child(mark: &AtomicU32) {
     let child = identity().of_child();
     IDENTITY.store(Box::into_raw(Box::new(child)), Ordering::Release);
     tracer::after_fork_in_child();
+    python::tasks::after_fork_in_child();
     ticker::after_fork_in_child();
 }
 
@@ -350,6 +356,7 @@ pub fn end(reason: ProcessEndReason, status: i32) {
     }
     check_fork();
     if !is_borrowed() {
+        python::tasks::process_ends();
         recorder::process_ends(reason, status);
     }
 }

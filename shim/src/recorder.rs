@@ -296,6 +296,11 @@ pub fn thread_event(thread: &Shared, flags: Flags, event: &Event<'_>) {
     });
 }
 
+/// Something is known to have happened on a thread at a moment before this.
+pub fn event_of_moment(tid: u32, flags: Flags, event: &Event<'_>, values: &Values, stamp: Stamp) {
+    with_room(|state| state.put(Weight::Major, tid, flags, event, Some(values), stamp));
+}
+
 /// The number of a task in [`Shared::of_task`]; 0 = it has no identity.
 pub fn task_number(task_id: i64) -> u64 {
     u64::try_from(task_id + 1).unwrap_or_default()

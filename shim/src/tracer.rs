@@ -12,7 +12,9 @@
 use crate::{
     hooks,
     jvm::{agent, tasks},
-    link, process, recorder, sys, syscalls,
+    link, process,
+    python::tasks as python,
+    recorder, sys, syscalls,
     threads::{self, Shared, Values},
     ticker, tls,
 };
@@ -365,6 +367,9 @@ impl Host<Thread> for Shim {
     }
 
     fn before_syscall(&self, thread: &mut Thread, call: &Call) -> CallToken {
+        if python::is_watching() {
+            on_own_tls(thread, |_| python::before_call(call.number, call.arguments[0]));
+        }
         if syscalls::is_counted(call.number) {
             syscalls::before(call.number, &call.arguments)
         } else {
@@ -386,6 +391,9 @@ impl Host<Thread> for Shim {
         } else if ticker::must_not_run_during(call.number) {
             ticker::resume();
         }
+        if python::is_watching() {
+            on_own_tls(thread, |_| python::after_call(call.number, call.arguments[0], result));
+        }
     }
 
     fn before_exec(&self, thread: &mut Thread, call: &Call) {
@@ -397,7 +405,10 @@ impl Host<Thread> for Shim {
     }
 
     fn thread_started(&self, thread: &mut Thread) -> bool {
-        let task = *thread.inherited_word();
+        let task = match *thread.inherited_word() {
+            0 => python::served(),
+            task => task,
+        };
         if extent() == Extent::Tasks && !recorder::is_task_open(task) {
             return false;
         }

@@ -9,6 +9,10 @@ import subprocess
 COUNTED_IN_TASKS = ("instructions", "memory_reads", "memory_writes", "memory_bytes_read", "memory_bytes_written", "barriers")
 
 
+# Records of threads that a task has started, and of Python workers: what they did adds to a task that has a record of its own.
+FURTHER = ("task_thread", "python_worker")
+
+
 class Record:
     """One group of a record file, with the header of its process."""
 
@@ -71,8 +75,8 @@ def differences(records, log, may_lack=lambda _: False):
     starts, ends = {}, {}
     for kind, into in (("task_start", starts), ("task_end", ends)):
         for record in records.of(kind):
-            if record.details["method"] == "task_thread":
-                continue  # a thread that the task has started: what it did adds to the task
+            if record.details["method"] in FURTHER:
+                continue
             into.setdefault(record.details["task_id"], []).append(record)
     for task_id in starts.keys() | ends.keys():
         if task_id not in log.tasks:

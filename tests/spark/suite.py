@@ -23,6 +23,7 @@ sys.path[:0] = [str(ROOT / "demo"), str(HERE)]
 
 import cluster as standalone  # noqa: E402
 import fetch  # noqa: E402
+import python_workers  # noqa: E402
 import stored  # noqa: E402
 from observed import EventLog, Records, differences  # noqa: E402
 
@@ -300,6 +301,24 @@ def real_work(spark):
     return f"{len(log.tasks)} tasks; {total(records):.4g} instructions in tasks"
 
 
+def python_tasks(spark):
+    """What tasks do in Python workers, two at once in an executor, is theirs to the instruction; workers that serve one
+    task after the other, and workers of one task."""
+    arguments, remarks = (16, 150_000), []
+    for reuses in (True, False):
+        name = f"python-{'reused' if reuses else 'once'}"
+        out = spark.scratch / name / "out"
+        setting = f"spark.python.worker.reuse={str(reuses).lower()}"
+        with spark.cluster(name, cores=2) as cluster:
+            job = spark.submit(cluster, name, "python_tasks.py", [*arguments, f"file://{out}"], "--conf", setting)
+            spark.finish(job, name)
+        records, log = spark.records(name, "instructions"), spark.event_log(name)
+        a_loop, workers = python_workers.check(records, log, reuses)
+        assert results(out) == spark.reference("python_tasks.py", arguments), "results differ from those without the library"
+        remarks.append(f"{len(log.tasks)} tasks in {workers} workers, {a_loop:.4g} instructions a loop")
+    return "; ".join(remarks)
+
+
 def comings_and_goings(spark):
     """Executors of two cores that come and go, a task that its copy overtakes, tasks that are interrupted and tasks that are
     left alone; the threads that tasks start are followed."""
@@ -543,6 +562,7 @@ TESTS = (
     java_as_it_was,
     retries_and_stage_attempts,
     real_work,
+    python_tasks,
     comings_and_goings,
     local_cluster,
     local_mode,

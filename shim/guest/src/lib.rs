@@ -19,3 +19,4 @@ pub mod role;
 pub mod syscall;
 pub mod syscall_number;
 pub mod task_name;
+pub mod worker_stream;

@@ -3,7 +3,7 @@
 use super::{Decision, Frame, Hook, actions};
 use crate::{
     jvm::{launcher, tasks},
-    process, recorder, sys, syscalls, threads, ticker, tls, tracer,
+    process, python::tasks as python, recorder, sys, syscalls, threads, ticker, tls, tracer,
 };
 use core::ptr::null_mut;
 use guest::syscall_number as nr;
@@ -51,7 +51,12 @@ pub fn before(hook: Hook, frame: &mut Frame) -> Decision {
     if let Some(number) = number(hook) {
         // frida-gum's own calls come here too; a followed thread's are seen at the instruction.
         let is_tracers = cfg!(feature = "gum") && tracer::follows_current();
-        if is_tracers || !syscalls::is_counted(number) || threads::is_vfork_child() {
+        if is_tracers || threads::is_vfork_child() {
+            return Decision::PassThrough;
+        }
+        if python::is_watching() {
+            python::before_call(number, frame.arguments[0]);
+        } else if !syscalls::is_counted(number) {
             return Decision::PassThrough;
         }
         [frame.notes[0], frame.notes[1]] = syscalls::before(number, &frame.arguments);
@@ -129,6 +134,9 @@ pub fn after(hook: Hook, frame: &mut Frame) -> *mut tracer::Thread {
         let shared = thread.map(|thread| thread.shared);
         let token = [frame.notes[0], frame.notes[1]];
         syscalls::observe(shared, number, &frame.arguments, token, result);
+        if python::is_watching() {
+            python::after_call(number, frame.arguments[0], result);
+        }
         return null_mut();
     }
     let [first, second, third, ..] = frame.arguments;
