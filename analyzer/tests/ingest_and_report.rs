@@ -549,6 +549,59 @@ fn threads_that_a_task_has_started_add_to_it() {
     }
 }
 
+/// Tasks 7 and 8 of a stage's second attempt: the first used Python in two workers, the second in none.
+#[test]
+fn python_workers_add_to_the_tasks_that_they_serve() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut executor = Writer::new("jvm", "executor", "n", "0");
+    executor.metrics = MetricSet::ALL;
+    executor.flags = Flags::FOLLOWED;
+    executor.segment();
+    for (thread, task) in [(101, 7), (102, 8)] {
+        let id = TaskId { stage: 2, stage_attempt: 1, task_id: task, ..TaskId::default() };
+        executor.put(thread, Flags::FOLLOWED, &Event::TaskStart(id), Some(counters(10)));
+        let end = Event::TaskEnd { task: id, outcome: TaskOutcome::RETURNED };
+        executor.put(thread, Flags::FOLLOWED, &end, Some(counters(40)));
+    }
+    executor.finish(80);
+    let worker = |name: &str, steps: [u64; 2]| {
+        let mut python = Writer::new(name, "python_worker", "n", "0");
+        python.application = executor.application;
+        python.metrics = MetricSet::ALL;
+        python.flags = Flags::FOLLOWED;
+        python.segment().served(100, 7, 2, steps).finish(steps[1] + 6);
+        python
+    };
+    let records = folder.path().join("records");
+    for writer in [&executor, &worker("one", [4, 9]), &worker("two", [5, 12])] {
+        writer.save(&records);
+    }
+    expect(folder.path(), 0, &["ingest", "records"]);
+    for by in ["stage", "task", "executor", "process", "thread"] {
+        let report = report(folder.path(), &["--by", by]);
+        let total = &report["total"];
+        assert_eq!((&total["tasks"], &total["instructions"]), (&2.into(), &113.into()), "{by}");
+        assert_eq!(total["python_instructions"], 5 + 7, "{by}: {report}");
+        let in_tasks = rows(&report).iter().filter(|row| row["part"] == "tasks");
+        let in_tasks: u64 = in_tasks.map(|row| row["instructions"].as_u64().unwrap()).sum();
+        assert_eq!(in_tasks, 30 + 30 + 5 + 7, "{by}: {report}");
+        assert_eq!(sum(&report, "instructions"), 113, "{by}: {report}");
+        let notes = report["notes"].to_string();
+        assert!(notes.contains("2 records of Python workers add to their tasks"), "{notes}");
+    }
+    let by_task = report(folder.path(), &["--by", "task"]);
+    let told: Vec<_> = rows(&by_task)
+        .iter()
+        .filter(|row| row["part"] == "tasks")
+        .map(|row| {
+            ["task_id", "stage", "stage_attempt", "instructions", "python_instructions"]
+                .map(|key| row[key].as_i64())
+        })
+        .collect();
+    let expected = [[7, 2, 1, 42, 12].map(Some), [Some(8), Some(2), Some(1), Some(30), None]];
+    assert_eq!(told, expected, "a worker does not know the stage's attempt, the task does");
+}
+
 #[test]
 fn a_task_over_two_segments_is_one_task() {
     let folder = tempfile::tempdir().unwrap();

@@ -94,11 +94,15 @@ fn views_say_what_reports_say() {
     let folder = tempfile::tempdir().unwrap();
     let url = server.store("runs");
     fill(folder.path(), &url);
-    // A thread of the first task, in another file of its executor: more work, not one more task.
+    // A thread and a Python worker of the first task, in other files: more work, not one more task.
     let (task, stage, _, _) = TASKS[0];
     let mut more = Writer::new("more", "executor", "127.0.0.1", "1");
     more.segment().thread_of_task(301, task, stage, 17).finish(17);
     more.save(&folder.path().join("more"));
+    let mut python = Writer::new("python", "python_worker", "127.0.0.1", "1");
+    python.application = APPLICATION;
+    python.segment().served(100, task, stage, [3, 30]).finish(31);
+    python.save(&folder.path().join("more"));
     expect(folder.path(), 0, &["ingest", "--quiet", "more", "--store", &url]);
     let metrics = ["instructions", "file_read_bytes", "socket_send_ns", "spark_cpu_time_ns"];
     let of_report = |by: &str, keys: &[&str]| -> Vec<Vec<String>> {

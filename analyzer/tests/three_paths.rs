@@ -39,7 +39,7 @@ const ONE_BY_ONE: [&str; 9] = [
 ];
 
 /// The store of the other tests, and besides: sums beyond 2^63 and beyond 2^64, lower bounds, tasks with two
-/// records, threads of tasks, tasks that no event log has, tasks of an event log without a record, and a name that is no SQL.
+/// records, threads of tasks, Python workers, tasks that no event log has, tasks of an event log without a record, and a name that is no SQL.
 fn fill(folder: &Path, stores: &[&str]) {
     let records = folder.join("records");
     executors().iter().for_each(|writer| writer.save(&records));
@@ -81,6 +81,19 @@ fn fill(folder: &Path, stores: &[&str]) {
         }
     }
     large.save(&records);
+    // Python workers of tasks that have one record, two, and none.
+    let mut python = Writer::new("python", "python_worker", "node-10", "7");
+    python.application = "other";
+    python.metrics = MetricSet::ALL;
+    python.flags = Flags::FOLLOWED;
+    python.segment();
+    python.served(100, 1, 4, [5, 8]).served(100, 9, 5, [9, 19]).served(100, 44, 4, [20, 25]);
+    python.finish(30);
+    python.save(&records);
+    let mut python = Writer::new("python too", "python_worker", "zz-node", "2");
+    python.application = APPLICATION;
+    python.segment().served(100, 3, 0, [5, 8]).served(100, 5, 1, [9, 19]).finish(30);
+    python.save(&records);
     let mut outside = Writer::new("shell", "standalone", "node-9", "");
     outside.segment();
     outside.put(1, Flags::FINAL, &Event::ThreadEnd, Some(counters(3))).finish(3);

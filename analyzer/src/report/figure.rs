@@ -106,6 +106,8 @@ pub enum Figure {
     Locality(usize),
     /// A metric of the record format, by index.
     Metric(usize),
+    /// Those of the tasks' instructions that Python workers have executed.
+    PythonInstructions,
     /// Bytes of memory read and written.
     MemoryBytes,
     /// A system-call quantity summed over all classes of descriptors.
@@ -147,7 +149,7 @@ impl Figure {
         let mut all =
             vec![Figure::Tasks, Figure::RecordedTasks, Figure::ExactTasks, Figure::FailedTasks];
         all.extend((0..METRICS.len()).map(Figure::Metric));
-        all.push(Figure::MemoryBytes);
+        all.extend([Figure::PythonInstructions, Figure::MemoryBytes]);
         for op in Op::ALL {
             for quantity in Quantity::ALL {
                 if op.moves_bytes() || quantity != Quantity::Bytes {
@@ -177,6 +179,7 @@ impl Figure {
             Figure::ExactTasks => "exact_tasks".into(),
             Figure::FailedTasks => "spark_failed_tasks".into(),
             Figure::Locality(index) => LOCALITIES[index].1.into(),
+            Figure::PythonInstructions => "python_instructions".into(),
             Figure::MemoryBytes => "memory_bytes".into(),
             Figure::OverOps(class, quantity) => {
                 format!("{}_{}", class.name(), quantity.name())
@@ -251,6 +254,7 @@ impl Figure {
             | Figure::RecordedTasks
             | Figure::ExactTasks
             | Figure::FailedTasks
+            | Figure::PythonInstructions
             | Figure::Locality(_) => Scale::Count,
             Figure::Ratio(_) => Scale::Millionths,
             Figure::MemoryBytes => Scale::Bytes,

@@ -14,7 +14,8 @@ use super::notes::Notes;
 use super::pieces::Pieces;
 use super::print::human;
 use super::rated::{Rated, read, text};
-use super::rows::{Counted, Row, Rows, Run, SaidRun};
+use super::rows::{Counted, Row, Rows, Run, SaidRun, Share};
+use super::stage_attempts::StageAttempts;
 use super::stage_names;
 use super::tasks::Tasks;
 use super::threads::Threads;
@@ -23,6 +24,8 @@ use crate::store::{Store, StoreError, Table};
 
 /// The role whose processes are an application's executors.
 const EXECUTOR: &str = "executor";
+/// The role of Python workers.
+const PYTHON_WORKER: &str = "python_worker";
 
 /// What the user asked for.
 pub struct Question<'a> {
@@ -179,10 +182,10 @@ impl Sums<'_> {
     }
 
     /// Adds the counters of many tasks, or of what only adds to tasks that are there.
-    pub fn add_run(&mut self, of: &Of<'_>, run: &Run, is_further: bool) -> &mut Row {
+    pub fn add_run(&mut self, of: &Of<'_>, run: &Run, share: Share) -> &mut Row {
         self.take(of, &run.sums.map(|(_, value)| value));
         let row = self.row(of);
-        row.add_run(run, is_further);
+        row.add_run(run, share);
         row
     }
 
@@ -336,20 +339,26 @@ fn add_tasks(
     nodes: Option<&Nodes>,
 ) -> Result<(), StoreError> {
     let question = sums.question;
+    let is_python = |one: &&Process| one.role.as_deref() == Some(PYTHON_WORKER);
+    let has_python = sums.selected.values().any(is_python);
     let step = Step::of("tasks", ran.tasks);
     match store.spark() {
         // A row per task comes to this machine anyway.
         Some(spark) if !question.by.contains(&Dimension::Task) => {
-            grouped::add(spark, sums, ran, logged, nodes)?;
+            grouped::add(spark, sums, ran, logged, nodes, has_python)?;
         }
         _ => {
             logged.read_tasks(store, question.applications)?;
             let mut done = 0;
+            let stage_attempts = match has_python {
+                true => StageAttempts::read(store, question.applications)?,
+                false => StageAttempts::default(),
+            };
             let pieces = match question.by.contains(&Dimension::Time) {
                 true => Pieces::begin(store, question.applications)?,
                 false => None,
             };
-            let mut tasks = Tasks::new(sums, &mut logged, pieces);
+            let mut tasks = Tasks::new(sums, &mut logged, &stage_attempts, pieces);
             store.scan(Table::Tasks, None, question.applications, &mut |frame| {
                 done += frame.height();
                 tasks.take(frame)?;

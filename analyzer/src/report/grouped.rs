@@ -16,20 +16,33 @@ use super::figure::LOCALITIES;
 use super::gather::{Nodes, Of, Question, Ran, Sums};
 use super::key::{Dimension, Key, Place, Span};
 use super::logged::{LoggedTasks, is_wanted};
-use super::rows::{Run, SaidRun};
+use super::rows::{Run, SaidRun, Share};
+use super::stage_attempts::StageAttempts;
 use super::tasks::Tasks;
 use crate::eventlog::SPARK_METRICS;
 use crate::store::{ENGINE_EXACT, ENGINE_PARTIAL, Found, Kind, SparkStore, StoreError, Table};
 
-/// The tasks that are wanted, with what is known of their process; `is_further` are threads that a task has started,
-/// which add to the task.
+/// The tasks that are wanted, with what is known of their process; `is_further` are threads that a task has started and
+/// Python workers, which add to the task.
 fn recorded_tasks() -> String {
+    let further = TaskMethod::FURTHER.map(|method| format!("'{}'", method.name())).join(", ");
     format!(
         "(SELECT t.*, p.attempt AS process_attempt, p.log, \
-         coalesce(t.method = '{}', false) AS is_further \
+         coalesce(t.method IN ({further}), false) AS is_further \
          FROM tasks t JOIN (SELECT /*+ BROADCAST */ * FROM pairs) p \
-         ON t.process_id = p.process_id AND t.application_id <=> p.application_id)",
-        TaskMethod::TASK_THREAD.name()
+         ON t.process_id = p.process_id AND t.application_id <=> p.application_id)"
+    )
+}
+
+/// The same, where a Python worker's tasks have the attempt of their stage (`own_attempt`) from another record, as
+/// [`super::stage_attempts`] finds it.
+fn recorded_tasks_of_python() -> String {
+    let recorded = recorded_tasks();
+    format!(
+        "(SELECT f.*, o.own_attempt FROM {recorded} f LEFT JOIN (SELECT application_id, process_attempt, task_id, \
+         max(stage_attempt) AS own_attempt FROM {recorded} WHERE NOT is_further AND application_id IS NOT NULL \
+         AND task_id IS NOT NULL GROUP BY 1, 2, 3) o ON f.is_further AND f.application_id = o.application_id \
+         AND f.process_attempt <=> o.process_attempt AND f.task_id = o.task_id)"
     )
 }
 
@@ -68,8 +81,12 @@ pub fn add(
     ran: &Ran,
     mut logged: LoggedTasks,
     nodes: Option<&Nodes>,
+    has_python: bool,
 ) -> Result<(), StoreError> {
-    let recorded_tasks = recorded_tasks();
+    let (recorded_tasks, attempt) = match has_python {
+        true => (recorded_tasks_of_python(), "coalesce(r.stage_attempt, r.own_attempt)"),
+        false => (recorded_tasks(), "r.stage_attempt"),
+    };
     let has_log = name_pairs(spark, sums, ran, &logged)?;
     let mut recorded = HashSet::new();
     let repeated = name_repeated(spark)?;
@@ -77,8 +94,13 @@ pub fn add(
         add_repeated(spark, sums, &mut logged, &mut recorded)?;
     }
     let once = if repeated { REPEATED } else { "" };
-    let mut keys =
-        vec!["r.process_id", "r.application_id", "r.executor_id", "r.engine", "r.is_further"];
+    let mut keys = vec![
+        "r.process_id",
+        "r.application_id",
+        "r.executor_id",
+        "r.engine",
+        "IF(r.is_further, r.method, NULL) AS share",
+    ];
     let joined = format!(
         "{recorded_tasks} r {once} LEFT JOIN {LOGGED} l ON r.log = l.log AND r.task_id = l.task_id"
     );
@@ -86,13 +108,14 @@ pub fn add(
     // What of a record's row depends on the event log's: then both come together.
     let is_joined = has_log && (by.contains(&Dimension::Time) || ran.lacks_stages);
     let times = Times { bucket_ms: sums.question.bucket_ms };
-    keys.push(match is_joined {
-        true => {
+    let stage = match is_joined {
+        true => format!(
             "coalesce(r.stage, l.stage) AS stage, \
-             IF(r.stage IS NULL, l.stage_attempt, r.stage_attempt) AS stage_attempt"
-        }
-        false => "r.stage AS stage, r.stage_attempt AS stage_attempt",
-    });
+             IF(r.stage IS NULL, l.stage_attempt, {attempt}) AS stage_attempt"
+        ),
+        false => format!("r.stage AS stage, {attempt} AS stage_attempt"),
+    };
+    keys.push(&stage);
     let span = times.of_task(is_joined);
     if by.contains(&Dimension::Time) {
         keys.push(&span);
@@ -114,7 +137,10 @@ pub fn add(
             number(row, "late"),
             number(row, "closed"),
         );
-        sums.add_run(&of, &run, is_further(row));
+        if share(row) == Share::Python {
+            sums.answer.notes.python_records(number(row, "tasks"));
+        }
+        sums.add_run(&of, &run, share(row));
         if is_joined || !has_log {
             add_said(sums, row, &logged, &mut recorded);
         }
@@ -326,8 +352,10 @@ fn add_repeated(
         ON t.process_id = p.process_id AND t.application_id <=> p.application_id \
         JOIN repeated d ON t.application_id <=> d.application_id AND p.attempt <=> d.attempt \
         AND t.task_id = d.task_id";
+    let stage_attempts =
+        StageAttempts::of_frames(&mut |each| spark.rows(Table::Tasks, None, of_records, each))?;
     // Their pieces are moved with all others'.
-    let mut tasks = Tasks::new(sums, logged, None);
+    let mut tasks = Tasks::new(sums, logged, &stage_attempts, None);
     spark.rows(Table::Tasks, None, of_records, &mut |frame| tasks.take(frame))?;
     let joined = logged.tasks.iter().filter(|task| task.is_joined);
     recorded.extend(joined.filter_map(|task| task.place.application.clone()));
@@ -409,8 +437,8 @@ fn pair(row: &Found, short: &str) -> (u32, u64) {
     (number(row, &format!("k{short}")) as u32, number(row, &format!("s{short}")))
 }
 
-fn is_further(row: &Found) -> bool {
-    row.get("is_further").and_then(Value::as_bool).unwrap_or(false)
+fn share(row: &Found) -> Share {
+    Share::of(text(row, "share"))
 }
 
 fn stage_of(row: &Found) -> Option<(i64, Option<i64>)> {
@@ -477,7 +505,7 @@ fn add_said(
         let has_log = logged.apps.contains_key(name);
         sums.answer.notes.unlogged_tasks(name, has_log, unsaid);
     }
-    if !is_further(row) {
+    if !share(row).is_further() {
         let row = sums.row(&of);
         row.add_said_run(&said);
         row.add_unsaid(unsaid as u32);

@@ -24,6 +24,7 @@ mod rated;
 mod rows;
 mod spread;
 mod spread_print;
+mod stage_attempts;
 mod stage_names;
 mod tasks;
 mod threads;

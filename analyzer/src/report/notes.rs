@@ -10,6 +10,7 @@ pub struct Notes {
     open_tasks: u64,
     late_tasks: u64,
     closed_tasks: u64,
+    python_records: u64,
     open_processes: u64,
     missing_segments: u64,
     left_out_bytes: u64,
@@ -35,6 +36,11 @@ impl Notes {
         self.open_tasks += open;
         self.late_tasks += late;
         self.closed_tasks += closed;
+    }
+
+    /// So many records tell of Python workers that served tasks.
+    pub fn python_records(&mut self, records: u64) {
+        self.python_records += records;
     }
 
     /// A process took part.
@@ -125,6 +131,10 @@ impl Notes {
         count(
             self.closed_tasks,
             "task attempts were closed by the next task or the thread's end, their own end unseen",
+        );
+        count(
+            self.python_records,
+            "records of Python workers add to their tasks (--columns python_instructions: of which)",
         );
         count(
             self.open_processes,

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use records::metric::{
-    Class, MEMORY_BYTES_READ, MEMORY_BYTES_WRITTEN, Op, Quantity, syscall_index,
+    Class, INSTRUCTIONS, MEMORY_BYTES_READ, MEMORY_BYTES_WRITTEN, Op, Quantity, syscall_index,
 };
-use records::{METRIC_COUNT, METRICS, MetricSet};
+use records::{METRIC_COUNT, METRICS, MetricSet, TaskMethod};
 
 use super::figure::{Figure, LOCALITIES, MILLION, RATIOS};
 use super::key::{Dimension, Key};
@@ -118,7 +118,37 @@ pub struct Row {
     failed_tasks: Sum,
     localities: [Sum; LOCALITIES.len()],
     metrics: [Sum; METRIC_COUNT],
+    /// Those of the instructions that Python workers have executed.
+    python: Sum,
     spark: [Sum; SPARK_METRICS.len()],
+}
+
+/// What of a task a record tells of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Share {
+    /// What its own thread did: it stands for the task.
+    #[default]
+    Own,
+    /// What a thread did that it has started.
+    Thread,
+    /// What its Python worker did.
+    Python,
+}
+
+impl Share {
+    /// What a record says that came by this method.
+    pub fn of(method: Option<&str>) -> Share {
+        match method {
+            Some(name) if name == TaskMethod::TASK_THREAD.name() => Share::Thread,
+            Some(name) if name == TaskMethod::PYTHON_WORKER.name() => Share::Python,
+            _ => Share::Own,
+        }
+    }
+
+    /// Whether it only adds to a task that has another record.
+    pub fn is_further(self) -> bool {
+        self != Share::Own
+    }
 }
 
 impl Default for Row {
@@ -130,6 +160,7 @@ impl Default for Row {
             failed_tasks: Sum::default(),
             localities: [Sum::default(); LOCALITIES.len()],
             metrics: [Sum::default(); METRIC_COUNT],
+            python: Sum::default(),
             spark: [Sum::default(); SPARK_METRICS.len()],
         }
     }
@@ -141,6 +172,8 @@ pub struct TaskFigures<'a> {
     pub counted: &'a Counted,
     /// Whether this row has the task already, from another record of it.
     pub is_repeated: bool,
+    /// What the record is of.
+    pub share: Share,
     /// What the event log says; `None` if it says nothing of the task.
     pub spark: Option<&'a SparkSaid>,
 }
@@ -225,6 +258,13 @@ impl Row {
     /// Adds a task.
     pub fn add_task(&mut self, task: &TaskFigures<'_>) {
         self.add_counted(task.counted);
+        if task.share == Share::Python {
+            let instructions = task.counted.values[INSTRUCTIONS];
+            match task.counted.is_partial {
+                true => self.python.add_lower_bound(instructions),
+                false => self.python.add(instructions),
+            }
+        }
         if task.is_repeated {
             return;
         }
@@ -237,10 +277,14 @@ impl Row {
         }
     }
 
-    /// Adds the counters of many tasks, or of what only adds to tasks that are there (`is_further`). What the event log says of them comes by [`Row::add_said_run`] and
-    /// [`Row::add_unsaid`].
-    pub fn add_run(&mut self, run: &Run, is_further: bool) {
-        let tasks = if is_further { 0 } else { u64::from(run.tasks) };
+    /// Adds the counters of many tasks, or of what only adds to tasks that are there. What the event log says of them comes
+    /// by [`Row::add_said_run`] and [`Row::add_unsaid`].
+    pub fn add_run(&mut self, run: &Run, share: Share) {
+        if share == Share::Python {
+            let (known, value) = run.sums[INSTRUCTIONS];
+            self.python.add_many(run.tasks, known, value, run.is_partial);
+        }
+        let tasks = if share.is_further() { 0 } else { u64::from(run.tasks) };
         self.tasks += tasks;
         self.recorded_tasks += tasks;
         self.exact_tasks += if run.is_exact { tasks } else { 0 };
@@ -315,6 +359,7 @@ impl Row {
         for (sum, other) in self.metrics.iter_mut().zip(&other.metrics) {
             sum.join(*other);
         }
+        self.python.join(other.python);
         for (sum, other) in self.spark.iter_mut().zip(&other.spark) {
             sum.join(*other);
         }
@@ -369,6 +414,7 @@ impl Row {
             Figure::ExactTasks => known(self.exact_tasks),
             Figure::FailedTasks => self.failed_tasks,
             Figure::Locality(index) => self.localities[index],
+            Figure::PythonInstructions => self.python,
             Figure::Metric(index) => self.metrics[index],
             Figure::MemoryBytes => {
                 over(&|index| [MEMORY_BYTES_READ, MEMORY_BYTES_WRITTEN].contains(&index))

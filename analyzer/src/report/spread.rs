@@ -274,7 +274,7 @@ mod tests {
     #[test]
     fn more_work_and_longer_time_are_told_apart() {
         use super::super::key::{Dimension, Part, Place};
-        use super::super::rows::{Counted, TaskFigures};
+        use super::super::rows::{Counted, Share, TaskFigures};
         let mut rows = Rows::default();
         let mut times = HashMap::new();
         // (instructions, ms)
@@ -290,7 +290,12 @@ mod tests {
             let mut values = [None; records::METRIC_COUNT];
             values[records::metric::INSTRUCTIONS] = Some(instructions);
             let counted = Counted { values, is_partial: false, is_exact: true };
-            let figures = TaskFigures { counted: &counted, is_repeated: false, spark: None };
+            let figures = TaskFigures {
+                counted: &counted,
+                is_repeated: false,
+                share: Share::Own,
+                spark: None,
+            };
             rows.at(Key::new(&by, &place, Part::Tasks)).add_task(&figures);
             times.insert(("a".to_owned(), tid), (1000, 1000 + ms));
         }

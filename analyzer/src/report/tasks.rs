@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 
 use polars::prelude::{BooleanChunked, DataFrame, Int64Chunked};
-use records::TaskMethod;
 
 use super::gather::{Of, Process, Sums};
 use super::key::Dimension;
 use super::logged::LoggedTasks;
 use super::pieces::{Noted, Pieces};
 use super::rated::Rated;
-use super::rows::TaskFigures;
+use super::rows::{Share, TaskFigures};
+use super::stage_attempts::StageAttempts;
 use crate::store::StoreError;
 
 /// A set of TIDs, which Spark gives in turn: a bit each.
@@ -39,6 +39,8 @@ pub struct Tasks<'t, 'q> {
     attempts: HashMap<(Option<String>, Option<String>), usize>,
     /// The tasks that snapshots may cut, if rows are per time and there are snapshots.
     pub pieces: Option<Pieces>,
+    /// For records that do not know it.
+    stage_attempts: &'t StageAttempts,
 }
 
 /// Neighbours in a frame.
@@ -54,9 +56,10 @@ impl<'t, 'q> Tasks<'t, 'q> {
     pub fn new(
         sums: &'t mut Sums<'q>,
         logged: &'t mut LoggedTasks,
+        stage_attempts: &'t StageAttempts,
         pieces: Option<Pieces>,
     ) -> Tasks<'t, 'q> {
-        Tasks { sums, logged, seen: Vec::new(), attempts: HashMap::new(), pieces }
+        Tasks { sums, logged, seen: Vec::new(), attempts: HashMap::new(), pieces, stage_attempts }
     }
 
     /// Takes in rows of the table.
@@ -104,8 +107,9 @@ impl<'t, 'q> Tasks<'t, 'q> {
                 let attempt = process.attempt.as_deref();
                 self.logged.find(application, process.cluster.as_deref(), attempt, task_id)
             });
-            // Of a thread that the task has started: it adds to the task.
-            let is_further = methods.get(at) == Some(TaskMethod::TASK_THREAD.name());
+            let share = Share::of(methods.get(at));
+            let is_further = share.is_further();
+            self.sums.answer.notes.python_records((share == Share::Python).into());
             self.sums.answer.notes.tasks(
                 u64::from(starts.get(at).is_none()),
                 u64::from(ends.get(at).is_none()),
@@ -136,7 +140,12 @@ impl<'t, 'q> Tasks<'t, 'q> {
                     self.sums.answer.notes.unlogged_tasks(name, has_log, 1);
                 }
             }
-            let stage = stages.get(at).map(|id| (id, stage_attempts.get(at)));
+            let told = || {
+                let attempt = process.attempt.as_deref();
+                let known = || self.stage_attempts.of(own_application?, attempt, task_id?);
+                stage_attempts.get(at).or_else(|| if is_further { known() } else { None })
+            };
+            let stage = stages.get(at).map(|id| (id, told()));
             let stage = stage.or_else(|| self.logged.tasks[logged_task?].place.stage);
             let of = Of {
                 process: id,
@@ -174,7 +183,7 @@ impl<'t, 'q> Tasks<'t, 'q> {
             let of = Of { thread: threads.get(at), time, task: task_id, ..of };
             self.sums.take(&of, &counted.values.map(|value| value.unwrap_or(0)));
             let spark = logged_task.map(|task| &self.logged.tasks[task].said);
-            let figures = TaskFigures { counted: &counted, is_repeated, spark };
+            let figures = TaskFigures { counted: &counted, is_repeated, share, spark };
             let key = self.sums.key(&of);
             if let (Some(pieces), Some(start_ns)) = (&mut self.pieces, starts.get(at))
                 && let Some(thread) = of.thread
@@ -199,7 +208,7 @@ impl<'t, 'q> Tasks<'t, 'q> {
         to: usize,
     ) -> Result<(), StoreError> {
         let run = rows.run(neighbours.from, to)?;
-        let row = self.sums.add_run(&neighbours.of, &run, false);
+        let row = self.sums.add_run(&neighbours.of, &run, Share::Own);
         neighbours.logged.iter().for_each(|&task| row.add_said(&self.logged.tasks[task].said));
         row.add_unsaid(run.tasks - neighbours.logged.len() as u32);
         Ok(())

@@ -3,7 +3,9 @@
 use super::{Decision, Frame, Hook, actions};
 use crate::{
     jvm::{launcher, tasks},
-    process, python::tasks as python, recorder, sys, syscalls, threads, ticker, tls, tracer,
+    process,
+    python::tasks as python,
+    recorder, sys, syscalls, threads, ticker, tls, tracer,
 };
 use core::ptr::null_mut;
 use guest::syscall_number as nr;

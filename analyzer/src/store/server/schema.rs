@@ -13,8 +13,25 @@ use super::super::table::{Kind, Table};
 use crate::eventlog::SPARK_METRICS;
 
 /// The migrations: the first makes version 1.
-const MIGRATIONS: [fn() -> Vec<String>; 6] =
-    [tables, || views(false), snapshots, rows_are_sources, || views(true), directories];
+const MIGRATIONS: [fn() -> Vec<String>; 7] = [
+    tables,
+    || views(Further::NotKnown),
+    snapshots,
+    rows_are_sources,
+    || views(Further::Threads),
+    directories,
+    || views(Further::ThreadsAndPython),
+];
+
+/// Which records a version's views know that only add to a task that has a record of its own.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Further {
+    NotKnown,
+    /// Of threads that a task has started.
+    Threads,
+    /// And of Python workers, which do not know the attempt of the stage.
+    ThreadsAndPython,
+}
 
 /// The version that this program writes and reads.
 pub const VERSION: u32 = MIGRATIONS.len() as u32;
@@ -191,9 +208,9 @@ fn table(table: Table) -> String {
 }
 
 /// Summaries for any SQL client. Sums leave unknown values out: they are exact where `exact_tasks` is
-/// `tasks` (`exact_processes` is `processes`), else lower bounds, and NULL where nothing is known. With
-/// `task_threads`, what a thread has executed that a task started adds to the task's stage, but is no task.
-fn views(task_threads: bool) -> Vec<String> {
+/// `tasks` (`exact_processes` is `processes`), else lower bounds, and NULL where nothing is known. What is
+/// `further` adds to its task's stage, but is no task.
+fn views(further: Further) -> Vec<String> {
     let ours = |from: &str| {
         METRICS.iter().map(|one| format!("{from}`{}`", one.name)).collect::<Vec<_>>().join(", ")
     };
@@ -214,17 +231,29 @@ fn views(task_threads: bool) -> Vec<String> {
                    s.`application_attempt` = t.`application_attempt`)";
     let node = "COALESCE((SELECT MIN(p.`node`) FROM `processes` p WHERE \
                 p.`application_id` = s.`application_id` AND p.`executor_id` = s.`executor_id`), s.`host`)";
-    let (own_column, other_column, is_task) = match task_threads {
-        true => {
-            let is_own = "NOT (t.`method` <=> 'task_thread')";
-            (format!("{is_own} AS `is_task`, "), "TRUE, ", format!(" AND {is_own}"))
+    let is_own = |table: &str| match further {
+        Further::NotKnown => String::new(),
+        Further::Threads => format!("NOT ({table}.`method` <=> 'task_thread')"),
+        Further::ThreadsAndPython => {
+            format!("COALESCE({table}.`method`, '') NOT IN ('task_thread', 'python_worker')")
         }
-        false => (String::new(), "", String::new()),
+    };
+    let (own_column, other_column, is_task) = match is_own("t") {
+        none if none.is_empty() => (none, "", String::new()),
+        is_own => (format!("{is_own} AS `is_task`, "), "TRUE, ", format!(" AND {is_own}")),
+    };
+    let own_attempt = match further {
+        Further::ThreadsAndPython => format!(
+            ", (SELECT MAX(o.`stage_attempt`) FROM `tasks` o WHERE o.`application_id` = t.`application_id` AND \
+             o.`application_attempt` <=> t.`application_attempt` AND o.`task_id` = t.`task_id` AND {})",
+            is_own("o")
+        ),
+        Further::NotKnown | Further::Threads => String::new(),
     };
     let tasks = format!(
         "SELECT t.`application_id`, t.`application_attempt`, t.`node`, t.`executor_id`, \
          t.`process_id`, t.`task_id`, COALESCE(t.`stage`, s.`stage`) AS `stage`, \
-         COALESCE(t.`stage_attempt`, s.`stage_attempt`) AS `stage_attempt`, t.`task_index`, \
+         COALESCE(t.`stage_attempt`, s.`stage_attempt`{own_attempt}) AS `stage_attempt`, t.`task_index`, \
          t.`attempt`, {own_column}TRUE AS `is_recorded`, t.`engine`, t.`start_real_ns`, t.`end_real_ns`, \
          t.`duration_ns`, s.`launched_ms`, s.`finished_ms`, s.`failed`, s.`killed`, {}, {spark_columns} \
          FROM `tasks` t LEFT JOIN `spark_tasks` s ON {is_same}{is_task} \
@@ -234,12 +263,12 @@ fn views(task_threads: bool) -> Vec<String> {
          {spark_columns} FROM `spark_tasks` s WHERE NOT EXISTS (SELECT 1 FROM `tasks` t WHERE {is_same})",
         ours("t."),
     );
-    let counts = match task_threads {
-        true => {
+    let counts = match further {
+        Further::Threads | Further::ThreadsAndPython => {
             "SUM(`is_task`) AS `tasks`, SUM(`is_recorded` AND `is_task`) AS `recorded_tasks`, \
              GREATEST(0, SUM(`is_task`) - SUM(NOT COALESCE(`engine` = 'exact', FALSE))) AS `exact_tasks`"
         }
-        false => {
+        Further::NotKnown => {
             "COUNT(*) AS `tasks`, SUM(`is_recorded`) AS `recorded_tasks`, \
              SUM(COALESCE(`engine` = 'exact', FALSE)) AS `exact_tasks`"
         }
