@@ -8,7 +8,9 @@ use std::path::Path;
 
 use fixture::database::Server;
 use fixture::spark::{SHORT, Spark};
-use fixture::{Writer, analyzer, counters, data, executors, executors_with_engine, expect};
+use fixture::{
+    APPLICATION, Writer, analyzer, counters, data, executors, executors_with_engine, expect,
+};
 use records::{Event, Flags, METRIC_COUNT, MetricSet};
 
 /// Reports that go every way through Spark: sums by record, single tasks, sums by record and event log.

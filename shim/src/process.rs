@@ -65,7 +65,8 @@ pub fn runs_tasks() -> bool {
 
 /// How tasks are noticed, for the header; set before the first file is written.
 pub fn set_task_method(method: TaskMethod) {
-    let method = if runs_tasks() { method } else { TaskMethod::UNKNOWN };
+    let serves = runs_tasks() || identity().spark_role == Role::PythonWorker;
+    let method = if serves { method } else { TaskMethod::UNKNOWN };
     TASK_METHOD.store(method.0, Ordering::Relaxed);
 }
 

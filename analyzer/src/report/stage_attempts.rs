@@ -14,7 +14,13 @@ const COLUMNS: [&str; 5] =
 
 /// Attempts of stages, by application, its attempt, and TID.
 #[derive(Debug, Default)]
-pub struct StageAttempts(HashMap<String, Vec<(Option<String>, HashMap<i64, Option<i64>>)>>);
+pub struct StageAttempts(HashMap<String, Vec<OfAttempt>>);
+
+/// An application's attempt, and the stages' attempts of its tasks that are asked for, by TID.
+type OfAttempt = (Option<String>, HashMap<i64, Option<i64>>);
+
+/// What takes a table's frames.
+type Each<'e> = &'e mut dyn FnMut(DataFrame) -> Result<(), StoreError>;
 
 impl StageAttempts {
     /// Reads the tasks whose records lack it, then those that have it.
@@ -32,9 +38,7 @@ impl StageAttempts {
     /// # Errors
     /// What `scan` says, or that the frames are of another table.
     pub fn of_frames(
-        scan: &mut dyn FnMut(
-            &mut dyn FnMut(DataFrame) -> Result<(), StoreError>,
-        ) -> Result<(), StoreError>,
+        scan: &mut dyn FnMut(Each<'_>) -> Result<(), StoreError>,
     ) -> Result<StageAttempts, StoreError> {
         let mut attempts = StageAttempts::default();
         scan(&mut |frame| attempts.take(&frame, true))?;

@@ -119,12 +119,11 @@ unsafe extern "C" fn hook(event: *const c_char, _arguments: Object, _data: *mut 
 unsafe extern "C" fn look(event: usize) -> usize {
     // SAFETY: the interpreter's own name of the event.
     let event = unsafe { CStr::from_ptr(event as *const c_char) };
-    // SAFETY: the event is raised with the interpreter's lock held, by code that unpickles.
-    if event == EVENT
-        && tasks::is_on_main_thread()
-        && let Some(task) = unsafe { served_task() }
-    {
-        tasks::identified(task);
+    if event == EVENT && tasks::is_on_main_thread() {
+        // SAFETY: the event is raised with the interpreter's lock held, by code that unpickles.
+        if let Some(task) = unsafe { served_task() } {
+            tasks::identified(task);
+        }
     }
     0
 }
