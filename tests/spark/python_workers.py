@@ -31,10 +31,11 @@ def check(records, log, reuses):
     assert sorted(least) == list(range(1, LENGTHS + 1)), f"lengths {least}"
     a_loop = (least[LENGTHS] - least[1]) // (LENGTHS - 1)
     besides = {length: count - a_loop * length for length, count in least.items()}
-    assert all(abs(count - besides[1]) < a_loop / 20 for count in besides.values()), f"{a_loop} a loop, and besides {besides}"
+    # Imports differ by some millions of instructions; a loop at the wrong task would be a whole one.
+    assert all(abs(count - besides[1]) < a_loop / 4 for count in besides.values()), f"{a_loop} a loop, and besides {besides}"
     # Two of a length differ by what is imported, collected and compiled meanwhile.
     for length, each in counts[False].items():
-        assert max(each) - min(each) < a_loop / 20, f"length {length}: {sorted(each)}, a loop takes {a_loop}"
+        assert max(each) - min(each) < a_loop / 4, f"length {length}: {sorted(each)}, a loop takes {a_loop}"
     first = [count - a_loop * length for length, each in counts[True].items() for count in each]
     return a_loop, min(first), min(besides.values()), len(served)
 

@@ -308,7 +308,7 @@ def python_tasks(spark):
     remarks = []
     # Once is enough for workers of one task: each imports what it needs anew.
     for reuses in (True, False) if spark.version == VERSIONS[0] else (True,):
-        arguments = (16 if reuses else 8, 200_000)
+        arguments = (16 if reuses else 8, 300_000)
         name = f"python-{'reused' if reuses else 'once'}"
         out = spark.scratch / name / "out"
         setting = f"spark.python.worker.reuse={str(reuses).lower()}"
