@@ -108,6 +108,9 @@ def main():
     parser.add_argument("--starts", type=int, default=20)
     parser.add_argument("--json", type=pathlib.Path, help="append every single run to this file")
     options = parser.parse_args()
+    # The loader only warns of a library that is not there, and nothing would be measured.
+    if not suite.SHIM.exists():
+        sys.exit(f"{suite.SHIM} is missing; ./run build makes it")
     suite.standalone.stop_on_signals()
     scratch = pathlib.Path(tempfile.mkdtemp(prefix="sparkanalyzer-bench-"))
     wrong = []
