@@ -11,7 +11,9 @@ out="$root/.cache/demo"
 bin="${CARGO_TARGET_DIR:-$root/target}/release"
 steps=8
 
-step() { printf '\n\033[1mstep %s of %s: %s\033[0m  [%s min %02d s so far]\n' "$1" "$steps" "$2" "$((SECONDS / 60))" "$((SECONDS % 60))"; }
+# Bold on a terminal alone.
+if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then bold=$'\033[1m' plain=$'\033[0m'; else bold='' plain=''; fi
+step() { printf '\n%sstep %s of %s: %s%s  [%s min %02d s so far]\n' "$bold" "$1" "$steps" "$2" "$plain" "$((SECONDS / 60))" "$((SECONDS % 60))"; }
 fail() { code=$1; shift; printf 'demo: %s\n' "$*" >&2; exit "$code"; }
 
 case "${1:-}" in
