@@ -64,6 +64,10 @@ pub trait Tracer: Sync + Sized + 'static {
     /// A thread that is not followed mapped, unmapped or protected memory: code may have changed there.
     fn memory_changed(&'static self, start: u64, len: u64);
 
+    /// The loader has unmapped libraries for a thread that is not followed, nobody says which: no code is taken for known
+    /// any more. Guarded memory is no library and stays guarded.
+    fn libraries_unloaded(&'static self);
+
     /// The host vouches for code in memory that stores could change: nobody will, until the kernel is told to change
     /// the mapping.
     fn settle(&'static self, start: u64, len: u64);

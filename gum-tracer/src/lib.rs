@@ -132,6 +132,8 @@ impl Tracer for Gum {
     /// Every thread is followed from its start: the tracer sees such calls itself.
     fn memory_changed(&'static self, _: u64, _: u64) {}
 
+    fn libraries_unloaded(&'static self) {}
+
     fn settle(&'static self, _: u64, _: u64) {}
 
     fn guard(&'static self, _: u64, _: u64) {}

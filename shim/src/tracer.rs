@@ -252,6 +252,13 @@ pub fn memory_changed(start: u64, len: u64) {
     }
 }
 
+/// The loader has unmapped libraries on a thread that is not followed.
+pub fn libraries_unloaded() {
+    if let Some(tracer) = serving() {
+        tracer.libraries_unloaded();
+    }
+}
+
 /// The JVM has generated code that it never changes: its blocks need not be compared.
 pub fn settle(start: u64, len: u64) {
     if let Some(tracer) = tracer() {

@@ -12,7 +12,6 @@ use super::guarded::{Guarded, Look};
 use super::lock::Lock;
 use super::signal::{self, SIGBUS, SIGSEGV};
 use super::signal_settings::Actions;
-use super::syscall::{block_signals, restore_signals};
 use super::targets::Way;
 use super::thread::{ThreadState, set_gs_base};
 use super::translate::{Failure, Source, Translator};
@@ -346,29 +345,8 @@ impl Engine {
     pub(super) fn invalidate(&self, start: u64, len: u64) {
         self.with_tables(|tables| {
             tables.guarded.changed(start, start.saturating_add(len));
-            if !tables.code.changed(start, len)
-                || !tables.translator.kill(start, start.saturating_add(len))
-            {
-                return;
-            }
-            let Tables { translator, map, .. } = tables;
-            let fragments = translator.fragments.as_slice();
-            let ways_in = &mut translator.targets;
-            map.retain(|pc, fragment| {
-                let dead = fragments[fragment as usize].dead;
-                if dead {
-                    ways_in.iter_mut().for_each(|targets| targets.remove(pc));
-                }
-                !dead
-            });
+            tables.forget_code(start, len);
         });
-    }
-
-    /// As [`Engine::invalidate`], for a thread that runs natively: a handler of its own must not find the lock taken.
-    pub(super) fn changed_natively(&self, start: u64, len: u64) {
-        let mask = block_signals();
-        self.invalidate(start, len);
-        restore_signals(mask);
     }
 
     /// A thread found the source of the fragment for `pc` changed, or its page open: it is translated anew, if nobody has
@@ -453,6 +431,24 @@ impl Tables {
         self.translator.kill_one(index);
         self.map.remove(pc);
         self.translator.targets.iter_mut().for_each(|targets| targets.remove(pc));
+    }
+
+    /// Code in a range may be other code now: nothing translated from there is found any more.
+    pub fn forget_code(&mut self, start: u64, len: u64) {
+        if !self.code.changed(start, len) || !self.translator.kill(start, start.saturating_add(len))
+        {
+            return;
+        }
+        let Tables { translator, map, .. } = self;
+        let fragments = translator.fragments.as_slice();
+        let ways_in = &mut translator.targets;
+        map.retain(|pc, fragment| {
+            let dead = fragments[fragment as usize].dead;
+            if dead {
+                ways_in.iter_mut().for_each(|targets| targets.remove(pc));
+            }
+            !dead
+        });
     }
 }
 

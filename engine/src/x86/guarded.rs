@@ -29,7 +29,7 @@ use super::code_memory::{PAGE, PAGE_BITS};
 use super::engine::{Engine, Tables};
 use super::fragment::Fragment;
 use super::signal::SIGSEGV;
-use super::syscall::{block_signals, restore_signals};
+use super::syscall::undisturbed;
 use super::thread::MAX_SLOTS;
 use super::translate::Translator;
 use crate::reserved::Reserved;
@@ -222,12 +222,8 @@ impl Guarded {
         }
     }
 
-    /// The kernel was told to change `[start, end)`: what the application wants for it holds. All of memory stands for
-    /// what the loader has unmapped, files, and guarded memory is none: it is protected as it was.
+    /// The kernel was told to change `[start, end)`: what the application wants for it holds.
     pub fn changed(&mut self, start: u64, end: u64) {
-        if (start, end) == (0, u64::MAX) {
-            return;
-        }
         let start = start.max(self.range.start) & !(PAGE - 1);
         for at in (start..end.min(self.range.end)).step_by(PAGE as usize) {
             let Some(page) = self.page_mut(at) else { return };
@@ -436,14 +432,13 @@ impl Engine {
     /// The host says of `[start, start + len)`: code there changes by stores alone, of code that lies elsewhere, made with
     /// SIGSEGV unblocked or in a handler.
     pub(super) fn guard(&self, start: u64, len: u64) {
-        let mask = block_signals();
-        self.with_tables(|tables| {
+        let begin = |tables: &mut Tables| {
             tables.guarded.begin(start, start.saturating_add(len));
             let range = tables.guarded.range();
             self.guarded[0].store(range.start, Ordering::Release);
             self.guarded[1].store(range.end, Ordering::Release);
-        });
-        restore_signals(mask);
+        };
+        undisturbed(|| self.with_tables(begin));
     }
 
     /// The signals that must come while translated code or a handler runs.

@@ -200,6 +200,14 @@ pub(super) fn restore_signals(mask: u64) {
     unsafe { sys::syscall6(nr::RT_SIGPROCMASK, [2, &raw const mask as u64, 0, 8, 0, 0]) };
 }
 
+/// Works on the engine's tables for a thread that runs natively: a handler of its own must not find the lock taken.
+pub(super) fn undisturbed<R>(work: impl FnOnce() -> R) -> R {
+    let mask = block_signals();
+    let result = work();
+    restore_signals(mask);
+    result
+}
+
 impl Engine {
     /// Makes the system call that the thread is at; `next` is the PC behind the instruction.
     pub(super) fn syscall(&self, thread: &mut ThreadState, next: u64) {

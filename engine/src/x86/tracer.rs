@@ -4,7 +4,7 @@ use core::arch::naked_asm;
 
 use super::dispatch;
 use super::engine::{self, Engine};
-use super::syscall::{block_signals, restore_signals};
+use super::syscall::undisturbed;
 use super::thread::ThreadState;
 use crate::contract::{Host, Limits, Thread, Tracer};
 use crate::metric::Totals;
@@ -56,13 +56,16 @@ impl Tracer for Engine {
     }
 
     fn memory_changed(&'static self, start: u64, len: u64) {
-        self.changed_natively(start, len);
+        undisturbed(|| self.invalidate(start, len));
+    }
+
+    fn libraries_unloaded(&'static self) {
+        undisturbed(|| self.with_tables(|tables| tables.forget_code(0, u64::MAX)));
     }
 
     fn settle(&'static self, start: u64, len: u64) {
-        let mask = block_signals();
-        self.with_tables(|tables| tables.code.settle(start, start.saturating_add(len)));
-        restore_signals(mask);
+        let end = start.saturating_add(len);
+        undisturbed(|| self.with_tables(|tables| tables.code.settle(start, end)));
     }
 
     fn guard(&'static self, start: u64, len: u64) {

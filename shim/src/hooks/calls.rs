@@ -156,7 +156,7 @@ pub fn after(hook: Hook, frame: &mut Frame) -> *mut tracer::Thread {
             tracer::memory_changed(frame.result as u64, third);
         }
         // The loader unmaps by calls of its own, and nobody says what.
-        Hook::Dlclose => tracer::memory_changed(0, u64::MAX),
+        Hook::Dlclose => tracer::libraries_unloaded(),
         Hook::Fork => process::check_fork(),
         Hook::Unshare | Hook::Setns => ticker::resume(),
         Hook::PosixSpawn | Hook::PosixSpawnp if frame.result as i32 == 0 => {
