@@ -54,8 +54,8 @@ pub fn identity() -> &'static Identity {
 /// Whether the JVM in this process is to get the agent: for its tasks, or to say which code holds still.
 pub fn wants_agent() -> bool {
     // Many a thing may be called java: the JDK's launcher has this function.
-    let is_jvm = |role| role == Role::Jvm && link::find(c"JLI_Launch").is_some();
-    is_counted() && (runs_tasks() || is_jvm(identity().spark_role))
+    let is_launcher = || link::find(c"JLI_Launch").is_some();
+    runs_tasks() || (is_counted() && identity().spark_role == Role::Jvm && is_launcher())
 }
 
 /// Whether Spark's tasks may run in this process.
