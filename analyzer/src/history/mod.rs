@@ -80,10 +80,11 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    fn of(thread: &Thread, mono_ns: u64, counters: &Counts) -> Snapshot {
-        let (coverage, mut counters) = (Coverage::of(thread.flags), counters.clone());
+    /// Of a thread, or the process, whose records carried these flags.
+    fn of(tid: u32, flags: Flags, mono_ns: u64, mut counters: Counts) -> Snapshot {
+        let coverage = Coverage::of(flags);
         coverage.apply(&mut counters);
-        Snapshot { tid: thread.tid, mono_ns, coverage, counters }
+        Snapshot { tid, mono_ns, coverage, counters }
     }
 
     /// Whether it is later than another one of the thread in time and in every counter.
@@ -297,11 +298,9 @@ impl History {
         };
         let mono_ns = group.stamp.mono_ns;
         let is_due = kept_ns.is_none_or(|kept| mono_ns.saturating_sub(kept) >= every_ns);
-        let Some(mut counters) = counters.filter(|_| is_due) else { return };
+        let Some(counters) = counters.filter(|_| is_due) else { return };
         *kept_ns = Some(mono_ns);
-        let coverage = Coverage::of(flags);
-        coverage.apply(&mut counters);
-        let snapshot = Snapshot { tid: group.tid, mono_ns, coverage, counters };
+        let snapshot = Snapshot::of(group.tid, flags, mono_ns, counters);
         match self.open.get_mut(&group.tid) {
             Some(task) => task.keep(snapshot, &mut self.settled.snapshots),
             None => self.settled.snapshots.push(snapshot),
@@ -433,7 +432,7 @@ impl History {
         if task.has_snapshots()
             && let (Some(thread), Some(counters)) = (self.living.get(&group.tid), counters)
         {
-            let end = Snapshot::of(thread, group.stamp.mono_ns, counters);
+            let end = Snapshot::of(thread.tid, thread.flags, group.stamp.mono_ns, counters.clone());
             task.keep_end(end, &mut self.settled.snapshots);
         }
         task.measure(counters, group.flags.contains(Flags::FOLLOWED));
