@@ -116,6 +116,13 @@ pub unsafe fn discard(at: usize, len: usize) {
     unsafe { syscall6(nr::MADVISE, [at as u64, len as u64, MADV_DONTNEED, 0, 0, 0]) };
 }
 
+/// Asks for large pages behind anonymous memory, where the kernel has them to give.
+pub fn prefer_huge_pages(at: usize, len: usize) {
+    const MADV_HUGEPAGE: u64 = 14;
+    // SAFETY: the contents stay the same, whatever the kernel answers.
+    unsafe { syscall6(nr::MADVISE, [at as u64, len as u64, MADV_HUGEPAGE, 0, 0, 0]) };
+}
+
 /// Sleeps for a time below a second, or until a signal comes.
 pub fn sleep_ns(ns: u64) {
     let time = [0u64, ns];

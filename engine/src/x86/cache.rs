@@ -13,6 +13,8 @@ use super::thread::MAX_SLOTS;
 
 /// Address space of one arena.
 pub const ARENA_BYTES: usize = 64 << 20;
+/// Bytes of a large page: code that is spread over tens of megabytes waits for the TLB else.
+const HUGE_PAGE: usize = 2 << 20;
 /// How far from the arena's start a translated PC may lie.
 const REACH: u64 = (1 << 31) - (ARENA_BYTES as u64) - (16 << 20);
 /// Most arenas; past them far forms are used.
@@ -48,20 +50,19 @@ impl Arena {
         let prot = sys::PROT_READ | sys::PROT_WRITE | sys::PROT_EXEC;
         // Below the code first (a heap grows above a program's image), then above.
         let fragments = Reserved::new(MAX_SLOTS)?;
-        let hints = [
+        let near = [
             pc.saturating_sub(GIB),
             pc.saturating_sub(GIB / 2),
             pc + GIB + GIB / 4,
             pc + GIB / 2,
-            0,
         ];
-        for hint in hints {
-            let hint = hint & !0xfff;
-            if hint != 0 && hint < (64 << 10) {
-                continue;
-            }
+        let near = near.map(|hint| hint & !(HUGE_PAGE as u64 - 1));
+        for hint in near.into_iter().filter(|&hint| hint != 0).chain([0]) {
             let base = sys::map_anonymous(hint as usize, ARENA_BYTES, prot)? as u64;
             if hint == 0 || base.abs_diff(pc) < REACH {
+                // A program that executes little shall not have two huge pages of it.
+                let begin = base.next_multiple_of(HUGE_PAGE as u64) as usize + HUGE_PAGE;
+                sys::prefer_huge_pages(begin, ARENA_BYTES - 3 * HUGE_PAGE);
                 return Some(Arena {
                     base,
                     hot: 0,

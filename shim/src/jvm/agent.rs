@@ -280,6 +280,7 @@ unsafe extern "C" fn prepared(happened: usize) -> usize {
     if environment.major_version() < FIRST_WITH_FREE_BREAKPOINTS {
         if place == RUNNER && renamed::bind(happened.jni) {
             tasks::full_names_available();
+            stop_waiting(environment);
         }
         return 0;
     }
@@ -290,7 +291,7 @@ unsafe extern "C" fn prepared(happened: usize) -> usize {
             _ => name == b"run",
         };
         if wanted {
-            METHODS[place].store(method, Ordering::Relaxed);
+            METHODS[place].store(method, Ordering::SeqCst);
         }
         !wanted
     });
@@ -300,7 +301,16 @@ unsafe extern "C" fn prepared(happened: usize) -> usize {
     if error != jvmti::OK {
         tasks::breakpoints_unavailable("SetBreakpoint", error);
     }
+    // SeqCst: of two threads that prepare the last two classes, one sees both.
+    if METHODS.iter().all(|method| !method.load(Ordering::SeqCst).is_null()) {
+        stop_waiting(environment);
+    }
     0
+}
+
+/// No further class is waited for: tasks load thousands of them, and each event is a way out of the engine and back.
+fn stop_waiting(environment: Env) {
+    let _ = environment.notify(Event::ClassPrepare, false);
 }
 
 /// Sets the breakpoints of one method.
