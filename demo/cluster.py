@@ -39,7 +39,8 @@ class ClusterError(Exception):
     """The cluster did not come up, or one of its processes ended early."""
 
 
-def _die_with_parent():
+def die_with_parent():
+    """For a child before it executes: the kernel ends it when this process is gone."""
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
@@ -186,7 +187,7 @@ class Cluster:
                 stderr=subprocess.STDOUT,
                 # Ctrl-C reaches this script alone: it then stops the processes in order.
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
             )
         process.log_path = log_path
         return process

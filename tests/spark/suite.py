@@ -89,7 +89,12 @@ class Spark:
         command += self.options(name, program, arguments, *more)
         with open(self.scratch / name / "submit.log", "wb") as log:
             return subprocess.Popen(
-                command, env=cluster.driver_environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                command,
+                env=cluster.driver_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=standalone.die_with_parent,
             )
 
     def finish(self, process, name):
@@ -142,7 +147,14 @@ def run_to_end(command, environment, log_path):
     """Runs a command; it must succeed."""
     with open(log_path, "wb") as log:
         done = subprocess.run(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=SUBMIT_SECONDS, check=False
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            timeout=SUBMIT_SECONDS,
+            check=False,
+            preexec_fn=standalone.die_with_parent,
         )
     assert done.returncode == 0, f"ended with {done.returncode}: {tail(log_path.parent)}"
 
