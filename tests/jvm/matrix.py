@@ -35,7 +35,13 @@ MODES = {
     "interpreter": ["-Xint"],
     "C1": ["-XX:TieredStopAtLevel=1"],
     "C2": ["-XX:-TieredCompilation"],
-    "tiny-code-cache": ["-XX:ReservedCodeCacheSize=4m"],
+    # Whether it is full one time is a question of pace, and HotSpot says so on standard output else.
+    "tiny-code-cache": [
+        "-XX:ReservedCodeCacheSize=4m",
+        "-XX:+DisplayVMOutputToStderr",
+        "-Xlog:disable",
+        "-Xlog:all=warning:stderr",
+    ],
 }
 VERSIONS = ("11", "17", "21", "25")
 # One per collector and per way to compile, named before any was run: what each is worst at.
