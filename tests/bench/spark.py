@@ -3,7 +3,8 @@
     spark.py [--rounds 3] [--settings NAME,...] [--jobs NAME,...] [--starts 20]
 
 The demo's word count (27 MB of prose) and its join of 1.5 million ratings with 5,000 movies, in local mode with two
-threads; the settings take turns within a round, and medians are shown:
+threads; the settings take turns within a round. Shown are medians, and of ratios to the native run of the same round the
+median, the least and the greatest:
 
     native    without the library
     off       the library, no tracer: system calls alone
@@ -86,6 +87,18 @@ def run(spark, job, setting, scratch):
     return (wall, tasks, cpu - tasks), result
 
 
+def compared(runs, native):
+    """Each run's figures divided by those of the native run of its round: what slows the machine down slows both."""
+    return [[value / base for value, base in zip(*pair)] for pair in zip(runs, native)]
+
+
+def ratio(rounds):
+    """The median of the rounds' ratios, and the least and the greatest."""
+    if len(rounds) == 1:
+        return f"{rounds[0]:.2f}"
+    return f"{statistics.median(rounds):.2f} ({min(rounds):.2f}-{max(rounds):.2f})"
+
+
 def starts(spark, count, scratch):
     """Milliseconds of wall and CPU time that an executor's JVM takes until it finds that it has no arguments."""
     program = pathlib.Path(spark.java) / "bin" / "java"
@@ -131,11 +144,9 @@ def main():
                             out.write(json.dumps([name, setting, *figures]) + "\n")
                     if results.setdefault("first", result) != result:
                         wrong.append(f"{name}, {setting}")
-            medians = {setting: [statistics.median(column) for column in zip(*times[setting])] for setting in settings}
-            native = medians.get("native", [float("nan")] * 3)
-            for setting, (wall, tasks, other) in medians.items():
-                ratios = [value / base for value, base in zip((wall, tasks, other), native)]
-                cells = [f"{value:.1f}" for value in (wall, tasks, other)] + [f"{ratio:.2f}" for ratio in ratios]
+            for setting, runs in times.items():
+                cells = [f"{statistics.median(column):.1f}" for column in zip(*runs)]
+                cells += [ratio(column) for column in zip(*compared(runs, times.get("native", ())))] or ["-"] * 3
                 print(f"| {name} | {setting} | {' | '.join(cells)} |", flush=True)
         if options.starts:
             found = starts(spark, options.starts, scratch)
