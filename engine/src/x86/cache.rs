@@ -50,10 +50,15 @@ impl Arena {
         let prot = sys::PROT_READ | sys::PROT_WRITE | sys::PROT_EXEC;
         // Below the code first (a heap grows above a program's image), then above.
         let fragments = Reserved::new(MAX_SLOTS)?;
-        let near =
-            [pc.saturating_sub(GIB), pc.saturating_sub(GIB / 2), pc + GIB + GIB / 4, pc + GIB / 2];
-        let near = near.map(|hint| hint & !(HUGE_PAGE as u64 - 1));
-        for hint in near.into_iter().filter(|&hint| hint != 0).chain([0]) {
+        let hints = [
+            pc.saturating_sub(GIB),
+            pc.saturating_sub(GIB / 2),
+            pc + GIB + GIB / 4,
+            pc + GIB / 2,
+            0,
+        ];
+        for hint in hints {
+            let hint = hint & !(HUGE_PAGE as u64 - 1);
             let base = sys::map_anonymous(hint as usize, ARENA_BYTES, prot)? as u64;
             if hint == 0 || base.abs_diff(pc) < REACH {
                 // A program that executes little shall not have two huge pages of it.
