@@ -87,9 +87,7 @@ impl Engine {
                 .then_some((fragment, body))
         });
         let Some((fragment, body)) = found else { return false };
-        context.registers[CONTEXT[gpr::RAX]] = thread.spills[spill::ANY] as i64;
-        context.registers[CONTEXT_FLAGS] =
-            with_saved_flags(flags as u64, thread.spills[spill::FLAGS]) as i64;
+        restore_rax_and_flags(thread, context, spill::ANY);
         // SAFETY: the thread has just read its source.
         if unsafe { fragment.source_is_the_same() } {
             context.registers[CONTEXT_RIP] = body as i64;
@@ -126,7 +124,12 @@ impl Engine {
                 pc += found.app_len;
                 executed += 1;
             }
+            // SAFETY: a stable mapping, which the followed thread has just executed from.
+            let (part, begun) = unsafe { translator.weights_before(&fragment, executed) };
+            // A mask that cannot be read: this CPU has no such registers, and so not the instruction.
+            let unread = interruption == Interruption::Fault && found.counting && begun.is_some();
             match found.recipe {
+                _ if unread => restore_rax_and_flags(thread, context, spill::RAX),
                 Recipe::Plain => {}
                 #[cfg(feature = "sabotage")]
                 Recipe::Spilled(_) if super::sabotage::is("fault_keeps_spilled_register") => {}
@@ -134,11 +137,7 @@ impl Engine {
                     context.registers[CONTEXT[register as usize]] =
                         thread.spills[spill::ANY] as i64;
                 }
-                Recipe::Compare => {
-                    context.registers[CONTEXT[gpr::RAX]] = thread.spills[spill::ANY] as i64;
-                    let flags = &mut context.registers[CONTEXT_FLAGS];
-                    *flags = with_saved_flags(*flags as u64, thread.spills[spill::FLAGS]) as i64;
-                }
+                Recipe::Compare => restore_rax_and_flags(thread, context, spill::ANY),
                 Recipe::Rep { slot, narrow } => {
                     let mut left = context.registers[CONTEXT[gpr::RCX]] as u64;
                     if narrow {
@@ -158,8 +157,6 @@ impl Engine {
             }
             context.registers[CONTEXT_RIP] = pc as i64;
             thread.pc = pc;
-            // SAFETY: a stable mapping, which the followed thread has just executed from.
-            let (part, begun) = unsafe { translator.weights_before(&fragment, executed) };
             if let Some((slot, repeats)) = begun
                 && found.begun
                 && !trapped
@@ -185,6 +182,13 @@ impl Engine {
             true
         })
     }
+}
+
+/// Puts back what inserted code put aside: RAX in this spill slot, the status flags in `FLAGS`.
+fn restore_rax_and_flags(thread: &ThreadState, context: &mut UserContext, rax: usize) {
+    context.registers[CONTEXT[gpr::RAX]] = thread.spills[rax] as i64;
+    let flags = context.registers[CONTEXT_FLAGS] as u64;
+    context.registers[CONTEXT_FLAGS] = with_saved_flags(flags, thread.spills[spill::FLAGS]) as i64;
 }
 
 /// Flags whose status part was saved by LAHF into AH and SETO into AL.
@@ -218,6 +222,8 @@ struct Found {
     counted: bool,
     /// At the instruction proper: what stands before it was executed.
     begun: bool,
+    /// Amid what stands before it.
+    counting: bool,
 }
 
 fn find(places: &[Place], fragment: &Fragment, host: u64, anywhere: bool) -> Option<Found> {
@@ -233,13 +239,15 @@ fn find(places: &[Place], fragment: &Fragment, host: u64, anywhere: bool) -> Opt
             recipe,
             counted: false,
             begun: false,
+            counting: false,
         });
     }
     let index = places.iter().rposition(|p| p.host <= offset)?;
     let place = &places[index];
     let app_offset = fragment.offset_of(places, index);
     let at_start = offset == place.host;
-    let at_body = offset == place.host + u16::from(place.body);
+    let body = place.host + u16::from(place.body);
+    let at_body = offset == body;
     // From the counter on, flags or a register are not the application's until they are overwritten.
     let counter_at = usize::from(fragment.counter_at);
     let past_counter = index > counter_at || (index == counter_at && !at_start);
@@ -250,7 +258,8 @@ fn find(places: &[Place], fragment: &Fragment, host: u64, anywhere: bool) -> Opt
         app_len: u64::from(place.app_len),
         recipe: if at_start && place.body > 0 { Recipe::Plain } else { place.recipe() },
         counted: past_counter,
-        begun: !(at_start && place.body > 0),
+        begun: offset >= body,
+        counting: !at_start && offset < body,
     };
     (anywhere || (is_whole && (at_start || at_body))).then_some(found)
 }

@@ -300,7 +300,7 @@ impl Machine {
         let data = memory_file(c"data", WINDOW);
         map(DATA, WINDOW, RW, libc::MAP_SHARED, data);
         map(FAR, WINDOW, RW, libc::MAP_SHARED, data);
-        area().mask = xsave::COMPONENTS;
+        area().mask = xsave::layout().present;
         let engine = Engine::new(&HOST, engine::Limits { memory }).expect("memory for the engine");
         #[allow(static_mut_refs)]
         // SAFETY: one thread.

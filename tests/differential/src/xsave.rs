@@ -1,5 +1,6 @@
 //! The standard XSAVE format: where each component lies, and what it holds when it is not there.
 
+use std::arch::asm;
 use std::arch::x86_64::__cpuid_count;
 use std::sync::OnceLock;
 
@@ -8,14 +9,30 @@ use crate::random::Random;
 /// Largest XSAVE area without AMX.
 pub const XSAVE_BYTES: usize = 2752;
 /// x87, SSE, AVX, opmask, upper ZMM halves, ZMM16-31 (SDM vol. 1, 13.1).
-pub const COMPONENTS: u64 = 0xe7;
+const COMPONENTS: u64 = 0xe7;
+/// Opmask registers, which come with the upper halves of ZMM registers or not at all.
+const OPMASK: usize = 5;
+/// Upper halves of ZMM0-15.
+const ZMM_HIGH: usize = 6;
 
 /// Places of the components.
 pub struct Layout {
-    /// Offset and length of each component.
+    /// Offset and length of each component; nothing where this CPU has none.
     components: [(usize, usize); 8],
+    /// Those that this CPU and kernel have, a bit each.
+    pub present: u64,
     /// All of it.
     pub bytes: usize,
+}
+
+/// The components that the kernel has enabled (XCR0).
+fn enabled() -> u64 {
+    let (low, high): (u32, u32);
+    // SAFETY: XGETBV of register 0 is there where XSAVE is, which every CPU with the AVX that the harness asks for has.
+    unsafe {
+        asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high, options(nomem, nostack))
+    };
+    u64::from(high) << 32 | u64::from(low)
 }
 
 /// This CPU's layout (CPUID leaf 0Dh).
@@ -25,9 +42,10 @@ pub fn layout() -> &'static Layout {
         let mut components = [(0, 0); 8];
         components[0] = (32, 128);
         components[1] = (160, 256);
+        let present = COMPONENTS & enabled();
         let mut bytes = 576;
         for (number, component) in components.iter_mut().enumerate().skip(2) {
-            if COMPONENTS & 1 << number == 0 {
+            if present & 1 << number == 0 {
                 continue;
             }
             let leaf = __cpuid_count(0xd, number as u32);
@@ -35,7 +53,7 @@ pub fn layout() -> &'static Layout {
             bytes = bytes.max(component.0 + component.1);
         }
         assert!(bytes <= XSAVE_BYTES, "an XSAVE area of {bytes} bytes");
-        Layout { components, bytes }
+        Layout { components, present, bytes }
     })
 }
 
@@ -54,7 +72,7 @@ impl Layout {
         }
         // What is reserved or the kernel's own, and the header.
         area[464..576].fill(0);
-        area[512..520].copy_from_slice(&COMPONENTS.to_le_bytes());
+        area[512..520].copy_from_slice(&self.present.to_le_bytes());
     }
 
     /// Random contents; the elements of one vector register are small.
@@ -87,26 +105,27 @@ impl Layout {
             let at = match part {
                 0 => self.components[1].0 + 16 * small,
                 1 => self.components[2].0 + 16 * small,
-                2 => self.components[6].0 + 32 * small,
-                _ => self.components[6].0 + 32 * small + 16,
+                _ if self.present & 1 << ZMM_HIGH == 0 => break,
+                2 => self.components[ZMM_HIGH].0 + 32 * small,
+                _ => self.components[ZMM_HIGH].0 + 32 * small + 16,
             };
             area[at..at + 16].copy_from_slice(&low);
         }
-        let (masks, _) = self.components[5];
-        for register in 0..8 {
+        let (masks, length) = self.components[OPMASK];
+        for register in 0..length / 8 {
             if random.one_in(4) {
                 let bits = random.pick(&[0, u64::MAX, 1, 0x8000]);
                 area[masks + 8 * register..masks + 8 * register + 8]
                     .copy_from_slice(&bits.to_le_bytes());
             }
         }
-        area[512..520].copy_from_slice(&COMPONENTS.to_le_bytes());
+        area[512..520].copy_from_slice(&self.present.to_le_bytes());
     }
 
     /// An opmask register.
     pub fn opmask(&self, area: &[u8], register: usize) -> u64 {
-        let at = self.components[5].0 + 8 * register;
-        self.word(area, 5, at)
+        let at = self.components[OPMASK].0 + 8 * register;
+        self.word(area, OPMASK, at)
     }
 
     /// The first 32 bytes of a vector register.

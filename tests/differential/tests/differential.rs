@@ -41,6 +41,8 @@ fn what_was_found_once_stays_right() {
 #[test]
 fn every_broken_translator_is_found() {
     const WRONG_COMMAND_LINE: i32 = 2;
+    let whole = run(&["--seed", "7", "--sequences", "40000"]);
+    assert!(whole.status.success(), "not broken, and yet: {}", text(&whole));
     let list = run(&["--list-sabotages"]);
     let names = String::from_utf8(list.stdout).expect("names");
     assert!(names.lines().count() >= 30, "{names}");
