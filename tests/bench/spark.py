@@ -31,7 +31,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(ROOT / "demo"), str(ROOT / "tests" / "spark")]
 
 import ratings  # noqa: E402
-import suite  # noqa: E402
+import spark_runs  # noqa: E402
 
 SETTINGS = {
     "native": None,
@@ -44,14 +44,14 @@ EXECUTOR = "org.apache.spark.executor.CoarseGrainedExecutorBackend"
 
 def inputs():
     """Arguments of each job, but for the output directory."""
-    for name in suite.fetch.missing(["text"]):
-        suite.fetch.get([name])
-    data = suite.fetch.CACHE / "ratings"
+    for name in spark_runs.fetch.missing(["text"]):
+        spark_runs.fetch.get([name])
+    data = spark_runs.fetch.CACHE / "ratings"
     if not (data / "ratings.csv").exists():
         ratings.write(data)
     jobs = ROOT / "demo" / "jobs"
     return {
-        "word count": (jobs / "word_count.py", f"file://{suite.fetch.place('text')}"),
+        "word count": (jobs / "word_count.py", f"file://{spark_runs.fetch.place('text')}"),
         "join": (jobs / "genre_ratings.py", f"file://{data}/ratings.csv", f"file://{data}/movies.csv"),
     }
 
@@ -66,23 +66,23 @@ def run(spark, job, setting, scratch):
     directory = pathlib.Path(tempfile.mkdtemp(dir=scratch))
     events = directory / "events"
     events.mkdir()
-    alone = suite.standalone.Cluster(spark.home, directory / "cluster", spark.java)
+    alone = spark_runs.standalone.Cluster(spark.home, directory / "cluster", spark.java)
     alone.work.mkdir(parents=True)
     environment = alone.environment(alone.prepare_driver())
     if SETTINGS[setting] is not None:
-        environment.update(LD_PRELOAD=str(suite.SHIM), SPARKANALYZER_OUTPUT_DIR=str(directory / "records"), **SETTINGS[setting])
+        environment.update(LD_PRELOAD=str(spark_runs.SHIM), SPARKANALYZER_OUTPUT_DIR=str(directory / "records"), **SETTINGS[setting])
     conf = ["spark.eventLog.enabled=true", f"spark.eventLog.dir=file://{events}", "spark.eventLog.compress=false"]
     conf += ["spark.eventLog.rolling.enabled=false", "spark.sql.shuffle.partitions=4", "spark.sql.files.maxPartitionBytes=4m"]
     command = [spark.home / "bin" / "spark-submit", "--master", "local[2]"]
     command += [part for one in conf for part in ("--conf", one)]
     command += [*job, f"file://{directory}/out"]
     cpu, begin = cpu_of_children(), time.monotonic()
-    suite.run_to_end(command, environment, directory / "submit.log")
+    spark_runs.run_to_end(command, environment, directory / "submit.log")
     wall, cpu = time.monotonic() - begin, cpu_of_children() - cpu
-    log = suite.EventLog(events)
+    log = spark_runs.EventLog(events)
     keys = ("Executor CPU Time", "Executor Deserialize CPU Time")
     tasks = sum(event["Task Metrics"][key] for event in log.tasks.values() for key in keys) / 1e9
-    result = suite.results(directory / "out")
+    result = spark_runs.results(directory / "out")
     shutil.rmtree(directory)
     return (wall, tasks, cpu - tasks), result
 
@@ -103,7 +103,7 @@ def starts(spark, count, scratch):
     """Milliseconds of wall and CPU time that an executor's JVM takes until it finds that it has no arguments."""
     program = pathlib.Path(spark.java) / "bin" / "java"
     command = [program, "-cp", f"{spark.home}/jars/*", "-Xmx512m", EXECUTOR]
-    preloaded = {"LD_PRELOAD": str(suite.SHIM), "SPARKANALYZER_OUTPUT_DIR": str(scratch / "starts")}
+    preloaded = {"LD_PRELOAD": str(spark_runs.SHIM), "SPARKANALYZER_OUTPUT_DIR": str(scratch / "starts")}
     found = {"native": [], "task": []}
     for _ in range(count):
         for setting, more in (("native", {}), ("task", preloaded)):
@@ -122,13 +122,13 @@ def main():
     parser.add_argument("--json", type=pathlib.Path, help="append every single run to this file")
     options = parser.parse_args()
     # The loader only warns of a library that is not there, and nothing would be measured.
-    if not suite.SHIM.exists():
-        sys.exit(f"{suite.SHIM} is missing; ./run build makes it")
-    suite.standalone.stop_on_signals()
+    if not spark_runs.SHIM.exists():
+        sys.exit(f"{spark_runs.SHIM} is missing; ./run build makes it")
+    spark_runs.standalone.stop_on_signals()
     scratch = pathlib.Path(tempfile.mkdtemp(prefix="sparkanalyzer-bench-"))
     wrong = []
     try:
-        spark = suite.prepare(suite.VERSIONS[0], scratch)
+        spark = spark_runs.prepare(spark_runs.VERSIONS[0], scratch)
         jobs = {name: job for name, job in inputs().items() if name in options.jobs.split(",")}
         print("| job | setting | wall, s | tasks' CPU, s | other CPU, s | wall | tasks' CPU | other CPU |")
         print("|---|---|---|---|---|---|---|---|")

@@ -20,7 +20,7 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE)]
 
-import suite  # noqa: E402
+import spark_runs  # noqa: E402
 
 TASKS = 4
 
@@ -31,12 +31,12 @@ def one_run(spark, number, rows, java_options):
     more = ("--driver-java-options", java_options) if java_options else ()
     name = f"run-{number}"
     out = spark.scratch / name / "out"
-    spark.local(name, "sums.py", [*arguments, f"file://{out}"], preload=suite.SHIM, more=more)
+    spark.local(name, "sums.py", [*arguments, f"file://{out}"], preload=spark_runs.SHIM, more=more)
     records, log = spark.records(name), spark.event_log(name)
-    suite.must_agree(records, log)
+    spark_runs.must_agree(records, log)
     released = [record.details["text"] for record in records.of("notice") if record.details["code"] != "vfork_child"]
     assert not released, f"notices: {released}"
-    assert suite.results(out) == spark.reference("sums.py", arguments), "results differ"
+    assert spark_runs.results(out) == spark.reference("sums.py", arguments), "results differ"
     ends = {end.details["task_id"]: end.values["instructions"] for end in records.of("task_end")}
     starts = {start.details["task_id"]: start.values["instructions"] for start in records.of("task_start")}
     shutil.rmtree(spark.scratch / name)
@@ -47,13 +47,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--state", type=pathlib.Path, default=suite.ROOT / ".cache" / "soak" / "spark.jsonl")
+    parser.add_argument("--state", type=pathlib.Path, default=spark_runs.ROOT / ".cache" / "soak" / "spark.jsonl")
     parser.add_argument("--java-options", default="", help="for the JVM: counts agree better without its compilers")
     parser.add_argument("--rows", type=int, default=100_000, help="rows of each task")
-    parser.add_argument("--spark", default=suite.VERSIONS[0])
+    parser.add_argument("--spark", default=spark_runs.VERSIONS[0])
     options = parser.parse_args()
-    suite.standalone.stop_on_signals()
-    library = hashlib.sha256(suite.SHIM.read_bytes()).hexdigest()
+    spark_runs.standalone.stop_on_signals()
+    library = hashlib.sha256(spark_runs.SHIM.read_bytes()).hexdigest()
     options.state.parent.mkdir(parents=True, exist_ok=True)
     done = []
     if options.state.exists():
@@ -64,8 +64,8 @@ def main():
     scratch = pathlib.Path(tempfile.mkdtemp(prefix="sparkanalyzer-soak-"))
     try:
         try:
-            spark = suite.prepare(options.spark, scratch)
-        except suite.Skip as reason:
+            spark = spark_runs.prepare(options.spark, scratch)
+        except spark_runs.Skip as reason:
             print(f"SKIP spark soak: {reason}")
             return 0
         while len(done) < options.runs and time.monotonic() < until:
