@@ -6,9 +6,12 @@
 //! between blocks of one neighbourhood is re-encoded in place. Blocks grow from an arena's start, what is
 //! rarely executed (exit stubs, literals, far jumps) from its end downwards.
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
 use crate::reserved::Reserved;
 use crate::sys;
 
+use super::emit::Code;
 use super::thread::MAX_SLOTS;
 
 /// Address space of one arena.
@@ -141,16 +144,20 @@ impl Arena {
         (at + 4).wrapping_add_signed(i64::from(displacement))
     }
 
-    /// Makes the branch whose 32-bit displacement is at `site` lead to `target`; one store.
+    /// Makes the branch whose 32-bit displacement is at `site` lead to `target`; one store, which threads that execute
+    /// the branch see as a whole or not at all.
     ///
-    /// Sites are laid out so that neither the displacement nor a whole jump with what follows it, eight bytes,
-    /// crosses a cache line. A jump to what lies right behind it becomes a NOP, which costs no fetch.
+    /// Sites are laid out for that: the displacement, and a jump with its opcode, lie in one aligned word of eight bytes. On
+    /// AMD CPUs no more is atomic (APM vol. 1, "Atomicity of accesses"), and a fetch takes 32 bytes: one of a jump that lies
+    /// in two of these sees the old and the new one, a part of each. A jump to what lies right behind it becomes a NOP, which
+    /// costs no fetch.
     pub fn patch(&mut self, site: u32, target: u64) {
         const JUMP: u8 = 0xe9;
         const NOP: [u8; 5] = [0x0f, 0x1f, 0x44, 0, 0];
         let at = self.base + u64::from(site);
         let disp = (target.wrapping_sub(at + 4) as u32).to_le_bytes();
         debug_assert!(i32::try_from(target.wrapping_sub(at + 4) as i64).is_ok());
+        debug_assert!(Code::<0>::holds_field(at));
         // SAFETY: inside the arena, before the displacement of a branch that the translator emitted there.
         let opcode = unsafe { *((at - 1) as *const u8) };
         if opcode != NOP[0] && (opcode != JUMP || target != at + 4) {
@@ -163,19 +170,20 @@ impl Arena {
             }
             return;
         }
-        // SAFETY: as above; nothing else is written there meanwhile, the engine's lock is held.
-        let mut whole = unsafe { ((at - 1) as *const [u8; 8]).read() };
+        debug_assert!(Code::<0>::holds_jump(at - 1));
+        let first = (at - 1) as usize % 8;
+        // SAFETY: the word around the jump, inside the arena; nothing else is written there meanwhile, the engine's lock is
+        // held.
+        let word = unsafe { AtomicU64::from_ptr((at as usize - 1 - first) as *mut u64) };
+        let mut whole = word.load(Ordering::Relaxed).to_le_bytes();
+        let jump = &mut whole[first..first + 5];
         if target == at + 4 {
-            whole[..5].copy_from_slice(&NOP);
+            jump.copy_from_slice(&NOP);
         } else {
-            whole[0] = JUMP;
-            whole[1..5].copy_from_slice(&disp);
+            jump[0] = JUMP;
+            jump[1..].copy_from_slice(&disp);
         }
-        // SAFETY: as above.
-        unsafe {
-            core::arch::asm!("mov qword ptr [{at}], {whole}", at = in(reg) at - 1, whole = in(reg) u64::from_le_bytes(whole),
-                options(nostack, preserves_flags));
-        }
+        word.store(u64::from_le_bytes(whole), Ordering::Release);
     }
 
     /// Turns the condition of the JCC whose displacement is at `site` round. Nobody may be executing it.
@@ -261,5 +269,68 @@ impl Cache {
     /// Bytes in use in all arenas, the lists of their fragments included.
     pub fn used(&self) -> usize {
         self.arenas.iter().flatten().map(|arena| arena.used() + arena.fragments.bytes()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::sync::atomic::AtomicBool;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    /// `mov eax, value; ret`
+    fn answer(value: u8) -> [u8; 6] {
+        [0xb8, value, 0, 0, 0, 0xc3]
+    }
+
+    /// One thread executes a branch that another one patches: it leads to one place or to the other, wherever it would
+    /// stand without padding. Everything else in the arena returns 0.
+    #[test]
+    fn branches_are_patched_as_a_whole() {
+        const RETURN: u8 = 0xc3;
+        const EACH: Duration = Duration::from_millis(25);
+        let mut arena = Arena::new(answer as *const () as u64).unwrap();
+        // SAFETY: the arena is this test's own.
+        unsafe { core::ptr::write_bytes(arena.base as *mut u8, RETURN, ARENA_BYTES) };
+        let far = arena.put_cold(&answer(1), 1);
+        for (opcode, place) in [(&[0xe9][..], 0..64), (&[0x0f, 0x84], 0..64)]
+            .into_iter()
+            .flat_map(|(opcode, places)| places.map(move |place| (opcode, place)))
+        {
+            // With padding, the branch comes to lie as if it followed what ends at this place of a cache line.
+            arena.hot = arena.hot.next_multiple_of(64) + place;
+            let mut code: Code<64> = Code::at(arena.hot_address());
+            code.put(&[0x31, 0xc0]); // xor eax, eax: the condition holds
+            if opcode.len() == 1 { code.align_jump() } else { code.align_field(2) };
+            code.put(opcode);
+            let site = (code.here() - arena.base) as u32;
+            code.put_disp_to(far);
+            let behind = code.here();
+            code.put(&answer(2));
+            arena.put(code.bytes());
+            // SAFETY: a function of the System V ABI that was emitted just now.
+            let call: extern "C" fn() -> u32 = unsafe { core::mem::transmute(code.address) };
+            let ends = AtomicBool::new(false);
+            let mut seen = [0u64; 3];
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    while !ends.load(Ordering::Relaxed) {
+                        for target in [behind, far] {
+                            arena.patch(site, target);
+                            (0..4).for_each(|_| core::hint::spin_loop());
+                        }
+                    }
+                });
+                let begin = Instant::now();
+                while begin.elapsed() < EACH {
+                    for _ in 0..1_000 {
+                        seen[call() as usize % 3] += 1;
+                    }
+                }
+                ends.store(true, Ordering::Relaxed);
+            });
+            assert_eq!(seen[0], 0, "{opcode:x?} at {:x}: {seen:?} calls came to 0, 1 and 2", site);
+        }
     }
 }

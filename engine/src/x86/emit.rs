@@ -187,19 +187,32 @@ impl<const N: usize> Code<N> {
         self.put_disp_to(target);
     }
 
-    /// Pads so that a 32-bit field, `before` bytes from here, does not cross a cache line.
-    pub fn align_field(&mut self, before: u64) {
-        self.pad_until(|at| (at + before) & 63 <= 60);
+    /// May a displacement that is linked lie at this address? It is written by one store: see
+    /// [`super::cache::Arena::patch`].
+    pub fn holds_field(at: u64) -> bool {
+        at % 8 <= 4
     }
 
-    /// May a jump (`e9 rel32`) stand at this address? Linking replaces it by one store of eight bytes.
+    /// May a jump (`e9 rel32`) that is linked stand at this address? A NOP takes its place, and it that of a NOP.
     pub fn holds_jump(at: u64) -> bool {
-        at & 63 <= 56
+        at % 8 <= 3
     }
 
-    /// Pads so that a jump may stand here.
+    /// Begins a branch whose displacement, `before` bytes from here, may be written by one store.
+    pub fn align_field(&mut self, before: u64) {
+        self.prefix_until(|at| Self::holds_field(at + before));
+    }
+
+    /// Begins a jump whose opcode may stand here.
     pub fn align_jump(&mut self) {
-        self.pad_until(Self::holds_jump);
+        self.prefix_until(Self::holds_jump);
+    }
+
+    /// Puts as few CS prefixes as there can be: branches and NOPs ignore them, and they are no instruction more.
+    fn prefix_until(&mut self, right: impl Fn(u64) -> bool) {
+        while !right(self.here()) {
+            self.put(&[0x2e]);
+        }
     }
 
     /// Pads with as few NOPs as there can be until the address is right.
