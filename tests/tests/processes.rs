@@ -124,3 +124,25 @@ fn compiler_and_shells() {
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
+
+/// A child that outlives the program for a moment is counted to its end; one that stays is named, and not waited for.
+#[test]
+fn children_left_behind() {
+    let Some(artifacts) = artifacts::need("children_left_behind") else { return };
+    for (seconds, is_complete) in [("0.5", true), ("60", false)] {
+        let begin = Instant::now();
+        let mut command = traced(&artifacts, "none", Path::new("sh"));
+        command.args(["-c", &format!("sleep {seconds} >/dev/null 2>&1 & echo $!")]);
+        let output = command.output().expect("starts");
+        let child: i32 = String::from_utf8_lossy(&output.stdout).trim().parse().expect("a number");
+        if !is_complete {
+            // SAFETY: a signal to the process that this test has left behind.
+            unsafe { libc::kill(child, libc::SIGKILL) };
+        }
+        let report = String::from_utf8_lossy(&output.stderr);
+        let is_named = report.contains(&format!("process {child} (sleep): no record of its end"));
+        assert_eq!(is_named, !is_complete, "{report}");
+        assert!(!report.contains("not counted"), "{report}");
+        assert!(begin.elapsed() < Duration::from_secs(20), "waited for {:?}", begin.elapsed());
+    }
+}

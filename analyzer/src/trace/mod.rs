@@ -14,10 +14,11 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use crate::exit::{Exit, Failure, after_help};
 use crate::metric_list;
-use crate::processes;
+use crate::processes::{self, Process};
 use crate::shim;
 use crate::terminal::WARNING;
 use child::Child;
@@ -61,7 +62,7 @@ pub enum Format {
 ///
 /// The program runs with the same standard input, output and error and the same working directory.
 /// Its children are followed. When it has ended, the counts are printed on standard error, and its
-/// exit code is passed on.
+/// exit code is passed on. Children that it leaves behind have two seconds to end as well.
 ///
 /// Static, set-uid, 32-bit and foreign programs cannot be reached by a preloaded library: they are
 /// refused with the reason and exit code 5, or run uncounted with --best-effort. Children of that
@@ -171,9 +172,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let child = Child::start(&file, &args.program, &variables)?;
     let ended = child.wait()?;
 
-    let mut files = folder.list()?;
-    files.retain(|file| !before.contains(file));
-    let (processes, unusable) = processes::read_processes(&files);
+    let (processes, unusable) = read_until_ended(&folder, &before)?;
     let outcome =
         Outcome::new(&args.program, args.tracer, ended, processes, unusable, out_of_reach);
     if let Some(mut out) = json {
@@ -190,6 +189,30 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     // Nobody may be listening on standard error any more; the program's exit code still counts.
     let _ = written.and_then(|()| anstream::stderr().write_all(&screen));
     Ok(ExitCode::from(outcome.ended.exit_code()))
+}
+
+/// The records that are there now and were not there before. What the program has left behind has a moment to come
+/// to its end: nobody waits for it, as natively.
+fn read_until_ended(
+    folder: &Folder,
+    before: &[PathBuf],
+) -> Result<(Vec<Process>, Vec<String>), Failure> {
+    const MOMENT: Duration = Duration::from_secs(2);
+    const LOOKS_EVERY: Duration = Duration::from_millis(50);
+    let begin = Instant::now();
+    loop {
+        let mut files = folder.list()?;
+        files.retain(|file| !before.contains(file));
+        let (processes, unusable) = processes::read_processes(&files);
+        let goes_on = |process: &Process| {
+            outcome::has_no_end(process, &processes)
+                && Path::new("/proc").join(process.pid.to_string()).exists()
+        };
+        if begin.elapsed() > MOMENT || !processes.iter().any(goes_on) {
+            return Ok((processes, unusable));
+        }
+        std::thread::sleep(LOOKS_EVERY);
+    }
 }
 
 /// A rewritten program loads its own copy of the library: another one would be counted as the program's code.

@@ -224,13 +224,18 @@ fn find_notice<'a>(process: &'a Process, tid: u32, codes: &[u16]) -> Option<&'a 
     process.notices.iter().find(|one| one.tid == tid && codes.contains(&one.code))
 }
 
+/// Does no record say how the process ended, nor what took its place?
+pub fn has_no_end(process: &Process, all: &[Process]) -> bool {
+    let is_replaced =
+        || all.iter().any(|other| other.pid == process.pid && other.parent == Some(process.id));
+    process.end.is_none() && !is_replaced()
+}
+
 /// What is missing from the counts of one process, as far as its own records tell.
 fn gaps_of(process: &Process, all: &[Process], tracer: Tracer) -> Vec<String> {
     let mut gaps = Vec::new();
     let name = format!("process {} ({})", process.pid, process.comm);
-    let is_replaced =
-        all.iter().any(|other| other.pid == process.pid && other.parent == Some(process.id));
-    if process.end.is_none() && process.exec.is_none() && !is_replaced {
+    if process.exec.is_none() && has_no_end(process, all) {
         gaps.push(format!(
             "{name}: no record of its end (killed, or still running): counts up to its last record"
         ));

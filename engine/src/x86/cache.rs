@@ -302,7 +302,11 @@ mod tests {
             arena.hot = arena.hot.next_multiple_of(64) + place;
             let mut code: Code<64> = Code::at(arena.hot_address());
             code.put(&[0x31, 0xc0]); // xor eax, eax: the condition holds
-            if opcode.len() == 1 { code.align_jump() } else { code.align_field(2) };
+            if opcode.len() == 1 {
+                code.align_jump()
+            } else {
+                code.align_field(2)
+            };
             code.put(opcode);
             let site = (code.here() - arena.base) as u32;
             code.put_disp_to(far);
