@@ -129,10 +129,12 @@ fn compiler_and_shells() {
 #[test]
 fn children_left_behind() {
     let Some(artifacts) = artifacts::need("children_left_behind") else { return };
-    for (seconds, is_complete) in [("0.5", true), ("60", false)] {
+    for (seconds, is_complete) in [("1", true), ("60", false)] {
         let begin = Instant::now();
         let mut command = traced(&artifacts, "none", Path::new("sh"));
-        command.args(["-c", &format!("sleep {seconds} >/dev/null 2>&1 & echo $!")]);
+        // It has begun, and has a record file, when the shell ends.
+        let script = format!("sleep {seconds} >/dev/null 2>&1 & sleep 0.2; echo $!");
+        command.args(["-c", &script]);
         let output = command.output().expect("starts");
         let child: i32 = String::from_utf8_lossy(&output.stdout).trim().parse().expect("a number");
         if !is_complete {
