@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use iced_x86::{Code, FlowControl};
+use iced_x86::{Code, Decoder, DecoderOptions, FlowControl};
 
 use crate::compare::{count_differences, differences};
 use crate::coverage::Coverage;
@@ -204,7 +204,28 @@ impl Campaign {
         }
     }
 
+    /// Runs the sequence. AMD CPUs forget where the last x87 instruction lies when the kernel changes threads (natively too: 949
+    /// of 300,000 FNSTENV beside two busy threads), so what stores that differs only if it does so each time.
     fn judge(&mut self, number: u64) -> Verdict {
+        const TRIES: u32 = 4;
+        let mut verdict = self.judge_once(number);
+        for _ in 1..TRIES {
+            if verdict.lines.is_empty() || !self.stores_x87_pointer() {
+                break;
+            }
+            verdict = self.judge_once(number);
+        }
+        verdict
+    }
+
+    fn stores_x87_pointer(&self) -> bool {
+        use iced_x86::Mnemonic::{Fnsave, Fnstenv, Fxsave, Fxsave64};
+        Decoder::with_ip(64, &self.sequence.code, self.sequence.pc, DecoderOptions::NONE)
+            .into_iter()
+            .any(|one| matches!(one.mnemonic(), Fnsave | Fnstenv | Fxsave | Fxsave64))
+    }
+
+    fn judge_once(&mut self, number: u64) -> Verdict {
         let pc = self.sequence.pc;
         self.machine.write(self.place * SLOT, &self.sequence.code);
         self.machine.run(Mode::Native, pc, &self.start, &mut self.native);
