@@ -200,18 +200,22 @@ fn read_until_ended(
     const MOMENT: Duration = Duration::from_secs(2);
     const LOOKS_EVERY: Duration = Duration::from_millis(50);
     let begin = Instant::now();
+    let mut is_last = false;
     loop {
         let mut files = folder.list()?;
         files.retain(|file| !before.contains(file));
         let (processes, unusable) = processes::read_processes(&files);
-        let goes_on = |process: &Process| {
-            outcome::has_no_end(process, &processes)
-                && Path::new("/proc").join(process.pid.to_string()).exists()
-        };
-        if begin.elapsed() > MOMENT || !processes.iter().any(goes_on) {
+        let mut open =
+            processes.iter().filter(|process| outcome::has_no_end(process, &processes)).peekable();
+        if is_last || open.peek().is_none() {
             return Ok((processes, unusable));
         }
-        std::thread::sleep(LOOKS_EVERY);
+        // What has gone by now may have written its end since it was read.
+        let goes_on = open.any(|one| Path::new("/proc").join(one.pid.to_string()).exists());
+        is_last = !goes_on || begin.elapsed() > MOMENT;
+        if !is_last {
+            std::thread::sleep(LOOKS_EVERY);
+        }
     }
 }
 
