@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use iced_x86::{Code, Decoder, DecoderOptions, FlowControl};
+use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Mnemonic};
 
 use crate::compare::{count_differences, differences};
 use crate::coverage::Coverage;
@@ -219,10 +219,14 @@ impl Campaign {
     }
 
     fn stores_x87_pointer(&self) -> bool {
-        use iced_x86::Mnemonic::{Fnsave, Fnstenv, Fxsave, Fxsave64};
+        use iced_x86::Mnemonic::*;
+        let stores = |one: Mnemonic| {
+            matches!(one, Fnsave | Fnstenv | Fxsave | Fxsave64 | Xsave | Xsave64)
+                || matches!(one, Xsavec | Xsavec64 | Xsaveopt | Xsaveopt64)
+        };
         Decoder::with_ip(64, &self.sequence.code, self.sequence.pc, DecoderOptions::NONE)
             .into_iter()
-            .any(|one| matches!(one.mnemonic(), Fnsave | Fnstenv | Fxsave | Fxsave64))
+            .any(|one| stores(one.mnemonic()))
     }
 
     fn judge_once(&mut self, number: u64) -> Verdict {
