@@ -290,14 +290,12 @@ mod tests {
     fn branches_are_patched_as_a_whole() {
         const RETURN: u8 = 0xc3;
         const EACH: Duration = Duration::from_millis(25);
+        const BRANCHES: [&[u8]; 2] = [&[0xe9], &[0x0f, 0x84]];
         let mut arena = Arena::new(answer as *const () as u64).unwrap();
         // SAFETY: the arena is this test's own.
         unsafe { core::ptr::write_bytes(arena.base as *mut u8, RETURN, ARENA_BYTES) };
         let far = arena.put_cold(&answer(1), 1);
-        for (opcode, place) in [(&[0xe9][..], 0..64), (&[0x0f, 0x84], 0..64)]
-            .into_iter()
-            .flat_map(|(opcode, places)| places.map(move |place| (opcode, place)))
-        {
+        for (opcode, place) in (0..128).map(|number| (BRANCHES[number / 64], number % 64)) {
             // With padding, the branch comes to lie as if it followed what ends at this place of a cache line.
             arena.hot = arena.hot.next_multiple_of(64) + place;
             let mut code: Code<64> = Code::at(arena.hot_address());
