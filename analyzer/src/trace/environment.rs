@@ -30,14 +30,20 @@ pub struct Wishes<'a> {
     pub conf: Option<&'a Path>,
 }
 
-/// The variables to set, besides those that are inherited.
+/// The variable whose value is the identity of a run.
+const TRACE: &str = "SPARKANALYZER_TRACE";
+
+/// The variables to set, besides those that are inherited, for the run with this identity.
 ///
 /// # Errors
-/// When the conf file cannot be read, or the system has no random numbers.
-pub fn variables(wishes: &Wishes<'_>) -> Result<Vec<(&'static str, OsString)>, Failure> {
+/// When the conf file cannot be read, or has a mistake.
+pub fn variables(
+    wishes: &Wishes<'_>,
+    trace_id: &str,
+) -> Result<Vec<(&'static str, OsString)>, Failure> {
     let mut variables = vec![
         ("LD_PRELOAD", preload(wishes.shim, std::env::var_os("LD_PRELOAD"))),
-        ("SPARKANALYZER_TRACE", trace_id()?.into()),
+        (TRACE, trace_id.into()),
         ("SPARKANALYZER_OUTPUT_DIR", wishes.records.into()),
         ("SPARKANALYZER_TRACER", wishes.tracer.name().into()),
     ];
@@ -102,8 +108,16 @@ fn preload(shim: &Path, inherited: Option<OsString>) -> OsString {
     value
 }
 
-/// A random identity of this run, as 32 hexadecimal digits.
-fn trace_id() -> Result<String, Failure> {
+/// What the variables of every process of a run have among them.
+pub fn mark(trace_id: &str) -> Vec<u8> {
+    format!("{TRACE}={trace_id}").into_bytes()
+}
+
+/// A random identity for a run, as 32 hexadecimal digits.
+///
+/// # Errors
+/// When the system has no random numbers.
+pub fn trace_id() -> Result<String, Failure> {
     let mut bytes = [0u8; 16];
     File::open("/dev/urandom")
         .and_then(|mut file| file.read_exact(&mut bytes))

@@ -4,6 +4,7 @@
 mod child;
 mod environment;
 mod json;
+mod left_behind;
 mod outcome;
 mod output;
 mod table;
@@ -14,16 +15,15 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
 use crate::exit::{Exit, Failure, after_help};
 use crate::metric_list;
-use crate::processes::{self, Process};
 use crate::shim;
 use crate::terminal::WARNING;
 use child::Child;
 use elf::OutOfReach;
 use environment::Wishes;
+use left_behind::Remains;
 use outcome::Outcome;
 use output::Folder;
 
@@ -161,7 +161,8 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         snapshot_interval_ms: args.snapshot_interval,
         conf: args.conf.as_deref(),
     };
-    let mut variables = environment::variables(&wishes)?;
+    let id = environment::trace_id()?;
+    let mut variables = environment::variables(&wishes, &id)?;
     if args.force {
         variables.push(("SPARKANALYZER_GUM_FORCE", "1".into()));
     }
@@ -172,9 +173,8 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let child = Child::start(&file, &args.program, &variables)?;
     let ended = child.wait()?;
 
-    let (processes, unusable) = read_until_ended(&folder, &before)?;
-    let outcome =
-        Outcome::new(&args.program, args.tracer, ended, processes, unusable, out_of_reach);
+    let remains = Remains::read(&folder, &before, &environment::mark(&id))?;
+    let outcome = Outcome::new(&args.program, args.tracer, ended, remains, out_of_reach);
     if let Some(mut out) = json {
         let name = args.json.unwrap_or_default();
         json::write(&outcome, &mut out).and_then(|()| out.flush()).map_err(|error| {
@@ -189,34 +189,6 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     // Nobody may be listening on standard error any more; the program's exit code still counts.
     let _ = written.and_then(|()| anstream::stderr().write_all(&screen));
     Ok(ExitCode::from(outcome.ended.exit_code()))
-}
-
-/// The records that are there now and were not there before. What the program has left behind has a moment to come
-/// to its end: nobody waits for it, as natively.
-fn read_until_ended(
-    folder: &Folder,
-    before: &[PathBuf],
-) -> Result<(Vec<Process>, Vec<String>), Failure> {
-    const MOMENT: Duration = Duration::from_secs(2);
-    const LOOKS_EVERY: Duration = Duration::from_millis(50);
-    let begin = Instant::now();
-    let mut is_last = false;
-    loop {
-        let mut files = folder.list()?;
-        files.retain(|file| !before.contains(file));
-        let (processes, unusable) = processes::read_processes(&files);
-        let mut open =
-            processes.iter().filter(|process| outcome::has_no_end(process, &processes)).peekable();
-        if is_last || open.peek().is_none() {
-            return Ok((processes, unusable));
-        }
-        // What has gone by now may have written its end since it was read.
-        let goes_on = open.any(|one| Path::new("/proc").join(one.pid.to_string()).exists());
-        is_last = !goes_on || begin.elapsed() > MOMENT;
-        if !is_last {
-            std::thread::sleep(LOOKS_EVERY);
-        }
-    }
 }
 
 /// A rewritten program loads its own copy of the library: another one would be counted as the program's code.

@@ -8,6 +8,7 @@ use records::notice;
 
 use super::Tracer;
 use super::child::{Ended, How};
+use super::left_behind::Remains;
 use crate::counts::Counts;
 use crate::processes::{Notice, Process, Thread};
 use elf::{self, OutOfReach};
@@ -86,10 +87,10 @@ impl Outcome {
         command: &[OsString],
         tracer: Tracer,
         ended: Ended,
-        processes: Vec<Process>,
-        unusable_files: Vec<String>,
+        remains: Remains,
         out_of_reach: Option<OutOfReach>,
     ) -> Outcome {
+        let Remains { processes, unusable_files, silent } = remains;
         let mut gaps = Vec::new();
         let mut notices = Vec::new();
         let mut totals = Counts::default();
@@ -123,6 +124,10 @@ impl Outcome {
                 list.push(format!("process {}{}", process.pid, describe(one)));
             }
         }
+        uncounted.extend(silent.iter().map(|(pid, name)| {
+            let reason = format!("child {pid} ({name}): still running, wrote no record file");
+            uncounted_tally(*pid, &[OsString::from(name)], reason)
+        }));
         gaps.extend(uncounted.iter().filter_map(|tally| {
             let reason = tally.unfollowed.as_ref()?;
             Some(format!("not counted: {reason}"))
@@ -388,20 +393,22 @@ mod tests {
     use records::Flags;
     use records::metric::INSTRUCTIONS;
 
+    const ENDED: Ended = Ended {
+        pid: 100,
+        how: How::Exited(0),
+        wall: Duration::from_millis(5),
+        user: Duration::ZERO,
+        system: Duration::ZERO,
+    };
+
     fn counts(instructions: u64) -> Counts {
         Counts::of(&[(INSTRUCTIONS, instructions)])
     }
 
     fn outcome(processes: Vec<Process>, out_of_reach: Option<OutOfReach>) -> Outcome {
-        let ended = Ended {
-            pid: 100,
-            how: How::Exited(0),
-            wall: Duration::from_millis(5),
-            user: Duration::ZERO,
-            system: Duration::ZERO,
-        };
         let command = ["prog".into(), "a b".into()];
-        Outcome::new(&command, Tracer::Engine, ended, processes, Vec::new(), out_of_reach)
+        let remains = Remains { processes, ..Remains::default() };
+        Outcome::new(&command, Tracer::Engine, ENDED, remains, out_of_reach)
     }
 
     fn notice(tid: u32, code: u16, text: &str) -> Notice {
@@ -461,6 +468,17 @@ mod tests {
         );
         assert_eq!(outcome.gaps, ["not counted: /no/such/program: not found"]);
         assert_eq!(outcome.processes[2].totals, Counts::default());
+    }
+
+    #[test]
+    fn a_child_that_goes_on_without_records_is_named() {
+        let silent = BTreeMap::from([(103, "daemon".to_owned())]);
+        let processes = vec![Process::whole(100, "prog", counts(5))];
+        let remains = Remains { processes, silent, ..Remains::default() };
+        let outcome = Outcome::new(&["prog".into()], Tracer::Engine, ENDED, remains, None);
+        assert_eq!(outcome.processes[1].pid, 103);
+        let gap = "not counted: child 103 (daemon): still running, wrote no record file";
+        assert_eq!(outcome.gaps, [gap]);
     }
 
     #[test]

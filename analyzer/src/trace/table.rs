@@ -253,6 +253,7 @@ mod tests {
     use crate::processes::Process;
     use crate::trace::Tracer;
     use crate::trace::child::Ended;
+    use crate::trace::left_behind::Remains;
 
     fn shown(processes: Vec<Process>, chosen: Option<MetricSet>) -> String {
         let ended = Ended {
@@ -263,7 +264,8 @@ mod tests {
             system: Duration::from_millis(20),
         };
         let command = ["prog".into(), "-x".into()];
-        let outcome = Outcome::new(&command, Tracer::Engine, ended, processes, Vec::new(), None);
+        let remains = Remains { processes, ..Remains::default() };
+        let outcome = Outcome::new(&command, Tracer::Engine, ended, remains, None);
         let mut out = Vec::new();
         write(&outcome, chosen, &mut out).expect("memory");
         anstream::adapter::strip_bytes(&out).into_vec().try_into().expect("UTF-8")

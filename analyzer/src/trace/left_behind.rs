@@ -1,0 +1,110 @@
+//! The records of a run whose program has ended, and the children that it left behind: nobody waits for them, as
+//! natively, but they have a moment to come to their end.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::outcome;
+use super::output::Folder;
+use crate::exit::Failure;
+use crate::processes::{self, Process};
+
+/// How long children that are left behind may take until they are said to have no end.
+const MOMENT: Duration = Duration::from_secs(2);
+/// Time between two looks at them.
+const LOOKS_EVERY: Duration = Duration::from_millis(50);
+
+/// What a run has left when its program has ended.
+#[derive(Default)]
+pub struct Remains {
+    /// The processes that wrote records.
+    pub processes: Vec<Process>,
+    /// One line for each record file that cannot be used.
+    pub unusable_files: Vec<String>,
+    /// Children that go on and have not written anything: process number and name of the main thread.
+    pub silent: BTreeMap<u32, String>,
+}
+
+impl Remains {
+    /// Reads the records that are in `folder` and were not there `before`, when all who write them have ended or their
+    /// moment is over. `mark` is the variable, `NAME=value`, by which processes of this run are known.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed.
+    pub fn read(folder: &Folder, before: &[PathBuf], mark: &[u8]) -> Result<Remains, Failure> {
+        let begin = Instant::now();
+        let mut remains = Remains::read_now(folder, before)?;
+        let open = remains.without_end();
+        let mut going_on = marked(mark);
+        if open.is_empty() && going_on.is_empty() {
+            return Ok(remains);
+        }
+        // A process may have written over the place where its variables were.
+        while going_on.len() + open.iter().filter(|pid| entry(**pid).exists()).count() > 0
+            && begin.elapsed() < MOMENT
+        {
+            std::thread::sleep(LOOKS_EVERY);
+            going_on = marked(mark);
+        }
+        // What has gone by now may have written its end since the records were read.
+        remains = Remains::read_now(folder, before)?;
+        going_on.retain(|pid, _| remains.processes.iter().all(|process| process.pid != *pid));
+        remains.silent = going_on;
+        Ok(remains)
+    }
+
+    fn read_now(folder: &Folder, before: &[PathBuf]) -> Result<Remains, Failure> {
+        let mut files = folder.list()?;
+        files.retain(|file| !before.contains(file));
+        let (processes, unusable_files) = processes::read_processes(&files);
+        Ok(Remains { processes, unusable_files, ..Remains::default() })
+    }
+
+    fn without_end(&self) -> Vec<u32> {
+        let all = &self.processes;
+        all.iter().filter(|one| outcome::has_no_end(one, all)).map(|one| one.pid).collect()
+    }
+}
+
+/// The processes that were started with a variable, and are not ended: number and name of the main thread. Those of
+/// other users, which cannot be looked into, are left out.
+fn marked(mark: &[u8]) -> BTreeMap<u32, String> {
+    let own = std::process::id();
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let has_mark = |pid: &u32| {
+        std::fs::read(entry(*pid).join("environ"))
+            .is_ok_and(|variables| variables.split(|byte| *byte == 0).any(|one| one == mark))
+    };
+    let name = |pid: u32| {
+        let comm = std::fs::read_to_string(entry(pid).join("comm")).unwrap_or_default();
+        (pid, comm.trim_end().to_owned())
+    };
+    pids.filter(|pid| *pid != own).filter(has_mark).map(name).collect()
+}
+
+fn entry(pid: u32) -> PathBuf {
+    Path::new("/proc").join(pid.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn processes_are_known_by_a_variable_until_they_end() {
+        let mark = format!("SPARKANALYZER_MARK_OF_A_TEST={}", std::process::id());
+        let (name, value) = mark.split_once('=').expect("a variable");
+        let mut child =
+            Command::new("cat").env(name, value).stdin(Stdio::piped()).spawn().expect("starts");
+        let found = marked(mark.as_bytes());
+        assert_eq!(found, BTreeMap::from([(child.id(), "cat".to_owned())]));
+        assert!(marked(&mark.as_bytes()[..mark.len() - 1]).is_empty(), "a part is not the mark");
+        drop(child.stdin.take());
+        child.wait().expect("ends");
+        assert!(marked(mark.as_bytes()).is_empty());
+    }
+}
