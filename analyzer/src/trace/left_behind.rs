@@ -34,16 +34,18 @@ impl Remains {
     /// When the folder cannot be listed.
     pub fn read(folder: &Folder, before: &[PathBuf], mark: &[u8]) -> Result<Remains, Failure> {
         let begin = Instant::now();
+        // In this order: who has ended by the time of reading has written all.
+        let mut going_on = marked(mark);
         let mut remains = Remains::read_now(folder, before)?;
         let open = remains.without_end();
-        let mut going_on = marked(mark);
         if open.is_empty() && going_on.is_empty() {
             return Ok(remains);
         }
-        // A process may have written over the place where its variables were.
-        while going_on.len() + open.iter().filter(|pid| entry(**pid).exists()).count() > 0
-            && begin.elapsed() < MOMENT
-        {
+        // The mark may be gone: a process can write over the place where its variables were.
+        let all_ended = |going_on: &BTreeMap<_, _>| {
+            going_on.is_empty() && !open.iter().any(|pid| entry(*pid).exists())
+        };
+        while !all_ended(&going_on) && begin.elapsed() < MOMENT {
             std::thread::sleep(LOOKS_EVERY);
             going_on = marked(mark);
         }
