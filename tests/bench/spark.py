@@ -1,10 +1,10 @@
 """What counting costs Spark jobs: wall time, CPU time of the tasks' threads and of everything else, against no library.
 
-    spark.py [--rounds 3] [--settings NAME,...] [--jobs NAME,...] [--starts 20]
+    spark.py [--rounds 3] [--settings NAME,...] [--jobs NAME,...] [--starts 20] [--times 1]
 
 The demo's word count (27 MB of prose) and its join of 1.5 million ratings with 5,000 movies, in local mode with two
-threads; the settings take turns within a round. Shown are medians, and of ratios to the native run of the same round the
-median, the least and the greatest:
+threads, or of `--times` as much text and as many ratings; the settings take turns within a round. Shown are medians,
+and of ratios to the native run of the same round the median, the least and the greatest:
 
     native    without the library
     off       the library, no tracer: system calls alone
@@ -42,18 +42,30 @@ SETTINGS = {
 EXECUTOR = "org.apache.spark.executor.CoarseGrainedExecutorBackend"
 
 
-def inputs():
-    """Arguments of each job, but for the output directory."""
+def inputs(times, scratch):
+    """Arguments of each job, but for the output directory; what it reads most of is there a number of times."""
     for name in spark_runs.fetch.missing(["text"]):
         spark_runs.fetch.get([name])
     data = spark_runs.fetch.CACHE / "ratings"
     if not (data / "ratings.csv").exists():
         ratings.write(data)
     jobs = ROOT / "demo" / "jobs"
+    text, rows = (repeated(file, times, scratch) for file in (spark_runs.fetch.place("text"), data / "ratings.csv"))
     return {
-        "word count": (jobs / "word_count.py", f"file://{spark_runs.fetch.place('text')}"),
-        "join": (jobs / "genre_ratings.py", f"file://{data}/ratings.csv", f"file://{data}/movies.csv"),
+        "word count": (jobs / "word_count.py", f"file://{text}"),
+        "join": (jobs / "genre_ratings.py", f"file://{rows}", f"file://{data}/movies.csv"),
     }
+
+
+def repeated(file, times, scratch):
+    """A file, or a directory that has it a number of times."""
+    if times == 1:
+        return file
+    directory = scratch / f"{file.stem}-x{times}"
+    directory.mkdir()
+    for number in range(times):
+        (directory / f"{number}{file.suffix}").symlink_to(file)
+    return directory
 
 
 def cpu_of_children():
@@ -119,6 +131,7 @@ def main():
     parser.add_argument("--settings", default=",".join(SETTINGS))
     parser.add_argument("--jobs", default="word count,join")
     parser.add_argument("--starts", type=int, default=20)
+    parser.add_argument("--times", type=int, default=1, help="as much text, and as many ratings")
     parser.add_argument("--json", type=pathlib.Path, help="append every single run to this file")
     options = parser.parse_args()
     # The loader only warns of a library that is not there, and nothing would be measured.
@@ -129,7 +142,7 @@ def main():
     wrong = []
     try:
         spark = spark_runs.prepare(spark_runs.VERSIONS[0], scratch)
-        jobs = {name: job for name, job in inputs().items() if name in options.jobs.split(",")}
+        jobs = {name: job for name, job in inputs(options.times, scratch).items() if name in options.jobs.split(",")}
         print("| job | setting | wall, s | tasks' CPU, s | other CPU, s | wall | tasks' CPU | other CPU |")
         print("|---|---|---|---|---|---|---|---|")
         for name, job in jobs.items():
