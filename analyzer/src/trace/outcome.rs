@@ -124,10 +124,13 @@ impl Outcome {
                 list.push(format!("process {}{}", process.pid, describe(one)));
             }
         }
-        uncounted.extend(silent.iter().map(|(pid, name)| {
-            let reason = format!("child {pid} ({name}): still running, wrote no record file");
-            uncounted_tally(*pid, &[OsString::from(name)], reason)
-        }));
+        for (pid, name) in silent {
+            // Its parent may have told of it, and why it writes nothing.
+            if uncounted.iter().all(|tally| tally.pid != pid) {
+                let reason = format!("child {pid} ({name}): still running, wrote no record file");
+                uncounted.push(uncounted_tally(pid, &[OsString::from(name)], reason));
+            }
+        }
         gaps.extend(uncounted.iter().filter_map(|tally| {
             let reason = tally.unfollowed.as_ref()?;
             Some(format!("not counted: {reason}"))
@@ -472,13 +475,16 @@ mod tests {
 
     #[test]
     fn a_child_that_goes_on_without_records_is_named() {
-        let silent = BTreeMap::from([(103, "daemon".to_owned())]);
-        let processes = vec![Process::whole(100, "prog", counts(5))];
-        let remains = Remains { processes, silent, ..Remains::default() };
+        let silent = [(101, "program"), (103, "daemon")].map(|(pid, name)| (pid, name.to_owned()));
+        let mut process = Process::whole(100, "prog", counts(5));
+        process.spawned = vec![Spawned { pid: 101, path: "/no/such/program".to_owned() }];
+        let remains =
+            Remains { processes: vec![process], silent: silent.into(), ..Remains::default() };
         let outcome = Outcome::new(&["prog".into()], Tracer::Engine, ENDED, remains, None);
-        assert_eq!(outcome.processes[1].pid, 103);
+        let pids: Vec<_> = outcome.processes.iter().map(|tally| tally.pid).collect();
+        assert_eq!(pids, [100, 101, 103], "who is told of by its parent is named once");
         let gap = "not counted: child 103 (daemon): still running, wrote no record file";
-        assert_eq!(outcome.gaps, [gap]);
+        assert_eq!(outcome.gaps, ["not counted: /no/such/program: not found", gap]);
     }
 
     #[test]
