@@ -14,6 +14,8 @@ use crate::processes::{self, Process};
 const MOMENT: Duration = Duration::from_secs(2);
 /// Time between two looks at them.
 const LOOKS_EVERY: Duration = Duration::from_millis(50);
+/// How long a process in the middle of an exec is waited for until it has its variables: loading a program's file.
+const LONGEST_EXEC: Duration = Duration::from_millis(200);
 
 /// What a run has left when its program has ended.
 #[derive(Default)]
@@ -75,15 +77,28 @@ fn marked(mark: &[u8]) -> BTreeMap<u32, String> {
     let own = std::process::id();
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let has_mark = |pid: &u32| {
-        std::fs::read(entry(*pid).join("environ"))
-            .is_ok_and(|variables| variables.split(|byte| *byte == 0).any(|one| one == mark))
-    };
+    let has_mark = |pid: &u32| variables(*pid).split(|byte| *byte == 0).any(|one| one == mark);
     let name = |pid: u32| {
         let comm = std::fs::read_to_string(entry(pid).join("comm")).unwrap_or_default();
         (pid, comm.trim_end().to_owned())
     };
     pids.filter(|pid| *pid != own).filter(has_mark).map(name).collect()
+}
+
+/// The variables that a process was started with, each ended by a zero byte; empty if they cannot be looked into.
+fn variables(pid: u32) -> Vec<u8> {
+    let begin = Instant::now();
+    loop {
+        let read = |file| std::fs::read(entry(pid).join(file)).unwrap_or_default();
+        let variables = read("environ");
+        // In the middle of an exec the new memory has a program already, but neither arguments nor variables. Neither
+        // has a kernel thread or a process that has ended, but those have no program.
+        let in_exec = || read("cmdline").is_empty() && entry(pid).join("exe").read_link().is_ok();
+        if !variables.is_empty() || begin.elapsed() > LONGEST_EXEC || !in_exec() {
+            return variables;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 fn entry(pid: u32) -> PathBuf {
