@@ -1,12 +1,11 @@
 //! Decoding a basic block.
 
-use core::sync::atomic::{AtomicU32, Ordering};
-
 use iced_x86::{
     Decoder, DecoderOptions, FlowControl, InstructionInfoFactory, Mnemonic, OpAccess, OpKind,
     Register,
 };
 
+use super::cpu::Cpu;
 use super::extended_state::stores_x87_pointer;
 use super::{Instruction, restartable, weights};
 
@@ -189,19 +188,9 @@ impl Block {
 }
 
 /// AMD's CPUs take a near branch with an operand-size prefix for a 16-bit one, Intel's ignore the prefix (AMD APM vol. 3,
-/// 1.2.2; SDM vol. 2, "CALL"). The vendor is asked once: CPUID leaves a virtual machine.
+/// 1.2.2; SDM vol. 2, "CALL").
 fn decoder_options() -> u32 {
-    const UNKNOWN: u32 = u32::MAX;
-    static OPTIONS: AtomicU32 = AtomicU32::new(UNKNOWN);
-    let known = OPTIONS.load(Ordering::Relaxed);
-    if known != UNKNOWN {
-        return known;
-    }
-    // "AuthenticAMD" and "HygonGenuine" by their EBX.
-    let amd = matches!(&core::arch::x86_64::__cpuid(0).ebx.to_le_bytes(), b"Auth" | b"Hygo");
-    let options = if amd { DecoderOptions::AMD } else { DecoderOptions::NONE };
-    OPTIONS.store(options, Ordering::Relaxed);
-    options
+    if Cpu::this().is_amd() { DecoderOptions::AMD } else { DecoderOptions::NONE }
 }
 
 /// Whether an instruction stores through anything but the stack pointer.

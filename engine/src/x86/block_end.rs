@@ -28,6 +28,7 @@ impl Translator {
         let instruction =
             block.instructions().last().expect("a block with an end has instructions");
         let mut body = code.len();
+        let lookups = self.lookups;
         match block.end {
             End::Cut => unreachable!("a cut block has no end instruction"),
             End::Trap => body = self.emit_plain(code, block, instruction, recipe)?,
@@ -64,7 +65,7 @@ impl Translator {
                     let literal = self.cache.arena(arena).put_cold(&block.next_pc.to_le_bytes(), 8);
                     code.push_literal(literal);
                 }
-                code.lookup(target, self.ways_in(Way::Jump).table());
+                code.lookup(target, self.ways_in(Way::Jump).table(), lookups);
                 *recipe = Recipe::Spilled(gpr::RCX as u8);
             }
             End::Return => {
@@ -77,9 +78,9 @@ impl Translator {
                 if instruction.op_count() == 1 {
                     code.put(&[0x48, 0x8d, 0xa4, 0x24]); // lea rsp, [rsp+imm32]
                     code.put(&u32::from(instruction.immediate16()).to_le_bytes());
-                    code.lookup(gpr::RCX, self.ways_in(Way::Jump).table());
+                    code.lookup(gpr::RCX, self.ways_in(Way::Jump).table(), lookups);
                 } else {
-                    code.lookup_return(self.ways_in(Way::Return).table());
+                    code.lookup_return(self.ways_in(Way::Return).table(), lookups);
                 }
                 *recipe = Recipe::Spilled(gpr::RCX as u8);
             }

@@ -1,7 +1,8 @@
 //! Where in a block its counter stands, and by which instructions it counts.
 //!
 //! # Design
-//! One `add` to memory is cheapest, but changes the flags: it stands where they are dead. Else LOAD, LEA, STORE through a
+//! One INC in memory is cheapest (ADD is a byte longer, and stands where it counts several executions), but changes flags: it
+//! stands where they are dead. Else LOAD, LEA, STORE through a
 //! register that is about to be overwritten, or through RCX where an indirect branch has put it aside; if there is
 //! nothing of the kind, through a register that is put aside for it. The place must be exact for a signal handler
 //! too: between the counter and the instruction that overwrites the flags or the register nothing may fault.
@@ -32,10 +33,10 @@ pub struct CounterPlace {
 /// How a counter counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum How {
-    /// By one ADD: the flags are dead.
-    Add,
-    /// By one INC: all flags but the carry are dead.
+    /// By one INC: all flags but the carry, which it leaves alone, are dead.
     Increment,
+    /// By one ADD of several executions: the flags are dead.
+    Add,
     /// Through a register that is dead.
     Through(Register),
     /// Through RCX, which the branch at the block's end has put aside.
@@ -47,12 +48,12 @@ pub enum How {
 /// Finds the cheapest place; `once`: it counts one execution, not several together.
 pub fn find(block: &Block, once: bool, factory: &mut InstructionInfoFactory) -> CounterPlace {
     let instructions = block.instructions();
-    if let Some((at, until)) = flags_dead_before(instructions, factory) {
-        return CounterPlace { at, until, how: How::Add };
-    }
-    let but_carry = STATUS_FLAGS & !RflagsBits::CF;
-    if once && let Some((at, until)) = dead_before(but_carry, instructions, factory) {
-        return CounterPlace { at, until, how: How::Increment };
+    let (flags, how) = match once {
+        true => (STATUS_FLAGS & !RflagsBits::CF, How::Increment),
+        false => (STATUS_FLAGS, How::Add),
+    };
+    if let Some((at, until)) = dead_before(flags, instructions, factory) {
+        return CounterPlace { at, until, how };
     }
     for (at, instruction) in instructions.iter().enumerate() {
         if let Some(register) = overwritten_register(instruction, factory) {

@@ -246,27 +246,6 @@ impl<const N: usize> Code<N> {
         self.load(gpr::RCX, disp::spill(spill::ANY));
     }
 
-    /// An indirect branch to the application PC in a register (RCX itself is kept aside): see [`super::targets`].
-    pub fn lookup(&mut self, target: usize, table: u32) {
-        self.store(target, disp::LOOKUP_TARGET);
-        if target >= gpr::R8 {
-            self.put(&[0x41]);
-        }
-        self.put(&[0x0f, 0xb7, 0xc8 | (target as u8 & 7)]); // movzx ecx, the target's low 16 bits
-        self.jump_through(table);
-    }
-
-    /// A return to the application PC in RCX, which has just been popped; RCX's own value is kept aside.
-    pub fn lookup_return(&mut self, table: u32) {
-        self.put(&[0x0f, 0xb7, 0xc9]); // movzx ecx, cx
-        self.jump_through(table);
-    }
-
-    fn jump_through(&mut self, table: u32) {
-        self.put(&[0xff, 0x24, 0xcd]); // jmp [rcx*8 + table]
-        self.put_u32(table);
-    }
-
     /// Compares `len` bytes at `source` with their copy and goes on behind when they are equal, else to `changed`.
     /// RAX and the status flags are kept: what stands there by now may read them.
     pub fn compare_source(&mut self, source: u64, copy: u64, len: usize, changed: u64) {

@@ -12,6 +12,8 @@ use iced_x86::{
 };
 
 use super::fragment::Fragment;
+use super::lookup::Lookups;
+use super::pad::Comparison;
 use super::targets::Way;
 use super::thread::{disp, spill};
 use super::translate::{Source, Translator};
@@ -90,14 +92,18 @@ impl SymbolResolver for Names {
     }
 }
 
-/// The translation of one block of `source`.
+/// The translation of one block of `source`, for a CPU of AMD's.
 fn emitted(source: &[u8], memory: Source, pad: Option<Way>) -> String {
+    emitted_for(Lookups { shift: 4, comparison: Comparison::CrcAndLoop }, source, memory, pad)
+}
+
+fn emitted_for(lookups: Lookups, source: &[u8], memory: Source, pad: Option<Way>) -> String {
     let page =
         sys::map_anonymous(APPLICATION as usize, 4096, sys::PROT_READ | sys::PROT_WRITE).unwrap();
     assert_eq!(page as u64, APPLICATION, "the address is free in a test's process");
     // SAFETY: a fresh page.
     unsafe { core::ptr::copy_nonoverlapping(source.as_ptr(), page as *mut u8, source.len()) };
-    let mut translator = Translator::new(TO_ENGINE, |_| MISS).unwrap();
+    let mut translator = Translator::new(TO_ENGINE, |_| MISS, lookups).unwrap();
     let end = APPLICATION + source.len() as u64;
     // SAFETY: the page was filled just now.
     let fragment = unsafe { translator.translate(APPLICATION, end, memory, pad) }.unwrap();
@@ -164,6 +170,21 @@ fn shapes() {
     insta::assert_snapshot!(
         "indirect jump with a pad",
         emitted(&[0xff, 0xe0], Source::Stable, Some(Way::Jump))
+    );
+    for (name, shift, comparison) in [
+        ("indirect jump with a pad, other CPUs", 4, Comparison::Crc),
+        ("indirect jump with a pad, without BMI2 and SSE4.2", 0, Comparison::Difference),
+    ] {
+        let lookups = Lookups { shift, comparison };
+        insta::assert_snapshot!(
+            name,
+            emitted_for(lookups, &[0xff, 0xe0], Source::Stable, Some(Way::Jump))
+        );
+    }
+    // jmp r11
+    insta::assert_snapshot!(
+        "indirect jump, a new register",
+        emitted(&[0x41, 0xff, 0xe3], Source::Stable, None)
     );
     // call [rip+64]
     insta::assert_snapshot!(

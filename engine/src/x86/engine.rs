@@ -6,10 +6,12 @@ use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use super::block_map::BlockMap;
 use super::cache::{ARENA_BYTES, MAX_ARENAS};
 use super::code_memory::{Code, CodeMemory, VSYSCALL};
+use super::cpu::Cpu;
 use super::dispatch::{self, unfollow_me};
 use super::fragment::Exit;
 use super::guarded::{Guarded, Look};
 use super::lock::Lock;
+use super::lookup::Lookups;
 use super::signal::{self, SIGBUS, SIGSEGV};
 use super::signal_settings::Actions;
 use super::targets::Way;
@@ -104,7 +106,8 @@ pub fn abandon() {
 impl Engine {
     /// An engine; `None` when the kernel refuses memory.
     pub fn new(host: &'static dyn Host, limits: Limits) -> Option<Engine> {
-        let mut translator = Translator::new(dispatch::exit_address(), dispatch::miss)?;
+        let lookups = Lookups::of(Cpu::this());
+        let mut translator = Translator::new(dispatch::exit_address(), dispatch::miss, lookups)?;
         translator.warm_up();
         let tables = Tables {
             translator,

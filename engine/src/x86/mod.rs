@@ -10,6 +10,7 @@ mod cache;
 pub mod code_memory;
 mod counter_place;
 pub mod counting;
+mod cpu;
 pub mod dispatch;
 mod emit;
 #[cfg(test)]
@@ -24,6 +25,7 @@ pub mod guarded;
 mod interrupted_state;
 pub mod links;
 pub mod lock;
+mod lookup;
 mod pad;
 mod plain;
 mod restartable;

@@ -11,9 +11,9 @@ use crate::metric::{METRICS, Weights};
 /// Name, bytes that are looked for, what is written over them from the first on. In both `..` is any byte, left as it
 /// is, and `S0` to `S5` are the displacement of a spill slot.
 const PATTERNS: &[(&str, &str, &str)] = &[
-    ("counter_adds_two", "65 48 83 04 25 .. .. .. .. 01", ".. .. .. .. .. .. .. .. .. 02"),
-    ("counter_missing", "65 48 83 04 25 .. .. .. .. 01", "90 90 90 90 90 90 90 90 90 90"),
-    ("counter_subtracts", "65 48 83 04 25 .. .. .. .. 01", ".. .. .. 2c"),
+    ("counter_missing", "65 48 ff 04 25 .. .. .. ..", "90 90 90 90 90 90 90 90 90"),
+    ("loop_counter_adds_one", "65 48 83 04 25 .. .. .. ..", ".. .. .. .. .. .. .. .. .. 01"),
+    ("loop_counter_subtracts", "65 48 83 04 25", ".. .. .. 2c"),
     ("flag_free_counter_adds_two", "48 8d 40 01 65 48 89", "48 8d 40 02"),
     ("flag_free_counter_changes_flags", "48 8d 40 01 65 48 89", "48 83 c0 01"),
     ("counter_decrements", "65 48 ff 04 25", "65 48 ff 0c 25"),
@@ -48,12 +48,6 @@ const PATTERNS: &[(&str, &str, &str)] = &[
     ("population_counts_lanes_that_are_not", "25 .. .. .. .. f3 48 0f b8 c0", "0d"),
     ("population_counts_nothing", "f3 48 0f b8 c0", "31 c0 90 90 90"),
     ("indirect_loses_rcx", "65 48 89 0c 25 S3", "90 90 90 90 90 90 90 90 90"),
-    ("pad_changes_flags", "f2 48 0f 38 f1 4c 24 f8 e3 06", "31 c9 90 90 90 90 90 90"),
-    (
-        "pad_loses_rcx",
-        "e3 06 ff 25 .. .. .. .. 65 48 8b 0c 25 S3",
-        ".. .. .. .. .. .. .. .. 90 90 90 90 90 90 90 90 90",
-    ),
     ("return_keeps_arguments", "59 48 8d a4 24", "59 48 8d a4 24 00 00 00 00"),
     ("call_pushes_another_word", "ff 35 .. .. .. .. e9", "ff 34 24 90 90 90"),
     ("ecx_branch_looks_at_rcx", "67 e3 05", "90"),
@@ -66,6 +60,8 @@ const PATTERNS: &[(&str, &str, &str)] = &[
 /// Those that are asked for where they happen.
 const PLACES: &[&str] = &[
     "flags_are_always_dead",
+    "pad_changes_flags",
+    "pad_loses_rcx",
     "loop_settles_one_more",
     "condition_inverted",
     "near_operand_off_by_one",

@@ -2,7 +2,7 @@
 //!
 //! # Design
 //! An indirect branch stores its target in the thread's block and jumps through the table's entry for the
-//! target's low 16 bits (the largest hash that one flag-free instruction, MOVZX, makes), so the jump's target is
+//! target's hash ([`super::lookup`]), so the jump's target is
 //! known one load after the application's own. The check comes behind it: each target that was ever jumped to has a pad
 //! ([`super::pad`]), which compares the stored target with its own PC and goes on in its
 //! fragment, or to the next pad of the same table entry, at last to [`super::dispatch::miss`]. One register is
@@ -15,9 +15,10 @@
 use crate::reserved::Reserved;
 use crate::sys;
 
+use super::lookup::HASH_BITS;
 use super::thread::MAX_SLOTS;
 
-const ENTRIES: usize = 1 << 16;
+const ENTRIES: usize = 1 << HASH_BITS;
 
 /// The way in for one target.
 #[derive(Clone, Copy)]
@@ -44,6 +45,8 @@ pub enum Way {
 pub struct Targets {
     table: usize,
     miss: u64,
+    /// The lowest bit of a target that chooses its entry.
+    shift: u8,
     /// The first pad of each entry, plus one.
     heads: usize,
     pads: Reserved<Pad>,
@@ -53,12 +56,13 @@ pub struct Targets {
 unsafe impl Send for Targets {}
 
 impl Targets {
-    /// A table whose every entry leads to `miss`; `None` when the kernel has no room below 2 GiB.
-    pub fn new(miss: u64) -> Option<Targets> {
+    /// A table whose every entry leads to `miss`, and is chosen by the bits of a target from `shift` on; `None` when the
+    /// kernel has no room below 2 GiB.
+    pub fn new(miss: u64, shift: u8) -> Option<Targets> {
         let table = sys::map_low(ENTRIES * size_of::<u64>())?;
         let protection = sys::PROT_READ | sys::PROT_WRITE;
         let heads = sys::map_anonymous(0, ENTRIES * size_of::<u32>(), protection)?;
-        let mut targets = Targets { table, miss, heads, pads: Reserved::new(MAX_SLOTS)? };
+        let mut targets = Targets { table, miss, shift, heads, pads: Reserved::new(MAX_SLOTS)? };
         targets.clear();
         Some(targets)
     }
@@ -107,7 +111,7 @@ impl Targets {
         self.pads.clear();
         // SAFETY: the engine's own mappings; words are replaced as a whole.
         unsafe { sys::discard(self.heads, ENTRIES * size_of::<u32>()) };
-        (0..ENTRIES as u64).for_each(|pc| set(self.slot(pc), self.miss));
+        (0..ENTRIES).for_each(|entry| set((self.table + 8 * entry) as u64, self.miss));
     }
 
     /// Bytes of memory in use, beside the table itself.
@@ -133,18 +137,22 @@ impl Targets {
         pad.checked_sub(1).map_or(self.miss, |index| self.pads.as_slice()[index as usize].entry)
     }
 
+    fn hash(&self, pc: u64) -> usize {
+        (pc >> self.shift) as usize % ENTRIES
+    }
+
     fn slot(&self, pc: u64) -> u64 {
-        self.table as u64 + 8 * (pc % ENTRIES as u64)
+        (self.table + 8 * self.hash(pc)) as u64
     }
 
     fn head(&self, pc: u64) -> u32 {
         // SAFETY: inside the mapping, which only the engine's lock's holder uses.
-        unsafe { *(self.heads as *const u32).add((pc % ENTRIES as u64) as usize) }
+        unsafe { *(self.heads as *const u32).add(self.hash(pc)) }
     }
 
     fn set_head(&mut self, pc: u64, pad: u32) {
         // SAFETY: as in `head`.
-        unsafe { *(self.heads as *mut u32).add((pc % ENTRIES as u64) as usize) = pad };
+        unsafe { *(self.heads as *mut u32).add(self.hash(pc)) = pad };
     }
 }
 
@@ -184,22 +192,26 @@ mod tests {
 
     #[test]
     fn chains_hold_what_is_there() {
-        let mut targets = Targets::new(7).unwrap();
-        assert!(targets.table() < 1 << 31);
-        let links = [0u64; 4];
-        let pc = |i: u64| 0x5555_0000_1234 + (i << 16);
-        let link = |i: u64| &raw const links[i as usize] as u64;
-        for i in 0..4 {
-            targets.add(pc(i), 100 + i, link(i)).unwrap();
+        for shift in [0, 4] {
+            let mut targets = Targets::new(7, shift).unwrap();
+            assert!(targets.table() < 1 << 31);
+            let links = [0u64; 4];
+            let pc = |i: u64| 0x5555_0000_1230 + (i << (HASH_BITS + u32::from(shift)));
+            let link = |i: u64| &raw const links[i as usize] as u64;
+            for i in 0..4 {
+                targets.add(pc(i), 100 + i, link(i)).unwrap();
+            }
+            let neighbour = pc(0) + (1 << shift);
+            assert_eq!(chain(&targets, pc(7)), [103, 102, 101, 100]);
+            assert_eq!(chain(&targets, neighbour), []);
+            assert!(targets.knows(pc(2)) && !targets.knows(pc(4)) && !targets.knows(neighbour));
+            targets.remove(pc(2));
+            assert_eq!(chain(&targets, pc(7)), [103, 101, 100]);
+            targets.remove(pc(3));
+            targets.remove(pc(3));
+            assert_eq!(chain(&targets, pc(7)), [101, 100]);
+            targets.clear();
+            assert_eq!(chain(&targets, pc(7)), []);
         }
-        assert_eq!(chain(&targets, 0x1234), [103, 102, 101, 100]);
-        assert!(targets.knows(pc(2)) && !targets.knows(pc(4)) && !targets.knows(0x1235));
-        targets.remove(pc(2));
-        assert_eq!(chain(&targets, 0x1234), [103, 101, 100]);
-        targets.remove(pc(3));
-        targets.remove(pc(3));
-        assert_eq!(chain(&targets, 0x1234), [101, 100]);
-        targets.clear();
-        assert_eq!(chain(&targets, 0x1234), []);
     }
 }

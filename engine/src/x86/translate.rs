@@ -16,7 +16,7 @@ use super::counting;
 use super::emit::{Code, FAR_PADDING};
 use super::extended_state::{stores_wide_x87_pointer, stores_x87_pointer};
 use super::fragment::{Exit, ExitKind, Fragment, Place, Recipe};
-use super::pad::Comparison;
+use super::lookup::Lookups;
 use super::plain::number;
 use super::self_loop;
 use super::targets::{Targets, Way};
@@ -65,7 +65,7 @@ pub struct Translator {
     pub slots: Reserved<Weights>,
     /// Ways in for indirect branches.
     pub targets: [Targets; 2],
-    comparison: Comparison,
+    pub(super) lookups: Lookups,
     pub(super) factory: InstructionInfoFactory,
     encoder: Encoder,
     block: Block,
@@ -82,15 +82,16 @@ const CHANGED_BYTES: usize = 21 + 17;
 
 impl Translator {
     /// Fresh tables. `to_engine` is the address that stubs jump to, `miss` says where a lookup without success leads.
-    pub fn new(to_engine: u64, miss: fn(Way) -> u64) -> Option<Translator> {
+    pub fn new(to_engine: u64, miss: fn(Way) -> u64, lookups: Lookups) -> Option<Translator> {
+        let table = |way| Targets::new(miss(way), lookups.shift);
         Some(Translator {
             cache: Cache::new(),
             fragments: Reserved::new(MAX_SLOTS)?,
             places: Reserved::new(MAX_PLACES)?,
             exits: Reserved::new(MAX_EXITS)?,
             slots: Reserved::new(MAX_SLOTS)?,
-            targets: [Targets::new(miss(Way::Jump))?, Targets::new(miss(Way::Return))?],
-            comparison: Comparison::of_this_cpu(),
+            targets: [table(Way::Jump)?, table(Way::Return)?],
+            lookups,
             factory: InstructionInfoFactory::new(),
             encoder: Encoder::new(64),
             block: Block::empty(),
@@ -346,18 +347,18 @@ impl Translator {
 
     /// A way in for indirect branches to `pc`: to the fragment, else to what comes behind the pad.
     fn emit_pad(&mut self, way: Way, arena: u8, pc: u64, fragment: Option<u64>) -> PadCode {
-        let comparison = self.comparison;
+        let comparison = self.lookups.comparison;
         let arena = self.cache.arena(arena);
         let link = arena.put_cold(&[0; 8], 8);
         let mut code: Code<PAD_BYTES> = Code::at(arena.hot_address());
-        code.pad(way, pc, link, comparison);
+        let entry = code.pad(way, pc, link, comparison);
         if let Some(host) = fragment {
             code.jump(host);
         }
         #[cfg(feature = "sabotage")]
         super::sabotage::break_code(code.bytes_mut());
         arena.put(code.bytes());
-        PadCode { entry: code.address, link }
+        PadCode { entry: code.address + entry as u64, link }
     }
 
     /// The targets that are come to this way.
@@ -481,6 +482,7 @@ mod tests {
     use std::println;
 
     use super::*;
+    use crate::x86::cpu::Cpu;
 
     /// Translates this test program's own code from end to end, as a program with no repetition would have it.
     #[test]
@@ -490,7 +492,7 @@ mod tests {
         let (start, end) = text.split(' ').next().unwrap().split_once('-').unwrap();
         let (start, end) =
             (u64::from_str_radix(start, 16).unwrap(), u64::from_str_radix(end, 16).unwrap());
-        let mut translator = Translator::new(0x1000, |_| 0x2000).unwrap();
+        let mut translator = Translator::new(0x1000, |_| 0x2000, Lookups::of(Cpu::this())).unwrap();
         let (mut pc, mut blocks, mut refused) = (start, 0u32, 0u32);
         let before = std::time::Instant::now();
         while pc < end && blocks < 200_000 {
