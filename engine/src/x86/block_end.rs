@@ -34,7 +34,7 @@ impl Translator {
             End::Trap => body = self.emit_plain(code, block, instruction, recipe)?,
             End::Direct => {
                 if instruction.is_call_near() {
-                    let literal = self.cache.arena(arena).put_cold(&block.next_pc.to_le_bytes(), 8);
+                    let literal = self.cache.arena(arena).put_word(block.next_pc);
                     code.push_literal(literal);
                 }
                 self.emit_exit_jump(code, arena, instruction.near_branch_target())?;
@@ -62,7 +62,7 @@ impl Translator {
                 body = code.len();
                 let target = self.load_target(code, instruction)?;
                 if instruction.is_call_near_indirect() {
-                    let literal = self.cache.arena(arena).put_cold(&block.next_pc.to_le_bytes(), 8);
+                    let literal = self.cache.arena(arena).put_word(block.next_pc);
                     code.push_literal(literal);
                 }
                 code.lookup(target, self.ways_in(Way::Jump).table(), lookups);

@@ -18,6 +18,9 @@ use super::thread::MAX_SLOTS;
 pub const ARENA_BYTES: usize = 64 << 20;
 /// Bytes of a large page: code that is spread over tens of megabytes waits for the TLB else.
 const HUGE_PAGE: usize = 2 << 20;
+/// Bytes of room for words that is taken from the cold end at a time.
+pub const WORDS_BYTES: usize = 512;
+const CACHE_LINE: usize = 64;
 /// How far from the arena's start a translated PC may lie.
 const REACH: u64 = (1 << 31) - (ARENA_BYTES as u64) - (16 << 20);
 /// Most arenas; past them far forms are used.
@@ -38,6 +41,8 @@ pub struct Arena {
     pub base: u64,
     hot: usize,
     cold: usize,
+    /// The next word for [`Arena::put_word`], and the end of the room for them.
+    words: [usize; 2],
     /// Address of the jump to the dispatcher.
     pub to_dispatcher: u64,
     /// The conditional branch that ended the last fragment.
@@ -71,6 +76,7 @@ impl Arena {
                     base,
                     hot: 0,
                     cold: ARENA_BYTES,
+                    words: [0; 2],
                     to_dispatcher: 0,
                     tail: None,
                     fragments,
@@ -88,6 +94,7 @@ impl Arena {
         unsafe { sys::discard(self.base as usize, ARENA_BYTES) };
         self.hot = 0;
         self.cold = ARENA_BYTES;
+        self.words = [0; 2];
         self.tail = None;
         self.fragments.clear();
     }
@@ -129,6 +136,20 @@ impl Arena {
         // SAFETY: as in `put`.
         unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), at as *mut u8, bytes.len()) };
         at as u64
+    }
+
+    /// Places a word that code often reads; returns its address. Such words lie together: among exit stubs, which are seldom
+    /// used, each would take a line of the cache.
+    pub fn put_word(&mut self, word: u64) -> u64 {
+        if self.words[0] == self.words[1] {
+            let begin = (self.put_cold(&[0; WORDS_BYTES], CACHE_LINE) - self.base) as usize;
+            self.words = [begin, begin + WORDS_BYTES];
+        }
+        let at = self.base + self.words[0] as u64;
+        self.words[0] += size_of::<u64>();
+        // SAFETY: room that was taken for it, aligned.
+        unsafe { (at as *mut u64).write(word) };
+        at
     }
 
     /// Where `len` bytes placed unaligned at the cold end would lie.

@@ -39,3 +39,4 @@ mod targets;
 pub mod thread;
 mod tracer;
 mod translate;
+mod way_in;

@@ -189,7 +189,7 @@ mod tests {
     /// CRC32 of a word, begun with this number.
     fn crc(begin: u32, word: u64) -> u32 {
         word.to_le_bytes().iter().fold(begin, |crc, byte| {
-            (0..8).fold(crc ^ u32::from(*byte), |crc, _| crc >> 1 ^ (crc & 1) * POLYNOMIAL)
+            (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ ((crc & 1) * POLYNOMIAL))
         })
     }
 

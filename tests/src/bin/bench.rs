@@ -155,6 +155,7 @@ fn workloads(directory: &Path, length: u32) -> Result<Vec<Workload>, String> {
         one("memcpy, rep movs, pointer chase", own("memory")?, &[&times], 1),
         one("bytecode interpreter, qsort", own("interpreter")?, &[&times], 1),
         one("4 threads, atomics", own("threads")?, &[&times], 1),
+        one("4,096 functions that call", own("calls")?, &[&times], 1),
         one("gzip -6, 12 MB", "/usr/bin/gzip".into(), &[&"-6", &"-c", &text], 1),
         one("sort, 12 MB", "/usr/bin/sort".into(), &[&"--parallel=1", &text], 1),
         one("CPython loop", "/usr/bin/python3".into(), &[&"-S", &loop_py, &times], 1),
