@@ -2,6 +2,8 @@
 //! natively, but they have a moment to come to their end.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -16,6 +18,8 @@ const MOMENT: Duration = Duration::from_secs(2);
 const LOOKS_EVERY: Duration = Duration::from_millis(50);
 /// How long a process in the middle of an exec is waited for until it has its variables: loading a program's file.
 const LONGEST_EXEC: Duration = Duration::from_millis(200);
+/// How often a process with arguments is looked at for variables that it seems not to have.
+const LOOKS_IN_VAIN: u32 = 10;
 
 /// What a run has left when its program has ended.
 #[derive(Default)]
@@ -88,17 +92,30 @@ fn marked(mark: &[u8]) -> BTreeMap<u32, String> {
 /// The variables that a process was started with, each ended by a zero byte; empty if they cannot be looked into.
 fn variables(pid: u32) -> Vec<u8> {
     let begin = Instant::now();
+    let mut without = 0;
     loop {
-        let read = |file| std::fs::read(entry(pid).join(file)).unwrap_or_default();
-        let variables = read("environ");
-        // In the middle of an exec the new memory has a program already, but neither arguments nor variables. Neither
-        // has a kernel thread or a process that has ended, but those have no program.
-        let in_exec = || read("cmdline").is_empty() && entry(pid).join("exe").read_link().is_ok();
-        if !variables.is_empty() || begin.elapsed() > LONGEST_EXEC || !in_exec() {
+        let variables = read_at_once(&entry(pid).join("environ"));
+        // Kernel threads and processes that have ended have no program either.
+        let has_program = || entry(pid).join("exe").read_link().is_ok();
+        let settled = without == LOOKS_IN_VAIN || begin.elapsed() > LONGEST_EXEC;
+        if !variables.is_empty() || settled || !has_program() {
             return variables;
         }
+        // In the middle of an exec the new memory has a program already, but neither arguments nor variables; and whoever
+        // began to read from the old memory finds nothing. Who has arguments and no variables time and again has none.
+        let arguments = std::fs::read(entry(pid).join("cmdline")).unwrap_or_default();
+        without += u32::from(!arguments.is_empty());
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// Up to 256 KiB of a file in one call: between two an exec may take the memory away that the file shows. Empty if it
+/// cannot be read.
+fn read_at_once(path: &Path) -> Vec<u8> {
+    let mut content = vec![0; 256 << 10];
+    let length = File::open(path).and_then(|mut file| file.read(&mut content)).unwrap_or(0);
+    content.truncate(length);
+    content
 }
 
 fn entry(pid: u32) -> PathBuf {
@@ -123,5 +140,27 @@ mod tests {
         drop(child.stdin.take());
         child.wait().expect("ends");
         assert!(marked(mark.as_bytes()).is_empty());
+    }
+
+    #[test]
+    fn a_process_has_its_variables_in_the_middle_of_an_exec() {
+        const EXECS: &str = r#"[ $1 = 0 ] && exec cat; exec sh -c "$0" "$0" $(($1 - 1))"#;
+        let mut child = Command::new("sh")
+            .args(["-c", EXECS, EXECS, "300"])
+            .env("SPARKANALYZER_MARK_OF_A_TEST", "1")
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("starts");
+        let comm = entry(child.id()).join("comm");
+        let mut looks = 0;
+        while std::fs::read_to_string(&comm).expect("goes on") != "cat\n" {
+            let variables = variables(child.id());
+            let mut all = variables.split(|byte| *byte == 0);
+            assert!(all.any(|one| one == b"SPARKANALYZER_MARK_OF_A_TEST=1"), "look {looks}");
+            looks += 1;
+        }
+        assert!(looks > 0, "it was over too soon");
+        drop(child.stdin.take());
+        child.wait().expect("ends");
     }
 }
