@@ -109,10 +109,11 @@ fn variables(pid: u32) -> Vec<u8> {
     }
 }
 
-/// Up to 256 KiB of a file in one call: between two an exec may take the memory away that the file shows. Empty if it
-/// cannot be read.
+/// What a process's file shows of its memory, in one call: between two an exec may take the memory away. Empty if it cannot
+/// be read.
 fn read_at_once(path: &Path) -> Vec<u8> {
-    let mut content = vec![0; 256 << 10];
+    // The kernel takes no more arguments and variables (fs/exec.c, three quarters of _STK_LIM). Only what is read is touched.
+    let mut content = vec![0; 6 << 20];
     let length = File::open(path).and_then(|mut file| file.read(&mut content)).unwrap_or(0);
     content.truncate(length);
     content
