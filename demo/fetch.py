@@ -99,18 +99,19 @@ def place(name):
 # -- Java ------------------------------------------------------------------------------------------
 
 
-def suits(java_home):
-    """Whether this is a Java that Spark 3.5 and 4.x both run on: 17 to 21."""
-    program = pathlib.Path(java_home) / "bin" / "java"
+def java_version(home):
+    """The feature release of the Java in `home`; None if it does not start."""
+    program = pathlib.Path(home) / "bin" / "java"
     if not os.access(program, os.X_OK):
-        return False
+        return None
     answer = subprocess.run([program, "-version"], capture_output=True, text=True, check=False)
     version = re.search(r'version "(\d+)', answer.stderr)
-    return bool(version) and 17 <= int(version[1]) <= 21
+    return int(version[1]) if version else None
 
 
-def java_home():
-    """A suitable Java that is installed here: JAVA_HOME, `java` on the PATH, /usr/lib/jvm; or None."""
+def java_home(versions=range(17, 22), tool="java"):
+    """A Java of one of these versions, by default those that Spark 3.5 and 4.x both run on, that is installed here with
+    bin/`tool`: JAVA_HOME, `java` on the PATH, /usr/lib/jvm; or None."""
     candidates = []
     if os.environ.get("JAVA_HOME"):
         candidates.append(pathlib.Path(os.environ["JAVA_HOME"]))
@@ -118,7 +119,7 @@ def java_home():
     if on_path:
         candidates.append(pathlib.Path(os.path.realpath(on_path)).parent.parent)
     candidates += sorted(pathlib.Path("/usr/lib/jvm").glob("*"))
-    return next((home for home in candidates if suits(home)), None)
+    return next((home for home in candidates if (home / "bin" / tool).exists() and java_version(home) in versions), None)
 
 
 # Spark 4 starts every JVM with --add-modules=jdk.incubator.vector (for MLlib's arithmetic alone). The

@@ -292,7 +292,10 @@ fn passive_where_user_and_effective_user_differ() {
 fn under_glibc_2_31() {
     let Some(artifacts) = artifacts::need("old_glibc") else { return };
     let cache = repository().join(".cache/glibc-2.31");
-    let output = run(Command::new(repository().join("tests/shim/old_glibc.sh")).arg(&cache));
+    let output = run(Command::new(repository().join("tests/debian_packages.sh"))
+        .arg("bullseye")
+        .arg(&cache)
+        .args(["libc6", "libgcc-s1"]));
     if !output.status.success() {
         return skip("under_glibc_2_31", &format!("cannot be fetched: {}", shown(&output)));
     }
