@@ -133,7 +133,8 @@ pub type CallToken = [u64; 2];
 /// What the tracer asks of its host. All functions run on the tracer's stack, on the thread concerned,
 /// possibly while the application holds any lock: they must not call the C library.
 pub trait Host<Thread = ThreadState>: Sync {
-    /// What lies at `pc`, asked once per branch target.
+    /// What lies at `pc`, asked once per branch target. Nobody else translates meanwhile, so it must wait for nothing that
+    /// a followed thread may hold.
     fn redirect(&self, pc: u64) -> Redirect;
 
     /// A system call is about to be made; what is returned is passed to [`Host::after_syscall`].

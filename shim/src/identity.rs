@@ -1,7 +1,7 @@
 //! Who a counted process is: everything that the header of its segments says.
 
 use crate::{
-    clock,
+    clock, link,
     segment::c_path,
     start::Startup,
     sys::{self, nr},
@@ -29,6 +29,8 @@ pub struct Identity {
     pub role: Role,
     /// The role that the command line alone gives: a JVM under `analyzer trace` may be a driver too.
     pub spark_role: Role,
+    /// Whether this is the JDK's `java`, and runs no tasks.
+    pub is_java_launcher: bool,
     /// Spark application id; empty = not known.
     pub application_id: &'static [u8],
     /// Spark executor id; empty = not known.
@@ -92,6 +94,8 @@ impl Identity {
             parent: None,
             role,
             spark_role,
+            // Many a thing may be called java: the JDK's launcher has this function.
+            is_java_launcher: spark_role == Role::Jvm && link::find(c"JLI_Launch").is_some(),
             application_id: spark.application.clone().leak(),
             executor_id: spark.executor.clone().leak(),
             output_dir: c_path(absolute(settings.output_dir.as_bytes())),

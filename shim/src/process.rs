@@ -53,9 +53,7 @@ pub fn identity() -> &'static Identity {
 
 /// Whether the JVM in this process is to get the agent: for its tasks, or to say which code holds still.
 pub fn wants_agent() -> bool {
-    // Many a thing may be called java: the JDK's launcher has this function.
-    let is_launcher = || link::find(c"JLI_Launch").is_some();
-    runs_tasks() || (is_counted() && identity().spark_role == Role::Jvm && is_launcher())
+    runs_tasks() || (is_counted() && identity().is_java_launcher)
 }
 
 /// Whether Spark's tasks may run in this process.

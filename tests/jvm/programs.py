@@ -110,7 +110,7 @@ class Programs:
                 running.stdin.close()
                 running.wait(seconds)
             except subprocess.TimeoutExpired as error:
-                raise Failure(f"no end within {error.timeout:.0f} s: {error.cmd}") from None
+                raise Failure(f"no end within {error.timeout:.0f} s: {error.cmd}; {threads_of(running)}") from None
             finally:
                 if running.poll() is None:
                     os.killpg(running.pid, signal.SIGKILL)
@@ -141,6 +141,31 @@ def java_below(running):
                         return pid
         time.sleep(0.1)
     raise Failure("no JVM that takes signals")
+
+
+def threads_of(running, seconds=2):
+    """What each thread of a process and of those below it does, for whoever looks for the cause of a hang: name, state, CPU
+    time in ticks now and within some seconds, and the system call that it is in with its arguments."""
+
+    def look():
+        found = {}
+        for pid in (running.pid, *descendants(running.pid)):
+            for task in pathlib.Path(f"/proc/{pid}/task").glob("*"):
+                with contextlib.suppress(OSError):
+                    name, _, rest = (task / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")
+                    fields = rest.split()
+                    call = (task / "syscall").read_text(encoding="utf-8").strip()
+                    found[task] = name.partition("(")[2], fields[0], int(fields[11]) + int(fields[12]), call
+        return found
+
+    before = look()
+    time.sleep(seconds)
+    now = look()
+    lines = [
+        f"{task.parent.parent.name}/{task.name} {name} {state} {ticks}+{ticks - before.get(task, now[task])[2]} [{call}]"
+        for task, (name, state, ticks, call) in now.items()
+    ]
+    return "; ".join(lines)
 
 
 def cpu_seconds():

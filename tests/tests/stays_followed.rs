@@ -167,6 +167,16 @@ fn a_program_finds_itself_in_proc() {
     same_and_complete("a_program_finds_itself_in_proc", &program, &[]);
 }
 
+/// Whoever translates may hold the loader's lock, so nobody may wait for it while others wait to translate.
+#[test]
+fn the_loaders_lock_is_the_applications() {
+    let program = Source::named("loader_lock.c").build(Linking::Pie);
+    let directory = tempfile::tempdir().expect("a directory");
+    let java = directory.path().join("java");
+    std::fs::copy(program, &java).expect("a copy");
+    same_and_complete("the_loaders_lock_is_the_applications", &java, &[]);
+}
+
 /// gdb follows the program with breakpoints in the loader; both are traced.
 #[test]
 fn a_debugger_runs_a_program() {
