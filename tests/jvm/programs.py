@@ -134,13 +134,18 @@ def java_below(running):
     """The JVM in the process `running` or below it, once it takes signals."""
     deadline = time.monotonic() + ANSWER_SECONDS
     while time.monotonic() < deadline and running.poll() is None:
-        for pid in (running.pid, *descendants(running.pid)):
-            for name in pathlib.Path(f"/proc/{pid}/task").glob("*/comm"):
-                with contextlib.suppress(OSError):
-                    if name.read_text(encoding="utf-8").startswith("Signal Dispatch"):
-                        return pid
+        for task in tasks_of(running):
+            with contextlib.suppress(OSError):
+                if (task / "comm").read_text(encoding="utf-8").startswith("Signal Dispatch"):
+                    return int(task.parent.parent.name)
         time.sleep(0.1)
     raise Failure("no JVM that takes signals")
+
+
+def tasks_of(running):
+    """The threads of a process and of those below it: their directories in /proc."""
+    for pid in (running.pid, *descendants(running.pid)):
+        yield from pathlib.Path(f"/proc/{pid}/task").glob("*")
 
 
 def threads_of(running, seconds=2):
@@ -149,13 +154,12 @@ def threads_of(running, seconds=2):
 
     def look():
         found = {}
-        for pid in (running.pid, *descendants(running.pid)):
-            for task in pathlib.Path(f"/proc/{pid}/task").glob("*"):
-                with contextlib.suppress(OSError):
-                    name, _, rest = (task / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")
-                    fields = rest.split()
-                    call = (task / "syscall").read_text(encoding="utf-8").strip()
-                    found[task] = name.partition("(")[2], fields[0], int(fields[11]) + int(fields[12]), call
+        for task in tasks_of(running):
+            with contextlib.suppress(OSError):
+                name, _, rest = (task / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")
+                fields = rest.split()
+                call = (task / "syscall").read_text(encoding="utf-8").strip()
+                found[task] = name.partition("(")[2], fields[0], int(fields[11]) + int(fields[12]), call
         return found
 
     before = look()

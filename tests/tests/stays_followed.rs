@@ -167,7 +167,7 @@ fn a_program_finds_itself_in_proc() {
     same_and_complete("a_program_finds_itself_in_proc", &program, &[]);
 }
 
-/// Whoever translates may hold the loader's lock, so nobody may wait for it while others wait to translate.
+/// A thread that waits to translate may hold the loader's lock, so who translates must not wait for that.
 #[test]
 fn the_loaders_lock_is_the_applications() {
     let program = Source::named("loader_lock.c").build(Linking::Pie);
