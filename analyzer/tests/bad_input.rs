@@ -7,11 +7,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use fixture::{APPLICATION, Writer, data, event_log, executors, expect, report, rolling_event_log};
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
+use fixture::{
+    APPLICATION, Writer, data, event_log, executors, expect, report, rolling_event_log, text,
+};
 
 /// A good record file to be among the bad ones.
 fn good(folder: &Path) -> String {

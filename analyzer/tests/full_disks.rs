@@ -8,7 +8,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use fixture::{APPLICATION, analyzer, event_log, executors, expect, report};
+use fixture::{APPLICATION, analyzer, event_log, executors, expect, report, text};
 use serde_json::json;
 
 /// A file system of 256 KiB, unmounted when dropped.
@@ -59,10 +59,6 @@ impl Drop for Disk {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg(&self.0).status();
     }
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
 }
 
 #[test]

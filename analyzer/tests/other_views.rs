@@ -7,14 +7,10 @@ use std::path::Path;
 
 use fixture::{
     APPLICATION, TASKS, Writer, counters, event_log, executors, executors_with_engine, expect,
-    report,
+    report, text,
 };
 use records::{Event, Flags, MetricSet, TaskId};
 use serde_json::Value;
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
 
 /// A store of executors that did `factor` times the work, one application per factor.
 fn store_of_runs(folder: &Path, store: &str, factors: &[(&'static str, u64)]) {

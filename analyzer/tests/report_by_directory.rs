@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use fixture::{Writer, analyzer, counters, executors, expect, report};
+use fixture::{Writer, analyzer, counters, executors, expect, report, rows};
 use records::metric::{Class, by_name};
 use records::{Event, Flags, METRICS, MetricSet};
 use serde_json::Value;
@@ -16,10 +16,6 @@ const DIRECTORIES: u64 = 3;
 
 fn set() -> RecordSet {
     RecordSet { nodes: 3, directories: DIRECTORIES, ..RecordSet::default() }
-}
-
-fn rows(report: &Value) -> &Vec<Value> {
-    report["rows"].as_array().unwrap()
 }
 
 /// What an executor's tasks did.

@@ -8,17 +8,15 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use fixture::database::Server;
-use fixture::{APPLICATION, TASKS, Writer, counters, data, event_log, executors, expect, report};
+use fixture::{
+    APPLICATION, TASKS, Writer, counters, data, event_log, executors, expect, report, text,
+};
 use records::{Event, Flags};
 use serde_json::Value;
 use tests::record_set::RecordSet;
 
 const BYS: [&str; 8] =
     ["app", "node", "executor", "process", "stage", "task", "node,stage", "executor,task"];
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
 
 /// Reports in every dimension are the same from both stores.
 fn assert_same(folder: &Path, one: &str, other: &str) {
