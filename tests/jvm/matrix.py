@@ -128,7 +128,7 @@ class Matrix:
                 raise Missing("this Java has no such collector")
             if done.same[1] or done.cpu_seconds >= cpu_seconds:
                 break
-            size = int(size * min(8, max(1.3, 1.2 * cpu_seconds / done.cpu_seconds)))
+            size = max(size + 1, int(size * min(8, 1.2 * cpu_seconds / done.cpu_seconds)))
         self.sizes[kind] = size
         self.natives[cell, cpu_seconds] = done, size
         return done, size
