@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use fixture::{
-    APPLICATION, Writer, data, event_log, executors, expect, report, rolling_event_log, text,
+    APPLICATION, Writer, data, event_log, executors, expect, report, rolling_event_log, rows, text,
 };
 
 /// A good record file to be among the bad ones.
@@ -164,7 +164,7 @@ fn two_nodes_of_one_name() {
     expect(at, 0, &["ingest", "one", "other"]);
     let nodes = report(at, &["--by", "node"]);
     let tasks = |report: &serde_json::Value| {
-        let rows = report["rows"].as_array().unwrap().iter();
+        let rows = rows(report).iter();
         rows.filter(|row| row["part"] == "tasks")
             .map(|row| row["tasks"].clone())
             .collect::<Vec<_>>()
@@ -215,7 +215,7 @@ fn ids_of_any_length() {
         expect(at, 0, &["ingest", "--event-log", file]);
         expect(at, 0, &["ingest", "--event-log", file]);
     }
-    assert_eq!(report(at, &["--by", "app"])["rows"].as_array().unwrap().len(), 2);
+    assert_eq!(rows(&report(at, &["--by", "app"])).len(), 2);
     assert_eq!(report(at, &["--app", &one])["total"]["tasks"], 10);
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use fixture::{APPLICATION, Writer, event_log, executors, expect, report};
+use fixture::{APPLICATION, Writer, event_log, executors, expect, report, rows};
 use records::Flags;
 use serde_json::Value;
 
@@ -205,7 +205,7 @@ fn what_is_old_goes() {
         expect(at, 0, &ingest);
         let applications = || {
             let report = report(at, &["--by", "app", "--store", store]);
-            let rows = report["rows"].as_array().unwrap().clone();
+            let rows = rows(&report).clone();
             rows.iter().filter_map(|row| Some(row["application_id"].as_str()?.to_owned())).collect()
         };
         let both: BTreeSet<String> = applications();

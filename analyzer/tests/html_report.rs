@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use fixture::chromium::Browser;
-use fixture::{APPLICATION, event_log, executors, expect, report};
+use fixture::{APPLICATION, event_log, executors, expect, report, rows};
 use serde_json::{Value, json};
 use tests::record_set::RecordSet;
 
@@ -60,8 +60,8 @@ fn a_page_that_is_looked_at_and_clicked() {
     // The figures are those of the JSON report.
     let json = report(at, &["--by", "stage"]);
     let (head, shown) = (heads(&mut browser), cells(&mut browser));
-    assert_eq!(shown.len(), json["rows"].as_array().unwrap().len());
-    for (row, cells) in json["rows"].as_array().unwrap().iter().zip(&shown) {
+    assert_eq!(shown.len(), rows(&json).len());
+    for (row, cells) in rows(&json).iter().zip(&shown) {
         for (name, cell) in head.iter().zip(cells).filter(|(name, _)| !row[name.as_str()].is_null())
         {
             let expected = match &row[name.as_str()] {

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use fixture::{APPLICATION, event_log, executors_with_engine, expect, report};
+use fixture::{APPLICATION, event_log, executors_with_engine, expect, report, rows};
 use serde_json::Value;
 
 /// The sums that a reader makes of a store, as JSON on standard output.
@@ -64,7 +64,7 @@ fn duckdb_and_pandas_read_the_store() {
     let log = event_log();
     expect(at, 0, &["ingest", "records", "--event-log", log.to_str().unwrap()]);
     let total = report(at, &["--by", "task"]);
-    let rows = total["rows"].as_array().unwrap().iter().filter(|row| row["part"] == "tasks");
+    let rows = rows(&total).iter().filter(|row| row["part"] == "tasks");
     let sum = |figure: &str| rows.clone().map(|row| row[figure].as_u64().unwrap()).sum::<u64>();
     let on_one = rows.clone().filter(|row| row["executor_id"] == "1").count();
     let expected = serde_json::json!([

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use fixture::{
     APPLICATION, TASKS, Writer, counters, event_log, executors, executors_with_engine, expect,
-    report, text,
+    report, rows, text,
 };
 use records::{Event, Flags, MetricSet, TaskId};
 use serde_json::Value;
@@ -137,7 +137,7 @@ fn prometheus_text_holds_what_the_report_says() {
             let start = labels.find(&format!("{name}=\"")).unwrap() + name.len() + 2;
             labels[start..].split('"').next().unwrap().to_owned()
         };
-        let row = report["rows"].as_array().unwrap().iter().find(|row| {
+        let row = rows(&report).iter().find(|row| {
             let stage = row["stage"].as_i64().map_or(String::new(), |stage| stage.to_string());
             row["node"] == label("node") && row["part"] == label("part") && stage == label("stage")
         });

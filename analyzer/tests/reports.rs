@@ -5,12 +5,29 @@ mod fixture;
 use std::fs;
 
 use fixture::{
-    APPLICATION, TASKS, data, event_log, executors, executors_with_engine, expect, report,
+    APPLICATION, TASKS, Writer, data, event_log, executors, executors_with_engine, expect, report,
     rolling_event_log, rows, sum, text,
 };
 use polars::prelude::{AnyValue, ParquetReader, SerReader};
 use records::{Event, Flags, METRICS};
 use serde_json::Value;
+use tempfile::TempDir;
+
+/// A folder with a store of these executors' records and Spark's event log.
+fn stored(executors: [Writer; 2]) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for writer in executors {
+        writer.save(&folder.path().join("records"));
+    }
+    expect(folder.path(), 0, &["ingest", "records", "--event-log", text(&event_log())]);
+    folder
+}
+
+/// The events of Spark's log, read without our reader.
+fn logged() -> Vec<Value> {
+    let log = fs::read_to_string(event_log()).unwrap();
+    log.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
 
 fn number_text(value: &AnyValue<'_>) -> String {
     match value {
@@ -23,11 +40,7 @@ fn number_text(value: &AnyValue<'_>) -> String {
 
 #[test]
 fn rows_reconcile_with_process_totals() {
-    let folder = tempfile::tempdir().unwrap();
-    for writer in executors() {
-        writer.save(&folder.path().join("records"));
-    }
-    expect(folder.path(), 0, &["ingest", "records", "--event-log", text(&event_log())]);
+    let folder = stored(executors());
     let of_one = ["app", "node", "executor", "process", "thread", "job", "stage", "task", "time"];
     let combined = ["node,stage", "executor,task", "thread,stage", "job,node", "time,job,process"];
     for by in of_one.into_iter().chain(combined) {
@@ -68,14 +81,9 @@ fn rows_reconcile_with_process_totals() {
 
 #[test]
 fn jobs_threads_and_times_are_told_apart() {
-    let folder = tempfile::tempdir().unwrap();
-    for writer in executors() {
-        writer.save(&folder.path().join("records"));
-    }
-    expect(folder.path(), 0, &["ingest", "records", "--event-log", text(&event_log())]);
+    let folder = stored(executors());
     // Jobs, as the log's lines say which stages they run: each stage of this log ran in the first one.
-    let log = fs::read_to_string(event_log()).unwrap();
-    let events: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let events = logged();
     let of = |name: &str| {
         let name = name.to_owned();
         events.iter().filter(move |event| event["Event"] == name)
@@ -135,15 +143,12 @@ fn jobs_threads_and_times_are_told_apart() {
 
 #[test]
 fn ratios_and_completeness_of_figures() {
-    let folder = tempfile::tempdir().unwrap();
-    for mut writer in executors_with_engine() {
-        // The engine lost one thread of executor 0 for a while.
-        if writer.executor == "0" {
-            writer.put(0, Flags::WAS_RELEASED | Flags::FINAL, &Event::Snapshot, None);
-        }
-        writer.save(&folder.path().join("records"));
+    let mut writers = executors_with_engine();
+    // The engine lost one thread of executor 0 for a while.
+    for writer in writers.iter_mut().filter(|writer| writer.executor == "0") {
+        writer.put(0, Flags::WAS_RELEASED | Flags::FINAL, &Event::Snapshot, None);
     }
-    expect(folder.path(), 0, &["ingest", "records", "--event-log", text(&event_log())]);
+    let folder = stored(writers);
     let report = report(folder.path(), &["--by", "stage"]);
     let number = |row: &Value, name: &str| row[name].as_f64().unwrap_or_else(|| panic!("{name}"));
     for row in rows(&report).iter().filter(|row| row["part"] == "tasks") {
@@ -190,11 +195,7 @@ fn ratios_and_completeness_of_figures() {
 /// CSV, JSON and Parquet hold the same rows; a file appears whole.
 #[test]
 fn every_format_holds_the_same_figures() {
-    let folder = tempfile::tempdir().unwrap();
-    for writer in executors() {
-        writer.save(&folder.path().join("records"));
-    }
-    expect(folder.path(), 0, &["ingest", "records", "--event-log", text(&event_log())]);
+    let folder = stored(executors());
     let by = ["--by", "node,thread,job,stage"];
     let json = report(folder.path(), &by);
     for (format, file) in [("csv", "rows.csv"), ("parquet", "rows.parquet")] {
@@ -239,15 +240,9 @@ fn every_format_holds_the_same_figures() {
 
 #[test]
 fn spark_figures_stand_beside_ours() {
-    let folder = tempfile::tempdir().unwrap();
-    for writer in executors() {
-        writer.save(&folder.path().join("records"));
-    }
-    expect(folder.path(), 0, &["ingest", "records", "--event-log", text(&event_log())]);
+    let folder = stored(executors());
     // Spark's sums, taken from the log's lines without our reader.
-    let log = fs::read_to_string(event_log()).unwrap();
-    let events: Vec<Value> =
-        log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).collect();
+    let events = logged();
     let of_kind = |kind: &'static str| events.iter().filter(move |event| event["Event"] == kind);
     let ends: Vec<_> = of_kind("SparkListenerTaskEnd").collect();
     let expect_sum = |stage: Option<i64>, path: &[&str]| -> u64 {
@@ -320,11 +315,7 @@ fn tables_fit_80_columns() {
 
 #[test]
 fn spreads_over_tasks() {
-    let folder = tempfile::tempdir().unwrap();
-    for writer in executors() {
-        writer.save(&folder.path().join("records"));
-    }
-    expect(folder.path(), 0, &["ingest", "records", "--event-log", text(&event_log())]);
+    let folder = stored(executors());
     let report = report(folder.path(), &["--spread"]);
     let of = |measure: &str| {
         let all = report["spreads"].as_array().unwrap();

@@ -9,7 +9,7 @@ use std::path::Path;
 use fixture::database::Server;
 use fixture::spark::{SHORT, Spark};
 use fixture::{
-    APPLICATION, Writer, analyzer, counters, data, executors, executors_with_engine, expect,
+    APPLICATION, Writer, analyzer, counters, data, executors, executors_with_engine, expect, rows,
 };
 use records::{Event, Flags, METRIC_COUNT, MetricSet};
 
@@ -169,8 +169,8 @@ fn large_sums_are_right() {
     let folder = tempfile::tempdir().unwrap();
     fill(folder.path(), &["parquet"]);
     let report = fixture::report(folder.path(), &["--store", "parquet", "--app", "other"]);
-    let rows = report["rows"].as_array().unwrap();
-    let tasks = rows.iter().find(|row| row["stage"] == 4 && row["stage_attempt"] == 0).unwrap();
+    let tasks =
+        rows(&report).iter().find(|row| row["stage"] == 4 && row["stage_attempt"] == 0).unwrap();
     let part = u64::MAX / 10;
     assert_eq!(tasks["file_read_bytes"].as_u64(), Some(u64::MAX), "it stops there");
     let threads = fixture::report(
@@ -178,8 +178,7 @@ fn large_sums_are_right() {
         &["--store", "parquet", "--app", "other", "--by", "thread,stage"],
     );
     let of = |tid: u64| {
-        let rows = threads["rows"].as_array().unwrap().iter();
-        let sums = rows.filter(|row| row["tid"] == tid && row["stage"] == 4);
+        let sums = rows(&threads).iter().filter(|row| row["tid"] == tid && row["stage"] == 4);
         sums.map(|row| row["file_read_bytes"].as_u64().unwrap()).sum::<u64>()
     };
     assert_eq!((of(200), of(201)), (part * 5, part * 4));
