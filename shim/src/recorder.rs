@@ -393,8 +393,17 @@ impl Write for Text {
 pub fn before_exec(path: &[u8]) {
     locked(|state| {
         state.snapshots(Weight::Major, Flags::NONE, false, usize::MAX);
-        let tid = sys::gettid();
+        let tid = tracer::own_tid();
         state.put(Weight::Major, tid, Flags::NONE, &Event::Exec { path }, None, clock::stamp())
+    });
+    ticker::flush(FLUSH_NS);
+}
+
+/// The last values of all threads are written: nothing is counted from here on.
+pub fn give_up() {
+    locked(|state| {
+        state.snapshots(Weight::Major, Flags::NONE, true, usize::MAX);
+        true
     });
     ticker::flush(FLUSH_NS);
 }
@@ -402,7 +411,7 @@ pub fn before_exec(path: &[u8]) {
 /// A child was started by posix_spawn, or by vfork and exec.
 pub fn spawned(pid: u32, path: &[u8]) {
     with_room(|state| {
-        let tid = sys::gettid();
+        let tid = tracer::own_tid();
         state.put(
             Weight::Major,
             tid,

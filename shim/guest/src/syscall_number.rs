@@ -14,6 +14,7 @@ numbers! {
     CLOSE = 3;
     FSTAT = 5;
     MMAP = 9;
+    MPROTECT = 10;
     MUNMAP = 11;
     RT_SIGPROCMASK = 14;
     PREAD64 = 17;
@@ -22,6 +23,7 @@ numbers! {
     WRITEV = 20;
     ACCESS = 21;
     SCHED_YIELD = 24;
+    MREMAP = 25;
     MADVISE = 28;
     GETPID = 39;
     SENDFILE = 40;
