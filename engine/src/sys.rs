@@ -42,6 +42,7 @@ pub mod nr {
     pub const PSELECT6: u64 = 270;
     pub const PPOLL: u64 = 271;
     pub const EPOLL_PWAIT: u64 = 281;
+    pub const PRLIMIT64: u64 = 302;
     pub const RT_TGSIGQUEUEINFO: u64 = 297;
     pub const PROCESS_VM_READV: u64 = 310;
     pub const PROCESS_VM_WRITEV: u64 = 311;

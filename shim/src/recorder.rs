@@ -399,6 +399,13 @@ pub fn before_exec(path: &[u8]) {
     ticker::flush(FLUSH_NS);
 }
 
+/// A filter may forbid to map memory from now on: the queue gets its room before.
+pub fn make_room_for_good() {
+    STATE.with(|state| {
+        let _ = state.queue.try_reserve_exact(QUEUE_HIGH);
+    });
+}
+
 /// The last values of all threads are written: nothing is counted from here on.
 pub fn give_up() {
     locked(|state| {

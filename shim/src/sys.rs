@@ -61,7 +61,8 @@ pub fn map_anonymous(bytes: usize) -> Option<*mut u8> {
     const MAP_PRIVATE_ANONYMOUS: u64 = 0x22;
     // SAFETY: a new mapping at a place of the kernel's choice disturbs nobody.
     let result = unsafe {
-        call6(nr::MMAP, 0, bytes as u64, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS, u64::MAX, 0)
+        let arguments = [0, bytes as u64, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS, u64::MAX, 0];
+        engine::sys::optional(nr::MMAP, arguments)
     };
     (!failed(result)).then_some(result as *mut u8)
 }
@@ -73,7 +74,7 @@ pub fn map_anonymous(bytes: usize) -> Option<*mut u8> {
 /// The range is a whole mapping of ours that nobody uses any more.
 pub unsafe fn unmap(start: *mut u8, bytes: usize) {
     // SAFETY: as the caller says.
-    unsafe { call2(nr::MUNMAP, start as u64, bytes as u64) };
+    unsafe { engine::sys::optional(nr::MUNMAP, [start as u64, bytes as u64, 0, 0, 0, 0]) };
 }
 
 /// This thread's id.
@@ -181,12 +182,16 @@ pub fn futex_wait(word: &core::sync::atomic::AtomicU32, expected: u32, nanosecon
     let timeout = [nanoseconds / 1_000_000_000, nanoseconds % 1_000_000_000];
     // SAFETY: the word lives as long as the reference, the timeout as long as the call.
     unsafe {
-        call4(
+        engine::sys::optional(
             nr::FUTEX,
-            word.as_ptr() as u64,
-            FUTEX_WAIT_PRIVATE,
-            u64::from(expected),
-            &raw const timeout as u64,
+            [
+                word.as_ptr() as u64,
+                FUTEX_WAIT_PRIVATE,
+                u64::from(expected),
+                &raw const timeout as u64,
+                0,
+                0,
+            ],
         );
     }
 }
@@ -195,7 +200,12 @@ pub fn futex_wait(word: &core::sync::atomic::AtomicU32, expected: u32, nanosecon
 pub fn futex_wake(word: &core::sync::atomic::AtomicU32, count: u32) {
     const FUTEX_WAKE_PRIVATE: u64 = 129;
     // SAFETY: the kernel only uses the address as a key.
-    unsafe { call3(nr::FUTEX, word.as_ptr() as u64, FUTEX_WAKE_PRIVATE, u64::from(count)) };
+    unsafe {
+        engine::sys::optional(
+            nr::FUTEX,
+            [word.as_ptr() as u64, FUTEX_WAKE_PRIVATE, u64::from(count), 0, 0, 0],
+        )
+    };
 }
 
 /// This thread's name, NUL-padded (`TASK_COMM_LEN`).
@@ -270,7 +280,7 @@ pub fn fstat(fd: u64) -> Option<Status> {
     let mut raw = core::mem::MaybeUninit::<RawStat>::uninit();
     // SAFETY: the kernel fills the structure when it succeeds.
     unsafe {
-        let result = call2(nr::FSTAT, fd, raw.as_mut_ptr() as u64);
+        let result = engine::sys::optional(nr::FSTAT, [fd, raw.as_mut_ptr() as u64, 0, 0, 0, 0]);
         (!failed(result)).then(|| status_of(raw.assume_init_ref()))
     }
 }
@@ -330,10 +340,10 @@ pub fn read_link<'b>(path: &core::ffi::CStr, buffer: &'b mut [u8]) -> Option<&'b
 
 /// The target of a symbolic link, as far as it fits; `None` if it cannot be read.
 pub fn read_link_start<'b>(path: &core::ffi::CStr, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
+    let (path, room) = (path.as_ptr() as u64, buffer.len() as u64);
+    let arguments = [path, buffer.as_mut_ptr() as u64, room, 0, 0, 0];
     // SAFETY: the kernel writes within the buffer only.
-    let length = unsafe {
-        call3(nr::READLINK, path.as_ptr() as u64, buffer.as_mut_ptr() as u64, buffer.len() as u64)
-    };
+    let length = unsafe { engine::sys::optional(nr::READLINK, arguments) };
     (length > 0).then(|| &buffer[..length as usize])
 }
 

@@ -387,6 +387,9 @@ impl Host<Thread> for Shim {
             syscalls::before(call.number, &call.arguments)
         } else {
             clock::before_call(call.number, &call.arguments);
+            if is_filter(call) {
+                on_own_tls(thread, |_| recorder::make_room_for_good());
+            }
             if is_user_dispatch(call) {
                 on_own_tls(thread, |_| process::give_up("system-call user dispatch"));
             }
@@ -555,6 +558,13 @@ fn write_notice(thread: &mut Thread, notice: Notice, at: u64, detail: u64) {
             tell(notice::THREAD_RELEASED, at, format_args!("code changed that was translated"));
         }
     }
+}
+
+/// Whether a call may switch a seccomp filter or strict mode on.
+fn is_filter(call: &Call) -> bool {
+    const PR_SET_SECCOMP: u64 = 22;
+    call.number == engine::sys::nr::SECCOMP
+        || (call.number == sys::nr::PRCTL && call.arguments[0] == PR_SET_SECCOMP)
 }
 
 /// Whether from this call on the kernel refuses calls by the place that they are made from: ours too.

@@ -1,16 +1,19 @@
 //! Reading and writing the application's memory at addresses that may be wrong, without a system call.
 //!
 //! # Design
-//! The copy is one REP MOVSB. Where it faults, the engine's handler for SIGSEGV and SIGBUS finds the thread at that
-//! instruction and sends it on behind it, with the number of bytes that are left in RCX. A fault with its signal blocked ends
-//! the process, so a thread that has one of the two blocked asks the kernel (process_vm_readv) instead; where that is refused,
-//! as container profiles do, the address is trusted: the application has just handed it to the kernel.
+//! What lies a little above the thread's stack pointer is there: nearly all structures that calls take are local variables.
+//! Everything else is copied by one REP MOVSB. Where it faults, the engine's handler for SIGSEGV and SIGBUS finds the thread at
+//! that instruction and sends it on behind it, with the number of bytes that are left in RCX. The engine has that handler where
+//! the application has one, where core files are wanted, and from the moment on when the kernel refuses the other way: as long as
+//! there is none, process_vm_readv makes the copy, for a handler of ours can be seen in `/proc/self/status`. A
+//! fault with its signal blocked ends the process, so a thread that has one of the two blocked asks the kernel too; where
+//! that is refused the address is trusted: the application has just handed it to the kernel.
 
 use core::arch::global_asm;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use super::signal::FAULTS;
-use super::thread::ThreadState;
+use super::signal::{self, FAULTS};
+use super::thread::{ThreadState, gpr};
 use crate::sys::{self, nr};
 
 global_asm!(
@@ -39,8 +42,16 @@ unsafe extern "C" {
     fn engine_copy_done();
 }
 
+/// Above the stack pointer so much is taken for the stack's.
+const LOCAL_BYTES: u64 = 32 * 1024;
+
 /// The handlers of SIGSEGV and SIGBUS are the engine's.
 static SERVED: AtomicBool = AtomicBool::new(false);
+
+/// The signals that are blocked while the engine deals with another one.
+pub(super) fn held_signals() -> u64 {
+    if are_faults_served() { !FAULTS } else { u64::MAX }
+}
 
 /// From now on faults of the copy come to the engine.
 pub(super) fn faults_are_served() {
@@ -81,10 +92,21 @@ pub(super) fn write_memory(to: u64, bytes: &[u8]) -> i64 {
 
 /// Copies between the engine's memory and the application's, in the direction of the call; bytes that were copied.
 fn copy(call: u64, ours: u64, application: u64, len: usize) -> usize {
-    let comes_to_us = SERVED.load(Ordering::Acquire)
-        && ThreadState::current().is_some_and(|thread| thread.blocked() & FAULTS == 0);
-    if !comes_to_us && let Some(done) = by_kernel(call, ours, application, len) {
-        return done;
+    let mut thread = ThreadState::current();
+    let is_local = thread.as_ref().is_some_and(|thread| {
+        let above = application.wrapping_sub(thread.gpr[gpr::RSP]);
+        above < LOCAL_BYTES.saturating_sub(len as u64)
+    });
+    if !is_local {
+        let may_fault = thread.as_mut().is_some_and(|thread| thread.blocked() & FAULTS == 0);
+        if !(may_fault && SERVED.load(Ordering::Acquire)) {
+            if let Some(done) = by_kernel(call, ours, application, len) {
+                return done;
+            }
+            if may_fault && let Some(engine) = signal::engine() {
+                engine.serve_faults();
+            }
+        }
     }
     let (to, from) =
         if call == nr::PROCESS_VM_READV { (ours, application) } else { (application, ours) };

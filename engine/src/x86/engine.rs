@@ -71,6 +71,8 @@ pub struct Engine {
     /// Set by [`abandon`].
     broken: AtomicBool,
     pub(super) actions: Actions,
+    /// Signals that leave a core file come to the engine first.
+    pub(super) cores: AtomicBool,
     /// First addresses of the arenas, for signal handlers, which must not take the lock.
     arenas: [AtomicU64; MAX_ARENAS],
     /// Start and end of the guarded memory, for the same.
@@ -128,6 +130,7 @@ impl Engine {
             inside: AtomicUsize::new(0),
             broken: AtomicBool::new(false),
             actions: Actions::new(),
+            cores: AtomicBool::new(false),
             arenas: [const { AtomicU64::new(0) }; MAX_ARENAS],
             guarded: [const { AtomicU64::new(0) }; 2],
         })

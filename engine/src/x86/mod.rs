@@ -36,6 +36,7 @@ mod restrictions;
 pub mod sabotage;
 mod self_loop;
 mod signal;
+mod signal_frame;
 mod signal_settings;
 mod syscall;
 mod targets;

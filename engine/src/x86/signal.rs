@@ -79,14 +79,29 @@ impl Pending {
 /// `struct ucontext` with `struct sigcontext` of x86-64 (`arch/x86/include/uapi/asm/sigcontext.h`).
 #[repr(C)]
 pub(super) struct UserContext {
-    flags: u64,
+    pub flags: u64,
     link: u64,
-    stack: AlternateStack,
+    pub stack: AlternateStack,
     /// r8-r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, eflags, ...
     pub registers: [i64; 23],
     pub fpstate: u64,
     reserved: [u64; 8],
-    mask: u64,
+    pub mask: u64,
+}
+
+impl UserContext {
+    /// All zeros.
+    pub(super) fn empty() -> UserContext {
+        UserContext {
+            flags: 0,
+            link: 0,
+            stack: AlternateStack { start: 0, flags: 0, padding: 0, size: 0 },
+            registers: [0; 23],
+            fpstate: 0,
+            reserved: [0; 8],
+            mask: 0,
+        }
+    }
 }
 
 /// `stack_t`.
@@ -159,6 +174,12 @@ pub(super) fn serve(engine: &Engine) {
     ENGINE.store((&raw const *engine).cast_mut(), Ordering::Release);
 }
 
+/// The engine that handlers serve.
+pub(super) fn engine() -> Option<&'static Engine> {
+    // SAFETY: null or a 'static engine.
+    unsafe { ENGINE.load(Ordering::Acquire).as_ref() }
+}
+
 /// What the entry code shall do.
 #[repr(u32)]
 enum Answer {
@@ -173,7 +194,8 @@ enum Answer {
 /// The engine of handlers that arrive on threads without a block.
 static ENGINE: AtomicPtr<Engine> = AtomicPtr::new(core::ptr::null_mut());
 
-type Info = [u64; 16];
+/// `siginfo_t`.
+pub(super) type Info = [u64; 16];
 
 /// Little may be done here: the stack may be small, and may hold the dispatcher's frames.
 extern "C" fn on_signal(
@@ -340,7 +362,7 @@ impl Engine {
         } else {
             self.postpone(thread, signal, info, context);
         }
-        context.mask = !FAULTS;
+        context.mask = app_memory::held_signals();
         if resume_range().contains(&host) {
             context.registers[CONTEXT_RIP] = again() as i64;
             context.registers[CONTEXT_FLAGS] = 0x202;
@@ -411,8 +433,13 @@ impl Engine {
             // Queued anew for the application's state, which the kernel restores now: the signal arrives at the
             // landing, before anything else happens.
             self.stop_stepping(thread, context);
-            context.mask = thread.pending.mask;
-            self.queue_pending(thread);
+            if self.may_queue() {
+                context.mask = thread.pending.mask;
+                self.queue_pending(thread);
+            } else {
+                // The dispatcher delivers it.
+                context.mask = app_memory::held_signals();
+            }
             thread.pc = context.registers[CONTEXT_RIP] as u64;
             context.registers[CONTEXT_RIP] = landing() as i64;
             return Answer::Return;
@@ -430,17 +457,9 @@ impl Engine {
         for (register, &at) in CONTEXT.iter().enumerate() {
             thread.gpr[register] = context.registers[at] as u64;
         }
-        thread.gpr[gpr::RAX] = 0;
-        thread.gpr[gpr::RDI] = signal as u64;
-        thread.gpr[gpr::RSI] = info as u64;
-        thread.gpr[gpr::RDX] = &raw const *context as u64;
-        thread.gpr[gpr::RSP] = entry;
-        thread.rflags = context.registers[CONTEXT_FLAGS] as u64 & !CLEARED_FOR_HANDLERS;
-        // The kernel gives handlers a fresh vector state, and has set it up by now.
-        thread.xmm = [[0; 2]; 16];
-        thread.mxcsr = INITIAL_MXCSR;
-        thread.pc = handler;
-        thread.exit = EXIT_ENTER;
+        let flags = context.registers[CONTEXT_FLAGS] as u64;
+        let arguments = [info as u64, &raw const *context as u64];
+        self.stand_at_handler(thread, signal, arguments, entry, flags);
         let alternate = thread.alternate_stack;
         if entry.wrapping_sub(alternate.start) < alternate.size {
             thread.disarmed = true;
@@ -448,14 +467,47 @@ impl Engine {
         }
         // Another signal may come here: it finds the thread at the handler's first instruction, as natively.
         let mut mask = self.mask_of_handler(signal, before);
-        thread.stacked = if entry < thread.last_entry { thread.stacked + 1 } else { 0 };
-        thread.last_entry = entry;
         if thread.stacked > MOST_STACKED {
             mask |= !SYNCHRONOUS;
         }
         thread.set_blocked(mask);
-        self.unblock(thread, &mask);
+        self.give_mask_to_handler(thread, mask);
         Answer::Follow
+    }
+
+    /// The thread's block says that it is about to execute the first instruction of the handler: its registers, but for what
+    /// is the interrupted code's still; `entry` is the stack pointer, `flags` are the interrupted code's.
+    pub(super) fn stand_at_handler(
+        &self,
+        thread: &mut ThreadState,
+        signal: i32,
+        [info, context]: [u64; 2],
+        entry: u64,
+        flags: u64,
+    ) {
+        thread.gpr[gpr::RAX] = 0;
+        thread.gpr[gpr::RDI] = signal as u64;
+        thread.gpr[gpr::RSI] = info;
+        thread.gpr[gpr::RDX] = context;
+        thread.gpr[gpr::RSP] = entry;
+        thread.rflags = flags & !CLEARED_FOR_HANDLERS;
+        // The kernel gives handlers a fresh vector state, and has set it up by now.
+        thread.xmm = [[0; 2]; 16];
+        thread.mxcsr = INITIAL_MXCSR;
+        thread.pc = self.actions.handler(signal);
+        thread.exit = EXIT_ENTER;
+        thread.stacked = if entry < thread.last_entry { thread.stacked + 1 } else { 0 };
+        thread.last_entry = entry;
+    }
+
+    /// The kernel's mask is this from now on. Another signal may come here: it finds the thread at the handler's first
+    /// instruction, as natively.
+    fn give_mask_to_handler(&self, thread: &mut ThreadState, mask: u64) {
+        if crate::seccomp::allows(nr::RT_SIGPROCMASK, &[0; 6]) {
+            self.unblock(thread, &mask);
+        } else {
+            self.set_mask_by_return(thread, mask);
+        }
     }
 
     /// The application has no handler for a signal that ends it. The context shows its state: it goes on natively, and dies
@@ -517,8 +569,10 @@ impl Engine {
     ) {
         thread.pending =
             Pending { signal, stepping: false, trapping: false, mask: context.mask, info: *info };
-        context.mask = !FAULTS;
-        self.keep_one_shot(signal);
+        context.mask = app_memory::held_signals();
+        if self.may_queue() {
+            self.keep_one_shot(signal);
+        }
     }
 
     fn start_stepping(&self, thread: &mut ThreadState, context: &mut UserContext) {
@@ -547,9 +601,14 @@ impl Engine {
     /// The dispatcher found a postponed signal, and the thread's state is whole: gives the application its mask
     /// back, on its own stack. The signal arrives at that call's end.
     pub(super) fn hand_back_pending(&self, thread: &mut ThreadState) {
-        let mask = thread.pending.mask;
+        let pending = thread.pending;
+        if !self.may_queue() && self.actions.handler(pending.signal) > 1 {
+            thread.pending.signal = 0;
+            let mask = self.enter_handler(thread, pending.signal, &pending.info, pending.mask);
+            return self.give_mask_to_handler(thread, mask);
+        }
         self.queue_pending(thread);
-        self.unblock(thread, &mask);
+        self.unblock(thread, &pending.mask);
     }
 }
 

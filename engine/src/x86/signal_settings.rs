@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::app_memory::{self, read_memory, write_memory};
 use super::engine::Engine;
-use super::signal::{self, AlternateStack, FAULTS, SIGTRAP};
+use super::signal::{self, AlternateStack, FAULTS, SIGBUS, SIGSEGV, SIGTRAP};
 use super::thread::{ThreadState, gpr};
 use crate::contract::Call;
 use crate::sys::{self, nr};
@@ -13,6 +13,7 @@ use crate::sys::{self, nr};
 /// Number of signals (`_NSIG`).
 const SIGNALS: usize = 64;
 const SA_SIGINFO: u64 = 4;
+const SA_ONSTACK: u64 = 0x0800_0000;
 const SA_NODEFER: u64 = 0x4000_0000;
 const SA_RESTORER: u64 = 0x0400_0000;
 const SA_RESETHAND: u64 = 0x8000_0000;
@@ -60,6 +61,15 @@ struct ActionCell {
     handler: AtomicU64,
     flags: AtomicU64,
     mask: AtomicU64,
+    /// Where the application's handler returns to.
+    restorer: AtomicU64,
+}
+
+/// What the application set for a signal, as far as a frame needs it.
+pub(super) struct ActionEntry {
+    pub flags: u64,
+    pub on_stack: bool,
+    pub restorer: Option<u64>,
 }
 
 impl Actions {
@@ -70,6 +80,7 @@ impl Actions {
                     handler: AtomicU64::new(0),
                     flags: AtomicU64::new(0),
                     mask: AtomicU64::new(0),
+                    restorer: AtomicU64::new(0),
                 }
             }; SIGNALS + 1],
             borrowed: AtomicU64::new(0),
@@ -78,6 +89,24 @@ impl Actions {
 
     pub(super) fn handler(&self, signal: i32) -> u64 {
         self.table[signal as usize].handler.load(Ordering::Acquire)
+    }
+
+    /// What was set for a signal.
+    pub(super) fn entry(&self, signal: i32) -> ActionEntry {
+        let cell = &self.table[signal as usize];
+        let flags = cell.flags.load(Ordering::Relaxed);
+        let restorer = cell.restorer.load(Ordering::Relaxed);
+        ActionEntry {
+            flags,
+            on_stack: flags & SA_ONSTACK != 0,
+            restorer: (flags & SA_RESTORER != 0).then_some(restorer),
+        }
+    }
+
+    /// The default action from now on, as the application sees it.
+    pub(super) fn take_off(&self, signal: i32) {
+        self.table[signal as usize].handler.store(0, Ordering::Release);
+        self.borrowed.fetch_or(1 << (signal - 1), Ordering::AcqRel);
     }
 
     fn is_borrowed(&self, signal: i32) -> bool {
@@ -164,6 +193,7 @@ impl Engine {
         if new != 0 {
             // Known before the kernel can call it.
             cell.flags.store(action.flags, Ordering::Relaxed);
+            cell.restorer.store(action.restorer, Ordering::Relaxed);
             cell.mask.store(action.mask & !NEVER_BLOCKED, Ordering::Relaxed);
             cell.handler.store(action.handler, Ordering::Release);
         }
@@ -313,25 +343,39 @@ impl Engine {
         }
     }
 
-    /// Faults of the engine's own copies must come to it, and a signal that ends the process with a core file, so that the
-    /// file can show the application's registers. Where the application ignores one of the latter it stays ignored.
+    /// Where core files are wanted, signals that leave one come to the engine first, so that the file can show the
+    /// application's registers. Elsewhere nothing is set that the application did not set: `/proc/self/status` tells.
     pub(super) fn borrow_fatal_signals(&self) {
-        for signal in signal::LEAVING_A_CORE {
-            let mut action = KernelAction::default();
-            // SAFETY: our own structure.
-            let known = unsafe {
-                let old = &raw mut action as u64;
-                sys::syscall6(nr::RT_SIGACTION, [signal as u64, 0, old, 8, 0, 0]) == 0
-            };
-            let needed = FAULTS >> (signal - 1) & 1 != 0;
-            if known && action.handler == 1 && needed {
-                self.actions.table[signal as usize].handler.store(1, Ordering::Release);
-            }
-            if known && (action.handler == 0 || (action.handler == 1 && needed)) {
-                self.borrow(signal);
-            }
+        if wants_core_files() {
+            signal::LEAVING_A_CORE.into_iter().for_each(|signal| self.borrow_unset(signal));
+            self.cores.store(true, Ordering::Release);
+            app_memory::faults_are_served();
         }
-        app_memory::faults_are_served();
+    }
+
+    /// Faults of the engine's own copies come to it from now on, unless a filter may forbid to ask for them.
+    pub(super) fn serve_faults(&self) {
+        if crate::seccomp::allows(nr::RT_SIGACTION, &[0, 0, 0, 8, 0, 0]) {
+            [SIGBUS, SIGSEGV].into_iter().for_each(|signal| self.borrow_unset(signal));
+            app_memory::faults_are_served();
+        }
+    }
+
+    /// As [`Engine::borrow`], unless the application ignores a signal that the engine can do without.
+    fn borrow_unset(&self, signal: i32) {
+        let mut action = KernelAction::default();
+        // SAFETY: our own structure.
+        let known = unsafe {
+            let old = &raw mut action as u64;
+            sys::syscall6(nr::RT_SIGACTION, [signal as u64, 0, old, 8, 0, 0]) == 0
+        };
+        let is_needed = FAULTS >> (signal - 1) & 1 != 0;
+        if known && action.handler == 1 && is_needed {
+            self.actions.table[signal as usize].handler.store(1, Ordering::Release);
+        }
+        if known && (action.handler == 0 || (action.handler == 1 && is_needed)) {
+            self.borrow(signal);
+        }
     }
 
     /// The default action from now on, for good: the process is about to end by this signal.
@@ -392,4 +436,15 @@ fn set(signal: i32, action: &KernelAction) {
     unsafe {
         sys::syscall6(nr::RT_SIGACTION, [signal as u64, &raw const *action as u64, 0, 8, 0, 0])
     };
+}
+
+/// Whether a core file is written when the process dies of a signal (RLIMIT_CORE, setrlimit(2)).
+fn wants_core_files() -> bool {
+    const RLIMIT_CORE: u64 = 4;
+    let mut limit = [0u64; 2];
+    // SAFETY: the kernel writes the two words.
+    let known = unsafe {
+        sys::optional(nr::PRLIMIT64, [0, RLIMIT_CORE, 0, limit.as_mut_ptr() as u64, 0, 0]) == 0
+    };
+    known && limit[0] > 0
 }

@@ -69,6 +69,17 @@ global_asm!(
     "engine_unblock_after:",
     "mov rsp, gs:[{ENGINE_RSP}]",
     "ret",
+    // extern "C" fn(frame, thread): rt_sigreturn through a frame of the engine's own, to engine_unblock_after. The caller's
+    // registers go into it: struct sigcontext begins 48 bytes behind the return address.
+    ".globl engine_enter_frame", ".hidden engine_enter_frame", ".type engine_enter_frame, @function",
+    "engine_enter_frame:",
+    "mov [rdi+48+8*4], r12", "mov [rdi+48+8*5], r13", "mov [rdi+48+8*6], r14", "mov [rdi+48+8*7], r15",
+    "mov [rdi+48+8*10], rbp", "mov [rdi+48+8*11], rbx",
+    "mov gs:[{ENGINE_RSP}], rsp",
+    "lea rsp, [rdi+8]",
+    "mov eax, 15",
+    "syscall",
+    "ud2",
     // Returns from the application's signal handler through its frame.
     ".globl engine_sigreturn", ".hidden engine_sigreturn", ".type engine_sigreturn, @function",
     "engine_sigreturn:",
@@ -136,6 +147,7 @@ unsafe extern "C" {
     fn engine_unblock(mask: &u64, thread: *mut ThreadState);
     fn engine_sigreturn(thread: *mut ThreadState) -> !;
     fn engine_unblock_after();
+    fn engine_enter_frame(frame: *mut u64, thread: *mut ThreadState);
     fn engine_syscall_checked();
     fn engine_syscall_at();
     fn engine_syscall_after();
@@ -158,6 +170,15 @@ pub(super) fn gadget() -> Gadget {
 
 /// The gadget's answer when a signal is pending: the kernel's ERESTARTSYS, which no call returns to user mode.
 const NOT_MADE: i64 = -512;
+
+/// Has the kernel restore a frame of the engine's own, which leads back here.
+///
+/// # Safety
+/// `frame` must be a whole `struct rt_sigframe` whose PC is [`Gadget::unblocked`].
+pub(super) unsafe fn enter_frame(frame: *mut u64, thread: *mut ThreadState) {
+    // SAFETY: forwarded.
+    unsafe { engine_enter_frame(frame, thread) };
+}
 
 /// Bytes of SYSCALL.
 pub(super) const SYSCALL_LEN: u64 = 2;
