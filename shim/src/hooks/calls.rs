@@ -42,6 +42,11 @@ fn number(hook: Hook) -> Option<u64> {
     })
 }
 
+/// The system call of a function that changes what the process may do.
+fn rights_number(hook: Hook) -> u64 {
+    if hook == Hook::Setns { nr::SETNS } else { nr::UNSHARE }
+}
+
 /// Whether the function returns `int`: the upper half of the register then has no meaning.
 fn returns_int(number: u64) -> bool {
     matches!(number, nr::OPEN | nr::OPENAT | nr::CREAT | nr::CLOSE | nr::SENDMMSG | nr::RECVMMSG)
@@ -50,6 +55,7 @@ fn returns_int(number: u64) -> bool {
 /// Before the call.
 pub fn before(hook: Hook, frame: &mut Frame) -> Decision {
     process::check_fork();
+    ticker::exec_failed();
     if let Some(number) = number(hook) {
         // frida-gum's own calls come here too; a followed thread's are seen at the instruction.
         let is_tracers = cfg!(feature = "gum") && tracer::follows_current();
@@ -68,8 +74,8 @@ pub fn before(hook: Hook, frame: &mut Frame) -> Decision {
         Hook::Fork | Hook::PosixSpawn | Hook::PosixSpawnp if !process::is_borrowed() => {
             Decision::CallThenAfter
         }
-        Hook::Unshare | Hook::Setns if !process::is_borrowed() => {
-            ticker::pause();
+        Hook::Unshare | Hook::Setns => {
+            ticker::mirror(rights_number(hook), &frame.arguments);
             Decision::CallThenAfter
         }
         Hook::Vfork => {
@@ -158,7 +164,9 @@ pub fn after(hook: Hook, frame: &mut Frame) -> *mut tracer::Thread {
         // The loader unmaps by calls of its own, and nobody says what.
         Hook::Dlclose => tracer::libraries_unloaded(),
         Hook::Fork => process::check_fork(),
-        Hook::Unshare | Hook::Setns => ticker::resume(),
+        Hook::Unshare | Hook::Setns => {
+            ticker::mirrored(rights_number(hook), &frame.arguments, i64::from(frame.result as i32));
+        }
         Hook::PosixSpawn | Hook::PosixSpawnp if frame.result as i32 == 0 => {
             let pid = frame.arguments[0] as *const u32;
             let mut path = [0u8; 224];
