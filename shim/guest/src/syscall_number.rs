@@ -51,8 +51,8 @@ numbers! {
     SETGID = 106;
     ARCH_PRCTL = 158;
     GETEUID = 107;
+    SETPGID = 109;
     GETPPID = 110;
-    SETSID = 112;
     SETREUID = 113;
     SETREGID = 114;
     SETGROUPS = 116;

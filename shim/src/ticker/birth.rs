@@ -234,8 +234,8 @@ pub fn settle() {
     watch_parent();
     // SAFETY: what these change is this process's own.
     unsafe {
-        // The process's group, session and terminal are not the helper's.
-        sys::call0(nr::SETSID);
+        // Signals to the process's group are not for the helper. A session of its own would be scheduled as one.
+        sys::call2(nr::SETPGID, 0, 0);
         const PR_SET_TSC: u64 = 26;
         sys::call2(nr::PRCTL, PR_SET_TSC, 1);
     }
@@ -288,7 +288,7 @@ extern "C" fn parent_ends(_: i32) {
         return;
     }
     const CLOCK_MONOTONIC: u64 = 1;
-    /// `struct sigevent`: the value, then SIGKILL and SIGEV_SIGNAL.
+    // `struct sigevent`: the value, then SIGKILL and SIGEV_SIGNAL.
     let event = [0u64, 9, 0, 0, 0, 0, 0, 0];
     let (mut timer, at) = (0u32, [0, 0, LONGEST_S, 0]);
     // SAFETY: the structures live as long as the calls.
