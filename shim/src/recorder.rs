@@ -395,16 +395,15 @@ impl Write for Text {
 
 /// The process image is about to be replaced: everything counted so far is written before.
 pub fn before_exec(path: &[u8]) {
-    if path.len() < LONGEST_PATH && !path.is_empty() && !names_something(path) {
-        // The call will fail: a search along PATH.
-        return;
-    }
     locked(|state| {
         state.snapshots(Weight::Major, Flags::NONE, false, usize::MAX);
         let tid = sys::gettid();
         state.put(Weight::Major, tid, Flags::NONE, &Event::Exec { path }, None, clock::stamp())
     });
-    ticker::before_exec();
+    // Else the call will fail: a search along PATH.
+    if path.is_empty() || path.len() >= LONGEST_PATH || names_something(path) {
+        ticker::before_exec();
+    }
 }
 
 fn names_something(path: &[u8]) -> bool {
