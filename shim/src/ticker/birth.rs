@@ -18,7 +18,7 @@ use crate::{
 use core::{
     arch::naked_asm,
     ffi::CStr,
-    fmt,
+    fmt::{self, Write},
     sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
 };
 
@@ -316,12 +316,50 @@ pub fn is_orphan() -> bool {
 /// Whether the process has another memory by now: a way to exec that nobody saw.
 pub fn has_executed() -> bool {
     const KCMP_VM: u64 = 1;
-    let process = u64::from(PROCESS.load(Ordering::Relaxed));
+    let process = PROCESS.load(Ordering::Relaxed);
+    let own = u64::from(sys::getpid());
     // SAFETY: compares only.
-    let order = unsafe {
-        sys::call6(nr::KCMP, process, u64::from(sys::getpid()), KCMP_VM, 0, 0, 0)
-    };
-    order > 0
+    let order = unsafe { sys::call6(nr::KCMP, u64::from(process), own, KCMP_VM, 0, 0, 0) };
+    order > 0 && !first_thread_has_ended(process)
+}
+
+/// Whether others may go on without the first thread, which has no memory any more (proc(5): the state stands behind
+/// the name in parentheses).
+fn first_thread_has_ended(process: u32) -> bool {
+    let mut path = Text { bytes: [0; 40], used: 0 };
+    let _ = write!(path, "/proc/{process}/stat\0");
+    let Ok(text) = sys::read_file(path.as_c_str(), 4096) else { return true };
+    let after_name = text.iter().rposition(|&byte| byte == b')').map_or(0, |at| at + 2);
+    !matches!(text.get(after_name), Some(b'R' | b'S' | b'D' | b'T' | b't' | b'I'))
+}
+
+/// A short path.
+pub struct Text {
+    bytes: [u8; 40],
+    used: usize,
+}
+
+impl Text {
+    /// `/proc/PID/ns/user` of the process.
+    pub fn user_namespace() -> Text {
+        let mut path = Text { bytes: [0; 40], used: 0 };
+        let _ = write!(path, "/proc/{}/ns/user\0", PROCESS.load(Ordering::Relaxed));
+        path
+    }
+
+    /// As C has it.
+    pub fn as_c_str(&self) -> &CStr {
+        CStr::from_bytes_until_nul(&self.bytes).unwrap_or_default()
+    }
+}
+
+impl Write for Text {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = self.bytes.get_mut(self.used..self.used + text.len()).ok_or(fmt::Error)?;
+        room.copy_from_slice(text.as_bytes());
+        self.used += text.len();
+        Ok(())
+    }
 }
 
 /// Takes the ended helper off the process's children.

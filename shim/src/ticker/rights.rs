@@ -22,7 +22,6 @@ use crate::{
 };
 use core::{
     ffi::CStr,
-    fmt::Write,
     sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
 
@@ -254,10 +253,9 @@ fn pidfd() -> i64 {
 
 /// Enters the user namespace of the process.
 fn join_user_namespace() -> i64 {
-    let mut path = Path { bytes: [0; 40], used: 0 };
-    let _ = write!(path, "/proc/{}/ns/user\0", process::identity().pid());
-    let path = CStr::from_bytes_until_nul(&path.bytes).unwrap_or_default();
-    let inode = |path| sys::stat(path).map(|status| status.inode);
+    let path = birth::Text::user_namespace();
+    let path = path.as_c_str();
+    let inode = |path: &CStr| sys::stat(path).map(|status| status.inode);
     let (own, of_process) = (inode(c"/proc/self/ns/user"), inode(path));
     if own.is_some() && own == of_process {
         return 0;
@@ -305,18 +303,4 @@ pub fn after_fork_in_child() {
     REFUSED_TO.store(0, Ordering::Relaxed);
     // SAFETY: the child has one thread, and it is not inside the lock.
     unsafe { ASKING.reset() };
-}
-
-struct Path {
-    bytes: [u8; 40],
-    used: usize,
-}
-
-impl Write for Path {
-    fn write_str(&mut self, text: &str) -> core::fmt::Result {
-        let room = self.bytes.get_mut(self.used..self.used + text.len()).ok_or(core::fmt::Error)?;
-        room.copy_from_slice(text.as_bytes());
-        self.used += text.len();
-        Ok(())
-    }
 }
