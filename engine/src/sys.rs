@@ -4,11 +4,13 @@
 //! kernel itself. Numbers are those of x86-64 (`arch/x86/entry/syscalls/syscall_64.tbl`).
 
 use core::arch::asm;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 /// System-call numbers that the engine issues or looks for.
 pub mod nr {
     #![allow(missing_docs)]
     pub const READ: u64 = 0;
+    pub const WRITE: u64 = 1;
     pub const OPEN: u64 = 2;
     pub const CLOSE: u64 = 3;
     pub const MMAP: u64 = 9;
@@ -30,6 +32,7 @@ pub mod nr {
     pub const SHMDT: u64 = 67;
     pub const RT_SIGSUSPEND: u64 = 130;
     pub const SIGALTSTACK: u64 = 131;
+    pub const PRCTL: u64 = 157;
     pub const ARCH_PRCTL: u64 = 158;
     pub const GETTID: u64 = 186;
     pub const FUTEX: u64 = 202;
@@ -42,6 +45,7 @@ pub mod nr {
     pub const RT_TGSIGQUEUEINFO: u64 = 297;
     pub const PROCESS_VM_READV: u64 = 310;
     pub const PROCESS_VM_WRITEV: u64 = 311;
+    pub const SECCOMP: u64 = 317;
     pub const EXECVEAT: u64 = 322;
     pub const PKEY_MPROTECT: u64 = 329;
     pub const IO_PGETEVENTS: u64 = 333;
@@ -75,13 +79,24 @@ pub unsafe fn syscall6(nr: u64, a: [u64; 6]) -> i64 {
     ret
 }
 
+/// Issues a call that the engine can do without: `-EPERM` where the process's own filters may forbid it.
+///
+/// # Safety
+/// As [`syscall6`].
+#[inline]
+pub unsafe fn optional(nr: u64, a: [u64; 6]) -> i64 {
+    const EPERM: i64 = 1;
+    // SAFETY: forwarded.
+    if crate::seccomp::allows(nr, &a) { unsafe { syscall6(nr, a) } } else { -EPERM }
+}
+
 /// Maps `len` bytes of private anonymous memory near `hint` (0 = anywhere), not reserved in swap.
 ///
 /// Returns the address, or `None` when the kernel refuses.
 pub fn map_anonymous(hint: usize, len: usize, prot: u64) -> Option<usize> {
     let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
     // SAFETY: a new mapping without MAP_FIXED replaces nothing.
-    let at = unsafe { syscall6(nr::MMAP, [hint as u64, len as u64, prot, flags, u64::MAX, 0]) };
+    let at = unsafe { optional(nr::MMAP, [hint as u64, len as u64, prot, flags, u64::MAX, 0]) };
     (at > 0).then_some(at as usize)
 }
 
@@ -93,7 +108,7 @@ pub fn map_low(len: usize) -> Option<usize> {
     let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT | MAP_POPULATE;
     // SAFETY: a new mapping replaces nothing.
     let at =
-        unsafe { syscall6(nr::MMAP, [0, len as u64, PROT_READ | PROT_WRITE, flags, u64::MAX, 0]) };
+        unsafe { optional(nr::MMAP, [0, len as u64, PROT_READ | PROT_WRITE, flags, u64::MAX, 0]) };
     (at > 0).then_some(at as usize)
 }
 
@@ -113,21 +128,25 @@ pub unsafe fn unmap(at: usize, len: usize) {
 pub unsafe fn discard(at: usize, len: usize) {
     const MADV_DONTNEED: u64 = 4;
     // SAFETY: the caller gives the contents up.
-    unsafe { syscall6(nr::MADVISE, [at as u64, len as u64, MADV_DONTNEED, 0, 0, 0]) };
+    unsafe {
+        if optional(nr::MADVISE, [at as u64, len as u64, MADV_DONTNEED, 0, 0, 0]) != 0 {
+            core::ptr::write_bytes(at as *mut u8, 0, len);
+        }
+    }
 }
 
 /// Asks for large pages behind anonymous memory, where the kernel has them to give.
 pub fn prefer_huge_pages(at: usize, len: usize) {
     const MADV_HUGEPAGE: u64 = 14;
     // SAFETY: the contents stay the same, whatever the kernel answers.
-    unsafe { syscall6(nr::MADVISE, [at as u64, len as u64, MADV_HUGEPAGE, 0, 0, 0]) };
+    unsafe { optional(nr::MADVISE, [at as u64, len as u64, MADV_HUGEPAGE, 0, 0, 0]) };
 }
 
 /// Sleeps for a time below a second, or until a signal comes.
 pub fn sleep_ns(ns: u64) {
     let time = [0u64, ns];
     // SAFETY: the kernel reads `struct timespec`.
-    unsafe { syscall6(nr::NANOSLEEP, [time.as_ptr() as u64, 0, 0, 0, 0, 0]) };
+    unsafe { optional(nr::NANOSLEEP, [time.as_ptr() as u64, 0, 0, 0, 0, 0]) };
 }
 
 /// The calling thread's kernel id.
@@ -136,14 +155,54 @@ pub fn gettid() -> u32 {
     unsafe { syscall6(nr::GETTID, [0; 6]) as u32 }
 }
 
+/// The process's id, asked for once.
+pub fn getpid() -> u32 {
+    match PID.load(Ordering::Relaxed) {
+        0 => {
+            // SAFETY: no pointers.
+            let pid = unsafe { syscall6(nr::GETPID, [0; 6]) as u32 };
+            PID.store(pid, Ordering::Relaxed);
+            pid
+        }
+        known => known,
+    }
+}
+
+/// This is a child of fork, whose id is not known yet.
+pub fn forget_pid() {
+    PID.store(0, Ordering::Relaxed);
+}
+
+static PID: AtomicU32 = AtomicU32::new(0);
+
+/// Reads `/proc/self/auxv`: pairs of a key and a value. Empty where it cannot be read.
+pub fn read_auxiliary_vector(into: &mut [[u64; 2]]) -> &[[u64; 2]] {
+    const O_CLOEXEC: u64 = 0o2000000;
+    let path = c"/proc/self/auxv".as_ptr() as u64;
+    // SAFETY: the path is NUL-terminated; the kernel writes within the buffer.
+    unsafe {
+        let fd = optional(nr::OPEN, [path, O_CLOEXEC, 0, 0, 0, 0]);
+        if fd < 0 {
+            return &[];
+        }
+        let room = size_of_val(into) as u64;
+        let got = syscall6(nr::READ, [fd as u64, into.as_mut_ptr() as u64, room, 0, 0, 0]);
+        syscall6(nr::CLOSE, [fd as u64, 0, 0, 0, 0, 0]);
+        &into[..usize::try_from(got).unwrap_or(0) / size_of::<[u64; 2]>()]
+    }
+}
+
 /// Reads a file of `/proc` of any size line by line, without the newlines; `None` if it cannot be opened.
 ///
 /// `path` must end in NUL, and no line may be longer than `buffer`: what does not fit is dropped.
 pub fn each_line(path: &[u8], buffer: &mut [u8], mut take: impl FnMut(&[u8])) -> Option<()> {
     debug_assert_eq!(path.last(), Some(&0));
     const O_CLOEXEC: u64 = 0o2000000;
+    if ![nr::READ, nr::CLOSE].into_iter().all(|call| crate::seccomp::allows(call, &[0; 6])) {
+        return None;
+    }
     // SAFETY: path is NUL-terminated.
-    let fd = unsafe { syscall6(nr::OPEN, [path.as_ptr() as u64, O_CLOEXEC, 0, 0, 0, 0]) };
+    let fd = unsafe { optional(nr::OPEN, [path.as_ptr() as u64, O_CLOEXEC, 0, 0, 0, 0]) };
     if fd < 0 {
         return None;
     }
@@ -153,7 +212,7 @@ pub fn each_line(path: &[u8], buffer: &mut [u8], mut take: impl FnMut(&[u8])) ->
         let room = &mut buffer[held..];
         let arguments = [fd as u64, room.as_mut_ptr() as u64, room.len() as u64, 0, 0, 0];
         // SAFETY: the buffer is ours and its length is passed.
-        let got = unsafe { syscall6(nr::READ, arguments) };
+        let got = unsafe { optional(nr::READ, arguments) };
         if got <= 0 {
             break;
         }

@@ -33,6 +33,7 @@ extern crate alloc;
 
 mod clock;
 mod directories;
+mod filtered;
 mod guard;
 #[cfg(feature = "gum")]
 mod gum;

@@ -1,7 +1,7 @@
 //! The process: whether it is counted, who it is, fork, exec and end.
 
 use crate::{
-    clock, directories, heap, hooks,
+    clock, directories, filtered, heap, hooks,
     identity::Identity,
     jvm::executor_above,
     link, log,
@@ -21,7 +21,7 @@ use core::{
     sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, Ordering},
 };
 use guest::role::{self, Role, SparkIds, split_variable};
-use records::{ProcessEndReason, TaskMethod};
+use records::{ProcessEndReason, TaskMethod, notice};
 
 /// Its presence makes every process passive.
 const KILL_SWITCH: &CStr = c"/etc/sparkanalyzer/disable";
@@ -102,6 +102,11 @@ fn decide(startup: &Startup) -> Option<Identity> {
         _ => b"",
     };
     let arguments = || startup.arguments().map(CStr::to_bytes);
+    if startup.environment().any(|variable| {
+        split_variable(variable.to_bytes()).is_some_and(|(name, _)| name == filtered::VARIABLE)
+    }) {
+        return None;
+    }
     let traced = variable("SPARKANALYZER_TRACE").is_some_and(|id| !id.is_empty());
     let spark_role = role::of(executed, arguments(), false);
     let role = match spark_role {
@@ -354,5 +359,18 @@ pub fn end(reason: ProcessEndReason, status: i32) {
     if !is_borrowed() {
         python::tasks::process_ends();
         recorder::process_ends(reason, status);
+    }
+}
+
+/// The program is about to do what leaves no room for the library: what was counted is written, and then nothing more is done.
+pub fn give_up(why: &str) {
+    if is_counted() && !is_borrowed() {
+        threads::notice(
+            notice::PART_NOT_COUNTED,
+            0,
+            format_args!("the program goes on uncounted: {why}"),
+        );
+        recorder::give_up();
+        crate::guard::switch_off();
     }
 }

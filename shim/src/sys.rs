@@ -80,7 +80,7 @@ pub unsafe fn unmap(start: *mut u8, bytes: usize) {
 #[inline]
 pub fn gettid() -> u32 {
     // SAFETY: takes no argument and changes nothing.
-    unsafe { call0(nr::GETTID) as u32 }
+    unsafe { engine::sys::optional(nr::GETTID, [0; 6]).max(0) as u32 }
 }
 
 /// This process's id (also right in the child of vfork, where memory is the parent's).
@@ -93,7 +93,7 @@ pub fn getpid() -> u32 {
 /// The parent's process id.
 pub fn getppid() -> u32 {
     // SAFETY: takes no argument and changes nothing.
-    unsafe { call0(nr::GETPPID) as u32 }
+    unsafe { engine::sys::optional(nr::GETPPID, [0; 6]).max(0) as u32 }
 }
 
 /// Writes all bytes to a descriptor of this process, for messages; errors are dropped.
@@ -137,15 +137,19 @@ pub fn read(fd: i32, buffer: &mut [u8]) -> i64 {
 /// Blocks every signal in this thread for as long as the value lives.
 ///
 /// Taken around what must not be entered twice by one thread: a handler that runs inside would find
-/// its own locks held.
+/// its own locks held. On the engine's stack, where a followed thread's signals wait anyway, no call is made.
 pub struct SignalsBlocked {
-    before: u64,
+    before: Option<u64>,
 }
+
+const SIG_SETMASK: u64 = 2;
 
 impl SignalsBlocked {
     /// Blocks them.
     pub fn new() -> SignalsBlocked {
-        const SIG_SETMASK: u64 = 2;
+        if engine::is_in_dispatcher() {
+            return SignalsBlocked { before: None };
+        }
         let all = u64::MAX;
         let mut before = 0u64;
         // SAFETY: both pointers are to u64, the size of the kernel's sigset_t on x86-64.
@@ -158,15 +162,16 @@ impl SignalsBlocked {
                 8,
             );
         }
-        SignalsBlocked { before }
+        SignalsBlocked { before: Some(before) }
     }
 }
 
 impl Drop for SignalsBlocked {
     fn drop(&mut self) {
-        const SIG_SETMASK: u64 = 2;
-        // SAFETY: as above; restores what `new` found.
-        unsafe { call4(nr::RT_SIGPROCMASK, SIG_SETMASK, &raw const self.before as u64, 0, 8) };
+        if let Some(before) = self.before {
+            // SAFETY: as above; restores what `new` found.
+            unsafe { call4(nr::RT_SIGPROCMASK, SIG_SETMASK, &raw const before as u64, 0, 8) };
+        }
     }
 }
 
@@ -242,7 +247,9 @@ pub fn futex_wake(word: &core::sync::atomic::AtomicU32, count: u32) {
 pub fn thread_name(into: &mut [u8; 16]) {
     const PR_GET_NAME: u64 = 16;
     // SAFETY: the kernel writes 16 bytes.
-    unsafe { call2(nr::PRCTL, PR_GET_NAME, into.as_mut_ptr() as u64) };
+    unsafe {
+        engine::sys::optional(nr::PRCTL, [PR_GET_NAME, into.as_mut_ptr() as u64, 0, 0, 0, 0])
+    };
 }
 
 /// Names this thread.
@@ -255,8 +262,9 @@ pub fn set_thread_name(name: &core::ffi::CStr) {
 /// Whether a thread of this process exists.
 pub fn thread_exists(process: u32, thread: u32) -> bool {
     const ESRCH: i64 = -3;
+    let arguments = [u64::from(process), u64::from(thread), 0, 0, 0, 0];
     // SAFETY: signal 0 is sent to nobody.
-    unsafe { call3(nr::TGKILL, u64::from(process), u64::from(thread), 0) != ESRCH }
+    unsafe { engine::sys::optional(nr::TGKILL, arguments) != ESRCH }
 }
 
 /// The parts of `struct stat` that the shim uses.
@@ -377,8 +385,20 @@ pub fn read_link_start<'b>(path: &core::ffi::CStr, buffer: &'b mut [u8]) -> Opti
 
 /// Fills the buffer with random bytes.
 pub fn random(buffer: &mut [u8]) {
+    let arguments = [buffer.as_mut_ptr() as u64, buffer.len() as u64, 0, 0, 0, 0];
     // SAFETY: the kernel writes within the buffer only; up to 256 bytes come in one piece.
-    unsafe { call3(nr::GETRANDOM, buffer.as_mut_ptr() as u64, buffer.len() as u64, 0) };
+    let got = unsafe { engine::sys::optional(nr::GETRANDOM, arguments) };
+    if got < buffer.len() as i64 {
+        // Not asked or not to be had: unique all the same, by the clock's nanoseconds and the process's id.
+        let mut state = crate::clock::stamp();
+        state.mono_ns ^= u64::from(getpid()) << 40;
+        for byte in buffer {
+            // SplitMix64 (Steele, Lea, Flood 2014).
+            state.mono_ns = state.mono_ns.wrapping_add(0x9e37_79b9_7f4a_7c15 ^ state.real_ns);
+            let mixed = (state.mono_ns ^ state.mono_ns >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            *byte = (mixed ^ mixed >> 27) as u8;
+        }
+    }
 }
 
 /// Whether a path names something.
@@ -390,21 +410,7 @@ pub fn exists(path: &core::ffi::CStr) -> bool {
 /// Reads this process's memory at an address that may be invalid, up to the buffer's end or the first byte
 /// that cannot be read; the number of bytes.
 pub fn read_memory(address: u64, buffer: &mut [u8]) -> usize {
-    let local = [buffer.as_mut_ptr() as u64, buffer.len() as u64];
-    let remote = [address, buffer.len() as u64];
-    // SAFETY: the kernel writes within the buffer; an unreadable source is an error code.
-    let result = unsafe {
-        call6(
-            nr::PROCESS_VM_READV,
-            u64::from(getpid()),
-            &raw const local as u64,
-            1,
-            &raw const remote as u64,
-            1,
-            0,
-        )
-    };
-    result.max(0) as usize
+    engine::read_memory_start(address, buffer)
 }
 
 /// Reads this process's memory at an address that may be invalid, up to the first NUL, the buffer's end or

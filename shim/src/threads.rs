@@ -141,7 +141,7 @@ fn create() -> Option<&'static mut Thread> {
         counters: [const { AtomicU64::new(0) }; METRIC_COUNT],
         engine: AtomicUsize::new(0),
         flags: AtomicU32::new(0),
-        tid: sys::gettid(),
+        tid: tracer::own_tid(),
         of_task: AtomicU64::new(0),
         vfork: AtomicU32::new(0),
         rounds: AtomicU8::new(0),

@@ -31,13 +31,7 @@ mod rights;
 
 pub use rights::{mirror, mirrored, mirrors};
 
-use crate::{
-    clock, guard, heap,
-    lock::Lock,
-    process, recorder,
-    segment::Segments,
-    sys, tls,
-};
+use crate::{clock, guard, heap, lock::Lock, process, recorder, segment::Segments, sys, tls};
 use alloc::boxed::Box;
 use core::{
     fmt,

@@ -10,7 +10,7 @@
 //! that the JVM does for us, runs in the engine's hands, where a fault of its own could not be told.
 
 use crate::{
-    hooks,
+    clock, filtered, hooks,
     jvm::{agent, tasks},
     link, process,
     python::tasks as python,
@@ -323,6 +323,12 @@ pub fn thread_vanished(thread: &'static Shared) {
     forget(thread);
 }
 
+/// The calling thread's id, for a followed one without asking the kernel.
+pub fn own_tid() -> u32 {
+    let known = if is_running() { Chosen::current().map_or(0, engine::Thread::tid) } else { 0 };
+    if known == 0 { sys::gettid() } else { known }
+}
+
 /// This process is a child made by fork. The engine itself calls [`Host::fork_child`] for followed threads. In the
 /// child of another one its tables may be half written: nobody is followed there. Handlers stay right without.
 pub fn after_fork_in_child() {
@@ -380,6 +386,10 @@ impl Host<Thread> for Shim {
         if syscalls::is_counted(call.number) {
             syscalls::before(call.number, &call.arguments)
         } else {
+            clock::before_call(call.number, &call.arguments);
+            if is_user_dispatch(call) {
+                on_own_tls(thread, |_| process::give_up("system-call user dispatch"));
+            }
             if ticker::mirrors(call.number, &call.arguments) {
                 on_own_tls(thread, |_| ticker::mirror(call.number, &call.arguments));
             }
@@ -405,11 +415,14 @@ impl Host<Thread> for Shim {
         }
     }
 
-    fn before_exec(&self, thread: &mut Thread, call: &Call) {
+    fn before_exec(&self, thread: &mut Thread, call: &mut Call) {
         let mut path = [0u8; 224];
         let at = if call.number == engine::sys::nr::EXECVEAT { 1 } else { 0 };
         on_own_tls(thread, |_| {
             recorder::before_exec(sys::read_string(call.arguments[at], &mut path));
+            if !filtered::may_be_counted() {
+                filtered::keep_out(&mut call.arguments[at + 2]);
+            }
         });
     }
 
@@ -544,6 +557,12 @@ fn write_notice(thread: &mut Thread, notice: Notice, at: u64, detail: u64) {
             tell(notice::THREAD_RELEASED, at, format_args!("code changed that was translated"));
         }
     }
+}
+
+/// Whether from this call on the kernel refuses calls by the place that they are made from: ours too.
+fn is_user_dispatch(call: &Call) -> bool {
+    const PR_SET_SYSCALL_USER_DISPATCH: u64 = 59;
+    call.number == sys::nr::PRCTL && call.arguments[..2] == [PR_SET_SYSCALL_USER_DISPATCH, 1]
 }
 
 /// Whether a call makes a child that runs in this process's memory until it executes or ends.

@@ -3,6 +3,7 @@
 pub use ::weights::x86 as weights;
 pub use iced_x86::Instruction;
 
+pub mod app_memory;
 pub mod block;
 mod block_end;
 mod block_map;
@@ -19,6 +20,7 @@ pub mod engine;
 mod extended_state;
 #[cfg(feature = "faults")]
 pub mod faults;
+mod file_memory;
 mod flush;
 mod fragment;
 pub mod guarded;
@@ -29,6 +31,7 @@ mod lookup;
 mod pad;
 mod plain;
 mod restartable;
+mod restrictions;
 #[cfg(feature = "sabotage")]
 pub mod sabotage;
 mod self_loop;

@@ -26,12 +26,13 @@
 
 use core::sync::atomic::{AtomicPtr, Ordering};
 
+use super::app_memory::{self, read_memory};
 use super::dispatch::{again, landing, resume_range};
 use super::engine::Engine;
 use super::interrupted_state::Interruption;
-use super::signal_settings::SS_AUTODISARM;
-use super::syscall::{Stage, gadget, read_memory, restore_signals};
-use super::thread::{EXIT_ENTER, ThreadState, disp, gpr};
+use super::signal_settings::{NEVER_BLOCKED, SS_AUTODISARM};
+use super::syscall::{SYSCALL_LEN, Stage, gadget, restore_signals};
+use super::thread::{EXIT_ENTER, SOME_RUN_NATIVELY, ThreadState, disp, gpr};
 use crate::sys::{self, nr};
 
 const SIGILL: i32 = 4;
@@ -39,6 +40,13 @@ pub(super) const SIGTRAP: i32 = 5;
 pub(super) const SIGBUS: i32 = 7;
 const SIGFPE: i32 = 8;
 pub(super) const SIGSEGV: i32 = 11;
+const SIGSYS: i32 = 31;
+/// Signals of a copy from the application's memory that faults: never blocked while the engine works.
+pub(super) const FAULTS: u64 = 1 << (SIGBUS - 1) | 1 << (SIGSEGV - 1);
+/// Signals that end a process with a core file, unless it sets a handler (signal(7)): QUIT, ILL, TRAP, ABRT, BUS, FPE, SEGV,
+/// SYS, XCPU, XFSZ. The core file is to show the application's registers.
+pub(super) const LEAVING_A_CORE: [i32; 10] =
+    [3, SIGILL, SIGTRAP, 6, SIGBUS, SIGFPE, SIGSEGV, SIGSYS, 24, 25];
 /// `si_code` of what the kernel itself raises, INT3's trap among it (`include/uapi/asm-generic/siginfo.h`).
 const SI_KERNEL: i32 = 0x80;
 /// Position of `si_addr` in [`Info`].
@@ -181,6 +189,13 @@ extern "C" fn on_signal(
     // SAFETY: the kernel passes its own frame, ours to change until we return.
     let (info_ref, context_ref) = unsafe { (&*info, &mut *context) };
     let host = context_ref.registers[CONTEXT_RIP] as u64;
+    if FAULTS >> (signal - 1) & 1 != 0
+        && code_of(info_ref) > 0
+        && let Some(behind) = app_memory::behind_copy(host)
+    {
+        context_ref.registers[CONTEXT_RIP] = behind as i64;
+        return Answer::Return;
+    }
     let denied = is_store_to_protected(signal, info_ref, context_ref);
     if denied && engine.open(info_ref[SI_ADDR], host) {
         return Answer::Return;
@@ -307,6 +322,14 @@ impl Engine {
         if whole {
             return Answer::OnEngineStack;
         }
+        if FAULTS >> (signal - 1) & 1 != 0 && (code_of(info) > 0 || thread.pending.is_some()) {
+            // A fault of the engine's own ends the process where it is; another process's SIGSEGV waits its turn.
+            context.mask = u64::MAX;
+            if code_of(info) <= 0 {
+                queue(thread, signal, info);
+            }
+            return Answer::Return;
+        }
         if !thread.pending.stepping && is_trap_flag(signal, info) {
             // The application's trap flag, but not one of its instructions.
             return Answer::Return;
@@ -317,7 +340,7 @@ impl Engine {
         } else {
             self.postpone(thread, signal, info, context);
         }
-        context.mask = u64::MAX;
+        context.mask = !FAULTS;
         if resume_range().contains(&host) {
             context.registers[CONTEXT_RIP] = again() as i64;
             context.registers[CONTEXT_FLAGS] = 0x202;
@@ -374,13 +397,14 @@ impl Engine {
             if interrupted && let Some(mask) = temporary_mask(thread) {
                 before = mask;
             }
-            self.show_syscall(thread, context, host != gadget().after);
+            let refused = signal == SIGSYS && code_of(info_ref) > 0;
+            self.show_syscall(thread, context, host != gadget().after, refused);
         }
         self.show_x87_pointer_in(context.fpstate);
         // SAFETY: the kernel's siginfo on the application's stack, which the handler is about to get.
         let address = unsafe { &mut (*info)[SI_ADDR] };
-        if interruption != Interruption::Asynchronous && *address == host {
-            // Of SIGILL, SIGFPE and SIGTRAP: the instruction.
+        if code_of(info_ref) > 0 && *address == host {
+            // Of SIGILL, SIGFPE and SIGTRAP the instruction, of SIGSYS what lies behind it.
             *address = context.registers[CONTEXT_RIP] as u64;
         }
         if stepped {
@@ -395,9 +419,12 @@ impl Engine {
         }
         let handler = self.actions.handler(signal);
         if handler <= 1 {
-            self.default_action(signal);
             thread.pc = context.registers[CONTEXT_RIP] as u64;
-            context.registers[CONTEXT_RIP] = landing() as i64;
+            if handler == 1 && code_of(info_ref) <= 0 {
+                context.registers[CONTEXT_RIP] = landing() as i64;
+            } else {
+                self.end_by(thread, signal, info_ref, context, interruption);
+            }
             return Answer::Return;
         }
         for (register, &at) in CONTEXT.iter().enumerate() {
@@ -426,8 +453,35 @@ impl Engine {
         if thread.stacked > MOST_STACKED {
             mask |= !SYNCHRONOUS;
         }
+        thread.set_blocked(mask);
         self.unblock(thread, &mask);
         Answer::Follow
+    }
+
+    /// The application has no handler for a signal that ends it. The context shows its state: it goes on natively, and dies
+    /// where it would have died, so that a core file shows its own registers.
+    fn end_by(
+        &self,
+        thread: &mut ThreadState,
+        signal: i32,
+        info: &Info,
+        context: &mut UserContext,
+        interruption: Interruption,
+    ) {
+        const SYS_SECCOMP: i32 = 1;
+        SOME_RUN_NATIVELY.store(true, Ordering::Relaxed);
+        thread.followed.store(false, Ordering::Release);
+        if signal == SIGSYS && code_of(info) == SYS_SECCOMP {
+            // The call once more: its number is in RAX, and the filter's answer is the same.
+            context.registers[CONTEXT_RIP] -= SYSCALL_LEN as i64;
+            context.mask |= 1 << (signal - 1);
+        } else if interruption == Interruption::Fault {
+            // The instruction once more: a fault whose signal is blocked ends the process, without a call of ours.
+            context.mask |= 1 << (signal - 1);
+        } else {
+            self.reset_action(signal);
+            queue(thread, signal, info);
+        }
     }
 
     /// The handler returns: rt_sigreturn on the application's frame, with the PC bent to the engine's landing.
@@ -440,6 +494,7 @@ impl Engine {
         }
         // SAFETY: readable, and the application's own frame, which it returns through now.
         let context = unsafe { &mut *(at as *mut UserContext) };
+        thread.set_blocked(context.mask & !NEVER_BLOCKED);
         thread.pc = context.registers[CONTEXT_RIP] as u64;
         context.registers[CONTEXT_RIP] = landing() as i64;
         let interrupted = context.registers[CONTEXT[gpr::RSP]] as u64;
@@ -462,7 +517,7 @@ impl Engine {
     ) {
         thread.pending =
             Pending { signal, stepping: false, trapping: false, mask: context.mask, info: *info };
-        context.mask = u64::MAX;
+        context.mask = !FAULTS;
         self.keep_one_shot(signal);
     }
 
@@ -486,13 +541,7 @@ impl Engine {
     fn queue_pending(&self, thread: &mut ThreadState) {
         let pending = thread.pending;
         thread.pending.signal = 0;
-        // SAFETY: the kernel copies the siginfo, which it made itself before.
-        unsafe {
-            let pid = sys::syscall6(nr::GETPID, [0; 6]) as u64;
-            let info = pending.info.as_ptr() as u64;
-            let tid = u64::from(thread.tid);
-            sys::syscall6(nr::RT_TGSIGQUEUEINFO, [pid, tid, pending.signal as u64, info, 0, 0]);
-        }
+        queue(thread, pending.signal, &pending.info);
     }
 
     /// The dispatcher found a postponed signal, and the thread's state is whole: gives the application its mask
@@ -501,5 +550,15 @@ impl Engine {
         let mask = thread.pending.mask;
         self.queue_pending(thread);
         self.unblock(thread, &mask);
+    }
+}
+
+/// Queues a signal for this thread as it came.
+fn queue(thread: &ThreadState, signal: i32, info: &Info) {
+    let [pid, tid] = [sys::getpid(), thread.tid].map(u64::from);
+    // SAFETY: the kernel copies the siginfo, which it made itself before.
+    unsafe {
+        let info = info.as_ptr() as u64;
+        sys::syscall6(nr::RT_TGSIGQUEUEINFO, [pid, tid, signal as u64, info, 0, 0]);
     }
 }

@@ -3,9 +3,9 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use super::app_memory::{self, read_memory, write_memory};
 use super::engine::Engine;
-use super::signal::{self, AlternateStack};
-use super::syscall::{read_memory, write_memory};
+use super::signal::{self, AlternateStack, FAULTS, SIGTRAP};
 use super::thread::{ThreadState, gpr};
 use crate::contract::Call;
 use crate::sys::{self, nr};
@@ -17,7 +17,7 @@ const SA_NODEFER: u64 = 0x4000_0000;
 const SA_RESTORER: u64 = 0x0400_0000;
 const SA_RESETHAND: u64 = 0x8000_0000;
 /// SIGKILL and SIGSTOP, which the kernel takes out of every mask.
-const NEVER_BLOCKED: u64 = 1 << 8 | 1 << 18;
+pub(super) const NEVER_BLOCKED: u64 = 1 << 8 | 1 << 18;
 /// `SS_DISABLE`, `SS_AUTODISARM` (`include/uapi/linux/signal.h`).
 const SS_DISABLE: u32 = 2;
 pub(super) const SS_AUTODISARM: u32 = 1 << 31;
@@ -147,10 +147,12 @@ impl Engine {
         let ours = signal::entry();
         let borrowed = self.actions.is_borrowed(number as i32);
         let mut kernel = action;
-        if action.handler > 1 || (borrowed && new != 0) {
+        // What the application ignores must not interrupt its calls, but for what the engine itself needs.
+        let kept = new != 0 && self.keeps(number as i32, action.handler, borrowed);
+        if action.handler > 1 || kept {
             kernel.handler = ours;
             kernel.flags |= SA_SIGINFO;
-            kernel.mask = u64::MAX;
+            kernel.mask = !FAULTS;
             if kernel.flags & SA_RESTORER == 0 {
                 kernel.flags |= SA_RESTORER;
                 kernel.restorer = signal::restorer();
@@ -159,7 +161,7 @@ impl Engine {
         let cell = &self.actions.table[number as usize];
         let before =
             [&cell.handler, &cell.flags, &cell.mask].map(|word| word.load(Ordering::Relaxed));
-        if action.handler > 1 || (borrowed && new != 0) {
+        if new != 0 {
             // Known before the kernel can call it.
             cell.flags.store(action.flags, Ordering::Relaxed);
             cell.mask.store(action.mask & !NEVER_BLOCKED, Ordering::Relaxed);
@@ -180,6 +182,14 @@ impl Engine {
             }
             return result;
         }
+        if new != 0 {
+            let bit = 1 << (number - 1);
+            if kept && action.handler <= 1 {
+                self.actions.borrowed.fetch_or(bit, Ordering::AcqRel);
+            } else if !kept {
+                self.actions.borrowed.fetch_and(!bit, Ordering::AcqRel);
+            }
+        }
         if old == 0 {
             return 0;
         }
@@ -190,6 +200,15 @@ impl Engine {
             }
         }
         write_memory(old, &previous.to_bytes())
+    }
+
+    /// Whether a signal for which the application sets no handler comes to the engine all the same.
+    fn keeps(&self, signal: i32, handler: u64, borrowed: bool) -> bool {
+        let needed = borrowed && (FAULTS | 1 << (SIGTRAP - 1)) >> (signal - 1) & 1 != 0;
+        needed
+            || (handler == 0
+                && signal::LEAVING_A_CORE.contains(&signal)
+                && app_memory::are_faults_served())
     }
 
     /// The application's sigaltstack.
@@ -258,7 +277,7 @@ impl Engine {
             handler: signal::entry(),
             flags: flags | SA_SIGINFO | SA_RESTORER,
             restorer: signal::restorer(),
-            mask: u64::MAX,
+            mask: !FAULTS,
         }
     }
 
@@ -291,6 +310,63 @@ impl Engine {
         {
             signal::serve(self);
             set(signal, &self.ours(0));
+        }
+    }
+
+    /// Faults of the engine's own copies must come to it, and a signal that ends the process with a core file, so that the
+    /// file can show the application's registers. Where the application ignores one of the latter it stays ignored.
+    pub(super) fn borrow_fatal_signals(&self) {
+        for signal in signal::LEAVING_A_CORE {
+            let mut action = KernelAction::default();
+            // SAFETY: our own structure.
+            let known = unsafe {
+                let old = &raw mut action as u64;
+                sys::syscall6(nr::RT_SIGACTION, [signal as u64, 0, old, 8, 0, 0]) == 0
+            };
+            let needed = FAULTS >> (signal - 1) & 1 != 0;
+            if known && action.handler == 1 && needed {
+                self.actions.table[signal as usize].handler.store(1, Ordering::Release);
+            }
+            if known && (action.handler == 0 || (action.handler == 1 && needed)) {
+                self.borrow(signal);
+            }
+        }
+        app_memory::faults_are_served();
+    }
+
+    /// The default action from now on, for good: the process is about to end by this signal.
+    pub(super) fn reset_action(&self, signal: i32) {
+        self.actions.borrowed.fetch_and(!(1 << (signal - 1)), Ordering::AcqRel);
+        set(signal, &KernelAction::default());
+    }
+
+    /// Signals go to the application's own handlers from now on.
+    pub(super) fn restore_actions(&self) {
+        for signal in 1..=SIGNALS as i32 {
+            let mut action = KernelAction::default();
+            // SAFETY: our own structure.
+            unsafe {
+                let old = &raw mut action as u64;
+                sys::syscall6(nr::RT_SIGACTION, [signal as u64, 0, old, 8, 0, 0]);
+            }
+            if action.handler == signal::entry() {
+                let cell = &self.actions.table[signal as usize];
+                action.handler = cell.handler.load(Ordering::Relaxed);
+                action.mask = cell.mask.load(Ordering::Relaxed);
+                action.flags = cell.flags.load(Ordering::Relaxed) | SA_RESTORER;
+                set(signal, &action);
+            }
+        }
+        self.actions.borrowed.store(0, Ordering::Release);
+    }
+
+    /// Another program is about to be executed: it inherits what is ignored. `false`: that failed.
+    pub(super) fn show_ignored(&self, ignored: bool) {
+        for signal in signal::LEAVING_A_CORE {
+            if self.actions.handler(signal) == 1 && self.actions.is_borrowed(signal) {
+                let own = KernelAction { handler: 1, ..KernelAction::default() };
+                set(signal, &if ignored { own } else { self.ours(0) });
+            }
         }
     }
 

@@ -14,9 +14,11 @@ numbers! {
     CLOSE = 3;
     FSTAT = 5;
     MMAP = 9;
+    MPROTECT = 10;
     MUNMAP = 11;
     RT_SIGACTION = 13;
     RT_SIGPROCMASK = 14;
+    RT_SIGRETURN = 15;
     PREAD64 = 17;
     PWRITE64 = 18;
     IOCTL = 16;
@@ -24,6 +26,7 @@ numbers! {
     WRITEV = 20;
     ACCESS = 21;
     SCHED_YIELD = 24;
+    MREMAP = 25;
     MADVISE = 28;
     GETPID = 39;
     SENDFILE = 40;

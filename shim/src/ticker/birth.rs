@@ -161,7 +161,7 @@ fn number(tries: u64) -> Option<u32> {
         end = if may_choose() { numbers_end().unwrap_or(1) } else { 1 };
         NUMBERS_END.store(end, Ordering::Relaxed);
     }
-    if end == 1 {
+    if end == 1 || !engine::seccomp::allows(nr::CLONE3, &[0; 6]) {
         return None;
     }
     let seed = clock::monotonic_ns() ^ u64::from(process::identity().pid()) << 32 ^ tries << 56;
@@ -177,9 +177,7 @@ fn may_choose() -> bool {
     let header = [VERSION_3, 0];
     let mut sets = [[0u32; 3]; 2];
     // SAFETY: the kernel reads a header and writes two times three words (capget(2)).
-    let result = unsafe {
-        sys::call2(nr::CAPGET, &raw const header as u64, &raw mut sets as u64)
-    };
+    let result = unsafe { sys::call2(nr::CAPGET, &raw const header as u64, &raw mut sets as u64) };
     let effective = u64::from(sets[0][0]) | u64::from(sets[1][0]) << 32;
     !sys::failed(result) && effective & (1 << SYS_ADMIN | 1 << CHECKPOINT_RESTORE) != 0
 }
@@ -192,7 +190,8 @@ fn numbers_end() -> Option<u32> {
 /// Whether a child would be the first process of a PID namespace.
 fn would_be_first() -> bool {
     let inode = |path: &CStr| sys::stat(path).map(|status| status.inode);
-    let (own, of_children) = (inode(c"/proc/self/ns/pid"), inode(c"/proc/self/ns/pid_for_children"));
+    let (own, of_children) =
+        (inode(c"/proc/self/ns/pid"), inode(c"/proc/self/ns/pid_for_children"));
     own.is_some() && own != of_children
 }
 
@@ -277,7 +276,7 @@ fn watch_parent() {
 pub fn ask_for_signal() {
     const PR_SET_PDEATHSIG: u64 = 1;
     // SAFETY: changes only what this process is told.
-    unsafe { sys::call2(nr::PRCTL, PR_SET_PDEATHSIG, SIGURG) };
+    unsafe { engine::sys::optional(nr::PRCTL, [PR_SET_PDEATHSIG, SIGURG, 0, 0, 0, 0]) };
 }
 
 /// The handler: the helper looks around, and is killed if it is still there some time after the process's end,
@@ -310,7 +309,9 @@ unsafe extern "C" fn restorer() {
 
 /// Whether the process that the helper belongs to has ended.
 pub fn is_orphan() -> bool {
-    sys::getppid() != PROCESS.load(Ordering::Relaxed)
+    // SAFETY: takes no argument and changes nothing. A filter under which the helper goes on allows it.
+    let parent = unsafe { sys::call0(nr::GETPPID) };
+    parent >= 0 && parent as u32 != PROCESS.load(Ordering::Relaxed)
 }
 
 /// Whether the process has another memory by now: a way to exec that nobody saw.
@@ -319,7 +320,8 @@ pub fn has_executed() -> bool {
     let process = PROCESS.load(Ordering::Relaxed);
     let own = u64::from(sys::getpid());
     // SAFETY: compares only.
-    let order = unsafe { sys::call6(nr::KCMP, u64::from(process), own, KCMP_VM, 0, 0, 0) };
+    let order =
+        unsafe { engine::sys::optional(nr::KCMP, [u64::from(process), own, KCMP_VM, 0, 0, 0]) };
     order > 0 && !first_thread_has_ended(process)
 }
 
@@ -443,4 +445,3 @@ unsafe fn close_each(first: u64) {
     }
     sys::close(directory as i32);
 }
-

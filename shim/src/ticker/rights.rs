@@ -15,15 +15,18 @@
 
 use super::{END_NS, State, WAKE, birth, come_again, is_there, leave, stop};
 use crate::{
-    clock, process,
+    clock,
     lock::Lock,
+    process,
     sys::{self, nr},
     tls,
 };
+use alloc::vec::Vec;
 use core::{
     ffi::CStr,
     sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
+use engine::seccomp::{BpfInstruction, MAX_INSTRUCTIONS, would_allow};
 
 const CLONE_VM: u64 = 0x100;
 const CLONE_NEWTIME: u64 = 0x80;
@@ -40,6 +43,8 @@ const PR_CAP_AMBIENT_IS_SET: u64 = 1;
 /// A number that no call has: the helper is to enter the process's user namespace.
 const JOIN_USER_NAMESPACE: u64 = u64::MAX;
 
+/// A filter is being installed: until the program has made its call, nobody knows what it forbids.
+static SETTLING: AtomicBool = AtomicBool::new(false);
 /// One thread at a time asks.
 static ASKING: Lock<()> = Lock::new(());
 /// What the helper is asked to do: a call's number and arguments.
@@ -103,8 +108,10 @@ pub fn mirror(number: u64, arguments: &[u64; 6]) {
                 stop(State::Away);
             }
         }
-        nr::SECCOMP => filters(arguments[0], arguments[2]),
-        nr::PRCTL if arguments[0] == PR_SET_SECCOMP => filters(arguments[1].wrapping_sub(1), arguments[2]),
+        nr::SECCOMP => filters(number, arguments, arguments[0]),
+        nr::PRCTL if arguments[0] == PR_SET_SECCOMP => {
+            filters(number, arguments, arguments[1].wrapping_sub(1));
+        }
         nr::CAPSET => {
             let mut header = [0u8; 8];
             sys::read_memory(arguments[0], &mut header);
@@ -122,6 +129,7 @@ pub fn mirror(number: u64, arguments: &[u64; 6]) {
 
 /// After it.
 pub fn mirrored(number: u64, arguments: &[u64; 6], result: i64) {
+    SETTLING.store(false, Ordering::Release);
     let me = tls::thread_pointer();
     let refused = REFUSED_TO.compare_exchange(me, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok();
     if process::is_borrowed() {
@@ -171,22 +179,68 @@ fn is_shared_memory_refused(number: u64, arguments: &[u64; 6]) -> bool {
     kinds(number, arguments) & alone != 0
 }
 
-/// A filter is about to be installed (mode 1 of seccomp(2), mode 0 = strict).
-fn filters(mode: u64, program: u64) {
+/// A filter is about to be installed by this call (mode 1 of seccomp(2), mode 0 = strict).
+fn filters(number: u64, arguments: &[u64; 6], mode: u64) {
+    const NEW_LISTENER: u64 = 8;
+    /// Flags that change nothing but the calling thread.
+    const LOG_AND_SPEC_ALLOW: u64 = 6;
     if mode > 1 {
         return;
     }
-    if mode == 1 && may_write_under(program) {
-        ask(nr::SECCOMP, &[1, 0, program, 0, 0, 0]);
+    let by_seccomp = number == nr::SECCOMP;
+    let is_supervised = by_seccomp && arguments[1] & NEW_LISTENER != 0;
+    if mode == 1 && !is_supervised && may_write_under(arguments[2]) {
+        let mut own = *arguments;
+        if by_seccomp {
+            own[1] &= LOG_AND_SPEC_ALLOW;
+        }
+        SETTLING.store(true, Ordering::Release);
+        ask(number, &own);
         return;
     }
     FILTERED.store(true, Ordering::Relaxed);
     leave(State::Silent, format_args!("a filter of system calls, under which nothing is written"));
 }
 
-/// Whether the helper could go on under a filter, the program of `struct sock_fprog`.
-fn may_write_under(_program: u64) -> bool {
-    false
+/// What the helper cannot do without.
+const NEEDED: [u64; 9] = [
+    nr::PWRITE64,
+    nr::FUTEX,
+    nr::GETPPID,
+    nr::MMAP,
+    nr::MUNMAP,
+    nr::RT_SIGPROCMASK,
+    nr::RT_SIGRETURN,
+    nr::SCHED_YIELD,
+    nr::EXIT_GROUP,
+];
+
+/// Whether the helper could go on under a filter, the program of the `struct sock_fprog` at this address. Calls that
+/// it can do without are not made when the filter forbids them.
+fn may_write_under(program: u64) -> bool {
+    let mut description = [0u8; 16];
+    if sys::read_memory(program, &mut description) != description.len() {
+        return false;
+    }
+    let length = usize::from(u16::from_le_bytes([description[0], description[1]]));
+    let at = u64::from_le_bytes(core::array::from_fn(|index| description[8 + index]));
+    let mut instructions: Vec<BpfInstruction> = Vec::new();
+    if length > MAX_INSTRUCTIONS || instructions.try_reserve_exact(length).is_err() {
+        return false;
+    }
+    for index in 0..length as u64 {
+        let mut one = [0u8; 8];
+        if sys::read_memory(at + 8 * index, &mut one) != one.len() {
+            return false;
+        }
+        instructions.push(BpfInstruction {
+            code: u16::from_le_bytes([one[0], one[1]]),
+            jump_true: one[2],
+            jump_false: one[3],
+            k: u32::from_le_bytes([one[4], one[5], one[6], one[7]]),
+        });
+    }
+    NEEDED.iter().all(|&call| would_allow(&instructions, call, &[0; 6]))
 }
 
 /// Whether nothing can be written because of a filter.
@@ -231,19 +285,23 @@ pub fn serve() {
     if asked == DONE.load(Ordering::Relaxed) {
         return;
     }
-    let [a, b, c, d, e, f] =
-        core::array::from_fn(|index| ARGUMENTS[index].load(Ordering::Relaxed));
+    let [a, b, c, d, e, f] = core::array::from_fn(|index| ARGUMENTS[index].load(Ordering::Relaxed));
     let answer = match NUMBER.load(Ordering::Relaxed) {
         JOIN_USER_NAMESPACE => join_user_namespace(),
         nr::LANDLOCK_RESTRICT_SELF => restrict(a, b),
         // SAFETY: a call that the program is about to make with these arguments.
         number => unsafe { sys::call6(number, a, b, c, d, e, f) },
     };
-    // The kernel forgets it when credentials change.
-    birth::ask_for_signal();
+    if !SETTLING.load(Ordering::Relaxed) {
+        // The kernel forgets it when credentials change.
+        birth::ask_for_signal();
+    }
     ANSWER.store(if sys::failed(answer) { answer } else { 0 }, Ordering::Relaxed);
     DONE.store(asked, Ordering::Release);
     sys::futex_wake(&DONE, u32::MAX >> 1);
+    while SETTLING.load(Ordering::Acquire) && !birth::is_orphan() {
+        sys::futex_wait(&DONE, asked, 1_000_000);
+    }
 }
 
 fn pidfd() -> i64 {
@@ -301,6 +359,7 @@ fn restrict(ruleset: u64, flags: u64) -> i64 {
 pub fn after_fork_in_child() {
     DONE.store(ASKED.load(Ordering::Relaxed), Ordering::Relaxed);
     REFUSED_TO.store(0, Ordering::Relaxed);
+    SETTLING.store(false, Ordering::Relaxed);
     // SAFETY: the child has one thread, and it is not inside the lock.
     unsafe { ASKING.reset() };
 }
