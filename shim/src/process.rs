@@ -289,7 +289,11 @@ pub fn check_fork() {
 /// Whether this is a vfork-like child, however it was made: another process in the memory of the one that
 /// counts.
 pub fn is_borrowed() -> bool {
-    is_counted() && sys::getpid() != identity().pid()
+    let asked = || {
+        // SAFETY: takes no argument and changes nothing. Where a filter may forbid it this is no such child: they run natively.
+        unsafe { engine::sys::optional(nr::GETPID, [0; 6]) }
+    };
+    is_counted() && u32::try_from(asked()).is_ok_and(|pid| pid != identity().pid())
 }
 
 #[cold]

@@ -58,6 +58,7 @@ numbers! {
     GETPPID = 110;
     SETREUID = 113;
     SETREGID = 114;
+    GETGROUPS = 115;
     SETGROUPS = 116;
     SETRESUID = 117;
     SETRESGID = 119;

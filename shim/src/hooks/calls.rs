@@ -1,6 +1,6 @@
 //! What each hook does before and after the call it stands for.
 
-use super::{Decision, Frame, Hook, actions};
+use super::{Decision, Frame, Hook, actions, rights};
 use crate::{
     jvm::{launcher, tasks},
     process,
@@ -42,11 +42,6 @@ fn number(hook: Hook) -> Option<u64> {
     })
 }
 
-/// The system call of a function that changes what the process may do.
-fn rights_number(hook: Hook) -> u64 {
-    if hook == Hook::Setns { nr::SETNS } else { nr::UNSHARE }
-}
-
 /// Whether the function returns `int`: the upper half of the register then has no meaning.
 fn returns_int(number: u64) -> bool {
     matches!(number, nr::OPEN | nr::OPENAT | nr::CREAT | nr::CLOSE | nr::SENDMMSG | nr::RECVMMSG)
@@ -70,12 +65,11 @@ pub fn before(hook: Hook, frame: &mut Frame) -> Decision {
         [frame.notes[0], frame.notes[1]] = syscalls::before(number, &frame.arguments);
         return Decision::CallThenAfter;
     }
+    if let Some(decision) = rights::before(hook, frame) {
+        return decision;
+    }
     match hook {
         Hook::Fork | Hook::PosixSpawn | Hook::PosixSpawnp if !process::is_borrowed() => {
-            Decision::CallThenAfter
-        }
-        Hook::Unshare | Hook::Setns => {
-            ticker::mirror(rights_number(hook), &frame.arguments);
             Decision::CallThenAfter
         }
         Hook::Vfork => {
@@ -147,6 +141,9 @@ pub fn after(hook: Hook, frame: &mut Frame) -> *mut tracer::Thread {
         }
         return null_mut();
     }
+    if rights::after(hook, frame) {
+        return null_mut();
+    }
     let [first, second, third, ..] = frame.arguments;
     match hook {
         Hook::PthreadSetname => return tracer::go_on(),
@@ -164,9 +161,6 @@ pub fn after(hook: Hook, frame: &mut Frame) -> *mut tracer::Thread {
         // The loader unmaps by calls of its own, and nobody says what.
         Hook::Dlclose => tracer::libraries_unloaded(),
         Hook::Fork => process::check_fork(),
-        Hook::Unshare | Hook::Setns => {
-            ticker::mirrored(rights_number(hook), &frame.arguments, i64::from(frame.result as i32));
-        }
         Hook::PosixSpawn | Hook::PosixSpawnp if frame.result as i32 == 0 => {
             let pid = frame.arguments[0] as *const u32;
             let mut path = [0u8; 224];

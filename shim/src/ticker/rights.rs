@@ -132,9 +132,6 @@ pub fn mirrored(number: u64, arguments: &[u64; 6], result: i64) {
     SETTLING.store(false, Ordering::Release);
     let me = tls::thread_pointer();
     let refused = REFUSED_TO.compare_exchange(me, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-    if process::is_borrowed() {
-        return;
-    }
     if sys::failed(result) {
         come_again();
         return;
@@ -143,7 +140,7 @@ pub fn mirrored(number: u64, arguments: &[u64; 6], result: i64) {
         leave(State::Without, format_args!("the helper could not give up what the process did"));
         return;
     }
-    if !matches!(number, nr::UNSHARE | nr::SETNS) {
+    if !matches!(number, nr::UNSHARE | nr::SETNS) || process::is_borrowed() {
         return;
     }
     let kinds = kinds(number, arguments);
