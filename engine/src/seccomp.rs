@@ -222,6 +222,12 @@ pub fn allows(number: u64, arguments: &[u64; 6]) -> bool {
     !is_restricted() || ask(number, arguments)
 }
 
+/// Whether a filter that is not installed yet would simply allow a call, and those that are do.
+pub fn would_allow(program: &[BpfInstruction], number: u64, arguments: &[u64; 6]) -> bool {
+    let data = Data::of(number, allows as *const () as u64, arguments);
+    run(program, &data).is_some_and(|answer| answer & ACTION == ALLOW) && allows(number, arguments)
+}
+
 #[cold]
 fn ask(number: u64, arguments: &[u64; 6]) -> bool {
     if UNKNOWN.load(Ordering::Acquire) {

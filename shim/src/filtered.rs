@@ -15,7 +15,7 @@ pub const VARIABLE: &[u8] = b"SPARKANALYZER_FILTERED";
 const ENTRY: &[u8] = b"SPARKANALYZER_FILTERED=1\0";
 
 /// What the library may ask of the kernel in a program that it counts.
-const CALLS: [u64; 46] = [
+const CALLS: [u64; 54] = [
     nr::READ,
     nr::WRITE,
     nr::OPEN,
@@ -36,7 +36,7 @@ const CALLS: [u64; 46] = [
     nr::GETPID,
     nr::CLONE,
     nr::EXIT,
-    61, // wait4
+    nr::WAIT4,
     nr::UNAME,
     nr::FTRUNCATE,
     nr::GETCWD,
@@ -47,7 +47,7 @@ const CALLS: [u64; 46] = [
     nr::GETUID,
     nr::GETEUID,
     nr::GETPPID,
-    112, // setsid
+    nr::SETPGID,
     engine_nr::SIGALTSTACK,
     nr::PRCTL,
     nr::ARCH_PRCTL,
@@ -60,8 +60,16 @@ const CALLS: [u64; 46] = [
     nr::NEWFSTATAT,
     nr::FALLOCATE,
     engine_nr::RT_TGSIGQUEUEINFO,
-    318, // getrandom
-    436, // close_range
+    nr::GETRANDOM,
+    nr::CLOSE_RANGE,
+    nr::CLONE3,
+    nr::CAPGET,
+    nr::KCMP,
+    nr::EXIT_GROUP,
+    nr::TIMER_CREATE,
+    nr::TIMER_SETTIME,
+    nr::RT_SIGPENDING,
+    nr::RT_SIGTIMEDWAIT,
 ];
 
 /// Whether a program that this process executes can be counted: no filter, or one that allows all that is needed.

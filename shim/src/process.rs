@@ -252,10 +252,7 @@ fn count(startup: &Startup, identity: Identity) -> *mut tracer::Thread {
     if self::identity().role == Role::PythonWorker {
         interpreter::watch();
     }
-    if !ticker::start() {
-        IDENTITY.store(core::ptr::null_mut(), Ordering::Release);
-        return core::ptr::null_mut();
-    }
+    ticker::start();
     let thread = tracer::start();
     hooks::count_from_now();
     log::line(

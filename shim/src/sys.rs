@@ -176,6 +176,40 @@ impl Drop for SignalsBlocked {
     }
 }
 
+/// The signal that a write past the size limit of files leaves (SIGXFSZ): the application has not earned it.
+/// With signals blocked only.
+pub struct SizeLimitSignal {
+    was_pending: bool,
+}
+
+impl SizeLimitSignal {
+    const BIT: u64 = 1 << (25 - 1);
+
+    fn is_pending() -> bool {
+        let mut pending = 0u64;
+        // SAFETY: the word has the size of the kernel's sigset_t.
+        unsafe { call2(nr::RT_SIGPENDING, &raw mut pending as u64, 8) };
+        pending & Self::BIT != 0
+    }
+
+    /// Before writing.
+    pub fn look() -> SizeLimitSignal {
+        SizeLimitSignal { was_pending: Self::is_pending() }
+    }
+
+    /// After it: takes the signal that has come meanwhile.
+    pub fn take_ours(self) {
+        if !self.was_pending && Self::is_pending() {
+            let (set, at_once) = (Self::BIT, [0u64; 2]);
+            // SAFETY: both structures live as long as the call.
+            unsafe {
+                let (set, at_once) = (&raw const set as u64, &raw const at_once as u64);
+                call4(nr::RT_SIGTIMEDWAIT, set, 0, at_once, 8);
+            }
+        }
+    }
+}
+
 /// Sleeps while `*word == expected`, at most this long; wakes early on [`futex_wake`].
 pub fn futex_wait(word: &core::sync::atomic::AtomicU32, expected: u32, nanoseconds: u64) {
     const FUTEX_WAIT_PRIVATE: u64 = 128;
@@ -193,6 +227,17 @@ pub fn futex_wait(word: &core::sync::atomic::AtomicU32, expected: u32, nanosecon
                 0,
             ],
         );
+    }
+}
+
+/// As [`futex_wait`], for a word that the kernel wakes as one that memories may share (`CLONE_CHILD_CLEARTID`).
+pub fn futex_wait_shared(word: &core::sync::atomic::AtomicU32, expected: u32, nanoseconds: u64) {
+    const FUTEX_WAIT: u64 = 0;
+    let timeout = [nanoseconds / 1_000_000_000, nanoseconds % 1_000_000_000];
+    // SAFETY: as above.
+    unsafe {
+        let (word, timeout) = (word.as_ptr() as u64, &raw const timeout as u64);
+        call4(nr::FUTEX, word, FUTEX_WAIT, u64::from(expected), timeout);
     }
 }
 
@@ -227,8 +272,9 @@ pub fn set_thread_name(name: &core::ffi::CStr) {
 /// Whether a thread of this process exists.
 pub fn thread_exists(process: u32, thread: u32) -> bool {
     const ESRCH: i64 = -3;
+    let arguments = [u64::from(process), u64::from(thread), 0, 0, 0, 0];
     // SAFETY: signal 0 is sent to nobody.
-    unsafe { call3(nr::TGKILL, u64::from(process), u64::from(thread), 0) != ESRCH }
+    unsafe { engine::sys::optional(nr::TGKILL, arguments) != ESRCH }
 }
 
 /// The parts of `struct stat` that the shim uses.

@@ -393,8 +393,8 @@ impl Host<Thread> for Shim {
             if is_user_dispatch(call) {
                 on_own_tls(thread, |_| process::give_up("system-call user dispatch"));
             }
-            if ticker::must_not_run_during(call.number) {
-                ticker::pause();
+            if ticker::mirrors(call.number, &call.arguments) {
+                on_own_tls(thread, |_| ticker::mirror(call.number, &call.arguments));
             }
             if is_vfork_like(call) {
                 on_own_tls(thread, |_| threads::enter_vfork());
@@ -408,8 +408,10 @@ impl Host<Thread> for Shim {
             on_own_tls(thread, |_| {
                 syscalls::observe(listed(), call.number, &call.arguments, before, result);
             });
-        } else if ticker::must_not_run_during(call.number) {
-            ticker::resume();
+        } else if ticker::mirrors(call.number, &call.arguments) {
+            on_own_tls(thread, |_| ticker::mirrored(call.number, &call.arguments, result));
+        } else if matches!(call.number, sys::nr::EXECVE | sys::nr::EXECVEAT) {
+            on_own_tls(thread, |_| ticker::exec_failed());
         }
         if python::is_watching() {
             on_own_tls(thread, |_| python::after_call(call.number, call.arguments[0], result));

@@ -359,6 +359,7 @@ fn describe(one: &Notice) -> String {
         notice::TASK_LATE => "a task was noticed after its start".to_owned(),
         notice::TABLE_FULL => "a table of the shim is full".to_owned(),
         notice::PART_NOT_COUNTED => "not all of it is counted".to_owned(),
+        notice::NO_SNAPSHOTS => "nothing was written while it ran".to_owned(),
         other => format!("notice {other}"),
     };
     let is_told = one.text.is_empty() || one.code == notice::VFORK_CHILD;

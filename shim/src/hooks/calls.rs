@@ -1,6 +1,6 @@
 //! What each hook does before and after the call it stands for.
 
-use super::{Decision, Frame, Hook, actions};
+use super::{Decision, Frame, Hook, actions, rights};
 use crate::{
     jvm::{launcher, tasks},
     process,
@@ -50,6 +50,7 @@ fn returns_int(number: u64) -> bool {
 /// Before the call.
 pub fn before(hook: Hook, frame: &mut Frame) -> Decision {
     process::check_fork();
+    ticker::exec_failed();
     if let Some(number) = number(hook) {
         // frida-gum's own calls come here too; a followed thread's are seen at the instruction.
         let is_tracers = cfg!(feature = "gum") && tracer::follows_current();
@@ -64,12 +65,11 @@ pub fn before(hook: Hook, frame: &mut Frame) -> Decision {
         [frame.notes[0], frame.notes[1]] = syscalls::before(number, &frame.arguments);
         return Decision::CallThenAfter;
     }
+    if let Some(decision) = rights::before(hook, frame) {
+        return decision;
+    }
     match hook {
         Hook::Fork | Hook::PosixSpawn | Hook::PosixSpawnp if !process::is_borrowed() => {
-            Decision::CallThenAfter
-        }
-        Hook::Unshare | Hook::Setns if !process::is_borrowed() => {
-            ticker::pause();
             Decision::CallThenAfter
         }
         Hook::Vfork => {
@@ -141,6 +141,9 @@ pub fn after(hook: Hook, frame: &mut Frame) -> *mut tracer::Thread {
         }
         return null_mut();
     }
+    if rights::after(hook, frame) {
+        return null_mut();
+    }
     let [first, second, third, ..] = frame.arguments;
     match hook {
         Hook::PthreadSetname => return tracer::go_on(),
@@ -158,7 +161,6 @@ pub fn after(hook: Hook, frame: &mut Frame) -> *mut tracer::Thread {
         // The loader unmaps by calls of its own, and nobody says what.
         Hook::Dlclose => tracer::libraries_unloaded(),
         Hook::Fork => process::check_fork(),
-        Hook::Unshare | Hook::Setns => ticker::resume(),
         Hook::PosixSpawn | Hook::PosixSpawnp if frame.result as i32 == 0 => {
             let pid = frame.arguments[0] as *const u32;
             let mut path = [0u8; 224];
