@@ -524,6 +524,20 @@ fn write_notice(thread: &mut Thread, notice: Notice, at: u64, detail: u64) {
         Notice::MemoryLimit => {
             tell(notice::MEMORY_LIMIT, detail, format_args!("the engine's memory is used up"));
         }
+        Notice::MemoryRefused => {
+            let why = match detail {
+                1 | 13 => {
+                    "code may not be made here (PR_SET_MDWE, MemoryDenyWriteExecute or a security module)"
+                }
+                12 => "the address space (ulimit -v, RLIMIT_AS) or the system's memory is used up",
+                _ => "the kernel refuses",
+            };
+            tell(
+                notice::THREAD_RELEASED,
+                at,
+                format_args!("no memory for translations: {why} (errno {detail})"),
+            );
+        }
         Notice::ThreadNotFollowed if detail != 0 => tell(
             notice::PART_NOT_COUNTED,
             at,

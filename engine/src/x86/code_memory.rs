@@ -215,21 +215,13 @@ fn is_audited() -> bool {
 /// Parses one line `start-end perms offset dev inode path`; `None` unless it is executable and readable.
 fn parse(line: &[u8]) -> Option<Range> {
     let mut fields = line.split(|&b| b == b' ').filter(|f| !f.is_empty());
-    let span = fields.next()?;
-    let dash = span.iter().position(|&b| b == b'-')?;
-    let (start, end) = (hex(&span[..dash])?, hex(&span[dash + 1..])?);
+    let (start, end) = sys::mapping(fields.next()?)?;
     let perms = fields.next()?;
     if perms.len() < 4 || perms[0] != b'r' || perms[2] != b'x' {
         return None;
     }
     let private = perms[3] == b'p';
     Some(Range { start, end, stable: perms[1] != b'w' && private, private })
-}
-
-fn hex(digits: &[u8]) -> Option<u64> {
-    digits
-        .iter()
-        .try_fold(0u64, |value, &b| Some(value << 4 | u64::from((b as char).to_digit(16)?)))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 pub use ::weights::x86 as weights;
 pub use iced_x86::Instruction;
 
+mod address_space;
 pub mod block;
 mod block_end;
 mod block_map;

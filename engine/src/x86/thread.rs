@@ -3,8 +3,8 @@
 //! # Design
 //! GS is free on x86-64 Linux (neither glibc nor HotSpot touches it), so translated code reaches its
 //! thread's counters and spill slots by absolute GS displacements: no register is taken from the
-//! application and no thread-local storage of the C library is involved. The block is one mapping;
-//! pages of counters that a thread never touches cost no memory.
+//! application and no thread-local storage of the C library is involved. The block lies in one mapping, between the
+//! dispatcher's stack and the counters; pages of counters that a thread never touches cost no memory.
 
 use core::arch::asm;
 use core::mem::offset_of;
@@ -16,7 +16,7 @@ use crate::contract::CallToken;
 use crate::metric::{METRICS, Totals};
 use crate::sys;
 
-/// Counter slots, and so translated blocks (plus dynamic parts), that one cache can hold.
+/// Counter slots, and so translated blocks (plus dynamic parts), that one cache can hold at most.
 pub const MAX_SLOTS: usize = 1 << 20;
 /// Bytes of the stack that the dispatcher runs on.
 const ENGINE_STACK: usize = 128 * 1024;
@@ -115,17 +115,35 @@ pub struct ThreadState {
     /// Corrections to the block counts: part-executed blocks, and counts folded when a cache was flushed.
     pub(super) adjust: [AtomicU64; METRICS],
     pub(super) xmm: [[u64; 2]; 16],
-    pub(super) counters: Pages<[AtomicU64; MAX_SLOTS]>,
-    pub(super) stack: [u8; ENGINE_STACK],
+    /// How many counters there are.
+    slots: usize,
+    /// Where they begin; they lie behind the block, as many as the engine has slots.
+    first_counter: Pages<[AtomicU64; 0]>,
 }
 
 impl ThreadState {
-    /// Maps a new block.
+    /// Maps a new block with so many counters.
     #[allow(clippy::mut_from_ref, reason = "a fresh mapping, not a part of the engine")]
-    pub(super) fn new(engine: &'static Engine) -> Option<&'static mut ThreadState> {
-        let at = sys::map_anonymous(0, size_of::<ThreadState>(), sys::PROT_READ | sys::PROT_WRITE)?;
+    pub(super) fn new(engine: &'static Engine, slots: usize) -> Option<&'static mut ThreadState> {
+        let at = sys::map_anonymous(0, Self::bytes(slots), sys::PROT_READ | sys::PROT_WRITE)?;
+        let block = (at + ENGINE_STACK) as *mut ThreadState;
         // SAFETY: the mapping is fresh, zeroed, page-aligned and large enough; all fields are valid as zeros.
-        Some(unsafe { Self::begin(at as *mut ThreadState, engine) })
+        Some(unsafe { Self::begin(block, engine, slots) })
+    }
+
+    /// Bytes of a mapping.
+    fn bytes(slots: usize) -> usize {
+        ENGINE_STACK + size_of::<ThreadState>() + slots * size_of::<AtomicU64>()
+    }
+
+    /// Gives a block back to the kernel.
+    ///
+    /// # Safety
+    /// Nobody else may know of it.
+    pub(super) unsafe fn give_up(block: &'static mut ThreadState) {
+        let (at, slots) = (&raw mut *block, block.slots);
+        // SAFETY: as the caller says.
+        unsafe { sys::unmap(at as usize - ENGINE_STACK, Self::bytes(slots)) };
     }
 
     /// Makes an old block as good as new; its memory goes back to the kernel.
@@ -133,26 +151,39 @@ impl ThreadState {
         old: &'static mut ThreadState,
         engine: &'static Engine,
     ) -> &'static mut ThreadState {
-        let at = &raw mut *old;
+        let (at, slots) = (&raw mut *old, old.slots);
         // SAFETY: private anonymous memory reads as zeros afterwards, and the block has no other user.
         unsafe {
-            sys::discard(at as usize, size_of::<ThreadState>());
-            Self::begin(at, engine)
+            sys::discard(at as usize - ENGINE_STACK, Self::bytes(slots));
+            Self::begin(at, engine, slots)
         }
     }
 
     /// # Safety
-    /// `at` must be zeroed memory of a block that nobody else uses.
+    /// `at` must be zeroed memory of a block that nobody else uses, with so many counters behind it.
     #[allow(clippy::mut_from_ref, reason = "a mapping of its own, not a part of the engine")]
-    unsafe fn begin(at: *mut ThreadState, engine: &'static Engine) -> &'static mut ThreadState {
+    unsafe fn begin(
+        at: *mut ThreadState,
+        engine: &'static Engine,
+        slots: usize,
+    ) -> &'static mut ThreadState {
         // SAFETY: forwarded.
         let state = unsafe { &mut *at };
         state.this = at as u64;
         state.engine = engine;
         // All exceptions masked, round to nearest: the value at process start (SDM vol. 1, 10.2.3).
         state.engine_mxcsr = 0x1f80;
-        state.engine_stack = at as u64 + size_of::<ThreadState>() as u64;
+        state.engine_stack = at as u64;
+        state.slots = slots;
         state
+    }
+
+    /// The counters, by slot.
+    pub(super) fn counters(&self) -> &[AtomicU64] {
+        let first =
+            (self.this as usize + offset_of!(ThreadState, first_counter)) as *const AtomicU64;
+        // SAFETY: so many lie behind the block in its mapping, which is never given up.
+        unsafe { core::slice::from_raw_parts(first, self.slots) }
     }
 
     /// The state of the calling thread if GS says that it has one.
@@ -187,7 +218,7 @@ impl ThreadState {
 
     /// Is this address on the dispatcher's own stack?
     pub(super) fn owns_stack(&self, address: u64) -> bool {
-        self.stack.as_ptr_range().contains(&(address as *const u8))
+        (self.engine_stack - ENGINE_STACK as u64..self.engine_stack).contains(&address)
     }
 
     /// The thread's cumulative totals. May be called from any thread while this one runs: then the
@@ -211,7 +242,7 @@ impl ThreadState {
     /// The thread must be outside the code cache.
     pub(super) unsafe fn clear_counters(block: *mut ThreadState, slots: usize) {
         // SAFETY: inside the block, whose owner does not count now.
-        unsafe { sys::discard(&raw mut (*block).counters as usize, slots * size_of::<u64>()) };
+        unsafe { sys::discard(&raw mut (*block).first_counter as usize, slots * size_of::<u64>()) };
     }
 }
 
@@ -240,7 +271,7 @@ pub mod disp {
     }
     /// Displacement of a counter slot.
     pub const fn counter(slot: u32) -> usize {
-        offset_of!(ThreadState, counters) + 8 * slot as usize
+        offset_of!(ThreadState, first_counter) + 8 * slot as usize
     }
 }
 

@@ -7,7 +7,7 @@ use super::fragment::{Exit, ExitKind};
 use super::targets::{Targets, Way};
 use super::translate::{Failure, Translator};
 
-/// Where a pad's code lies, and its word.
+/// Where a pad's code lies, and where its word is written.
 pub(super) struct PadCode {
     pub entry: u64,
     pub link: u64,
@@ -86,7 +86,7 @@ impl Translator {
         #[cfg(feature = "sabotage")]
         super::sabotage::break_code(code.bytes_mut());
         arena.put(code.bytes());
-        PadCode { entry: code.address + entry as u64, link }
+        PadCode { entry: code.address + entry as u64, link: arena.writable(link) }
     }
 
     /// The targets that are come to this way.
