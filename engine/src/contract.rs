@@ -119,6 +119,8 @@ pub enum Notice {
     SignalHandler = 8,
     /// Code was changed that the tracer cannot translate again.
     ChangedCode = 9,
+    /// The kernel refuses memory for translations; `detail` is the error number.
+    MemoryRefused = 10,
 }
 
 /// A system call as the application made it.

@@ -79,6 +79,19 @@ pub fn set_limit(bytes: usize) {
     HEAP.limit.store(bytes, Ordering::Relaxed);
 }
 
+/// Bytes that the recorder's queue may have at most, of which another one may be being written.
+pub fn queue_bytes() -> usize {
+    const LEAST: usize = 512 << 10;
+    const MOST: usize = 4 << 20;
+    (HEAP.limit.load(Ordering::Relaxed) / 8).clamp(LEAST, MOST)
+}
+
+/// Bytes that threads may take: what is left then is for the recorder's queues and the writer.
+pub fn bytes_for_threads() -> usize {
+    const WRITER: usize = 512 << 10;
+    HEAP.limit.load(Ordering::Relaxed).saturating_sub(2 * queue_bytes() + WRITER)
+}
+
 /// Makes the heap usable in a child that has only the forking thread.
 pub fn after_fork_in_child() {
     if HEAP.owner.load(Ordering::Relaxed) != 0 {

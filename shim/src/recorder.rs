@@ -10,7 +10,7 @@
 //! groups before them.
 
 use crate::{
-    clock, directories,
+    clock, directories, heap,
     lock::Lock,
     process, sys,
     threads::{self, Shared, Values},
@@ -26,7 +26,8 @@ use records::{
     TaskOutcome, encode_group, notice,
 };
 
-/// Bytes that may wait for the ticker; what does not fit is counted and told in a notice.
+/// Bytes that may wait for the ticker before threads wait too. Where the ticker has no processor they give up waiting, and
+/// the queue grows on, to [`heap::queue_bytes`]. What does not fit is counted and told in a notice.
 const QUEUE_BYTES: usize = 512 * 1024;
 /// It grows by so much.
 const QUEUE_STEP: usize = QUEUE_BYTES / 8;
@@ -36,6 +37,8 @@ const QUEUE_HIGH: usize = QUEUE_BYTES / 4;
 const LONGEST_PATH: usize = 224;
 /// From here on threads wait for the ticker before what must not be lost.
 const QUEUE_FILLING: usize = QUEUE_BYTES / 2;
+/// From here on nothing of the kind is put into it.
+const QUEUE_NEARLY_FULL: usize = QUEUE_BYTES - QUEUE_BYTES / 8;
 /// How long they wait; when that was in vain nobody does until the ticker has come.
 const ROOM_NS: u64 = 200_000_000;
 /// Directories that a periodic snapshot tells: 16 KB. Those that wait longest come first.
@@ -53,7 +56,16 @@ const ENTRY_HEADER: usize = 4;
 
 struct Live {
     thread: &'static Shared,
-    written: Values,
+    /// What is written of it: [`fingerprint`].
+    written: u64,
+}
+
+/// Values that differ have different ones, but for one case in 2^64: whole values would take as much memory as the
+/// counters themselves.
+fn fingerprint(values: &Values) -> u64 {
+    /// Odd, and large in all places (the golden ratio).
+    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+    values.iter().fold(0, |sum: u64, value| (sum.rotate_left(5) ^ value).wrapping_mul(FACTOR))
 }
 
 struct State {
@@ -62,6 +74,8 @@ struct State {
     dropped: u64,
     sequence: u32,
     live: Vec<Live>,
+    /// Where in it the next periodic snapshot begins.
+    next_snapshot: usize,
     ended: Values,
     total_written: Values,
     ended_flags: Flags,
@@ -76,6 +90,7 @@ static STATE: Lock<State> = Lock::new(State {
     dropped: 0,
     sequence: 0,
     live: Vec::new(),
+    next_snapshot: 0,
     ended: [0; METRIC_COUNT],
     total_written: [0; METRIC_COUNT],
     ended_flags: Flags::NONE,
@@ -98,7 +113,7 @@ impl State {
             return false;
         }
         let start = self.queue.len();
-        if start + ENTRY_HEADER + MAX_GROUP_BYTES > QUEUE_BYTES && weight != Weight::Last {
+        if start + ENTRY_HEADER + MAX_GROUP_BYTES > heap::queue_bytes() && weight != Weight::Last {
             self.dropped += 1;
             return true;
         }
@@ -161,11 +176,19 @@ impl State {
             let clipped = if one.is_clipped { Flags::CLIPPED } else { Flags::NONE };
             self.put(weight, 0, extra | clipped, &event, Some(&one.values), stamp);
         }
-        for index in 0..self.live.len() {
+        // Where there are too many at a time the rest comes with the next snapshot: what ends must find room.
+        let rotated = if weight == Weight::Periodic { self.next_snapshot } else { 0 };
+        for turn in 0..self.live.len() {
+            let index = (rotated + turn) % self.live.len();
+            if weight == Weight::Periodic && self.queue.len() > QUEUE_HIGH {
+                self.next_snapshot = index;
+                break;
+            }
             let live = &mut self.live[index];
             let values = live.thread.values();
-            if all || values != live.written {
-                live.written = values;
+            let print = fingerprint(&values);
+            if all || print != live.written {
+                live.written = print;
                 let (tid, flags) = (live.thread.tid, live.thread.flags() | extra);
                 self.put(weight, tid, flags, &Event::Snapshot, Some(&values), stamp);
             }
@@ -223,8 +246,23 @@ fn add(to: &mut Values, from: &Values) {
 
 /// As [`locked`], for what must not be lost.
 fn with_room(body: impl FnOnce(&mut State) -> bool) {
-    make_room();
-    locked(body);
+    let mut body = Some(body);
+    while body.is_some() {
+        make_room();
+        // Thousands may have waited for the same moment.
+        let mut once = |state: &mut State| {
+            let is_in_vain = STUCK.load(Ordering::Relaxed) || !state.open;
+            if state.queue.len() > QUEUE_NEARLY_FULL && !is_in_vain {
+                return true;
+            }
+            body.take().is_some_and(|body| body(state))
+        };
+        match STATE.with(&mut once) {
+            Some(true) => ticker::wake(),
+            Some(false) => {}
+            None => return,
+        }
+    }
 }
 
 /// Waits for the ticker if the queue is filling up. Not to be called by the ticker, or with the lock held.
@@ -246,20 +284,22 @@ pub fn open() {
     STATE.with(|state| state.open = true);
 }
 
-/// A thread counts its first event.
-pub fn thread_starts(thread: &'static Shared) {
+/// A thread counts its first event. Whether it is listed from now on: not where there is no memory for it.
+pub fn thread_starts(thread: &'static Shared) -> bool {
     let mut name = [0u8; 16];
     sys::thread_name(&mut name);
     let length = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
+    let mut is_listed = true;
     with_room(|state| {
         if state.live.try_reserve(1).is_err() {
-            state.dropped += 1;
-            return true;
+            is_listed = false;
+            return false;
         }
-        state.live.push(Live { thread, written: [0; METRIC_COUNT] });
+        state.live.push(Live { thread, written: fingerprint(&[0; METRIC_COUNT]) });
         let event = Event::ThreadStart { name: &name[..length] };
         state.put(Weight::Minor, thread.tid, thread.flags(), &event, None, clock::stamp())
     });
+    is_listed
 }
 
 /// A thread ends.

@@ -304,12 +304,14 @@ pub fn sees_exit() -> bool {
 
 /// The engine's counts of a thread so far, in their places in the metric table.
 pub fn totals(thread: &Shared) -> Values {
-    let mut values = [0; METRIC_COUNT];
     // SAFETY: 0 or a block that outlives its thread.
     let state = unsafe { (thread.engine.load(Ordering::Acquire) as *const Thread).as_ref() };
-    if let Some(state) = state {
-        values[..engine::METRICS].copy_from_slice(&engine::Thread::totals(state));
-    }
+    state.map_or([0; METRIC_COUNT], values_of)
+}
+
+fn values_of(state: &Thread) -> Values {
+    let mut values = [0; METRIC_COUNT];
+    values[..engine::METRICS].copy_from_slice(&engine::Thread::totals(state));
     values
 }
 
@@ -462,18 +464,26 @@ impl Host<Thread> for Shim {
     }
 
     fn exiting(&self, thread: &mut Thread, process: bool, status: i32) {
+        let end = |thread: &mut Thread| {
+            if threads::is_unlisted() {
+                threads::add_after_end(&values_of(thread));
+            } else if !process {
+                threads::end_current();
+            }
+        };
         if process {
-            on_own_tls(thread, |_| {
+            on_own_tls(thread, |thread| {
+                end(thread);
                 process::end(ProcessEndReason::EXIT, i32::from(status as u8));
             });
         } else if *thread.host_word() & OUR_AREA != 0 {
-            on_own_tls(thread, |_| threads::end_current());
+            on_own_tls(thread, end);
             // SAFETY: this thread's last use of it; the FS base is the application's again.
             unsafe { tls::unmap_area(*thread.host_word() & !OUR_AREA) };
             *thread.host_word() = 0;
         } else if tls::is_libcs(*thread.host_word()) {
             // Else libc has given the thread's memory back already, as musl does: the ticker will miss the thread.
-            on_own_tls(thread, |_| threads::end_current());
+            on_own_tls(thread, end);
         }
     }
 
@@ -541,6 +551,20 @@ fn write_notice(thread: &mut Thread, notice: Notice, at: u64, detail: u64) {
         }
         Notice::MemoryLimit => {
             tell(notice::MEMORY_LIMIT, detail, format_args!("the engine's memory is used up"));
+        }
+        Notice::MemoryRefused => {
+            let why = match detail {
+                1 | 13 => {
+                    "code may not be made here (PR_SET_MDWE, MemoryDenyWriteExecute or a security module)"
+                }
+                12 => "the address space (ulimit -v, RLIMIT_AS) or the system's memory is used up",
+                _ => "the kernel refuses",
+            };
+            tell(
+                notice::THREAD_RELEASED,
+                at,
+                format_args!("no memory for translations: {why} (errno {detail})"),
+            );
         }
         Notice::ThreadNotFollowed if detail != 0 => tell(
             notice::PART_NOT_COUNTED,

@@ -260,7 +260,9 @@ fn gaps_of(process: &Process, all: &[Process], tracer: Tracer) -> Vec<String> {
         gaps.push(HOOKS_ONLY.to_owned());
     }
     let engine_asked = !active.intersection(MetricSet::ENGINE).is_empty();
-    if process.is_traced() && (engine_asked || !process.was_followed()) {
+    // Where it was released before it counted anything, no figure says that it was asked for.
+    let asked = engine_asked || process.threads.iter().any(Thread::was_released);
+    if process.is_traced() && (asked || !process.was_followed()) {
         // Threads with the same reason share a line.
         let mut reasons = BTreeMap::<String, u32>::new();
         for thread in process.threads.iter().filter(|thread| is_lost(thread)) {

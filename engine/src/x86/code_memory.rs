@@ -266,30 +266,21 @@ fn is_audited() -> bool {
 /// The range of a line about readable memory of a file.
 fn parse_file(line: &[u8]) -> Option<core::ops::Range<u64>> {
     let mut fields = line.split(|&b| b == b' ').filter(|f| !f.is_empty());
-    let (span, rights, inode) = (fields.next()?, fields.next()?, fields.nth(2)?);
-    let dash = span.iter().position(|&b| b == b'-')?;
-    (rights.first() == Some(&b'r') && inode != b"0")
-        .then_some(hex(&span[..dash])?..hex(&span[dash + 1..])?)
+    let (rights, inode) = (fields.nth(1)?, fields.nth(2)?);
+    let (start, end) = sys::mapping(line)?;
+    (rights.first() == Some(&b'r') && inode != b"0").then_some(start..end)
 }
 
 /// Parses one line `start-end perms offset dev inode path`; `None` unless it is executable and readable.
 fn parse(line: &[u8]) -> Option<Range> {
     let mut fields = line.split(|&b| b == b' ').filter(|f| !f.is_empty());
-    let span = fields.next()?;
-    let dash = span.iter().position(|&b| b == b'-')?;
-    let (start, end) = (hex(&span[..dash])?, hex(&span[dash + 1..])?);
+    let (start, end) = sys::mapping(fields.next()?)?;
     let perms = fields.next()?;
     if perms.len() < 4 || perms[0] != b'r' || perms[2] != b'x' {
         return None;
     }
     let private = perms[3] == b'p';
     Some(Range { start, end, stable: perms[1] != b'w' && private, private })
-}
-
-fn hex(digits: &[u8]) -> Option<u64> {
-    digits
-        .iter()
-        .try_fold(0u64, |value, &b| Some(value << 4 | u64::from((b as char).to_digit(16)?)))
 }
 
 #[cfg(test)]

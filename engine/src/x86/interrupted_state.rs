@@ -151,7 +151,7 @@ impl Engine {
                         left = u64::from(left as u32);
                     }
                     let counter =
-                        &thread.counters.0[(fragment.slot + 1 + u32::from(slot)) as usize];
+                        &thread.counters()[(fragment.slot + 1 + u32::from(slot)) as usize];
                     counter.store(
                         counter.load(Ordering::Relaxed).wrapping_sub(left),
                         Ordering::Relaxed,
@@ -169,7 +169,7 @@ impl Engine {
                 && !trapped
             {
                 // A mask's elements were counted beforehand; those that were not reached are in the mask still.
-                let counter = &thread.counters.0[(fragment.slot + 1 + slot) as usize];
+                let counter = &thread.counters()[(fragment.slot + 1 + slot) as usize];
                 // SAFETY: the kernel's frame, of a thread that is about to execute the instruction.
                 let left = unsafe { enabled_elements(repeats, context.fpstate) };
                 let counted = counter.load(Ordering::Relaxed).wrapping_sub(left);

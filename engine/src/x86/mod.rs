@@ -3,6 +3,7 @@
 pub use ::weights::x86 as weights;
 pub use iced_x86::Instruction;
 
+mod address_space;
 pub mod app_memory;
 pub mod block;
 mod block_end;

@@ -3,8 +3,8 @@
 //! # Design
 //! GS is free on x86-64 Linux (neither glibc nor HotSpot touches it), so translated code reaches its
 //! thread's counters and spill slots by absolute GS displacements: no register is taken from the
-//! application and no thread-local storage of the C library is involved. The block is one mapping;
-//! pages of counters that a thread never touches cost no memory.
+//! application and no thread-local storage of the C library is involved. The block lies in one mapping, between the
+//! dispatcher's stack and the counters; pages of counters that a thread never touches cost no memory.
 
 use core::arch::asm;
 use core::mem::offset_of;
@@ -19,7 +19,7 @@ use crate::sys;
 /// Instead of a thread's id that could not be asked: a thread that may exist.
 pub(super) const UNKNOWN_TID: u32 = u32::MAX;
 
-/// Counter slots, and so translated blocks (plus dynamic parts), that one cache can hold.
+/// Counter slots, and so translated blocks (plus dynamic parts), that one cache can hold at most.
 pub const MAX_SLOTS: usize = 1 << 20;
 /// Bytes of the stack that the dispatcher runs on.
 const ENGINE_STACK: usize = 128 * 1024;
@@ -128,25 +128,42 @@ pub struct ThreadState {
     /// Corrections to the block counts: part-executed blocks, and counts folded when a cache was flushed.
     pub(super) adjust: [AtomicU64; METRICS],
     pub(super) xmm: [[u64; 2]; 16],
-    pub(super) counters: Pages<[AtomicU64; MAX_SLOTS]>,
-    pub(super) stack: [u8; ENGINE_STACK],
+    /// How many counters there are.
+    slots: usize,
+    /// Where they begin; they lie behind the block, as many as the engine has slots.
+    first_counter: Pages<[AtomicU64; 0]>,
 }
 
 impl ThreadState {
-    /// Maps a new block.
+    /// Maps a new block with so many counters.
     #[allow(clippy::mut_from_ref, reason = "a fresh mapping, not a part of the engine")]
-    pub(super) fn new(engine: &'static Engine) -> Option<&'static mut ThreadState> {
+    pub(super) fn new(engine: &'static Engine, slots: usize) -> Option<&'static mut ThreadState> {
         // SAFETY: the mapping is fresh and nobody else's.
-        Self::new_for(engine).map(|at| unsafe { &mut *at })
+        Self::new_for(engine, slots).map(|at| unsafe { &mut *at })
     }
 
     /// The same, for whoever does not use it yet.
-    pub(super) fn new_for(engine: *const Engine) -> Option<*mut ThreadState> {
-        let at = sys::map_anonymous(0, size_of::<ThreadState>(), sys::PROT_READ | sys::PROT_WRITE)?
-            as *mut ThreadState;
+    pub(super) fn new_for(engine: *const Engine, slots: usize) -> Option<*mut ThreadState> {
+        let at = sys::map_anonymous(0, Self::bytes(slots), sys::PROT_READ | sys::PROT_WRITE)?;
+        let block = (at + ENGINE_STACK) as *mut ThreadState;
         // SAFETY: the mapping is fresh, zeroed, page-aligned and large enough; all fields are valid as zeros.
-        unsafe { Self::begin(at, engine) };
-        Some(at)
+        unsafe { Self::begin(block, engine, slots) };
+        Some(block)
+    }
+
+    /// Bytes of a mapping.
+    fn bytes(slots: usize) -> usize {
+        ENGINE_STACK + size_of::<ThreadState>() + slots * size_of::<AtomicU64>()
+    }
+
+    /// Gives a block back to the kernel.
+    ///
+    /// # Safety
+    /// Nobody else may know of it.
+    pub(super) unsafe fn give_up(block: &'static mut ThreadState) {
+        let (at, slots) = (&raw mut *block, block.slots);
+        // SAFETY: as the caller says.
+        unsafe { sys::unmap(at as usize - ENGINE_STACK, Self::bytes(slots)) };
     }
 
     /// Makes an old block as good as new; its memory goes back to the kernel.
@@ -154,25 +171,34 @@ impl ThreadState {
         old: &'static mut ThreadState,
         engine: &'static Engine,
     ) -> &'static mut ThreadState {
-        let at = &raw mut *old;
+        let (at, slots) = (&raw mut *old, old.slots);
         // SAFETY: private anonymous memory reads as zeros afterwards, and the block has no other user.
         unsafe {
-            sys::discard(at as usize, size_of::<ThreadState>());
-            Self::begin(at, engine);
+            sys::discard(at as usize - ENGINE_STACK, Self::bytes(slots));
+            Self::begin(at, engine, slots);
             &mut *at
         }
     }
 
     /// # Safety
-    /// `at` must be zeroed memory of a block that nobody else uses.
-    unsafe fn begin(at: *mut ThreadState, engine: *const Engine) {
+    /// `at` must be zeroed memory of a block that nobody else uses, with so many counters behind it.
+    unsafe fn begin(at: *mut ThreadState, engine: *const Engine, slots: usize) {
         // SAFETY: forwarded.
         let state = unsafe { &mut *at };
         state.this = at as u64;
         state.engine = engine;
         // All exceptions masked, round to nearest: the value at process start (SDM vol. 1, 10.2.3).
         state.engine_mxcsr = 0x1f80;
-        state.engine_stack = at as u64 + size_of::<ThreadState>() as u64;
+        state.engine_stack = at as u64;
+        state.slots = slots;
+    }
+
+    /// The counters, by slot.
+    pub(super) fn counters(&self) -> &[AtomicU64] {
+        let first =
+            (self.this as usize + offset_of!(ThreadState, first_counter)) as *const AtomicU64;
+        // SAFETY: so many lie behind the block in its mapping, which is never given up.
+        unsafe { core::slice::from_raw_parts(first, self.slots) }
     }
 
     /// The state of the calling thread if GS says that it has one.
@@ -242,7 +268,7 @@ impl ThreadState {
 
     /// Is this address on the dispatcher's own stack?
     pub(super) fn owns_stack(&self, address: u64) -> bool {
-        self.stack.as_ptr_range().contains(&(address as *const u8))
+        (self.engine_stack - ENGINE_STACK as u64..self.engine_stack).contains(&address)
     }
 
     /// The thread's cumulative totals. May be called from any thread while this one runs: then the
@@ -266,14 +292,14 @@ impl ThreadState {
     /// The thread must be outside the code cache.
     pub(super) unsafe fn clear_counters(block: *mut ThreadState, slots: usize) {
         // SAFETY: inside the block, whose owner does not count now.
-        unsafe { sys::discard(&raw mut (*block).counters as usize, slots * size_of::<u64>()) };
+        unsafe { sys::discard(&raw mut (*block).first_counter as usize, slots * size_of::<u64>()) };
     }
 }
 
 /// Whether the caller runs on a dispatcher's stack: signals of the application wait until it is done.
 pub fn is_in_dispatcher() -> bool {
     let here = 0u8;
-    registry::surrounds(&raw const here as u64)
+    registry::has_stack_at(&raw const here as u64)
 }
 
 /// Displacements of the block's fields from GS, for emitted code.
@@ -302,7 +328,7 @@ pub mod disp {
     }
     /// Displacement of a counter slot.
     pub const fn counter(slot: u32) -> usize {
-        offset_of!(ThreadState, counters) + 8 * slot as usize
+        offset_of!(ThreadState, first_counter) + 8 * slot as usize
     }
 }
 
@@ -398,15 +424,15 @@ pub(super) mod registry {
         Some(())
     }
 
-    /// Does this address lie in a block, the dispatcher's stack say?
-    pub fn surrounds(address: u64) -> bool {
+    /// Does this address lie on a dispatcher's stack, below its block?
+    pub fn has_stack_at(address: u64) -> bool {
         let blocks = BLOCKS.load(Ordering::Acquire);
         let count = COUNT.load(Ordering::Acquire).min(MOST);
         // SAFETY: as in `holds`.
         !blocks.is_null()
             && unsafe { core::slice::from_raw_parts(blocks, count) }.iter().any(|block| {
                 let block = block.load(Ordering::Acquire);
-                block != 0 && address.wrapping_sub(block) < size_of::<ThreadState>() as u64
+                block != 0 && block.wrapping_sub(address) <= ENGINE_STACK as u64
             })
     }
 

@@ -43,7 +43,7 @@ impl Host for Observer {
     fn exiting(&self, _: &mut ThreadState, _: bool, _: i32) {}
 
     fn notice(&self, _: &mut ThreadState, _: Notice, at: u64, _: u64) {
-        if at != machine::CODE && at != machine::CHANGING && at != machine::handler() {
+        if !machine::CODES.contains(&at) && at != machine::handler() {
             self.unexpected.store(at, Ordering::Relaxed);
         }
     }
