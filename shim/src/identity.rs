@@ -25,6 +25,8 @@ pub struct Identity {
     pub process_id: ProcessId,
     /// The process that this one was forked from, if it was counted.
     pub parent: Option<ProcessId>,
+    /// The number of the fork that made it among its parent's; 0 = none.
+    pub parent_fork: u32,
     /// The role in force.
     pub role: Role,
     /// The role that the command line alone gives: a JVM under `analyzer trace` may be a driver too.
@@ -92,6 +94,7 @@ impl Identity {
         let mut identity = Identity {
             process_id: random_id(),
             parent: None,
+            parent_fork: 0,
             role,
             spark_role,
             // Many a thing may be called java: the JDK's launcher has this function.
@@ -136,11 +139,12 @@ impl Identity {
         identity
     }
 
-    /// The identity of a child made by fork: a new process in the same program.
-    pub fn of_child(&self) -> Identity {
+    /// The identity of a child made by the fork of this number: a new process in the same program.
+    pub fn of_child(&self, fork: u32) -> Identity {
         let mut child = Identity {
             process_id: random_id(),
             parent: Some(self.process_id),
+            parent_fork: fork,
             settings: self.settings.clone(),
             output_dir: self.output_dir.clone(),
             file_prefix: Vec::new(),
@@ -220,6 +224,7 @@ impl Identity {
             segment,
             process_id: self.process_id,
             parent_process: self.parent,
+            parent_fork: self.parent_fork,
             node: &self.node,
             node_source: self.node_source.as_bytes(),
             cluster: self.settings.cluster.as_bytes(),

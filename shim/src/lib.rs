@@ -33,6 +33,7 @@ extern crate alloc;
 
 mod clock;
 mod directories;
+mod forks;
 mod guard;
 #[cfg(feature = "gum")]
 mod gum;

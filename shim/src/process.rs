@@ -1,7 +1,7 @@
 //! The process: whether it is counted, who it is, fork, exec and end.
 
 use crate::{
-    clock, directories, heap, hooks,
+    clock, directories, forks, heap, hooks,
     identity::Identity,
     jvm::executor_above,
     link, log,
@@ -296,11 +296,12 @@ fn become_child(mark: &AtomicU32) {
     if mark.swap(1, Ordering::Relaxed) != 0 {
         return;
     }
+    let number = forks::own_number();
     heap::after_fork_in_child();
     threads::after_fork_in_child();
     directories::after_fork_in_child();
     recorder::after_fork_in_child();
-    let child = identity().of_child();
+    let child = identity().of_child(number);
     IDENTITY.store(Box::into_raw(Box::new(child)), Ordering::Release);
     tracer::after_fork_in_child();
     python::tasks::after_fork_in_child();

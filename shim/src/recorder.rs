@@ -401,16 +401,18 @@ pub fn before_exec(path: &[u8]) {
 
 /// A child was started by posix_spawn, or by vfork and exec.
 pub fn spawned(pid: u32, path: &[u8]) {
+    child(&Event::Spawn { pid, fork: 0, path });
+}
+
+/// A child was made by fork; the number of that fork.
+pub fn forked(pid: u32, number: u32) {
+    child(&Event::Spawn { pid, fork: number, path: b"" });
+}
+
+fn child(event: &Event<'_>) {
     with_room(|state| {
         let tid = sys::gettid();
-        state.put(
-            Weight::Major,
-            tid,
-            Flags::NONE,
-            &Event::Spawn { pid, path },
-            None,
-            clock::stamp(),
-        )
+        state.put(Weight::Major, tid, Flags::NONE, event, None, clock::stamp())
     });
 }
 

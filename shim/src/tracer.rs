@@ -10,7 +10,7 @@
 //! that the JVM does for us, runs in the engine's hands, where a fault of its own could not be told.
 
 use crate::{
-    hooks,
+    forks, hooks,
     jvm::{agent, tasks},
     link, process,
     python::tasks as python,
@@ -383,10 +383,16 @@ impl Host<Thread> for Shim {
             if ticker::must_not_run_during(call.number) {
                 ticker::pause();
             }
-            if is_vfork_like(call) {
+            let flags = forks::clone_flags(call.number, &call.arguments);
+            if flags.is_some_and(|flags| flags & forks::CLONE_VFORK != 0) {
                 on_own_tls(thread, |_| threads::enter_vfork());
             }
-            CallToken::default()
+            match flags {
+                Some(flags) if flags & forks::CLONE_VM == 0 => {
+                    on_own_tls(thread, |_| listed().map(forks::about_to)).unwrap_or_default()
+                }
+                _ => CallToken::default(),
+            }
         }
     }
 
@@ -397,6 +403,12 @@ impl Host<Thread> for Shim {
             });
         } else if ticker::must_not_run_during(call.number) {
             ticker::resume();
+        } else if before != CallToken::default() && result != 0 {
+            on_own_tls(thread, |_| {
+                if let Some(shared) = listed() {
+                    forks::made(shared, before, result);
+                }
+            });
         }
         if python::is_watching() {
             on_own_tls(thread, |_| python::after_call(call.number, call.arguments[0], result));
@@ -541,21 +553,6 @@ fn write_notice(thread: &mut Thread, notice: Notice, at: u64, detail: u64) {
         Notice::ChangedCode => {
             tell(notice::THREAD_RELEASED, at, format_args!("code changed that was translated"));
         }
-    }
-}
-
-/// Whether a call makes a child that runs in this process's memory until it executes or ends.
-fn is_vfork_like(call: &Call) -> bool {
-    const CLONE_VFORK: u64 = 0x4000;
-    match call.number {
-        sys::nr::VFORK => true,
-        sys::nr::CLONE => call.arguments[0] & CLONE_VFORK != 0,
-        sys::nr::CLONE3 => {
-            let mut flags = [0u8; 8];
-            sys::read_memory(call.arguments[0], &mut flags);
-            u64::from_le_bytes(flags) & CLONE_VFORK != 0
-        }
-        _ => false,
     }
 }
 

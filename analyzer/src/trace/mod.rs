@@ -3,6 +3,7 @@
 
 mod child;
 mod environment;
+mod family;
 mod json;
 mod left_behind;
 mod outcome;

@@ -9,6 +9,7 @@ extern crate alloc;
 pub mod budget;
 pub mod bytecode;
 pub mod code_heap;
+pub mod descriptor_table;
 pub mod directories;
 pub mod directory_table;
 pub mod dynamic_symbols;
