@@ -20,7 +20,7 @@ use crate::{
     forks::{self, CLONE_VFORK, CLONE_VM},
     recorder, sys, syscalls,
 };
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use guest::{
     descriptor_table::{Descriptors, End, Known, NUMBERS},
     syscall_number as nr,
@@ -32,20 +32,32 @@ const CLOSE_RANGE_UNSHARE: u64 = 2;
 const CLOSE_RANGE_CLOEXEC: u64 = 4;
 const F_DUPFD: u64 = 0;
 const F_DUPFD_CLOEXEC: u64 = 1030;
-/// Numbers that are looked at before nothing may be asked any more, where /proc does not list them.
+/// Numbers that are looked at before nothing may be asked any more; the default limit of a process.
 const USUAL_NUMBERS: u64 = 1024;
 
 static TABLE: Descriptors = Descriptors::new();
+/// There was one thread when counting began.
+static BEGAN_ALONE: AtomicBool = AtomicBool::new(false);
 /// Every call that changes descriptors is seen.
 static IS_KEPT: AtomicBool = AtomicBool::new(false);
 /// The kernel may be asked.
 static MAY_ASK: AtomicBool = AtomicBool::new(true);
+/// Filters that were set or are being set.
+static FILTERS: AtomicU32 = AtomicU32::new(0);
 /// It was told that something is not known.
 static TOLD: AtomicBool = AtomicBool::new(false);
 
-/// From now on every system call of every thread is seen.
+/// Looks whether the calling thread is the process's only one. Before there is one of ours.
+pub fn begin() {
+    /// `.`, `..` and a directory for the thread.
+    const ONE_THREAD: u64 = 3;
+    let is_alone = sys::stat(c"/proc/self/task").is_some_and(|status| status.links == ONE_THREAD);
+    BEGAN_ALONE.store(is_alone, Ordering::Relaxed);
+}
+
+/// From now on every system call of this thread, and of those that it starts, is seen.
 pub fn keep() {
-    IS_KEPT.store(true, Ordering::Release);
+    IS_KEPT.store(BEGAN_ALONE.load(Ordering::Relaxed), Ordering::Release);
 }
 
 /// From now on descriptors may change without a word.
@@ -128,13 +140,30 @@ fn unknown(number: u32, is_new: bool) -> Known {
 
 /// The kernel is not to be asked any more: every open descriptor is looked at now.
 pub fn ask_nothing_more() {
-    if !may_ask() {
+    if FILTERS.fetch_add(1, Ordering::Relaxed) > 0 {
         return;
     }
-    if IS_KEPT.load(Ordering::Acquire) && !sys::each_descriptor(syscalls::look_at) {
+    if IS_KEPT.load(Ordering::Acquire) {
         (0..USUAL_NUMBERS).for_each(syscalls::look_at);
     }
     MAY_ASK.store(false, Ordering::Release);
+}
+
+/// The filter that the kernel was asked to set was refused.
+fn ask_again() {
+    if FILTERS.fetch_sub(1, Ordering::Relaxed) == 1 {
+        MAY_ASK.store(true, Ordering::Release);
+    }
+}
+
+/// Whether a call sets a filter of system calls, or allows but the four of strict mode (seccomp(2)).
+fn sets_filter(number: u64, arguments: &[u64; 6]) -> bool {
+    const PR_SET_SECCOMP: u64 = 22;
+    const SECCOMP_SET_MODE_FILTER: u64 = 1;
+    match number {
+        nr::PRCTL => arguments[0] as u32 == PR_SET_SECCOMP as u32,
+        _ => arguments[0] as u32 <= SECCOMP_SET_MODE_FILTER as u32,
+    }
 }
 
 /// A system call is about to be made by a followed thread.
@@ -146,6 +175,7 @@ pub fn before(number: u64, arguments: &[u64; 6]) {
             TABLE.forget(arguments[1] as u32);
         }
         nr::CLOSE_RANGE => forget_range(arguments),
+        nr::PRCTL | nr::SECCOMP if sets_filter(number, arguments) => ask_nothing_more(),
         nr::UNSHARE if arguments[0] & CLONE_FILES != 0 => give_up(),
         nr::FORK | nr::VFORK | nr::CLONE | nr::CLONE3 => {
             let flags = forks::clone_flags(number, arguments).unwrap_or_default();
@@ -180,6 +210,7 @@ pub fn after(number: u64, arguments: &[u64; 6], result: i64) {
     match number {
         nr::CLOSE => TABLE.forget(arguments[0] as u32),
         nr::CLOSE_RANGE => forget_range(arguments),
+        nr::PRCTL | nr::SECCOMP if result < 0 && sets_filter(number, arguments) => ask_again(),
         nr::DUP | nr::DUP2 | nr::DUP3 if result >= 0 => copied(arguments[0], result),
         nr::FCNTL if result >= 0 && matches!(arguments[1], F_DUPFD | F_DUPFD_CLOEXEC) => {
             copied(arguments[0], result);
@@ -213,11 +244,6 @@ fn made_two(at: u64, known: [Known; 2]) {
             TABLE.set(number, known);
         }
     }
-}
-
-/// Something closes or opens descriptors of which nobody sees when.
-pub fn changes_unseen() {
-    give_up();
 }
 
 /// In a child of fork, which has a copy of the descriptors but no directories yet.

@@ -32,6 +32,7 @@ compile_error!(
 extern crate alloc;
 
 mod clock;
+mod descriptors;
 mod directories;
 mod forks;
 mod guard;

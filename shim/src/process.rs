@@ -1,7 +1,7 @@
 //! The process: whether it is counted, who it is, fork, exec and end.
 
 use crate::{
-    clock, directories, forks, heap, hooks,
+    clock, descriptors, directories, forks, heap, hooks,
     identity::Identity,
     jvm::executor_above,
     link, log,
@@ -236,6 +236,7 @@ fn count(startup: &Startup, identity: Identity) -> *mut tracer::Thread {
     tls::learn(startup);
     hooks::resolve_all();
     syscalls::configure(identity.metrics, identity.settings.per_directory);
+    descriptors::begin();
     if !mark_for_fork() {
         return core::ptr::null_mut();
     }
@@ -300,6 +301,7 @@ fn become_child(mark: &AtomicU32) {
     heap::after_fork_in_child();
     threads::after_fork_in_child();
     directories::after_fork_in_child();
+    descriptors::after_fork_in_child();
     recorder::after_fork_in_child();
     let child = identity().of_child(number);
     IDENTITY.store(Box::into_raw(Box::new(child)), Ordering::Release);

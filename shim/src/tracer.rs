@@ -10,7 +10,7 @@
 //! that the JVM does for us, runs in the engine's hands, where a fault of its own could not be told.
 
 use crate::{
-    forks, hooks,
+    descriptors, forks, hooks,
     jvm::{agent, tasks},
     link, process,
     python::tasks as python,
@@ -146,7 +146,12 @@ pub fn start() -> *mut Thread {
     if !is_running() || extent() == Extent::Tasks {
         return core::ptr::null_mut();
     }
-    attach()
+    let thread = attach();
+    // A JVM comes to its agent natively, and does things for it; the Stalker lets go of threads.
+    if !thread.is_null() && !process::wants_agent() && !cfg!(feature = "gum") {
+        descriptors::keep();
+    }
+    thread
 }
 
 fn attach() -> *mut Thread {
@@ -328,6 +333,7 @@ pub fn thread_vanished(thread: &'static Shared) {
 pub fn after_fork_in_child() {
     if is_running() && !follows_current() {
         TRACER.store(core::ptr::null_mut(), Ordering::Release);
+        descriptors::give_up();
     }
 }
 
@@ -377,7 +383,7 @@ impl Host<Thread> for Shim {
         if python::is_watching() {
             on_own_tls(thread, |_| python::before_call(call.number, call.arguments[0]));
         }
-        if syscalls::is_counted(call.number) {
+        let token = if syscalls::is_counted(call.number) {
             syscalls::before(call.number, &call.arguments)
         } else {
             if ticker::must_not_run_during(call.number) {
@@ -393,10 +399,14 @@ impl Host<Thread> for Shim {
                 }
                 _ => CallToken::default(),
             }
-        }
+        };
+        // Behind the look at what is closed.
+        descriptors::before(call.number, &call.arguments);
+        token
     }
 
     fn after_syscall(&self, thread: &mut Thread, call: &Call, result: i64, before: CallToken) {
+        descriptors::after(call.number, &call.arguments, result);
         if syscalls::is_counted(call.number) {
             on_own_tls(thread, |_| {
                 syscalls::observe(listed(), call.number, &call.arguments, before, result);
@@ -504,6 +514,9 @@ fn begin(thread: &mut Thread) {
 }
 
 fn write_notice(thread: &mut Thread, notice: Notice, at: u64, detail: u64) {
+    if !thread.is_followed() || notice == Notice::ThreadNotFollowed {
+        descriptors::give_up();
+    }
     let shared = listed();
     if let Some(shared) = shared
         && !thread.is_followed()
