@@ -12,7 +12,7 @@
 //!
 //! # Limitations
 //!
-//! - A file that is renamed while it is open counts for the directory that it was opened in.
+//! - An open file that another process renames counts for the directory that it was opened in.
 //! - A supervisor of system calls that replaces a descriptor (SECCOMP_ADDFD_FLAG_SETFD), and a debugger that has the
 //!   process call dup2, are not seen.
 
@@ -65,6 +65,11 @@ pub fn give_up() {
     IS_KEPT.store(false, Ordering::Release);
 }
 
+/// Whether what is known of a descriptor holds until a call changes it.
+pub fn are_kept() -> bool {
+    IS_KEPT.load(Ordering::Acquire)
+}
+
 /// Whether the kernel may be asked what a descriptor is.
 pub fn may_ask() -> bool {
     MAY_ASK.load(Ordering::Relaxed)
@@ -76,7 +81,7 @@ pub fn may_ask() -> bool {
 pub fn of(number: u64, is_new: bool, ask: impl FnOnce() -> Option<Known>) -> Option<Known> {
     // A descriptor is an int: the upper half of the register has no meaning.
     let number = number as u32;
-    if !IS_KEPT.load(Ordering::Acquire) {
+    if !are_kept() {
         return if may_ask() { ask() } else { Some(unknown(number, is_new)) };
     }
     if is_new {
@@ -99,7 +104,7 @@ pub fn of(number: u64, is_new: bool, ask: impl FnOnce() -> Option<Known>) -> Opt
 pub fn end(number: u64) -> Option<End> {
     const F_GETFL: u64 = 3;
     const ACCESS_MODE: i64 = 3;
-    let known = TABLE.known(number as u32).filter(|_| IS_KEPT.load(Ordering::Acquire));
+    let known = TABLE.known(number as u32).filter(|_| are_kept());
     if let Some(Known { end: end @ (End::Read | End::Write), .. }) = known {
         return Some(end);
     }
@@ -143,7 +148,7 @@ pub fn ask_nothing_more() {
     if FILTERS.fetch_add(1, Ordering::Relaxed) > 0 {
         return;
     }
-    if IS_KEPT.load(Ordering::Acquire) {
+    if are_kept() {
         (0..USUAL_NUMBERS).for_each(syscalls::look_at);
     }
     MAY_ASK.store(false, Ordering::Release);
@@ -211,6 +216,9 @@ pub fn after(number: u64, arguments: &[u64; 6], result: i64) {
         nr::CLOSE => TABLE.forget(arguments[0] as u32),
         nr::CLOSE_RANGE => forget_range(arguments),
         nr::PRCTL | nr::SECCOMP if result < 0 && sets_filter(number, arguments) => ask_again(),
+        nr::RENAME | nr::RENAMEAT | nr::RENAMEAT2 if result == 0 && may_ask() => {
+            TABLE.forget_files();
+        }
         nr::DUP | nr::DUP2 | nr::DUP3 if result >= 0 => copied(arguments[0], result),
         nr::FCNTL if result >= 0 && matches!(arguments[1], F_DUPFD | F_DUPFD_CLOEXEC) => {
             copied(arguments[0], result);

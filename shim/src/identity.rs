@@ -31,6 +31,8 @@ pub struct Identity {
     pub role: Role,
     /// The role that the command line alone gives: a JVM under `analyzer trace` may be a driver too.
     pub spark_role: Role,
+    /// Whether `analyzer trace` has started it or its parents: the output folder is its, and goes away with it.
+    pub is_traced: bool,
     /// Whether this is the JDK's `java`, and runs no tasks.
     pub is_java_launcher: bool,
     /// Spark application id; empty = not known.
@@ -91,12 +93,20 @@ impl Identity {
         };
         let arguments = startup.arguments().map(|argument| argument.to_bytes());
         let settings_text: Vec<_> = settings.in_force().collect();
+        let variable = |name: &[u8]| {
+            startup
+                .environment()
+                .filter_map(|variable| role::split_variable(variable.to_bytes()))
+                .find(|(known, _)| *known == name)
+                .map(|(_, value)| value)
+        };
         let mut identity = Identity {
             process_id: random_id(),
             parent: None,
             parent_fork: 0,
             role,
             spark_role,
+            is_traced: variable(b"SPARKANALYZER_TRACE").is_some_and(|id| !id.is_empty()),
             // Many a thing may be called java: the JDK's launcher has this function.
             is_java_launcher: spark_role == Role::Jvm && link::find(c"JLI_Launch").is_some(),
             application_id: spark.application.clone().leak(),
@@ -124,13 +134,6 @@ impl Identity {
             settings,
         };
         identity.describe_process();
-        let variable = |name: &[u8]| {
-            startup
-                .environment()
-                .filter_map(|variable| role::split_variable(variable.to_bytes()))
-                .find(|(known, _)| *known == name)
-                .map(|(_, value)| value)
-        };
         identity.file_prefix = file_pattern::expand(
             identity.settings.file_name.as_bytes(),
             &identity.names(),

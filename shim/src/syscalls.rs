@@ -190,7 +190,8 @@ fn ask(fd: u64, is_new: bool) -> Option<Known> {
         known.is_counted = path.is_some_and(|path| chosen.contain(path));
     }
     if known.is_counted {
-        known.place = directories::place(fd, &status, is_new);
+        // What is kept holds until something changes; what is not, for a moment.
+        known.place = directories::place(fd, &status, is_new || descriptors::are_kept());
     }
     Some(known)
 }

@@ -29,6 +29,8 @@ pub fn compile(compiler: &str, source: &str, directory: &Path, flags: &[&str]) -
 
 /// A command that is counted as under `analyzer trace`, system calls only, records into `directory`.
 pub fn counted(artifacts: &Artifacts, program: &Path, directory: &Path) -> Command {
+    // As `trace` does: its processes make none, which would be left when it is over.
+    let _ = std::fs::create_dir_all(directory);
     let mut command = Command::new(program);
     command
         .env("LD_PRELOAD", &artifacts.shim)

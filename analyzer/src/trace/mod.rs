@@ -4,6 +4,7 @@
 mod child;
 mod environment;
 mod family;
+mod group;
 mod json;
 mod left_behind;
 mod outcome;

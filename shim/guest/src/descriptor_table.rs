@@ -155,6 +155,15 @@ impl Descriptors {
         (first..behind.min(last.saturating_add(1))).for_each(|number| self.change(number, 0));
     }
 
+    /// Files may be in other directories now.
+    pub fn forget_files(&self) {
+        let behind = self.behind.load(Ordering::SeqCst);
+        let is_file = |known: Known| known.class == Class::File;
+        (0..behind)
+            .filter(|&number| self.known(number).is_none_or(is_file))
+            .for_each(|number| self.change(number, 0));
+    }
+
     fn change(&self, number: u32, new: u32) {
         let Some(word) = self.words.get(number as usize) else { return };
         let next = |old: u32| Some(old.wrapping_add(1) & GENERATION | new);
@@ -218,6 +227,17 @@ mod tests {
         assert_eq!(table.known(7), Some(Known::of(Class::Socket)));
         table.forget_range(0, 7);
         assert_eq!(table.known(7), None);
+    }
+
+    #[test]
+    fn files_alone_are_forgotten_where_names_change() {
+        let table = table();
+        table.set(1, Known::of(Class::File));
+        table.set(2, PIPE);
+        let asked = table.ask(3).unwrap();
+        table.forget_files();
+        table.learn(3, asked, Known::of(Class::File));
+        assert_eq!([1, 2, 3].map(|number| table.known(number)), [None, Some(PIPE), None]);
     }
 
     #[test]

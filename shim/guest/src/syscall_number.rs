@@ -47,6 +47,7 @@ numbers! {
     GETCWD = 79;
     CHDIR = 80;
     MKDIR = 83;
+    RENAME = 82;
     CREAT = 85;
     READLINK = 89;
     UMASK = 95;
@@ -68,6 +69,7 @@ numbers! {
     TGKILL = 234;
     OPENAT = 257;
     NEWFSTATAT = 262;
+    RENAMEAT = 264;
     UNSHARE = 272;
     SPLICE = 275;
     TEE = 276;
@@ -81,6 +83,7 @@ numbers! {
     RECVMMSG = 299;
     SENDMMSG = 307;
     GETRANDOM = 318;
+    RENAMEAT2 = 316;
     SECCOMP = 317;
     SETNS = 308;
     PROCESS_VM_READV = 310;
