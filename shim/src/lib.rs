@@ -31,6 +31,7 @@ compile_error!(
 
 extern crate alloc;
 
+mod behind;
 mod clock;
 mod descriptors;
 mod directories;

@@ -1,7 +1,7 @@
 //! The process: whether it is counted, who it is, fork, exec and end.
 
 use crate::{
-    clock, descriptors, directories, forks, heap, hooks,
+    behind, clock, descriptors, directories, forks, heap, hooks,
     identity::Identity,
     jvm::executor_above,
     link, log,
@@ -302,6 +302,7 @@ fn become_child(mark: &AtomicU32) {
     threads::after_fork_in_child();
     directories::after_fork_in_child();
     descriptors::after_fork_in_child();
+    behind::after_fork_in_child();
     recorder::after_fork_in_child();
     let child = identity().of_child(number);
     IDENTITY.store(Box::into_raw(Box::new(child)), Ordering::Release);
@@ -359,6 +360,7 @@ pub fn end(reason: ProcessEndReason, status: i32) {
     check_fork();
     if !is_borrowed() {
         python::tasks::process_ends();
+        behind::process_ends(threads::current().map(|thread| thread.shared));
         recorder::process_ends(reason, status);
     }
 }

@@ -18,11 +18,12 @@ use engine::CallToken;
 use guest::{
     descriptor_table::{End, Known},
     directory_table::Place,
+    requests::Counted,
     syscall::{self, Bytes, Descriptor, Finished, Shape, class_of_mode, shape},
     syscall_number as nr,
 };
 use records::{
-    metric::{Class, MetricSet},
+    metric::{Class, MetricSet, Op, Quantity, syscall_index},
     notice,
 };
 
@@ -194,6 +195,39 @@ fn ask(fd: u64, is_new: bool) -> Option<Known> {
         known.place = directories::place(fd, &status, is_new || descriptors::are_kept());
     }
     Some(known)
+}
+
+/// Whether any call is counted.
+#[inline]
+pub fn counts_anything() -> bool {
+    CLASSES.load(Ordering::Relaxed) != 0
+}
+
+/// What a request on a descriptor, carried out behind a call, counts for.
+pub fn counted_behind(op: Op, fd: u64) -> Option<Counted> {
+    target_of(fd, false).map(|Target { class, place }| Counted { op, class, place })
+}
+
+/// The same of a file that a request has opened, or failed to, with this result.
+pub fn opened_behind(result: i64) -> Option<Counted> {
+    let nowhere = Target { class: Class::File, place: Place::NONE };
+    let target = if result > 0 { target_of(result as u64, true) } else { Some(nowhere) };
+    let target = target.filter(|target| counts(target.class))?;
+    Some(Counted { op: Op::Open, class: target.class, place: target.place })
+}
+
+/// Adds to the counters of a request's half.
+pub fn charge_behind(thread: &Shared, half: &Counted, calls: u64, bytes: u64, errors: u64) {
+    for (quantity, amount) in
+        [(Quantity::Calls, calls), (Quantity::Bytes, bytes), (Quantity::Errors, errors)]
+    {
+        if let Some(index) = syscall_index(half.class, half.op, quantity)
+            && amount != 0
+        {
+            thread.add(index, amount);
+            directories::add(half.place, index, amount);
+        }
+    }
 }
 
 /// Has what is open on a descriptor known, where it is kept.

@@ -10,7 +10,7 @@
 //! that the JVM does for us, runs in the engine's hands, where a fault of its own could not be told.
 
 use crate::{
-    descriptors, forks, hooks,
+    behind, descriptors, forks, hooks,
     jvm::{agent, tasks},
     link, process,
     python::tasks as python,
@@ -383,6 +383,13 @@ impl Host<Thread> for Shim {
         if python::is_watching() {
             on_own_tls(thread, |_| python::before_call(call.number, call.arguments[0]));
         }
+        if behind::concerns(call.number) {
+            on_own_tls(thread, |_| {
+                if let Some(shared) = listed() {
+                    behind::before(shared, call.number, &call.arguments);
+                }
+            });
+        }
         let token = if syscalls::is_counted(call.number) {
             syscalls::before(call.number, &call.arguments)
         } else {
@@ -407,6 +414,13 @@ impl Host<Thread> for Shim {
 
     fn after_syscall(&self, thread: &mut Thread, call: &Call, result: i64, before: CallToken) {
         descriptors::after(call.number, &call.arguments, result);
+        if behind::concerns(call.number) {
+            on_own_tls(thread, |_| {
+                if let Some(shared) = listed() {
+                    behind::after(shared, call.number, &call.arguments, result);
+                }
+            });
+        }
         if syscalls::is_counted(call.number) {
             on_own_tls(thread, |_| {
                 syscalls::observe(listed(), call.number, &call.arguments, before, result);

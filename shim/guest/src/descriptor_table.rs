@@ -106,10 +106,7 @@ pub struct Descriptors {
 impl Descriptors {
     /// Nothing is known.
     pub const fn new() -> Descriptors {
-        Descriptors {
-            words: [const { AtomicU32::new(0) }; NUMBERS],
-            behind: AtomicU32::new(0),
-        }
+        Descriptors { words: [const { AtomicU32::new(0) }; NUMBERS], behind: AtomicU32::new(0) }
     }
 
     /// What is known of a descriptor.

@@ -15,6 +15,7 @@ pub mod directory_table;
 pub mod dynamic_symbols;
 pub mod file_pattern;
 pub mod redact;
+pub mod requests;
 pub mod rewritten;
 pub mod role;
 pub mod syscall;
