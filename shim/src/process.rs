@@ -1,7 +1,7 @@
 //! The process: whether it is counted, who it is, fork, exec and end.
 
 use crate::{
-    clock, directories, filtered, heap, hooks,
+    behind, clock, descriptors, directories, filtered, forks, heap, hooks,
     identity::Identity,
     jvm::executor_above,
     link, log,
@@ -241,6 +241,7 @@ fn count(startup: &Startup, identity: Identity) -> *mut tracer::Thread {
     tls::learn(startup);
     hooks::resolve_all();
     syscalls::configure(identity.metrics, identity.settings.per_directory);
+    descriptors::begin();
     if !mark_for_fork() {
         return core::ptr::null_mut();
     }
@@ -302,11 +303,14 @@ fn become_child(mark: &AtomicU32) {
     if mark.swap(1, Ordering::Relaxed) != 0 {
         return;
     }
+    let number = forks::own_number();
     heap::after_fork_in_child();
     threads::after_fork_in_child();
     directories::after_fork_in_child();
+    descriptors::after_fork_in_child();
+    behind::after_fork_in_child();
     recorder::after_fork_in_child();
-    let child = identity().of_child();
+    let child = identity().of_child(number);
     IDENTITY.store(Box::into_raw(Box::new(child)), Ordering::Release);
     tracer::after_fork_in_child();
     python::tasks::after_fork_in_child();
@@ -362,6 +366,7 @@ pub fn end(reason: ProcessEndReason, status: i32) {
     check_fork();
     if !is_borrowed() {
         python::tasks::process_ends();
+        behind::process_ends(threads::current().map(|thread| thread.shared));
         recorder::process_ends(reason, status);
     }
 }

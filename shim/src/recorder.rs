@@ -470,16 +470,18 @@ pub fn give_up() {
 
 /// A child was started by posix_spawn, or by vfork and exec.
 pub fn spawned(pid: u32, path: &[u8]) {
+    child(&Event::Spawn { pid, fork: 0, path });
+}
+
+/// A child was made by fork; the number of that fork.
+pub fn forked(pid: u32, number: u32) {
+    child(&Event::Spawn { pid, fork: number, path: b"" });
+}
+
+fn child(event: &Event<'_>) {
     with_room(|state| {
         let tid = tracer::own_tid();
-        state.put(
-            Weight::Major,
-            tid,
-            Flags::NONE,
-            &Event::Spawn { pid, path },
-            None,
-            clock::stamp(),
-        )
+        state.put(Weight::Major, tid, Flags::NONE, event, None, clock::stamp())
     });
 }
 

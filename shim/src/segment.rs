@@ -30,6 +30,7 @@ const O_CLOEXEC: u64 = 0o2_000_000;
 const FALLOC_FL_KEEP_SIZE: u64 = 1;
 /// Space that is reserved ahead; at least half of it stays free for the last groups.
 const RESERVE: u64 = 16 * 1024;
+const ENOENT: i64 = -2;
 /// Between two looks at the directory's size.
 const LOOK_NS: u64 = 60_000_000_000;
 
@@ -242,6 +243,8 @@ impl Segments {
     fn open_next(&mut self, identity: &Identity) {
         match self.try_open(identity) {
             Ok(()) => {}
+            // The trace has ended, and its folder with it: nobody waits for what goes on.
+            Err(ENOENT) if identity.is_traced => self.stopped = true,
             Err(error) => {
                 self.stopped = true;
                 log::line(
@@ -261,7 +264,7 @@ impl Segments {
         if !may(nr::OPENAT) || !may(nr::CLOSE) {
             return Err(EPERM);
         }
-        let directory = open_directory(&identity.output_dir)?;
+        let directory = open_directory(&identity.output_dir, !identity.is_traced)?;
         let mut name = [0u8; 256];
         let result = file_name::encode(
             &mut name[..255],
@@ -387,14 +390,13 @@ fn truncate_to_same_size(fd: i32, size: u64) {
     }
 }
 
-/// Opens the output directory, made if it is missing; refuses one where anybody could replace our files.
-fn open_directory(path: &CStr) -> Result<i32, i64> {
-    const ENOENT: i64 = -2;
+/// Opens the output directory, made if it is missing and may be made; refuses one where anybody could replace our files.
+fn open_directory(path: &CStr, may_make: bool) -> Result<i32, i64> {
     const EPERM: i64 = -1;
     const WORLD_WRITABLE: u32 = 0o002;
     const STICKY: u32 = 0o1000;
     let mut fd = sys::open(path, O_DIRECTORY | O_CLOEXEC, 0);
-    if fd == ENOENT {
+    if fd == ENOENT && may_make {
         // SAFETY: the path is NUL-terminated and only read.
         unsafe { sys::call2(nr::MKDIR, path.as_ptr() as u64, 0o750) };
         fd = sys::open(path, O_DIRECTORY | O_CLOEXEC, 0);

@@ -10,7 +10,7 @@
 //! that the JVM does for us, runs in the engine's hands, where a fault of its own could not be told.
 
 use crate::{
-    clock, filtered, hooks,
+    behind, clock, descriptors, filtered, forks, hooks,
     jvm::{agent, tasks},
     link, process,
     python::tasks as python,
@@ -146,7 +146,12 @@ pub fn start() -> *mut Thread {
     if !is_running() || extent() == Extent::Tasks {
         return core::ptr::null_mut();
     }
-    attach()
+    let thread = attach();
+    // A JVM comes to its agent natively, and does things for it; the Stalker lets go of threads.
+    if !thread.is_null() && !process::wants_agent() && !cfg!(feature = "gum") {
+        descriptors::keep();
+    }
+    thread
 }
 
 fn attach() -> *mut Thread {
@@ -336,6 +341,7 @@ pub fn own_tid() -> u32 {
 pub fn after_fork_in_child() {
     if is_running() && !follows_current() {
         TRACER.store(core::ptr::null_mut(), Ordering::Release);
+        descriptors::give_up();
     }
 }
 
@@ -385,7 +391,14 @@ impl Host<Thread> for Shim {
         if python::is_watching() {
             on_own_tls(thread, |_| python::before_call(call.number, call.arguments[0]));
         }
-        if syscalls::is_counted(call.number) {
+        if behind::concerns(call.number) {
+            on_own_tls(thread, |_| {
+                if let Some(shared) = listed() {
+                    behind::before(shared, call.number, &call.arguments);
+                }
+            });
+        }
+        let token = if syscalls::is_counted(call.number) {
             syscalls::before(call.number, &call.arguments)
         } else {
             clock::before_call(call.number, &call.arguments);
@@ -398,14 +411,31 @@ impl Host<Thread> for Shim {
             if ticker::mirrors(call.number, &call.arguments) {
                 on_own_tls(thread, |_| ticker::mirror(call.number, &call.arguments));
             }
-            if is_vfork_like(call) {
+            let flags = forks::clone_flags(call.number, &call.arguments);
+            if flags.is_some_and(|flags| flags & forks::CLONE_VFORK != 0) {
                 on_own_tls(thread, |_| threads::enter_vfork());
             }
-            CallToken::default()
-        }
+            match flags {
+                Some(flags) if flags & forks::CLONE_VM == 0 => {
+                    on_own_tls(thread, |_| listed().map(forks::about_to)).unwrap_or_default()
+                }
+                _ => CallToken::default(),
+            }
+        };
+        // Behind the look at what is closed.
+        descriptors::before(call.number, &call.arguments);
+        token
     }
 
     fn after_syscall(&self, thread: &mut Thread, call: &Call, result: i64, before: CallToken) {
+        descriptors::after(call.number, &call.arguments, result);
+        if behind::concerns(call.number) {
+            on_own_tls(thread, |_| {
+                if let Some(shared) = listed() {
+                    behind::after(shared, call.number, &call.arguments, result);
+                }
+            });
+        }
         if syscalls::is_counted(call.number) {
             on_own_tls(thread, |_| {
                 syscalls::observe(listed(), call.number, &call.arguments, before, result);
@@ -414,6 +444,12 @@ impl Host<Thread> for Shim {
             on_own_tls(thread, |_| ticker::mirrored(call.number, &call.arguments, result));
         } else if matches!(call.number, sys::nr::EXECVE | sys::nr::EXECVEAT) {
             on_own_tls(thread, |_| ticker::exec_failed());
+        } else if before != CallToken::default() && result != 0 {
+            on_own_tls(thread, |_| {
+                if let Some(shared) = listed() {
+                    forks::made(shared, before, result);
+                }
+            });
         }
         if python::is_watching() {
             on_own_tls(thread, |_| python::after_call(call.number, call.arguments[0], result));
@@ -520,6 +556,9 @@ fn begin(thread: &mut Thread) {
 }
 
 fn write_notice(thread: &mut Thread, notice: Notice, at: u64, detail: u64) {
+    if !thread.is_followed() || notice == Notice::ThreadNotFollowed {
+        descriptors::give_up();
+    }
     let shared = listed();
     if let Some(shared) = shared
         && !thread.is_followed()
@@ -597,21 +636,6 @@ fn is_filter(call: &Call) -> bool {
 fn is_user_dispatch(call: &Call) -> bool {
     const PR_SET_SYSCALL_USER_DISPATCH: u64 = 59;
     call.number == sys::nr::PRCTL && call.arguments[..2] == [PR_SET_SYSCALL_USER_DISPATCH, 1]
-}
-
-/// Whether a call makes a child that runs in this process's memory until it executes or ends.
-fn is_vfork_like(call: &Call) -> bool {
-    const CLONE_VFORK: u64 = 0x4000;
-    match call.number {
-        sys::nr::VFORK => true,
-        sys::nr::CLONE => call.arguments[0] & CLONE_VFORK != 0,
-        sys::nr::CLONE3 => {
-            let mut flags = [0u8; 8];
-            sys::read_memory(call.arguments[0], &mut flags);
-            u64::from_le_bytes(flags) & CLONE_VFORK != 0
-        }
-        _ => false,
-    }
 }
 
 /// A vfork-like child has executed another program (or ended): the parent runs again.

@@ -7,7 +7,6 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::outcome;
 use super::output::Folder;
 use crate::exit::Failure;
 use crate::processes::{self, Process};
@@ -74,8 +73,8 @@ impl Remains {
     }
 
     fn without_end(&self) -> Vec<u32> {
-        let all = &self.processes;
-        all.iter().filter(|one| outcome::has_no_end(one, all)).map(|one| one.pid).collect()
+        let open = self.processes.iter().filter(|one| one.end.is_none());
+        open.map(|one| one.pid).collect()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{Decision, Frame, Hook, actions, rights};
 use crate::{
+    forks,
     jvm::{launcher, tasks},
     process,
     python::tasks as python,
@@ -69,9 +70,12 @@ pub fn before(hook: Hook, frame: &mut Frame) -> Decision {
         return decision;
     }
     match hook {
-        Hook::Fork | Hook::PosixSpawn | Hook::PosixSpawnp if !process::is_borrowed() => {
+        Hook::Fork if !process::is_borrowed() => {
+            [frame.notes[0], frame.notes[1]] =
+                threads::current().map_or([0; 2], |thread| forks::about_to(thread.shared));
             Decision::CallThenAfter
         }
+        Hook::PosixSpawn | Hook::PosixSpawnp if !process::is_borrowed() => Decision::CallThenAfter,
         Hook::Vfork => {
             threads::enter_vfork();
             Decision::PassThrough
@@ -86,6 +90,10 @@ pub fn before(hook: Hook, frame: &mut Frame) -> Decision {
         | Hook::Fexecve
         | Hook::Execveat => {
             executes(hook, &frame.arguments);
+            Decision::PassThrough
+        }
+        Hook::ExitNow | Hook::ExitNowC99 if process::is_borrowed() => {
+            recorder::spawned(sys::getpid(), b"");
             Decision::PassThrough
         }
         Hook::ExitNow | Hook::ExitNowC99 | Hook::QuickExit => {
@@ -160,7 +168,13 @@ pub fn after(hook: Hook, frame: &mut Frame) -> *mut tracer::Thread {
         }
         // The loader unmaps by calls of its own, and nobody says what.
         Hook::Dlclose => tracer::libraries_unloaded(),
-        Hook::Fork => process::check_fork(),
+        Hook::Fork if frame.result as i32 == 0 => process::check_fork(),
+        Hook::Fork => {
+            let numbers = [frame.notes[0], frame.notes[1]];
+            if let Some(thread) = threads::current().filter(|_| numbers[0] != 0) {
+                forks::made(thread.shared, numbers, i64::from(frame.result as i32));
+            }
+        }
         Hook::PosixSpawn | Hook::PosixSpawnp if frame.result as i32 == 0 => {
             let pid = frame.arguments[0] as *const u32;
             let mut path = [0u8; 224];
