@@ -12,6 +12,7 @@ pub mod code_heap;
 pub mod directories;
 pub mod directory_table;
 pub mod dynamic_symbols;
+pub mod escape;
 pub mod file_pattern;
 pub mod redact;
 pub mod rewritten;

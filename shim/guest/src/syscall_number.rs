@@ -41,11 +41,15 @@ numbers! {
     MKDIR = 83;
     CREAT = 85;
     READLINK = 89;
+    FCHMOD = 91;
+    FCHOWN = 93;
     UMASK = 95;
     GETUID = 102;
     ARCH_PRCTL = 158;
     GETEUID = 107;
+    GETEGID = 108;
     GETPPID = 110;
+    STATFS = 137;
     PRCTL = 157;
     GETTID = 186;
     FUTEX = 202;
@@ -55,6 +59,7 @@ numbers! {
     TGKILL = 234;
     OPENAT = 257;
     NEWFSTATAT = 262;
+    UNLINKAT = 263;
     UNSHARE = 272;
     SPLICE = 275;
     FALLOCATE = 285;
