@@ -13,6 +13,7 @@
 //! - [`run`]: runs a program natively or under `analyzer trace`, in an environment that does not vary
 //! - [`system_calls`]: what strace saw, to be compared with what the engine counted
 //! - [`skip`]: says loudly that a test could not run here
+//! - [`worker_of_user`]: a worker as any user, and where its records go
 
 pub mod artifacts;
 pub mod build;
@@ -28,3 +29,4 @@ pub mod skip;
 pub mod stepper;
 pub mod system_calls;
 pub mod weight;
+pub mod worker_of_user;
