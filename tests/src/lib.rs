@@ -2,8 +2,10 @@
 //!
 //! - [`artifacts`]: where `analyzer` and `libshim.so` are
 //! - [`build`]: compiles the programs of `tests/native`
+//! - [`guest`]: programs of `tests/guest`, natively and under `analyzer trace`
 //! - [`stepper`]: the oracle: counts instructions by PTRACE_SINGLESTEP
 //! - [`weight`]: what one execution of an instruction is worth
+//! - [`call_log`]: the calls of a program's threads as strace saw them, natively and counted
 //! - [`cost`]: CPU time and memory of a program's run
 //! - [`preloaded`]: programs of `tests/shim` under the preloaded library, and what they recorded
 //! - [`passes`]: what passes of a program cost, by the oracle and by us
@@ -16,8 +18,10 @@
 
 pub mod artifacts;
 pub mod build;
+pub mod call_log;
 pub mod cost;
 pub mod elf;
+pub mod guest;
 pub mod passes;
 pub mod preloaded;
 pub mod program_file;
