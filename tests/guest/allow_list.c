@@ -12,7 +12,7 @@ static unsigned flags;
 static int is_twice;
 static long spin = 20000000;
 static const int few[] = {SYS_read, SYS_write, SYS_exit, SYS_exit_group, SYS_rt_sigreturn};
-static volatile int installed;
+static volatile int made, installed;
 
 static void say(const char *text) {
     long n = write(1, text, strlen(text));
@@ -37,6 +37,7 @@ __attribute__((noreturn)) static void work(void) {
 
 /* The filter is this thread's alone or everybody's; the thread goes on computing while main works. */
 static void *second(void *unused) {
+    while (!made) {} /* main is back from pthread_create, which makes calls of its own */
     int failed = install();
     if (failed) say("refused\n");
     installed = 1; /* no futex: the permitted calls are few */
@@ -55,6 +56,7 @@ int main(int argc, char **argv) {
     if (!strncmp(where, "thread", 6)) {
         pthread_t thread;
         if (pthread_create(&thread, 0, second, 0)) return 2;
+        made = 1;
         while (!installed) {}
         work();
     }

@@ -40,12 +40,14 @@ static inline unsigned filter_action(const char *word) {
     return SECCOMP_RET_ALLOW;
 }
 
-/* "1,2,60" */
+/* "1,2,60", up to a colon. */
 static inline void filter_add_list(struct filter *filter, const char *list) {
-    while (*list) {
+    while (*list && *list != ':') {
         char *end;
-        filter_add(filter, (int)strtol(list, &end, 10));
-        list = *end == ',' ? end + 1 : end + (*end != 0);
+        long call = strtol(list, &end, 10);
+        if (end == list) break;
+        filter_add(filter, (int)call);
+        list = *end == ',' ? end + 1 : end;
     }
 }
 

@@ -18,6 +18,15 @@ pub struct Task {
     pub is_thread: bool,
 }
 
+impl Task {
+    /// How many processes were made, this one among them.
+    pub fn processes(&self) -> usize {
+        let children: usize = self.children.iter().map(Self::processes).sum();
+        let next = self.next.as_deref().map_or(0, |next| next.processes() - usize::from(!next.is_thread));
+        usize::from(!self.is_thread) + children + next
+    }
+}
+
 /// Where in a life a call lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
@@ -57,6 +66,8 @@ pub fn read(text: &str, program: &str) -> Option<Task> {
         let Some((pid, rest)) = line.split_once(' ') else { continue };
         let Ok(pid) = pid.parse::<u32>() else { continue };
         let rest = rest.trim_start();
+        // strace -n writes the number in front.
+        let rest = rest.strip_prefix('[').and_then(|rest| rest.split_once("] ")).map_or(rest, |(_, rest)| rest);
         if let Some(resumed) = rest.strip_prefix("<... ") {
             let Some((name, end)) = resumed.split_once(" resumed>") else { continue };
             let start = reader.unfinished.remove(&pid).unwrap_or_default();
@@ -68,7 +79,7 @@ pub fn read(text: &str, program: &str) -> Option<Task> {
             continue;
         }
         reader.logs.entry(pid).or_default().push(Entry::Call(name.to_owned()));
-        if name == "execve" && root.is_none() && rest.contains(&format!("\"{program}\"")) {
+        if name == "execve" && root.is_none() && rest.starts_with(&format!("execve(\"{program}\"")) {
             root = Some(pid);
             // What the process did before was somebody else's.
             reader.logs.insert(pid, vec![Entry::Call(name.to_owned())]);
@@ -178,32 +189,34 @@ fn phase(task: &Task, calls: &[String], loaded: usize, at: usize) -> Phase {
 }
 
 /// The steps from one list to the other by a longest common subsequence: the place in the first, the call, and whether the
-/// second has it more.
+/// second has it more. Of equal ways the one that puts steps as early as it can: what a constructor does stands before the
+/// program's own calls.
 fn edits(one: &[String], other: &[String]) -> Vec<(usize, String, bool)> {
     let (n, m) = (one.len(), other.len());
-    // Length of the longest common part of the rests.
+    // Length of the longest common part of the beginnings.
     let mut common = vec![0u32; (n + 1) * (m + 1)];
-    for i in (0..n).rev() {
-        for j in (0..m).rev() {
-            common[i * (m + 1) + j] = if one[i] == other[j] {
-                common[(i + 1) * (m + 1) + j + 1] + 1
+    for i in 1..=n {
+        for j in 1..=m {
+            common[i * (m + 1) + j] = if one[i - 1] == other[j - 1] {
+                common[(i - 1) * (m + 1) + j - 1] + 1
             } else {
-                common[(i + 1) * (m + 1) + j].max(common[i * (m + 1) + j + 1])
+                common[(i - 1) * (m + 1) + j].max(common[i * (m + 1) + j - 1])
             };
         }
     }
-    let (mut i, mut j, mut steps) = (0, 0, Vec::new());
-    while i < n || j < m {
-        if i < n && j < m && one[i] == other[j] {
-            (i, j) = (i + 1, j + 1);
-        } else if j < m && (i == n || common[i * (m + 1) + j + 1] >= common[(i + 1) * (m + 1) + j]) {
+    let (mut i, mut j, mut steps) = (n, m, Vec::new());
+    while i > 0 || j > 0 {
+        if i > 0 && j > 0 && one[i - 1] == other[j - 1] {
+            (i, j) = (i - 1, j - 1);
+        } else if j > 0 && (i == 0 || common[i * (m + 1) + j - 1] >= common[(i - 1) * (m + 1) + j]) {
+            j -= 1;
             steps.push((i, other[j].clone(), true));
-            j += 1;
         } else {
+            i -= 1;
             steps.push((i, one[i].clone(), false));
-            i += 1;
         }
     }
+    steps.reverse();
     steps
 }
 
@@ -223,7 +236,8 @@ fn pairs<'a>(native: &'a [Task], counted: &'a [Task]) -> Vec<(&'a Task, &'a Task
             }
             calls
         };
-        edits(&whole(&native[i]), &whole(&counted[j])).len()
+        // What is missing weighs most: a counted task has the native one's calls, and some more.
+        edits(&whole(&native[i]), &whole(&counted[j])).iter().map(|(_, _, is_more)| if *is_more { 1 } else { 1000 }).sum::<usize>()
     };
     // best[i][j]: of the first i native ones within the first j counted ones.
     let mut best = vec![vec![usize::MAX / 2; m + 1]; n + 1];
@@ -274,7 +288,7 @@ mod tests {
         let task = read(NATIVE, "/bin/x").expect("the program");
         assert_eq!(task.calls, ["execve"]);
         let image = task.next.as_deref().expect("executed");
-        assert_eq!(image.children.len(), 2);
+        assert_eq!((image.children.len(), task.processes()), (2, 2));
         assert!(image.children[0].is_thread && !image.children[1].is_thread);
         assert!(differences(&task, &task, &[]).is_empty());
     }

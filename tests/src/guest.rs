@@ -371,6 +371,13 @@ pub fn processes() -> Vec<Process> {
         .collect()
 }
 
+/// What the dynamic loader says when a library cannot be preloaded.
+const LOADER: &str = "ERROR: ld.so: object ";
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
+}
+
 /// Removes the analyzer's JSON from the end of what was written to standard error, and every line of the library's and
 /// the analyzer's before it; the lines.
 fn take_messages(stderr: &mut Vec<u8>) -> Vec<String> {
@@ -378,7 +385,10 @@ fn take_messages(stderr: &mut Vec<u8>) -> Vec<String> {
     let own = stderr.windows(JSON.len()).rposition(|window| window == JSON);
     stderr.truncate(own.unwrap_or(stderr.len()));
     const OURS: [&str; 4] = ["sparkanalyzer[", "analyzer: ", "warning: ", "error: "];
-    let is_ours = |line: &[u8]| OURS.iter().any(|head| line.starts_with(head.as_bytes()));
+    let is_ours = |line: &[u8]| {
+        OURS.iter().any(|head| line.starts_with(head.as_bytes()))
+            || line.starts_with(LOADER.as_bytes()) && contains(line, b"libshim.so")
+    };
     let (ours, kept): (Vec<&[u8]>, Vec<&[u8]>) =
         stderr.split_inclusive(|&byte| byte == b'\n').partition(|line| is_ours(line));
     let messages = ours.iter().map(|line| String::from_utf8_lossy(line).trim_end().to_owned()).collect();
@@ -444,15 +454,23 @@ pub fn compare_with(artifacts: &Artifacts, guest: &Guest, native: &Seen, known: 
     if traced.seen != *native {
         wrong.push(format!("natively {}\n    traced {}", native.shown(), traced.seen.shown()));
     }
-    wrong.extend(wrong_completeness(&traced, native, known));
+    wrong.extend(complaint_of_loader(&traced, native));
+    wrong.extend(wrong_completeness(&traced, known));
     if wrong.is_empty() {
         return Ok(traced);
     }
     Err(format!("{}\n    {}\n    messages {:?}", wrong.join("\n    "), traced.remarks(), traced.messages))
 }
 
+/// The loader's message is on the program's standard error; where the program cannot be loaded natively either, it is one more
+/// of its messages.
+pub fn complaint_of_loader(traced: &Traced, native: &Seen) -> Option<String> {
+    let complaint = traced.messages.iter().find(|message| message.starts_with(LOADER))?;
+    (native.end != End::Code(127)).then(|| complaint.clone())
+}
+
 /// What is wrong about `complete`.
-pub fn wrong_completeness(traced: &Traced, native: &Seen, known: Known) -> Vec<String> {
+pub fn wrong_completeness(traced: &Traced, known: Known) -> Vec<String> {
     let mut wrong = Vec::new();
     if traced.json.is_null() {
         if traced.seen.end != End::Hung {
@@ -468,7 +486,7 @@ pub fn wrong_completeness(traced: &Traced, native: &Seen, known: Known) -> Vec<S
     if !traced.is_complete() {
         return wrong;
     }
-    let output = (native.stdout.len() + native.stderr.len()) as u64;
+    let output = (traced.seen.stdout.len() + traced.seen.stderr.len()) as u64;
     let written = traced.over_classes("write_bytes") + traced.over_classes("send_bytes");
     if written < output {
         wrong.push(format!("says complete, but {written} bytes are counted of {output} that it wrote"));

@@ -13,6 +13,7 @@
 //! - [`random_program`]: programs that nobody thought of
 //! - [`record_set`]: synthetic record files and event logs of any size
 //! - [`run`]: runs a program natively or under `analyzer trace`, in an environment that does not vary
+//! - [`surroundings`]: random seccomp filters and resource limits around programs
 //! - [`system_calls`]: what strace saw, to be compared with what the engine counted
 //! - [`skip`]: says loudly that a test could not run here
 
@@ -30,5 +31,6 @@ pub mod record_set;
 pub mod run;
 pub mod skip;
 pub mod stepper;
+pub mod surroundings;
 pub mod system_calls;
 pub mod weight;

@@ -184,7 +184,7 @@ fn parents_see(artifacts: &Artifacts) {
     for way in ["segv", "abort", "kill", "term", "thread-segv"] {
         cases.push(Guest::new(
             Path::new("/bin/bash"),
-            &["-c", "\"$1\" \"$2\" 1000 2>/dev/null; echo \"status $?\"", "bash", program.to_str().expect("UTF-8"), way],
+            &["-c", "exec 2>/dev/null; \"$1\" \"$2\" 1000; echo \"status $?\"", "bash", program.to_str().expect("UTF-8"), way],
         ));
     }
     let mut failures = Failures::default();
