@@ -97,7 +97,7 @@ impl Seen {
     /// In words, for messages.
     pub fn shown(&self) -> String {
         let short = |bytes: &[u8]| {
-            let text: String = String::from_utf8_lossy(bytes).chars().take(600).collect();
+            let text: String = String::from_utf8_lossy(bytes).chars().take(300).collect();
             text
         };
         format!("{:?}, stdout {:?}, stderr {:?}", self.end, short(&self.stdout), short(&self.stderr))
@@ -170,7 +170,7 @@ pub struct Guest {
 }
 
 /// How long a run may take: a hang is what passes any load of a test machine.
-pub const LIMIT: Duration = Duration::from_secs(40);
+pub const LIMIT: Duration = Duration::from_secs(20);
 
 impl Guest {
     /// A program with arguments, all else as usual.

@@ -464,12 +464,13 @@ fn try_case(artifacts: &Artifacts, case: &Case) -> Outcome {
     if native.end == End::Hung {
         return Outcome::NativeHang;
     }
-    let witness = witness(&natively.clone().within(guest::LIMIT));
+    let witness = witness(&natively.clone().within(Duration::from_secs(60)));
     if witness.seen != native {
         return Outcome::Varies;
     }
     let has_room = case.with_less.as_ref().is_none_or(|less| less.clone().within(Duration::from_secs(15)).native() == native);
-    let traced = case.guest.clone().within(Duration::from_secs(90)).traced(artifacts);
+    let limit = Duration::from_secs(if case.is_steady { 30 } else { 90 });
+    let traced = case.guest.clone().within(limit).traced(artifacts);
     let is_same = traced.seen == native;
     if !is_same && traced.seen.end != End::Hung {
         if !has_room {

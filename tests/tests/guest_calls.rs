@@ -80,7 +80,8 @@ fn programs(directory: &Path) -> Vec<(&'static str, Guest)> {
         ("perl", of("/usr/bin/perl", &["-e", "print join(',', sort { $a <=> $b } map { $_ * 7 % 101 } 1..500)"])),
         ("a shell's pipeline", of("/bin/sh", &["-c", &format!("sed -n 's/1/2/p' {text} | wc -l; echo $(cat {text} | tail -n 1)")])),
         ("threads", Guest::words("many_threads 8")),
-        ("signals and a child", Guest::words("refused_calls errno-1 310")),
+        ("signals", Guest::words("worker signals")),
+        ("children", Guest::words("worker children")),
         ("faults", Guest::words("fault_fields")),
         ("a child of each kind", Guest::words("hidden_children clone3")),
     ]

@@ -25,7 +25,7 @@ fn little_address_space() {
         20_000, 50_000, 66_000, 70_000, 80_000, 100_000, 130_000, 160_000, 200_000, 250_000, 300_000, 310_000, 320_000,
         330_000, 340_000, 350_000, 360_000, 400_000, 440_000, 480_000, 600_000, 1_000_000, 4_000_000,
     ];
-    for line in ["/bin/echo hi", "refused_calls errno-1 310", "/usr/bin/gzip -c /etc/services", "many_threads 3"] {
+    for line in ["/bin/echo hi", "worker children", "worker signals", "/usr/bin/gzip -c /etc/services", "many_threads 3"] {
         for kib in kib {
             for resource in ["as", "data"] {
                 let bytes = kib * 1024;
@@ -93,7 +93,7 @@ fn other_limits() {
     ];
     for line in [
         "/bin/echo hi",
-        "refused_calls errno-1 310",
+        "worker children",
         "/usr/bin/gzip -c /etc/services",
         "many_threads 10",
         "/bin/bash -c echo${IFS}a|cat",
@@ -116,7 +116,7 @@ fn number_of_processes() {
     }
     let mut failures = Failures::default();
     for (i, limit) in [1, 2, 3, 4, 6, 11, 12, 20].into_iter().enumerate() {
-        for (k, line) in ["many_threads 10", "refused_calls errno-1 310"].into_iter().enumerate() {
+        for (k, line) in ["many_threads 10", "worker threads", "worker children"].into_iter().enumerate() {
             // A user each: what another run left behind does not count.
             let user = format!("uid={}", 61_000 + i * 10 + k);
             let guest = Guest::words(line).under(&["gid=61000", &user, &format!("nproc={limit}")]);

@@ -2,6 +2,7 @@
 //! nothing is missing. Here: what a program sees of itself, of its threads and of its memory.
 
 use std::path::Path;
+use std::time::Duration;
 
 use tests::artifacts;
 use tests::guest::{ANY, Failures, Guest, compare, compare_all, file};
@@ -112,7 +113,7 @@ fn node_with_web_assembly() {
     let code = "const b = Uint8Array.from([0,97,115,109,1,0,0,0,1,6,1,96,1,127,1,127,3,2,1,0,7,5,1,1,102,0,0,10,9,1,7,0,32,0,65,42,106,11]); \
                 const f = new WebAssembly.Instance(new WebAssembly.Module(b)).exports.f; \
                 let s = 0; for (let i = 0; i < 100000; i++) s += f(i); console.log(s);";
-    let guest = Guest::new(Path::new(node), &["-e", code]);
+    let guest = Guest::new(Path::new(node), &["-e", code]).within(Duration::from_secs(120));
     let mut failures = Failures::default();
     let traced = failures.add(node, compare(&artifacts, &guest, ANY));
     if let Some(traced) = traced {
