@@ -22,7 +22,8 @@ impl Task {
     /// How many processes were made, this one among them.
     pub fn processes(&self) -> usize {
         let children: usize = self.children.iter().map(Self::processes).sum();
-        let next = self.next.as_deref().map_or(0, |next| next.processes() - usize::from(!next.is_thread));
+        let next =
+            self.next.as_deref().map_or(0, |next| next.processes() - usize::from(!next.is_thread));
         usize::from(!self.is_thread) + children + next
     }
 }
@@ -67,7 +68,10 @@ pub fn read(text: &str, program: &str) -> Option<Task> {
         let Ok(pid) = pid.parse::<u32>() else { continue };
         let rest = rest.trim_start();
         // strace -n writes the number in front.
-        let rest = rest.strip_prefix('[').and_then(|rest| rest.split_once("] ")).map_or(rest, |(_, rest)| rest);
+        let rest = rest
+            .strip_prefix('[')
+            .and_then(|rest| rest.split_once("] "))
+            .map_or(rest, |(_, rest)| rest);
         if let Some(resumed) = rest.strip_prefix("<... ") {
             let Some((name, end)) = resumed.split_once(" resumed>") else { continue };
             let start = reader.unfinished.remove(&pid).unwrap_or_default();
@@ -75,11 +79,13 @@ pub fn read(text: &str, program: &str) -> Option<Task> {
             continue;
         }
         let Some((name, _)) = rest.split_once('(') else { continue };
-        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        {
             continue;
         }
         reader.logs.entry(pid).or_default().push(Entry::Call(name.to_owned()));
-        if name == "execve" && root.is_none() && rest.starts_with(&format!("execve(\"{program}\"")) {
+        if name == "execve" && root.is_none() && rest.starts_with(&format!("execve(\"{program}\""))
+        {
             root = Some(pid);
             // What the process did before was somebody else's.
             reader.logs.insert(pid, vec![Entry::Call(name.to_owned())]);
@@ -132,7 +138,8 @@ fn task(pid: u32, logs: &mut HashMap<u32, Vec<Entry>>, is_thread: bool) -> Task 
             Entry::Executed => images.push(Task::default()),
         }
     }
-    let chain = images.into_iter().rev().reduce(|next, image| Task { next: Some(Box::new(next)), ..image });
+    let chain =
+        images.into_iter().rev().reduce(|next, image| Task { next: Some(Box::new(next)), ..image });
     chain.expect("one at least")
 }
 
@@ -160,7 +167,11 @@ fn compare(native: &Task, counted: &Task, ignored: &[&str], found: &mut Differen
         (Some(one), Some(other)) => compare(one, other, ignored, found),
         (None, None) => {}
         (one, _) => {
-            let difference = Difference { phase: Phase::End, call: "a whole program".to_owned(), is_more: one.is_none() };
+            let difference = Difference {
+                phase: Phase::End,
+                call: "a whole program".to_owned(),
+                is_more: one.is_none(),
+            };
             *found.entry(difference).or_default() += 1;
         }
     }
@@ -170,7 +181,10 @@ fn compare(native: &Task, counted: &Task, ignored: &[&str], found: &mut Differen
 fn end_of_loading(calls: &[String]) -> usize {
     let limits = calls.iter().position(|call| call == "prlimit64" || call == "set_robust_list");
     let Some(limits) = limits else { return 0 };
-    calls[limits..].iter().position(|call| call == "munmap").map_or(limits + 1, |at| limits + at + 1)
+    calls[limits..]
+        .iter()
+        .position(|call| call == "munmap")
+        .map_or(limits + 1, |at| limits + at + 1)
 }
 
 fn phase(task: &Task, calls: &[String], loaded: usize, at: usize) -> Phase {
@@ -208,7 +222,8 @@ fn edits(one: &[String], other: &[String]) -> Vec<(usize, String, bool)> {
     while i > 0 || j > 0 {
         if i > 0 && j > 0 && one[i - 1] == other[j - 1] {
             (i, j) = (i - 1, j - 1);
-        } else if j > 0 && (i == 0 || common[i * (m + 1) + j - 1] >= common[(i - 1) * (m + 1) + j]) {
+        } else if j > 0 && (i == 0 || common[i * (m + 1) + j - 1] >= common[(i - 1) * (m + 1) + j])
+        {
             j -= 1;
             steps.push((i, other[j].clone(), true));
         } else {
@@ -237,7 +252,10 @@ fn pairs<'a>(native: &'a [Task], counted: &'a [Task]) -> Vec<(&'a Task, &'a Task
             calls
         };
         // What is missing weighs most: a counted task has the native one's calls, and some more.
-        edits(&whole(&native[i]), &whole(&counted[j])).iter().map(|(_, _, is_more)| if *is_more { 1 } else { 1000 }).sum::<usize>()
+        edits(&whole(&native[i]), &whole(&counted[j]))
+            .iter()
+            .map(|(_, _, is_more)| if *is_more { 1 } else { 1000 })
+            .sum::<usize>()
     };
     // best[i][j]: of the first i native ones within the first j counted ones.
     let mut best = vec![vec![usize::MAX / 2; m + 1]; n + 1];
@@ -298,7 +316,8 @@ mod tests {
         let counted = NATIVE
             .replace("10 munmap(0x1, 2) = 0\n", "10 munmap(0x1, 2) = 0\n10 clone(flags=CLONE_VM) = 99\n99 nanosleep(1) = 0\n99 ppoll(1) = 0\n")
             .replace("10 wait4(", "10 gettid() = 10\n10 wait4(");
-        let (native, counted) = (read(NATIVE, "/bin/x").expect("one"), read(&counted, "/bin/x").expect("other"));
+        let (native, counted) =
+            (read(NATIVE, "/bin/x").expect("one"), read(&counted, "/bin/x").expect("other"));
         let found: Vec<_> = differences(&native, &counted, &[]).into_keys().collect();
         let more = |phase, call: &str| Difference { phase, call: call.to_owned(), is_more: true };
         assert_eq!(found, [more(Phase::Start, "clone"), more(Phase::Making, "gettid")]);

@@ -48,15 +48,19 @@ fn logged(guest: &Guest, artifacts: Option<&Artifacts>) -> Result<Task, String> 
         return Err(format!("hangs under strace: {}", seen.shown()));
     }
     let text = String::from_utf8_lossy(&std::fs::read(&log).unwrap_or_default()).into_owned();
-    call_log::read(&text, &guest.command[0]).ok_or_else(|| format!("no execve of it in the log; {}", seen.shown()))
+    call_log::read(&text, &guest.command[0])
+        .ok_or_else(|| format!("no execve of it in the log; {}", seen.shown()))
 }
 
 /// Differences that are not documented, in lines.
 fn unexplained(found: &Differences) -> Vec<String> {
-    let is_documented = |phase: Phase, call: &str| DOCUMENTED.iter().any(|one| one.0 == phase && one.1 == call);
+    let is_documented =
+        |phase: Phase, call: &str| DOCUMENTED.iter().any(|one| one.0 == phase && one.1 == call);
     found
         .iter()
-        .filter(|(difference, _)| !(difference.is_more && is_documented(difference.phase, &difference.call)))
+        .filter(|(difference, _)| {
+            !(difference.is_more && is_documented(difference.phase, &difference.call))
+        })
         .map(|(difference, times)| {
             let way = if difference.is_more { "more" } else { "missing" };
             format!("{:?}: {} {way} {}", difference.phase, times, difference.call)
@@ -66,7 +70,8 @@ fn unexplained(found: &Differences) -> Vec<String> {
 
 fn programs(directory: &Path) -> Vec<(&'static str, Guest)> {
     let text = directory.join("text");
-    let lines: String = (0..3000u32).map(|i| format!("{} line {i}\n", i.wrapping_mul(2_654_435_761))).collect();
+    let lines: String =
+        (0..3000u32).map(|i| format!("{} line {i}\n", i.wrapping_mul(2_654_435_761))).collect();
     std::fs::write(&text, lines).expect("writes");
     let text = text.to_str().expect("UTF-8");
     let of = |path: &str, arguments: &[&str]| Guest::new(Path::new(path), arguments);
@@ -77,8 +82,23 @@ fn programs(directory: &Path) -> Vec<(&'static str, Guest)> {
         ("sort", of("/usr/bin/sort", &["--parallel=1", text])),
         ("awk", of("/usr/bin/awk", &["{ n += length($0) } END { print n }", text])),
         ("python3", of("/usr/bin/python3", &["-S", "-c", "print(sum(range(100000)))"])),
-        ("perl", of("/usr/bin/perl", &["-e", "print join(',', sort { $a <=> $b } map { $_ * 7 % 101 } 1..500)"])),
-        ("a shell's pipeline", of("/bin/sh", &["-c", &format!("sed -n 's/1/2/p' {text} | wc -l; echo $(cat {text} | tail -n 1)")])),
+        (
+            "perl",
+            of(
+                "/usr/bin/perl",
+                &["-e", "print join(',', sort { $a <=> $b } map { $_ * 7 % 101 } 1..500)"],
+            ),
+        ),
+        (
+            "a shell's pipeline",
+            of(
+                "/bin/sh",
+                &[
+                    "-c",
+                    &format!("sed -n 's/1/2/p' {text} | wc -l; echo $(cat {text} | tail -n 1)"),
+                ],
+            ),
+        ),
         ("threads", Guest::words("many_threads 8")),
         ("signals", Guest::words("worker signals")),
         ("children", Guest::words("worker children")),
@@ -107,12 +127,16 @@ fn no_call_but_the_programs_own() {
             let (one, other) = (logged(&guest, None)?, logged(&guest, None)?);
             // What differs between two native runs says nothing.
             let varying = call_log::differences(&one, &other, BY_CHANCE);
-            let varying: Vec<String> = varying.into_keys().map(|difference| difference.call).collect();
+            let varying: Vec<String> =
+                varying.into_keys().map(|difference| difference.call).collect();
             let mut ignored = BY_CHANCE.to_vec();
             ignored.extend(varying.iter().map(String::as_str));
             let counted = logged(&guest, Some(&artifacts))?;
             let found = call_log::differences(&one, &counted, &ignored);
-            table += &format!("{name}: {} differences, varying natively: {varying:?}\n", found.values().sum::<usize>());
+            table += &format!(
+                "{name}: {} differences, varying natively: {varying:?}\n",
+                found.values().sum::<usize>()
+            );
             let wrong = unexplained(&found);
             if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n    ")) }
         })();

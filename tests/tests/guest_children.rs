@@ -12,7 +12,19 @@ fn children_of_all_kinds() {
     const TEST: &str = "children_of_all_kinds";
     let Some(artifacts) = artifacts::need(TEST) else { return };
     let mut failures = Failures::default();
-    for kind in ["nofile", "fsize", "killed", "kills-itself", "vfork", "shared", "filter", "clean", "strict", "clone3", "user"] {
+    for kind in [
+        "nofile",
+        "fsize",
+        "killed",
+        "kills-itself",
+        "vfork",
+        "shared",
+        "filter",
+        "clean",
+        "strict",
+        "clone3",
+        "user",
+    ] {
         let line = format!("hidden_children {kind}");
         failures.add(&line, compare(&artifacts, &Guest::words(&line), ANY.processes(2)));
     }
@@ -23,7 +35,8 @@ fn children_of_all_kinds() {
     if guest::is_root() {
         for (kind, processes) in [("uid", 2), ("chroot", 2), ("deep", 3)] {
             let line = format!("hidden_children {kind}");
-            failures.add(&line, compare(&artifacts, &Guest::words(&line), ANY.processes(processes)));
+            failures
+                .add(&line, compare(&artifacts, &Guest::words(&line), ANY.processes(processes)));
         }
     } else {
         skip(TEST, "needs root for children that drop privileges or change their root");
@@ -55,9 +68,24 @@ fn a_sandbox_with_its_own_tmp() {
     if guest::program("bwrap").is_none() {
         return skip(TEST, "bwrap is not installed (apt-get install bubblewrap)");
     }
-    let inside = ["--ro-bind", "/", "/", "--unshare-all", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp"];
+    let inside = [
+        "--ro-bind",
+        "/",
+        "/",
+        "--unshare-all",
+        "--dev",
+        "/dev",
+        "--proc",
+        "/proc",
+        "--tmpfs",
+        "/tmp",
+    ];
     let mut failures = Failures::default();
-    for script in ["echo in bwrap; ls /tmp | wc -l; exit 6", "cat /etc/hostname | wc -c; sleep 1; exit 6", "exit 6"] {
+    for script in [
+        "echo in bwrap; ls /tmp | wc -l; exit 6",
+        "cat /etc/hostname | wc -c; sleep 1; exit 6",
+        "exit 6",
+    ] {
         let mut arguments = inside.to_vec();
         arguments.extend(["sh", "-c", script]);
         let guest = Guest::new(Path::new("/usr/bin/bwrap"), &arguments);
@@ -96,16 +124,24 @@ fn programs_that_change_their_surroundings() {
     ] {
         let words: Vec<&str> = line.split_whitespace().collect();
         let (Some(program), true) = (guest::program(words[0]), root || !needs_root) else {
-            skip(TEST, &format!("{line}: {}", if needs_root && !root { "needs root" } else { "is not installed" }));
+            skip(
+                TEST,
+                &format!(
+                    "{line}: {}",
+                    if needs_root && !root { "needs root" } else { "is not installed" }
+                ),
+            );
             continue;
         };
         let guest = Guest::new(&program, &words[1..]);
         if line.contains("/proc/self/stat") {
             // Numbers in it vary; that there is output is enough.
             let traced = guest.traced(&artifacts);
-            failures.check(line, traced.seen.end == guest.native().end && traced.seen.stdout.starts_with(b"1 (cat)"), || {
-                format!("{}; {}", traced.seen.shown(), traced.remarks())
-            });
+            failures.check(
+                line,
+                traced.seen.end == guest.native().end && traced.seen.stdout.starts_with(b"1 (cat)"),
+                || format!("{}; {}", traced.seen.shown(), traced.remarks()),
+            );
             continue;
         }
         failures.add(line, compare(&artifacts, &guest, ANY));

@@ -13,17 +13,60 @@ use tests::skip::skip;
 
 /// Calls of `tests/guest/credentials.c`.
 const CALLS: &[&str] = &[
-    "setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "seteuid", "setegid", "setgroups", "no_groups",
-    "setfsuid", "setfsgid", "raw_setuid", "raw_setgid", "raw_setresuid", "raw_setresgid", "raw_setreuid", "raw_setregid",
-    "raw_setgroups", "raw_setfsuid", "raw_setfsgid", "capset_none", "capset_effective", "capset_one",
-    "capset_inheritable", "ambient", "capbset_drop_all", "capbset_drop", "securebits", "keepcaps", "no_new_privs",
-    "filter", "filter_tsync", "two_filters", "all",
+    "setuid",
+    "setgid",
+    "setreuid",
+    "setregid",
+    "setresuid",
+    "setresgid",
+    "seteuid",
+    "setegid",
+    "setgroups",
+    "no_groups",
+    "setfsuid",
+    "setfsgid",
+    "raw_setuid",
+    "raw_setgid",
+    "raw_setresuid",
+    "raw_setresgid",
+    "raw_setreuid",
+    "raw_setregid",
+    "raw_setgroups",
+    "raw_setfsuid",
+    "raw_setfsgid",
+    "capset_none",
+    "capset_effective",
+    "capset_one",
+    "capset_inheritable",
+    "ambient",
+    "capbset_drop_all",
+    "capbset_drop",
+    "securebits",
+    "keepcaps",
+    "no_new_privs",
+    "filter",
+    "filter_tsync",
+    "two_filters",
+    "all",
 ];
 
 /// Lines of a task's status that say what it may do.
 const RIGHTS: [&str; 11] = [
-    "Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp", "Seccomp_filters",
+    "Uid",
+    "Gid",
+    "Groups",
+    "CapInh",
+    "CapPrm",
+    "CapEff",
+    "CapBnd",
+    "CapAmb",
+    "NoNewPrivs",
+    "Seccomp",
+    "Seccomp_filters",
 ];
+
+/// Between two snapshots: whoever takes them has woken up after some of these.
+const INTERVAL: Duration = Duration::from_millis(100);
 
 type Rights = BTreeMap<String, String>;
 
@@ -31,7 +74,9 @@ fn rights_of(status: &str) -> Option<Rights> {
     let text = std::fs::read_to_string(status).ok()?;
     let lines = text.lines().filter_map(|line| {
         let (name, value) = line.split_once(':')?;
-        RIGHTS.contains(&name).then(|| (name.to_owned(), value.split_whitespace().collect::<Vec<_>>().join(" ")))
+        RIGHTS
+            .contains(&name)
+            .then(|| (name.to_owned(), value.split_whitespace().collect::<Vec<_>>().join(" ")))
     });
     Some(lines.collect())
 }
@@ -54,7 +99,8 @@ fn share_memory(one: u32, other: u32) -> bool {
         return result == 0;
     }
     // A kernel without kcmp: two memories with the same random addresses are one.
-    let random_addresses = |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let random_addresses =
+        |pid: u32| std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
     let maps = random_addresses(one);
     !maps.is_empty() && maps == random_addresses(other)
 }
@@ -71,18 +117,27 @@ fn excess(of: &Rights, tasks: &[Rights]) -> Vec<String> {
         rights.get(name).and_then(|value| u64::from_str_radix(value, radix).ok()).unwrap_or(0)
     };
     RIGHTS
-        .iter()
-        .filter(|&&name| match name {
+        .into_iter()
+        .filter(|&name| match name {
             "Uid" | "Gid" => {
                 // Real, effective, saved, of the file system: each must be one that a task has there.
                 let words = |rights: &Rights| -> Vec<String> {
-                    rights.get(name).map(|line| line.split(' ').map(str::to_owned).collect()).unwrap_or_default()
+                    rights
+                        .get(name)
+                        .map(|line| line.split(' ').map(str::to_owned).collect())
+                        .unwrap_or_default()
                 };
-                words(of).iter().enumerate().any(|(i, word)| tasks.iter().all(|task| words(task).get(i) != Some(word)))
+                words(of)
+                    .iter()
+                    .enumerate()
+                    .any(|(i, word)| tasks.iter().all(|task| words(task).get(i) != Some(word)))
             }
             "Groups" => {
-                let has = |group: &str| tasks.iter().any(|task| task[name].split(' ').any(|one| one == group));
-                of[name].split(' ').filter(|group| !group.is_empty()).any(|group| !has(group))
+                let groups = |rights: &Rights| rights.get(name).cloned().unwrap_or_default();
+                let has = |group: &str| {
+                    tasks.iter().any(|task| groups(task).split(' ').any(|one| one == group))
+                };
+                groups(of).split(' ').filter(|group| !group.is_empty()).any(|group| !has(group))
             }
             "NoNewPrivs" | "Seccomp" | "Seccomp_filters" => {
                 tasks.iter().all(|task| number(task, name, 10) > number(of, name, 10))
@@ -92,7 +147,7 @@ fn excess(of: &Rights, tasks: &[Rights]) -> Vec<String> {
                 number(of, name, 16) & !union != 0
             }
         })
-        .map(|name| format!("{name} {}", of.get(*name).map_or("", String::as_str)))
+        .map(|name| format!("{name} {}", of.get(name).map_or("", String::as_str)))
         .collect()
 }
 
@@ -103,7 +158,11 @@ struct Moment {
 }
 
 /// Starts the command, whose own child or self runs `credentials`, and looks at it twice.
-fn look(mut command: Command, call: &str, directory: &std::path::Path) -> Result<Vec<Moment>, String> {
+fn look(
+    mut command: Command,
+    call: &str,
+    directory: &std::path::Path,
+) -> Result<Vec<Moment>, String> {
     guest::in_session(&mut command);
     let stderr = std::fs::File::create(directory.join("stderr")).expect("a file");
     command.current_dir(directory).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
@@ -116,11 +175,10 @@ fn look(mut command: Command, call: &str, directory: &std::path::Path) -> Result
         // Its own number: of the session, the one that runs the program.
         let session = child.id();
         let is_it = |pid: u32| {
-            std::fs::read(format!("/proc/{pid}/cmdline"))
-                .is_ok_and(|words| {
-                    let mut words = words.split(|&byte| byte == 0);
-                    words.next().is_some_and(|word| word.ends_with(b"/credentials"))
-                })
+            std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|words| {
+                let mut words = words.split(|&byte| byte == 0);
+                words.next().is_some_and(|word| word.ends_with(b"/credentials"))
+            })
         };
         let leader = |pid: u32| guest::processes().into_iter().find(|process| process.pid == pid);
         let candidates: Vec<u32> = guest::processes()
@@ -136,7 +194,7 @@ fn look(mut command: Command, call: &str, directory: &std::path::Path) -> Result
             None => Some(format!("no process runs it: {candidates:?}")),
             Some(pid) => {
                 // At once, and after whoever works behind the scenes has woken up.
-                for pause in [Duration::ZERO, Duration::from_millis(1200)] {
+                for pause in [Duration::ZERO, 4 * INTERVAL] {
                     std::thread::sleep(pause);
                     let sharers = sharers(pid).into_iter().map(|pid| (pid, tasks(pid))).collect();
                     moments.push(Moment { tasks: tasks(pid), sharers });
@@ -155,23 +213,34 @@ fn look(mut command: Command, call: &str, directory: &std::path::Path) -> Result
     let end = guest::wait(&mut child, guest::LIMIT);
     let stderr = std::fs::read_to_string(directory.join("stderr")).unwrap_or_default();
     match complaint {
-        Some(complaint) => Err(format!("{call}: {complaint}, {end:?}, {}", &stderr[..stderr.len().min(500)])),
-        None if line != "done\n" || end != guest::End::Code(0) => Err(format!("{call}: ended {end:?} after {line:?}")),
+        Some(complaint) => {
+            Err(format!("{call}: {complaint}, {end:?}, {}", &stderr[..stderr.len().min(500)]))
+        }
+        None if line != "done\n" || end != guest::End::Code(0) => {
+            Err(format!("{call}: ended {end:?} after {line:?}"))
+        }
         None => Ok(moments),
     }
 }
 
 fn compare_rights(artifacts: &Artifacts, call: &str) -> Result<(), String> {
-    let guest = Guest::words(&format!("credentials {call}"));
-    let (one, other) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    let mut guest = Guest::words(&format!("credentials {call}"));
+    guest.options = vec!["--snapshot-interval".to_owned(), INTERVAL.as_millis().to_string()];
+    let (one, other) =
+        (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
     let mut native = Command::new(&guest.command[0]);
     native.args(&guest.command[1..]);
     let native = look(native, call, one.path()).map_err(|error| format!("natively: {error}"))?;
     let traced = look(guest.trace_command(artifacts, other.path()), call, other.path())?;
     let mut wrong = Vec::new();
-    for (when, (native, traced)) in ["at once", "later"].into_iter().zip(native.iter().zip(&traced)) {
+    for (when, (native, traced)) in ["at once", "later"].into_iter().zip(native.iter().zip(&traced))
+    {
         if native.tasks.len() != traced.tasks.len() {
-            wrong.push(format!("{when}: {} tasks, natively {}", traced.tasks.len(), native.tasks.len()));
+            wrong.push(format!(
+                "{when}: {} tasks, natively {}",
+                traced.tasks.len(),
+                native.tasks.len()
+            ));
         }
         for (i, task) in traced.tasks.iter().enumerate() {
             let too_much = excess(task, &native.tasks);
@@ -180,13 +249,18 @@ fn compare_rights(artifacts: &Artifacts, call: &str) -> Result<(), String> {
             }
         }
         if native.tasks.len() == traced.tasks.len() && native.tasks != traced.tasks {
-            wrong.push(format!("{when}: other rights than natively: {:?}, natively {:?}", traced.tasks, native.tasks));
+            wrong.push(format!(
+                "{when}: other rights than natively: {:?}, natively {:?}",
+                traced.tasks, native.tasks
+            ));
         }
         for (pid, tasks) in &traced.sharers {
             for task in tasks {
                 let too_much = excess(task, &native.tasks);
                 if !too_much.is_empty() {
-                    wrong.push(format!("{when}: process {pid} shares the memory and keeps {too_much:?}"));
+                    wrong.push(format!(
+                        "{when}: process {pid} shares the memory and keeps {too_much:?}"
+                    ));
                 }
             }
         }
@@ -217,9 +291,19 @@ fn rights_given_up_by_a_thread() {
         return skip(TEST, "needs root, to give it up");
     }
     let mut failures = Failures::default();
-    for call in ["setuid", "setgroups", "raw_setuid", "raw_setresgid", "raw_setgroups", "capset_none", "no_new_privs", "filter",
-        "filter_tsync", "capbset_drop_all", "all"]
-    {
+    for call in [
+        "setuid",
+        "setgroups",
+        "raw_setuid",
+        "raw_setresgid",
+        "raw_setgroups",
+        "capset_none",
+        "no_new_privs",
+        "filter",
+        "filter_tsync",
+        "capbset_drop_all",
+        "all",
+    ] {
         let call = format!("{call}+threads");
         failures.add(&call, compare_rights(&artifacts, &call));
     }
@@ -238,7 +322,8 @@ fn children_of_who_dropped_privileges() {
     let path = closed.path().join("made-by-nobody");
     let path = path.to_str().expect("UTF-8");
     let mut failures = Failures::default();
-    let cases: [(&str, Known); 2] = [("drop_privileges_fork", ANY.processes(4)), ("credentials_child", ANY.processes(2))];
+    let cases: [(&str, Known); 2] =
+        [("drop_privileges_fork", ANY.processes(4)), ("credentials_child", ANY.processes(2))];
     for (program, known) in cases {
         let guest = Guest::new(&guest::compile(program), &[path]);
         failures.add(program, compare(&artifacts, &guest, known));

@@ -16,13 +16,30 @@ const ROUNDS: u64 = 20_000_000;
 fn counts_of_who_is_ended_by_a_signal() {
     let Some(artifacts) = artifacts::need("counts_of_who_is_ended_by_a_signal") else { return };
     let mut failures = Failures::default();
-    for way in ["segv", "abort", "term", "fpe", "ill", "sys", "hup", "alarm", "quit", "thread-segv", "stack", "kill-group"] {
+    for way in [
+        "segv",
+        "abort",
+        "term",
+        "fpe",
+        "ill",
+        "sys",
+        "hup",
+        "alarm",
+        "quit",
+        "thread-segv",
+        "stack",
+        "kill-group",
+    ] {
         let line = format!("fatal {way} {ROUNDS}");
         let result = compare(&artifacts, &Guest::words(&line), ANY.instructions(4 * ROUNDS));
         if let Some(traced) = failures.add(&line, result) {
             let instructions = traced.total("instructions");
             failures.check(&line, instructions >= 4 * ROUNDS, || {
-                format!("{instructions} of {} instructions are left; {}", 4 * ROUNDS, traced.remarks())
+                format!(
+                    "{instructions} of {} instructions are left; {}",
+                    4 * ROUNDS,
+                    traced.remarks()
+                )
             });
         }
     }
@@ -40,11 +57,18 @@ fn counts_of_who_is_killed() {
         let mut guest = Guest::words(&line);
         guest.options = ["--snapshot-interval", "100"].map(str::to_owned).to_vec();
         let processes = if way == "child-kills" { 2 } else { 1 };
-        if let Some(traced) = failures.add(&line, compare(&artifacts, &guest, ANY.processes(processes).instructions(4 * LONG))) {
+        if let Some(traced) = failures.add(
+            &line,
+            compare(&artifacts, &guest, ANY.processes(processes).instructions(4 * LONG)),
+        ) {
             // Its loop takes a second and more: an interval of 0.1 s is a tenth of it.
             let instructions = traced.total("instructions");
             failures.check(&line, instructions >= 2 * LONG, || {
-                format!("{instructions} of {} instructions are left; {}", 4 * LONG, traced.remarks())
+                format!(
+                    "{instructions} of {} instructions are left; {}",
+                    4 * LONG,
+                    traced.remarks()
+                )
             });
         }
     }
@@ -58,14 +82,17 @@ fn trace_survives_signals_to_the_group() {
     // HUP, INT, QUIT, USR1, ALRM, TERM, USR2, IO, PWR.
     for number in [1, 2, 3, 10, 14, 15, 12, 29, 30] {
         for how in ["dies", "survives", "handles", "child"] {
-            cases.push((format!("group_signal {number} {how}"), if how == "child" { 2 } else { 1 }));
+            cases
+                .push((format!("group_signal {number} {how}"), if how == "child" { 2 } else { 1 }));
         }
     }
     let mut failures = Failures::default();
     for (line, processes) in &cases {
-        let result = compare(&artifacts, &Guest::words(line), Known { processes: *processes, ..ANY });
+        let result =
+            compare(&artifacts, &Guest::words(line), Known { processes: *processes, ..ANY });
         if let Some(traced) = failures.add(line, result) {
-            failures.check(line, !traced.json.is_null(), || "the analyzer wrote no result".to_owned());
+            failures
+                .check(line, !traced.json.is_null(), || "the analyzer wrote no result".to_owned());
         }
     }
     failures.finish();
@@ -77,7 +104,14 @@ fn no_temporary_folder_stays() {
     const TEST: &str = "no_temporary_folder_stays";
     let Some(artifacts) = artifacts::need(TEST) else { return };
     let mut failures = Failures::default();
-    for line in ["/bin/true", "fatal kill", "fatal kill-group", "group_signal 15 child", "hidden_children deep", "hidden_children uid"] {
+    for line in [
+        "/bin/true",
+        "fatal kill",
+        "fatal kill-group",
+        "group_signal 15 child",
+        "hidden_children deep",
+        "hidden_children uid",
+    ] {
         let directory = tempfile::tempdir().expect("a directory");
         let temporary = directory.path().join("tmp");
         std::fs::create_dir(&temporary).expect("a folder");
@@ -85,14 +119,22 @@ fn no_temporary_folder_stays() {
         let mut command = Command::new(&artifacts.analyzer);
         command.args(["trace", "--shim"]).arg(&artifacts.shim).arg("--").args(&guest.command);
         let seen = guest.run(command, directory.path());
-        let left: Vec<_> = std::fs::read_dir(&temporary).expect("reads").flatten().map(|entry| entry.path()).collect();
+        let left: Vec<_> = std::fs::read_dir(&temporary)
+            .expect("reads")
+            .flatten()
+            .map(|entry| entry.path())
+            .collect();
         failures.check(line, left.is_empty(), || format!("{left:?} is left; {}", seen.shown()));
     }
     failures.finish();
 }
 
 /// The functions that gdb finds in the core file of a run, innermost first.
-fn functions_in_core(command: &mut Command, program: &Path, directory: &Path) -> Result<Vec<String>, String> {
+fn functions_in_core(
+    command: &mut Command,
+    program: &Path,
+    directory: &Path,
+) -> Result<Vec<String>, String> {
     // SAFETY: between fork and exec the closure makes one system call; its argument is on its stack.
     unsafe {
         command.pre_exec(|| {
@@ -106,7 +148,9 @@ fn functions_in_core(command: &mut Command, program: &Path, directory: &Path) ->
         .expect("reads")
         .flatten()
         .map(|entry| entry.path())
-        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("core")))
+        .filter(|path| {
+            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("core"))
+        })
         .collect();
     let [core] = &cores[..] else { return Err(format!("core files {cores:?}, {output:?}")) };
     let gdb = Command::new("gdb")
@@ -136,7 +180,10 @@ fn a_core_file_has_the_programs_frames() {
     }
     let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap_or_default();
     if pattern.starts_with('|') || pattern.contains('/') {
-        return skip(TEST, "core files do not go to the working directory here (kernel.core_pattern)");
+        return skip(
+            TEST,
+            "core files do not go to the working directory here (kernel.core_pattern)",
+        );
     }
     let program = guest::compile("core_dump");
     let mut failures = Failures::default();
@@ -145,7 +192,8 @@ fn a_core_file_has_the_programs_frames() {
         ("abort", &["middle", "outermost", "main"]),
         ("thread", &["innermost", "middle", "outermost"]),
     ] {
-        let (one, other) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+        let (one, other) =
+            (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
         let native = functions_in_core(Command::new(&program).arg(way), &program, one.path());
         let has_all = |functions: &[String]| {
             let mut found = functions.iter();
@@ -174,7 +222,9 @@ fn a_core_file_has_the_programs_frames() {
 /// A second signal, a handler that ends by the first one's default: as natively.
 #[test]
 fn the_end_of_a_signal_is_seen_by_the_parent() {
-    let Some(artifacts) = artifacts::need("the_end_of_a_signal_is_seen_by_the_parent") else { return };
+    let Some(artifacts) = artifacts::need("the_end_of_a_signal_is_seen_by_the_parent") else {
+        return;
+    };
     parents_see(&artifacts);
 }
 
@@ -184,7 +234,13 @@ fn parents_see(artifacts: &Artifacts) {
     for way in ["segv", "abort", "kill", "term", "thread-segv"] {
         cases.push(Guest::new(
             Path::new("/bin/bash"),
-            &["-c", "exec 2>/dev/null; \"$1\" \"$2\" 1000; echo \"status $?\"", "bash", program.to_str().expect("UTF-8"), way],
+            &[
+                "-c",
+                "exec 2>/dev/null; \"$1\" \"$2\" 1000; echo \"status $?\"",
+                "bash",
+                program.to_str().expect("UTF-8"),
+                way,
+            ],
         ));
     }
     let mut failures = Failures::default();

@@ -16,12 +16,19 @@ fn allow_lists() {
     let Some(artifacts) = artifacts::need("allow_lists") else { return };
     let mut failures = Failures::default();
     for action in ["kill_thread", "kill_process", "trap", "errno-1", "errno-38", "log"] {
-        for (place, processes) in
-            [("main", 1), ("tsync", 1), ("twice", 1), ("thread", 1), ("thread-tsync", 1), ("parent", 2), ("exec", 1)]
-        {
+        for (place, processes) in [
+            ("main", 1),
+            ("tsync", 1),
+            ("twice", 1),
+            ("thread", 1),
+            ("thread-tsync", 1),
+            ("parent", 2),
+            ("exec", 1),
+        ] {
             let guest = Guest::words(&format!("allow_list {action} {place}")).reading("line\n");
             let known = ANY.processes(processes).instructions(SPIN);
-            failures.add(&format!("allow_list {action} {place}"), compare(&artifacts, &guest, known));
+            failures
+                .add(&format!("allow_list {action} {place}"), compare(&artifacts, &guest, known));
         }
     }
     failures.finish();
@@ -48,7 +55,11 @@ fn strict_mode() {
     let known = ANY.instructions(SPIN);
     compare_all(
         &artifacts,
-        &[("strict_mode prctl", known), ("strict_mode seccomp", known), ("strict_mode open", known)],
+        &[
+            ("strict_mode prctl", known),
+            ("strict_mode seccomp", known),
+            ("strict_mode open", known),
+        ],
     );
 }
 
@@ -122,7 +133,10 @@ fn calls_that_a_profile_refuses() {
     for action in ["errno-1", "errno-38", "kill_process", "trap"] {
         for (name, numbers) in REFUSED {
             let guest = Guest::words(&format!("refused_calls {action} {numbers}"));
-            failures.add(&format!("{name}, {action}: refused_calls {action} {numbers}"), compare(&artifacts, &guest, ANY));
+            failures.add(
+                &format!("{name}, {action}: refused_calls {action} {numbers}"),
+                compare(&artifacts, &guest, ANY),
+            );
         }
     }
     failures.finish();
@@ -161,7 +175,9 @@ fn programs_started_where_calls_are_refused() {
 fn a_jvm_without_process_vm_readv() {
     const TEST: &str = "a_jvm_without_process_vm_readv";
     let Some(artifacts) = artifacts::need(TEST) else { return };
-    let Some(java) = tests::guest::program("java") else { return skip(TEST, "java is not installed") };
+    let Some(java) = tests::guest::program("java") else {
+        return skip(TEST, "java is not installed");
+    };
     let mut failures = Failures::default();
     for word in ["deny=310,311:errno-1", "deny=101,298,310,311:errno-1", "deny=310,311:errno-38"] {
         let guest = Guest::new(Path::new(&java), &["-Xshare:auto", "-version"]).under(&[word]);
@@ -178,7 +194,14 @@ fn no_memory_that_is_writable_and_executable() {
     let Some(artifacts) = artifacts::need(TEST) else { return };
     let mut failures = Failures::default();
     for word in ["wx", "mdwe"] {
-        for line in ["/bin/echo hi", "/bin/sh -c true", "worker signals", "worker children", "many_threads 5", "/usr/bin/gzip -c /etc/services"] {
+        for line in [
+            "/bin/echo hi",
+            "/bin/sh -c true",
+            "worker signals",
+            "worker children",
+            "many_threads 5",
+            "/usr/bin/gzip -c /etc/services",
+        ] {
             let guest = Guest::words(line).under(&[word]);
             failures.add(&format!("under {word} -- {line}"), compare(&artifacts, &guest, ANY));
         }

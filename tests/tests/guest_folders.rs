@@ -29,7 +29,8 @@ fn counted(artifacts: &Artifacts, line: &str, folder: &Path, environment: &[(&st
 /// Standard error but for the library's lines; those.
 fn messages(seen: &Seen) -> (String, Vec<String>) {
     let text = String::from_utf8_lossy(&seen.stderr).into_owned();
-    let (ours, own): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.starts_with("sparkanalyzer["));
+    let (ours, own): (Vec<&str>, Vec<&str>) =
+        text.lines().partition(|line| line.starts_with("sparkanalyzer["));
     (own.join("\n"), ours.into_iter().map(str::to_owned).collect())
 }
 
@@ -42,8 +43,11 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
 fn unharmed(failures: &mut Failures, name: &str, line: &str, seen: &Seen) -> Vec<String> {
     let native = Guest::words(line).native();
     let (own, said) = messages(seen);
-    let is_same = seen.end == native.end && seen.stdout == native.stdout && own.as_bytes() == native.stderr;
-    failures.check(name, is_same, || format!("natively {}\n    counted {}", native.shown(), seen.shown()));
+    let is_same =
+        seen.end == native.end && seen.stdout == native.stdout && own.as_bytes() == native.stderr;
+    failures.check(name, is_same, || {
+        format!("natively {}\n    counted {}", native.shown(), seen.shown())
+    });
     said
 }
 
@@ -56,7 +60,8 @@ struct Place {
 fn place() -> Place {
     let directory = tempfile::tempdir().expect("a directory");
     let parent = directory.path().to_path_buf();
-    std::fs::set_permissions(&parent, std::fs::Permissions::from_mode(0o1777)).expect("sets the mode");
+    std::fs::set_permissions(&parent, std::fs::Permissions::from_mode(0o1777))
+        .expect("sets the mode");
     Place { _directory: directory, parent }
 }
 
@@ -99,7 +104,9 @@ fn folders_of_other_users_are_not_written_to() {
         failures.check(name, said.len() == 1, || format!("one line should say so: {said:?}"));
     }
     // Root's own folders, also those that all may write to, as /var/tmp is.
-    for (name, group, mode) in [("own", 0, 0o700), ("own, sticky", 0, 0o1777), ("own, for a group", 0, 0o750)] {
+    for (name, group, mode) in
+        [("own", 0, 0o700), ("own, sticky", 0, 0o1777), ("own, for a group", 0, 0o750)]
+    {
         let folder = folder(&place.parent.join(name.replace([' ', ','], "-")), 0, group, mode);
         let seen = counted(&artifacts, LINE, &folder, &[]);
         let said = unharmed(&mut failures, name, LINE, &seen);
@@ -136,15 +143,24 @@ fn what_is_no_folder_is_not_written_to() {
     let dangling = place.parent.join("dangling");
     symlink(place.parent.join("not-there"), &dangling).expect("links");
     std::os::unix::fs::lchown(&dangling, Some(OTHER), Some(OTHER)).expect("gives it away");
-    for (name, path) in [("a link to a folder", &link), ("a pipe", &pipe), ("a file", &file), ("a dangling link", &dangling)] {
+    for (name, path) in [
+        ("a link to a folder", &link),
+        ("a pipe", &pipe),
+        ("a file", &file),
+        ("a dangling link", &dangling),
+    ] {
         let seen = counted(&artifacts, LINE, path, &[]);
         let said = unharmed(&mut failures, name, LINE, &seen);
         failures.check(name, said.len() == 1, || format!("one line should say so: {said:?}"));
     }
     let found = files_below(&victim);
     failures.check("a link to a folder", found.is_empty(), || format!("followed: {found:?}"));
-    failures.check("a dangling link", !place.parent.join("not-there").exists(), || "made what it points to".to_owned());
-    failures.check("a file", std::fs::read(&file).is_ok_and(|text| text == b"mine"), || "written to".to_owned());
+    failures.check("a dangling link", !place.parent.join("not-there").exists(), || {
+        "made what it points to".to_owned()
+    });
+    failures.check("a file", std::fs::read(&file).is_ok_and(|text| text == b"mine"), || {
+        "written to".to_owned()
+    });
     failures.finish();
 }
 
@@ -168,14 +184,24 @@ fn who_cannot_write_says_so_once() {
         .with("SPARKANALYZER_OUTPUT_DIR", closed.to_str().expect("UTF-8"));
     let (native, seen) = (as_user.native(), guest.native());
     let (own, said) = messages(&seen);
-    failures.check("as natively", seen.end == native.end && seen.stdout == native.stdout && own.is_empty(), || seen.shown());
+    failures.check(
+        "as natively",
+        seen.end == native.end && seen.stdout == native.stdout && own.is_empty(),
+        || seen.shown(),
+    );
     // The program and its child; and what ran before exec as root could not write there either.
     let mut processes: Vec<&str> = said.iter().filter_map(|line| line.split(']').next()).collect();
     let lines = processes.len();
     processes.dedup();
     failures.check("said", lines >= 1, || "nothing said".to_owned());
-    failures.check("once per process", processes.len() >= lines.saturating_sub(1), || format!("{said:?}"));
-    failures.check("names the folder", said.iter().all(|line| line.contains(closed.to_str().expect("UTF-8"))), || format!("{said:?}"));
+    failures.check("once per process", processes.len() >= lines.saturating_sub(1), || {
+        format!("{said:?}")
+    });
+    failures.check(
+        "names the folder",
+        said.iter().all(|line| line.contains(closed.to_str().expect("UTF-8"))),
+        || format!("{said:?}"),
+    );
     failures.finish();
 }
 
@@ -234,7 +260,11 @@ fn log_lines_are_escaped() {
         let text = String::from_utf8_lossy(&text).into_owned();
         failures.check("something is logged", text.contains("sparkanalyzer["), || seen.shown());
         failures.check("no control bytes", !text.contains('\u{1b}'), || format!("{text:?}"));
-        failures.check("no forged line", !text.lines().any(|line| line.starts_with("sparkanalyzer[1]")), || format!("{text:?}"));
+        failures.check(
+            "no forged line",
+            !text.lines().any(|line| line.starts_with("sparkanalyzer[1]")),
+            || format!("{text:?}"),
+        );
     }
     failures.finish();
 }
@@ -254,7 +284,10 @@ fn log_files_of_other_users() {
     let link = place.parent.join("log");
     symlink(&victim, &link).expect("links");
     std::os::unix::fs::lchown(&link, Some(OTHER), Some(OTHER)).expect("gives it away");
-    let environment = [("SPARKANALYZER_LOG_FILE", link.to_str().expect("UTF-8")), ("SPARKANALYZER_LOG_LEVEL", "debug")];
+    let environment = [
+        ("SPARKANALYZER_LOG_FILE", link.to_str().expect("UTF-8")),
+        ("SPARKANALYZER_LOG_LEVEL", "debug"),
+    ];
     let seen = counted(&artifacts, LINE, &place.parent.join("out"), &environment);
     unharmed(&mut failures, "a link of another user", LINE, &seen);
     let text = std::fs::read_to_string(&victim).expect("reads");
@@ -273,9 +306,17 @@ fn a_sparse_file_of_another_user() {
     let place = place();
     let mut failures = Failures::default();
     let out = folder(&place.parent.join("out"), 0, 0, 0o1777);
-    let plain = counted(&artifacts, "fatal none 2000000000", &out, &[("SPARKANALYZER_SNAPSHOT_INTERVAL_MS", "50")]);
-    let of_one: u64 = files_below(&out).iter().filter_map(|file| Some(file.metadata().ok()?.len())).sum();
-    let name = files_below(&out).first().and_then(|path| path.file_name().map(|name| name.to_string_lossy().into_owned()));
+    let plain = counted(
+        &artifacts,
+        "fatal none 2000000000",
+        &out,
+        &[("SPARKANALYZER_SNAPSHOT_INTERVAL_MS", "50")],
+    );
+    let of_one: u64 =
+        files_below(&out).iter().filter_map(|file| Some(file.metadata().ok()?.len())).sum();
+    let name = files_below(&out)
+        .first()
+        .and_then(|path| path.file_name().map(|name| name.to_string_lossy().into_owned()));
     let Some(name) = name else { panic!("no record of the plain run: {}", plain.shown()) };
     for file in files_below(&out) {
         std::fs::remove_file(file).expect("removes");
@@ -285,11 +326,23 @@ fn a_sparse_file_of_another_user() {
     let file = std::fs::File::create(&huge).expect("makes a file");
     file.set_len(1 << 40).expect("a sparse terabyte");
     chown(&huge, Some(OTHER), Some(OTHER)).expect("gives it away");
-    let seen = counted(&artifacts, "fatal none 2000000000", &out, &[("SPARKANALYZER_SNAPSHOT_INTERVAL_MS", "50")]);
-    failures.check("as natively", seen.end == plain.end && seen.stdout == plain.stdout, || seen.shown());
-    let written: u64 =
-        files_below(&out).iter().filter(|path| **path != huge).filter_map(|file| Some(file.metadata().ok()?.len())).sum();
-    failures.check("snapshots", written * 2 > of_one, || format!("{written} bytes of records, {of_one} without the file"));
+    let seen = counted(
+        &artifacts,
+        "fatal none 2000000000",
+        &out,
+        &[("SPARKANALYZER_SNAPSHOT_INTERVAL_MS", "50")],
+    );
+    failures.check("as natively", seen.end == plain.end && seen.stdout == plain.stdout, || {
+        seen.shown()
+    });
+    let written: u64 = files_below(&out)
+        .iter()
+        .filter(|path| **path != huge)
+        .filter_map(|file| Some(file.metadata().ok()?.len()))
+        .sum();
+    failures.check("snapshots", written * 2 > of_one, || {
+        format!("{written} bytes of records, {of_one} without the file")
+    });
     failures.finish();
 }
 
@@ -306,7 +359,8 @@ fn an_unprivileged_environment_leads_a_privileged_process_nowhere() {
     let out = folder(&place.parent.join("out"), OTHER, OTHER, 0o777);
     let program = place.parent.join("privileged");
     std::fs::copy("/usr/bin/id", &program).expect("copies");
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o4755)).expect("sets the mode");
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o4755))
+        .expect("sets the mode");
     let shim = place.parent.join("libshim.so");
     std::fs::copy(&artifacts.shim, &shim).expect("copies");
     std::fs::set_permissions(&shim, std::fs::Permissions::from_mode(0o755)).expect("sets the mode");
@@ -321,7 +375,10 @@ fn an_unprivileged_environment_leads_a_privileged_process_nowhere() {
     let guest = Guest::new(Path::new("/usr/bin/unshare"), &["-m", "sh", "-c", &script]);
     let seen = guest.native();
     if seen.stdout != b"0\n" {
-        return skip(TEST, &format!("no set-user-ID program under a preloaded library here: {}", seen.shown()));
+        return skip(
+            TEST,
+            &format!("no set-user-ID program under a preloaded library here: {}", seen.shown()),
+        );
     }
     let of_root: Vec<_> = files_below(&out)
         .into_iter()

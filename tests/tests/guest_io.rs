@@ -33,8 +33,15 @@ fn sums(log: &str) -> Sums {
     let begun = log.find("prlimit64(").unwrap_or(0);
     for line in log[begun..].lines() {
         let line = line.split_once(' ').map_or(line, |(_, rest)| rest.trim_start());
-        let (Some((name, arguments)), Some((_, result))) = (line.split_once('('), line.rsplit_once(" = ")) else { continue };
-        let Some(result) = result.split(' ').next().and_then(|word| word.parse::<i64>().ok()) else { continue };
+        let (Some((name, arguments)), Some((_, result))) =
+            (line.split_once('('), line.rsplit_once(" = "))
+        else {
+            continue;
+        };
+        let Some(result) = result.split(' ').next().and_then(|word| word.parse::<i64>().ok())
+        else {
+            continue;
+        };
         let moved = u64::try_from(result).unwrap_or(0);
         let add = |sum: &mut Sum, bytes: u64| {
             sum.calls += 1;
@@ -42,9 +49,13 @@ fn sums(log: &str) -> Sums {
         };
         // The lengths of messages stand in the array that was given.
         let lengths = || -> u64 {
-            arguments.split("msg_len=").skip(1).filter_map(|rest| {
-                rest.split(|c: char| !c.is_ascii_digit()).next()?.parse::<u64>().ok()
-            }).sum()
+            arguments
+                .split("msg_len=")
+                .skip(1)
+                .filter_map(|rest| {
+                    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse::<u64>().ok()
+                })
+                .sum()
         };
         match name {
             "read" | "pread64" | "readv" | "preadv" | "preadv2" => add(&mut sums.read, moved),
@@ -68,7 +79,11 @@ fn seen_by_strace(guest: &Guest) -> Result<Sums, String> {
     let directory = tempfile::tempdir().expect("a directory");
     let log = directory.path().join("log");
     let mut command = Command::new("strace");
-    command.args(["-f", "-q", "-s", "8", "-e", "signal=none", "-e"]).arg(format!("trace={TRACED}")).arg("-o").arg(&log);
+    command
+        .args(["-f", "-q", "-s", "8", "-e", "signal=none", "-e"])
+        .arg(format!("trace={TRACED}"))
+        .arg("-o")
+        .arg(&log);
     command.args(&guest.command);
     let seen = guest.run(command, directory.path());
     if seen.end != guest::End::Code(0) {
@@ -86,7 +101,16 @@ fn counted(traced: &Traced) -> Sums {
 }
 
 /// Ways of `tests/guest/other_io.c` whose calls say themselves what they moved.
-const OTHER: &[&str] = &["sendfile", "copy_file_range", "splice", "tee", "vmsplice", "vectors", "posixaio", "messages"];
+const OTHER: &[&str] = &[
+    "sendfile",
+    "copy_file_range",
+    "splice",
+    "tee",
+    "vmsplice",
+    "vectors",
+    "posixaio",
+    "messages",
+];
 
 #[test]
 fn other_calls_are_counted_as_strace_sees_them() {
@@ -98,7 +122,8 @@ fn other_calls_are_counted_as_strace_sees_them() {
     let place = tempfile::tempdir().expect("a directory");
     let mut failures = Failures::default();
     for mode in OTHER {
-        let guest = Guest::new(&guest::compile("other_io"), &[mode, place.path().to_str().expect("UTF-8")]);
+        let guest =
+            Guest::new(&guest::compile("other_io"), &[mode, place.path().to_str().expect("UTF-8")]);
         let seen = match seen_by_strace(&guest) {
             Ok(seen) => seen,
             Err(error) => {
@@ -122,10 +147,17 @@ fn other_calls_are_counted_as_strace_sees_them() {
 }
 
 /// Bytes that the kernel moves behind the calls: counted as the program says they moved, or named.
-fn counted_or_named(artifacts: &Artifacts, guest: &Guest, name: &str, read: u64, written: u64) -> Result<(), String> {
+fn counted_or_named(
+    artifacts: &Artifacts,
+    guest: &Guest,
+    name: &str,
+    read: u64,
+    written: u64,
+) -> Result<(), String> {
     let traced = compare(artifacts, guest, ANY)?;
     let counted = counted(&traced);
-    let has_all = counted.read.bytes + counted.recv.bytes >= read && counted.write.bytes + counted.send.bytes >= written;
+    let has_all = counted.read.bytes + counted.recv.bytes >= read
+        && counted.write.bytes + counted.send.bytes >= written;
     let too_much = counted.read.bytes + counted.recv.bytes > read + 4096
         || counted.write.bytes + counted.send.bytes > written + 4096;
     let gaps = traced.json["gaps"].to_string();
@@ -152,19 +184,32 @@ fn bytes_that_the_kernel_moves_by_itself() {
     let mut failures = Failures::default();
     const FILE: u64 = 16 * 65536;
     for (mode, read, written) in [
-        ("plain", FILE, FILE), ("polled", FILE, FILE), ("vectors", FILE, FILE), ("fixed", FILE, FILE), ("linked", FILE, FILE),
-        ("threads", FILE, FILE), ("socket", FILE / 16, FILE / 16),
+        ("plain", FILE, FILE),
+        ("polled", FILE, FILE),
+        ("vectors", FILE, FILE),
+        ("fixed", FILE, FILE),
+        ("linked", FILE, FILE),
+        ("threads", FILE, FILE),
+        ("socket", FILE / 16, FILE / 16),
     ] {
-        let guest = Guest::new(&guest::compile("ring_io"), &[ring_file.to_str().expect("UTF-8"), mode]);
+        let guest =
+            Guest::new(&guest::compile("ring_io"), &[ring_file.to_str().expect("UTF-8"), mode]);
         let native = guest.native();
         if native.end == guest::End::Code(3) {
             skip(TEST, &format!("no io_uring here: {}", String::from_utf8_lossy(&native.stdout)));
             break;
         }
-        failures.add(&format!("io_uring, {mode}"), counted_or_named(&artifacts, &guest, "io_uring", read, written));
+        failures.add(
+            &format!("io_uring, {mode}"),
+            counted_or_named(&artifacts, &guest, "io_uring", read, written),
+        );
     }
     const ASYNCHRONOUS: u64 = 1_000_000;
-    for (mode, read, written) in [("libaio", ASYNCHRONOUS, 0), ("libaio-vectors", ASYNCHRONOUS, 0), ("libaio-write", 0, ASYNCHRONOUS)] {
+    for (mode, read, written) in [
+        ("libaio", ASYNCHRONOUS, 0),
+        ("libaio-vectors", ASYNCHRONOUS, 0),
+        ("libaio-write", 0, ASYNCHRONOUS),
+    ] {
         let guest = Guest::new(&guest::compile("other_io"), &[mode, folder]);
         failures.add(mode, counted_or_named(&artifacts, &guest, "io_submit", read, written));
     }
@@ -174,7 +219,9 @@ fn bytes_that_the_kernel_moves_by_itself() {
 /// A ring that is made and not used, and memory that is mapped and copied, take nothing from completeness.
 #[test]
 fn what_moves_no_bytes_by_calls_stays_complete() {
-    let Some(artifacts) = artifacts::need("what_moves_no_bytes_by_calls_stays_complete") else { return };
+    let Some(artifacts) = artifacts::need("what_moves_no_bytes_by_calls_stays_complete") else {
+        return;
+    };
     let place = tempfile::tempdir().expect("a directory");
     let folder = place.path().to_str().expect("UTF-8");
     let mut failures = Failures::default();
@@ -199,7 +246,8 @@ fn programs_that_copy() {
     let (from, to) = (from.to_str().expect("UTF-8").to_owned(), place.path().join("to"));
     let to = to.to_str().expect("UTF-8");
     let mut failures = Failures::default();
-    let copy = format!("import shutil; shutil.copyfile({from:?}, {to:?}); open({to:?}, 'rb').read()");
+    let copy =
+        format!("import shutil; shutil.copyfile({from:?}, {to:?}); open({to:?}, 'rb').read()");
     let send = format!(
         "import os; i = os.open({from:?}, os.O_RDONLY); o = os.open({to:?}, os.O_WRONLY | os.O_CREAT); \
          print(os.sendfile(o, i, 0, 1 << 20), os.copy_file_range(i, o, 1 << 20))"
@@ -221,9 +269,11 @@ fn programs_that_copy() {
         let Some(seen) = failures.add(&name, seen_by_strace(&guest)) else { continue };
         let Some(traced) = failures.add(&name, compare(&artifacts, &guest, ANY)) else { continue };
         let counted = counted(&traced);
-        failures.check(&name, counted.write == seen.write && counted.read.bytes == seen.read.bytes, || {
-            format!("counted {counted:?}\n    strace {seen:?}\n    {}", traced.remarks())
-        });
+        failures.check(
+            &name,
+            counted.write == seen.write && counted.read.bytes == seen.read.bytes,
+            || format!("counted {counted:?}\n    strace {seen:?}\n    {}", traced.remarks()),
+        );
     }
     failures.finish();
 }

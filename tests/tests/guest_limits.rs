@@ -22,10 +22,17 @@ fn little_address_space() {
     let mut failures = Failures::default();
     let mut with_room = 0;
     let kib = [
-        20_000, 50_000, 66_000, 70_000, 80_000, 100_000, 130_000, 160_000, 200_000, 250_000, 300_000, 310_000, 320_000,
-        330_000, 340_000, 350_000, 360_000, 400_000, 440_000, 480_000, 600_000, 1_000_000, 4_000_000,
+        20_000, 50_000, 66_000, 70_000, 80_000, 100_000, 130_000, 160_000, 200_000, 250_000,
+        300_000, 310_000, 320_000, 330_000, 340_000, 350_000, 360_000, 400_000, 440_000, 480_000,
+        600_000, 1_000_000, 4_000_000,
     ];
-    for line in ["/bin/echo hi", "worker children", "worker signals", "/usr/bin/gzip -c /etc/services", "many_threads 3"] {
+    for line in [
+        "/bin/echo hi",
+        "worker children",
+        "worker signals",
+        "/usr/bin/gzip -c /etc/services",
+        "many_threads 3",
+    ] {
         for kib in kib {
             for resource in ["as", "data"] {
                 let bytes = kib * 1024;
@@ -73,11 +80,15 @@ fn address_space_at_the_start() {
         let text = String::from_utf8_lossy(text).into_owned();
         text.lines().filter_map(|line| line.split_whitespace().nth(1)?.parse().ok()).collect()
     };
-    let (native, traced) = (sizes(&guest.native().stdout), sizes(&guest.traced(&artifacts).seen.stdout));
+    let (native, traced) =
+        (sizes(&guest.native().stdout), sizes(&guest.traced(&artifacts).seen.stdout));
     assert_eq!((native.len(), traced.len()), (2, 2));
     let more = [traced[0].saturating_sub(native[0]), traced[1].saturating_sub(native[1])];
     println!("address space natively {native:?} KiB, counted {traced:?} KiB");
-    assert!(more[0] <= MARGIN / 1024 && more[1] <= MARGIN / 1024, "{more:?} KiB more than natively");
+    assert!(
+        more[0] <= MARGIN / 1024 && more[1] <= MARGIN / 1024,
+        "{more:?} KiB more than natively"
+    );
 }
 
 #[test]
@@ -85,11 +96,32 @@ fn other_limits() {
     let Some(artifacts) = artifacts::need("other_limits") else { return };
     let mut failures = Failures::default();
     let limits = [
-        "nofile=3", "nofile=4", "nofile=5", "nofile=8", "nofile=16", "nofile=64",
-        "fsize=0", "fsize=1", "fsize=100", "fsize=4096", "fsize=100000",
-        "stack=65536", "stack=262144", "stack=1000000", "stack=8388608",
-        "memlock=0", "memlock=4096", "memlock=65536",
-        "core=0", "core=4096", "cpu=30", "locks=0", "sigpending=0", "sigpending=1", "msgqueue=0", "rttime=1000000",
+        "nofile=3",
+        "nofile=4",
+        "nofile=5",
+        "nofile=8",
+        "nofile=16",
+        "nofile=64",
+        "fsize=0",
+        "fsize=1",
+        "fsize=100",
+        "fsize=4096",
+        "fsize=100000",
+        "stack=65536",
+        "stack=262144",
+        "stack=1000000",
+        "stack=8388608",
+        "memlock=0",
+        "memlock=4096",
+        "memlock=65536",
+        "core=0",
+        "core=4096",
+        "cpu=30",
+        "locks=0",
+        "sigpending=0",
+        "sigpending=1",
+        "msgqueue=0",
+        "rttime=1000000",
     ];
     for line in [
         "/bin/echo hi",
@@ -116,11 +148,16 @@ fn number_of_processes() {
     }
     let mut failures = Failures::default();
     for (i, limit) in [1, 2, 3, 4, 6, 11, 12, 20].into_iter().enumerate() {
-        for (k, line) in ["many_threads 10", "worker threads", "worker children"].into_iter().enumerate() {
+        for (k, line) in
+            ["many_threads 10", "worker threads", "worker children"].into_iter().enumerate()
+        {
             // A user each: what another run left behind does not count.
             let user = format!("uid={}", 61_000 + i * 10 + k);
             let guest = Guest::words(line).under(&["gid=61000", &user, &format!("nproc={limit}")]);
-            failures.add(&format!("under {user} nproc={limit} -- {line}"), compare(&artifacts, &guest, ANY));
+            failures.add(
+                &format!("under {user} nproc={limit} -- {line}"),
+                compare(&artifacts, &guest, ANY),
+            );
         }
     }
     failures.finish();
@@ -139,15 +176,22 @@ fn thousands_of_threads() {
             tests::skip::skip(TEST, &format!("{threads} threads cannot be made here"));
             continue;
         }
-        let Some(traced) = failures.add(&line, compare_with(&artifacts, &guest, &native, ANY)) else { continue };
+        let Some(traced) = failures.add(&line, compare_with(&artifacts, &guest, &native, ANY))
+        else {
+            continue;
+        };
         if traced.is_complete() {
             continue;
         }
         let said = format!("{} {:?}", traced.remarks(), traced.messages);
-        failures.check(&line, said.contains("memory_limit_mib"), || format!("does not name memory_limit_mib: {said}"));
+        failures.check(&line, said.contains("memory_limit_mib"), || {
+            format!("does not name memory_limit_mib: {said}")
+        });
         // Each thread's loop has some 1,000 rounds; those of the first hundred at least must be there.
         let instructions = traced.total("instructions");
-        failures.check(&line, instructions > 300_000, || format!("lost its counts: {instructions}; {said}"));
+        failures.check(&line, instructions > 300_000, || {
+            format!("lost its counts: {instructions}; {said}")
+        });
     }
     failures.finish();
 }

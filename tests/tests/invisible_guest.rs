@@ -13,10 +13,7 @@ fn one_thread_is_one_thread() {
     let Some(artifacts) = artifacts::need("one_thread_is_one_thread") else { return };
     compare_all(
         &artifacts,
-        &[
-            ("thread_numbers", ANY.processes(6)),
-            ("numbers_in_namespace", ANY.processes(6)),
-        ],
+        &[("thread_numbers", ANY.processes(6)), ("numbers_in_namespace", ANY.processes(6))],
     );
 }
 
@@ -31,7 +28,10 @@ fn python_forks_without_a_warning() {
     let mut newest = 0;
     for interpreter in interpreters() {
         let guest = Guest::new(Path::new(&interpreter), &["-S", script]);
-        let version = Guest::new(Path::new(&interpreter), &["-S", "-c", "import sys; print(sys.version_info[1])"]);
+        let version = Guest::new(
+            Path::new(&interpreter),
+            &["-S", "-c", "import sys; print(sys.version_info[1])"],
+        );
         let version = String::from_utf8_lossy(&version.native().stdout).trim().parse().unwrap_or(0);
         newest = newest.max(version);
         failures.add(&interpreter, compare(&artifacts, &guest, ANY.complete().processes(5)));
@@ -60,7 +60,9 @@ fn interpreters() -> Vec<String> {
 
 #[test]
 fn fields_of_signals_hold_the_programs_addresses() {
-    let Some(artifacts) = artifacts::need("fields_of_signals_hold_the_programs_addresses") else { return };
+    let Some(artifacts) = artifacts::need("fields_of_signals_hold_the_programs_addresses") else {
+        return;
+    };
     compare_all(&artifacts, &[("fault_fields", ANY)]);
 }
 
@@ -91,7 +93,9 @@ fn system_calls_dispatched_to_the_program() {
 
 #[test]
 fn code_in_the_middle_of_large_reservations() {
-    let Some(artifacts) = artifacts::need("code_in_the_middle_of_large_reservations") else { return };
+    let Some(artifacts) = artifacts::need("code_in_the_middle_of_large_reservations") else {
+        return;
+    };
     let mut cases = Vec::new();
     for gib in [1, 4, 16, 64, 1024] {
         for mode in ["x", "w", "low", "high", "many"] {
@@ -107,7 +111,8 @@ fn code_in_the_middle_of_large_reservations() {
 fn node_with_web_assembly() {
     const TEST: &str = "node_with_web_assembly";
     let Some(artifacts) = artifacts::need(TEST) else { return };
-    let node = ["/usr/bin/node", "/usr/local/bin/node"].into_iter().find(|path| Path::new(path).exists());
+    let node =
+        ["/usr/bin/node", "/usr/local/bin/node"].into_iter().find(|path| Path::new(path).exists());
     let Some(node) = node else { return skip(TEST, "node is not installed") };
     // (module (func (export "f") (param i32) (result i32) local.get 0 i32.const 42 i32.add))
     let code = "const b = Uint8Array.from([0,97,115,109,1,0,0,0,1,6,1,96,1,127,1,127,3,2,1,0,7,5,1,1,102,0,0,10,9,1,7,0,32,0,65,42,106,11]); \
@@ -126,11 +131,20 @@ fn node_with_web_assembly() {
 #[test]
 fn debuggers_among_the_counted_programs() {
     let Some(artifacts) = artifacts::need("debuggers_among_the_counted_programs") else { return };
-    let cases: Vec<String> =
-        ["rip", "gs", "breakpoint", "hardware", "events", "memory", "step", "signal-regs", "syscalls"]
-            .iter()
-            .map(|what| format!("debugger {what}"))
-            .collect();
+    let cases: Vec<String> = [
+        "rip",
+        "gs",
+        "breakpoint",
+        "hardware",
+        "events",
+        "memory",
+        "step",
+        "signal-regs",
+        "syscalls",
+    ]
+    .iter()
+    .map(|what| format!("debugger {what}"))
+    .collect();
     let cases: Vec<_> = cases.iter().map(|line| (line.as_str(), ANY.processes(2))).collect();
     compare_all(&artifacts, &cases);
 }

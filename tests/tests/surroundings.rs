@@ -16,7 +16,13 @@ fn run(test: &str, from: u64, time: Duration) {
     let seed = std::env::var("SURROUNDINGS_SEED").map_or(1, |text| text.parse().expect("a number"));
     let mut campaign = Campaign::new(artifacts, seed);
     if campaign.programs() < 10 {
-        skip(test, &format!("only {} of its ten programs are installed; they were tried", campaign.programs()));
+        skip(
+            test,
+            &format!(
+                "only {} of its ten programs are installed; they were tried",
+                campaign.programs()
+            ),
+        );
     }
     let report = campaign.run(mixed(from), time);
     println!("{}", report.shown());

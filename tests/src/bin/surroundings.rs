@@ -19,13 +19,17 @@ fn main() -> ExitCode {
             ("--from", Some(value)) => from = value,
             ("--seconds", Some(value)) => seconds = value,
             _ => {
-                eprintln!("usage: surroundings [--seed S] [--only N] [--from N] [--seconds N]; N is below {ALL}");
+                eprintln!(
+                    "usage: surroundings [--seed S] [--only N] [--from N] [--seconds N]; N is below {ALL}"
+                );
                 return ExitCode::from(2);
             }
         }
     }
     let Some(artifacts) = artifacts::find() else {
-        eprintln!("surroundings: no target/release/{{analyzer,libshim.so}}: ./run build makes them");
+        eprintln!(
+            "surroundings: no target/release/{{analyzer,libshim.so}}: ./run build makes them"
+        );
         return ExitCode::from(6);
     };
     let mut campaign = Campaign::new(artifacts, seed);

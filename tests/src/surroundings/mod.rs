@@ -7,11 +7,16 @@
 //! is made plainly, a second one under strace, which also tells processes and bytes: a number whose two native runs differ is
 //! left out and counted. A difference is only one if none of some more native runs ends as the counted one did.
 
+mod programs;
+mod random;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
+
+use programs::{Own, Program, code, programs};
+use random::Random;
 
 use crate::artifacts::Artifacts;
 use crate::call_log;
@@ -26,34 +31,6 @@ const MARGIN: u64 = 64 << 20;
 /// Native runs that are made before a difference is one.
 const MORE_NATIVE_RUNS: usize = 6;
 
-/// splitmix64, Steele and others 2014: small, and any seed will do.
-#[derive(Debug)]
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        (self.next() >> 16) % limit
-    }
-
-    fn one_of<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len() as u64) as usize]
-    }
-
-    /// Between two numbers, small ones as often as large ones.
-    fn by_magnitude(&mut self, low: u64, high: u64) -> u64 {
-        let (low, high) = ((low as f64).ln(), (high as f64).ln());
-        let part = self.below(1 << 20) as f64 / f64::from(1 << 20);
-        (low + (high - low) * part).exp() as u64
-    }
-}
-
 /// Who installs a filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Installer {
@@ -63,77 +40,6 @@ enum Installer {
     Itself,
     /// A thread of the program, for itself alone or (with tsync) for all.
     Thread,
-}
-
-/// How a program can put itself under a filter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Own {
-    Never,
-    /// `tests/guest/surroundings.h`, by a variable.
-    Words,
-    /// A filter as hexadecimal digits and flags, as two more arguments.
-    Code,
-}
-
-struct Program {
-    name: &'static str,
-    guest: Guest,
-    own: Own,
-    /// Everything that it writes is the same each time.
-    is_steady: bool,
-}
-
-const PYTHON_UNDER_FILTER: &str = "\
-import sys
-if len(sys.argv) > 2:
-    import ctypes, struct
-    code = bytes.fromhex(sys.argv[1]); room = ctypes.create_string_buffer(code)
-    head = struct.pack('HxxxxxxQ', len(code) // 8, ctypes.addressof(room))
-    libc = ctypes.CDLL(None); libc.prctl(38, 1, 0, 0, 0)
-    libc.syscall(317, 1, int(sys.argv[2]), head)
-words = {}
-for i in range(20000): words[i * 7919 % 1000] = words.get(i % 1000, 0) + i
-print(len(words), sum(words.values()))
-print(len(open('/etc/services').read()) > 0)
-";
-
-const PERL_UNDER_FILTER: &str = "\
-if (@ARGV) { my $c = pack('H*', $ARGV[0]); syscall(157, 38, 1, 0, 0, 0); my $p = pack('SxxxxxxP', length($c) / 8, $c); \
-syscall(317, 1, $ARGV[1] + 0, $p); } \
-my %h; $h{$_ % 97} .= $_ for 1..3000; print length(join(',', map {\"$_$h{$_}\"} sort keys %h)), \"\\n\"; \
-open(my $f, '<', '/etc/services') or print \"closed\\n\"; my $n = 0; $n++ while <$f>; print $n > 0 ? 'read' : 'nothing', \"\\n\";";
-
-fn programs(directory: &Path) -> Vec<Program> {
-    let text = directory.join("text");
-    let lines: String =
-        (0..6000u32).map(|i| format!("{} line {i}\n", i.wrapping_mul(2_654_435_761) % 9973)).collect();
-    std::fs::write(&text, lines).expect("writes");
-    let text = text.to_str().expect("UTF-8");
-    let pipeline = format!(
-        "sed -n 's/1/one/p' {text} | grep -c one; i=0; while [ $i -lt 300 ]; do i=$((i+1)); done; echo $i; \
-         cat {text} | sort -n | tail -n 2; false || echo or; (exit 3); echo $?"
-    );
-    let of = |name, path: &str, arguments: &[&str], own, is_steady| {
-        let path = path.split(' ').map(PathBuf::from).find(|path| path.exists())?;
-        Some(Program { name, guest: Guest::new(&path, arguments), own, is_steady })
-    };
-    let worker = guest::compile("worker");
-    let worker = worker.to_str().expect("UTF-8");
-    [
-        of("shell", "/bin/sh", &["-c", &pipeline], Own::Never, true),
-        of("gzip", "/usr/bin/gzip /bin/gzip", &["-n", "-c", text], Own::Never, true),
-        of("python3", "/usr/bin/python3", &["-S", "-c", PYTHON_UNDER_FILTER], Own::Code, true),
-        of("sort", "/usr/bin/sort", &["--parallel=2", "-n", text], Own::Never, true),
-        of("threads", worker, &["threads"], Own::Words, true),
-        of("signals", worker, &["signals"], Own::Words, true),
-        of("children", worker, &["children"], Own::Words, true),
-        of("java", "/usr/bin/java", &["-XX:TieredStopAtLevel=1", "-version"], Own::Never, false),
-        of("perl", "/usr/bin/perl", &["-e", PERL_UNDER_FILTER], Own::Code, true),
-        of("xz", "/usr/bin/xz", &["-T2", "-c", text], Own::Never, true),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
 }
 
 /// One number's surroundings.
@@ -253,7 +159,11 @@ impl Campaign {
         let mut random = Random(self.seed ^ number.wrapping_mul(0x5851_f42d_4c95_7f2d));
         random.next();
         let program = random.below(self.programs.len() as u64) as usize;
-        let case = if number < FILTERS { self.filter(&mut random, program) } else { self.limits(&mut random, program, number) };
+        let case = if number < FILTERS {
+            self.filter(&mut random, program)
+        } else {
+            self.limits(&mut random, program, number)
+        };
         let outcome = try_case(&self.artifacts, &case);
         (self.programs[program].name, outcome, case.name)
     }
@@ -262,12 +172,27 @@ impl Campaign {
         let own = self.programs[program].own;
         let installer = match own {
             Own::Never => Installer::Launcher,
-            Own::Code => random.one_of(&[Installer::Launcher, Installer::Itself, Installer::Itself]),
-            Own::Words => random.one_of(&[Installer::Launcher, Installer::Itself, Installer::Itself, Installer::Thread]),
+            Own::Code => {
+                random.one_of(&[Installer::Launcher, Installer::Itself, Installer::Itself])
+            }
+            Own::Words => random.one_of(&[
+                Installer::Launcher,
+                Installer::Itself,
+                Installer::Itself,
+                Installer::Thread,
+            ]),
         };
         let is_for_all = random.below(3) == 0;
         let needed = self.needed(program, installer);
-        let action = random.one_of(&["kill_thread", "kill_process", "trap", "errno-1", "errno-13", "errno-38", "kill_process"]);
+        let action = random.one_of(&[
+            "kill_thread",
+            "kill_process",
+            "trap",
+            "errno-1",
+            "errno-13",
+            "errno-38",
+            "kill_process",
+        ]);
         let mut calls: BTreeSet<u64> = BTreeSet::new();
         let is_allow_list = random.below(5) > 0;
         if is_allow_list {
@@ -304,7 +229,9 @@ impl Campaign {
                 (guest.under(&words), "a launcher")
             }
             (Installer::Thread, _) => (
-                guest.with("SURROUNDINGS", &format!("{tsync}{word}")).with("SURROUNDINGS_BY", "thread"),
+                guest
+                    .with("SURROUNDINGS", &format!("{tsync}{word}"))
+                    .with("SURROUNDINGS_BY", "thread"),
                 "a thread of it",
             ),
             (Installer::Itself, Own::Code) => {
@@ -313,11 +240,19 @@ impl Campaign {
                 guest.command.push(if is_for_all { "1" } else { "0" }.to_owned());
                 (guest, "itself")
             }
-            (Installer::Itself, _) => (guest.with("SURROUNDINGS", &format!("{tsync}{word}")), "itself"),
+            (Installer::Itself, _) => {
+                (guest.with("SURROUNDINGS", &format!("{tsync}{word}")), "itself")
+            }
         };
-        let missing: Vec<String> =
-            needed.iter().filter(|call| calls.contains(call) != is_allow_list).map(u64::to_string).collect();
-        let name = format!("{} under {tsync}{word} by {by}; of its own calls refused: {missing:?}", program.name);
+        let missing: Vec<String> = needed
+            .iter()
+            .filter(|call| calls.contains(call) != is_allow_list)
+            .map(u64::to_string)
+            .collect();
+        let name = format!(
+            "{} under {tsync}{word} by {by}; of its own calls refused: {missing:?}",
+            program.name
+        );
         Case { name, guest, with_less: None, is_steady: program.is_steady }
     }
 
@@ -333,8 +268,25 @@ impl Campaign {
             less.clone_from(&words);
         }
         for _ in 0..=random.below(3) {
-            let kind = random.one_of(&["as", "as", "data", "nofile", "nofile", "fsize", "stack", "memlock", "core", "cpu",
-                "sigpending", "msgqueue", "locks", "nice", "rtprio", "rss", "rttime"]);
+            let kind = random.one_of(&[
+                "as",
+                "as",
+                "data",
+                "nofile",
+                "nofile",
+                "fsize",
+                "stack",
+                "memlock",
+                "core",
+                "cpu",
+                "sigpending",
+                "msgqueue",
+                "locks",
+                "nice",
+                "rtprio",
+                "rss",
+                "rttime",
+            ]);
             if words.iter().any(|word: &String| word.starts_with(&format!("{kind}="))) {
                 continue;
             }
@@ -381,11 +333,15 @@ impl Campaign {
             (Installer::Launcher, _) => guest.under(&[nothing]),
             (Installer::Itself, Own::Code) => {
                 let mut guest = guest;
-                guest.command.extend([code(&BTreeSet::from([499]), false, "errno-1"), "0".to_owned()]);
+                guest
+                    .command
+                    .extend([code(&BTreeSet::from([499]), false, "errno-1"), "0".to_owned()]);
                 guest
             }
             (Installer::Itself, _) => guest.with("SURROUNDINGS", nothing),
-            (Installer::Thread, _) => guest.with("SURROUNDINGS", nothing).with("SURROUNDINGS_BY", "thread"),
+            (Installer::Thread, _) => {
+                guest.with("SURROUNDINGS", nothing).with("SURROUNDINGS_BY", "thread")
+            }
         };
         let directory = tempfile::tempdir().expect("a directory");
         let log = directory.path().join("log");
@@ -393,7 +349,8 @@ impl Campaign {
         command.args(["-f", "-q", "-n", "-s", "0", "-o"]).arg(&log).args(&guest.command);
         guest.run(command, directory.path());
         let text = String::from_utf8_lossy(&std::fs::read(&log).unwrap_or_default()).into_owned();
-        let behind = text.find("] seccomp(").and_then(|at| Some(at + text[at..].find('\n')?)).unwrap_or(0);
+        let behind =
+            text.find("] seccomp(").and_then(|at| Some(at + text[at..].find('\n')?)).unwrap_or(0);
         let numbers: BTreeSet<u64> = text[behind..]
             .lines()
             .filter_map(|line| line.split_once('[')?.1.split_once(']')?.0.trim().parse().ok())
@@ -403,35 +360,6 @@ impl Campaign {
         self.needed.insert((program, installer), needed.clone());
         needed
     }
-}
-
-/// A filter as the kernel wants it, in hexadecimal digits.
-fn code(calls: &BTreeSet<u64>, is_allow_list: bool, action: &str) -> String {
-    const ALLOW: u32 = 0x7fff_0000;
-    let action = match action {
-        "kill_thread" => 0,
-        "kill_process" => 0x8000_0000,
-        "trap" => 0x0003_0000,
-        errno => 0x0005_0000 | errno.strip_prefix("errno-").and_then(|n| n.parse().ok()).unwrap_or(1),
-    };
-    let (listed, others) = if is_allow_list { (ALLOW, action) } else { (action, ALLOW) };
-    let mut text = String::new();
-    let mut step = |operation: u16, yes: u8, no: u8, value: u32| {
-        let mut bytes = operation.to_le_bytes().to_vec();
-        bytes.extend([yes, no]);
-        bytes.extend(value.to_le_bytes());
-        for byte in bytes {
-            let _ = write!(text, "{byte:02x}");
-        }
-    };
-    // Load the number; for each of the list compare and return; return.
-    step(0x20, 0, 0, 0);
-    for call in calls {
-        step(0x15, 0, 1, *call as u32);
-        step(0x06, 0, 0, listed);
-    }
-    step(0x06, 0, 0, others);
-    text
 }
 
 /// What strace saw of a native run.
@@ -446,13 +374,20 @@ fn witness(guest: &Guest) -> Witness {
     let log = directory.path().join("log");
     let mut command = Command::new("strace");
     let traced = "trace=execve,clone,clone3,fork,vfork,write,writev,pwrite64,pwritev,pwritev2,sendto,sendmsg,exit_group";
-    command.args(["-f", "-q", "-s", "0", "-e", "signal=none", "-e", traced, "-o"]).arg(&log).args(&guest.command);
+    command
+        .args(["-f", "-q", "-s", "0", "-e", "signal=none", "-e", traced, "-o"])
+        .arg(&log)
+        .args(&guest.command);
     let seen = guest.run(command, directory.path());
     let text = String::from_utf8_lossy(&std::fs::read(&log).unwrap_or_default()).into_owned();
     let processes = call_log::read(&text, &guest.command[0]).map_or(1, |task| task.processes());
     let written = text
         .lines()
-        .filter(|line| ["write", "pwrite", "send"].iter().any(|name| line.contains(&format!(" {name}")) || line.contains(&format!("<... {name}"))))
+        .filter(|line| {
+            ["write", "pwrite", "send"].iter().any(|name| {
+                line.contains(&format!(" {name}")) || line.contains(&format!("<... {name}"))
+            })
+        })
         .filter_map(|line| line.rsplit_once(" = ")?.1.split(' ').next()?.parse::<u64>().ok())
         .sum();
     Witness { seen, processes, written }
@@ -468,7 +403,10 @@ fn try_case(artifacts: &Artifacts, case: &Case) -> Outcome {
     if witness.seen != native {
         return Outcome::Varies;
     }
-    let has_room = case.with_less.as_ref().is_none_or(|less| less.clone().within(Duration::from_secs(15)).native() == native);
+    let has_room = case
+        .with_less
+        .as_ref()
+        .is_none_or(|less| less.clone().within(Duration::from_secs(15)).native() == native);
     let limit = Duration::from_secs(if case.is_steady { 30 } else { 90 });
     let traced = case.guest.clone().within(limit).traced(artifacts);
     let is_same = traced.seen == native;
@@ -498,7 +436,12 @@ fn try_case(artifacts: &Artifacts, case: &Case) -> Outcome {
 fn missing_bytes(traced: &Traced, witness: &Witness, is_steady: bool) -> Option<String> {
     let counted = traced.over_classes("write_bytes") + traced.over_classes("send_bytes");
     let is_less = traced.is_complete() && is_steady && counted < witness.written;
-    is_less.then(|| format!("says complete, but counted {counted} of {} bytes that strace saw written", witness.written))
+    is_less.then(|| {
+        format!(
+            "says complete, but counted {counted} of {} bytes that strace saw written",
+            witness.written
+        )
+    })
 }
 
 /// All numbers, filters and limits mixed.
