@@ -129,6 +129,34 @@ fn no_temporary_folder_stays() {
     failures.finish();
 }
 
+/// A grandchild in a session of its own starts a program when `trace` has long ended: what is gone is not made again.
+#[test]
+fn no_temporary_folder_comes_back() {
+    const TEST: &str = "no_temporary_folder_comes_back";
+    let Some(artifacts) = artifacts::need(TEST) else { return };
+    let directory = tempfile::tempdir().expect("a directory");
+    let temporary = directory.path().join("tmp");
+    std::fs::create_dir(&temporary).expect("a folder");
+    let script = "setsid sh -c 'sleep 4; /bin/true; echo ended >late' >/dev/null 2>&1 & exit 3";
+    let guest = Guest::new(Path::new("/bin/sh"), &["-c", script])
+        .with("TMPDIR", temporary.to_str().expect("UTF-8"));
+    let mut command = Command::new(&artifacts.analyzer);
+    command.args(["trace", "--shim"]).arg(&artifacts.shim).arg("--").args(&guest.command);
+    let seen = guest.run(command, directory.path());
+    assert_eq!(seen.end, guest::End::Code(3), "{}", seen.shown());
+    let late = directory.path().join("late");
+    for _ in 0..200 {
+        if late.exists() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    assert!(late.exists(), "the grandchild did not end");
+    let left: Vec<_> =
+        std::fs::read_dir(&temporary).expect("reads").flatten().map(|entry| entry.path()).collect();
+    assert!(left.is_empty(), "{left:?} is left");
+}
+
 /// The functions that gdb finds in the core file of a run, innermost first.
 fn functions_in_core(
     command: &mut Command,

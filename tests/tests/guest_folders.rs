@@ -356,7 +356,7 @@ fn an_unprivileged_environment_leads_a_privileged_process_nowhere() {
     }
     let place = place();
     let parent = place.parent.to_str().expect("UTF-8");
-    let out = folder(&place.parent.join("out"), OTHER, OTHER, 0o777);
+    let out = folder(&place.parent.join("out"), OTHER, OTHER, 0o755);
     let program = place.parent.join("privileged");
     std::fs::copy("/usr/bin/id", &program).expect("copies");
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o4755))
@@ -386,4 +386,10 @@ fn an_unprivileged_environment_leads_a_privileged_process_nowhere() {
         .filter(|path| path.metadata().is_ok_and(|data| data.uid() == 0))
         .collect();
     assert!(of_root.is_empty(), "written by root: {of_root:?}");
+    // The same program without the right is counted: the library was there to be led.
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755))
+        .expect("sets the mode");
+    let plain = guest.native();
+    assert_eq!(plain.stdout, format!("{OTHER}\n").as_bytes(), "{}", plain.shown());
+    assert!(!files_below(&out).is_empty(), "no record of the plain program: {}", plain.shown());
 }

@@ -2,10 +2,11 @@
 //! nothing is missing. Here: what a program sees of itself, of its threads and of its memory.
 
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use tests::artifacts;
-use tests::guest::{ANY, Failures, Guest, compare, compare_all, file};
+use tests::guest::{self, ANY, Failures, Guest, compare, compare_all, file};
 use tests::skip::skip;
 
 #[test]
@@ -129,22 +130,120 @@ fn node_with_web_assembly() {
 }
 
 #[test]
-fn debuggers_among_the_counted_programs() {
-    let Some(artifacts) = artifacts::need("debuggers_among_the_counted_programs") else { return };
-    let cases: Vec<String> = [
-        "rip",
-        "gs",
-        "breakpoint",
-        "hardware",
-        "events",
-        "memory",
-        "step",
-        "signal-regs",
-        "syscalls",
-    ]
-    .iter()
-    .map(|what| format!("debugger {what}"))
-    .collect();
-    let cases: Vec<_> = cases.iter().map(|line| (line.as_str(), ANY.processes(2))).collect();
-    compare_all(&artifacts, &cases);
+fn debuggers_see_the_programs_calls_and_children() {
+    let Some(artifacts) = artifacts::need("debuggers_see_the_programs_calls_and_children") else {
+        return;
+    };
+    compare_all(
+        &artifacts,
+        &[
+            ("debugger events", ANY.processes(3)),
+            ("debugger memory", ANY.processes(2)),
+            ("debugger syscalls", ANY.processes(2)),
+        ],
+    );
+}
+
+#[test]
+fn debuggers_see_the_programs_registers() {
+    let Some(artifacts) = artifacts::need("debuggers_see_the_programs_registers") else { return };
+    let known = ANY.processes(2);
+    compare_all(
+        &artifacts,
+        &[
+            ("debugger rip", known),
+            ("debugger gs", known),
+            ("debugger breakpoint", known),
+            ("debugger hardware", known),
+            ("debugger step", known),
+            ("debugger signal-regs", known),
+        ],
+    );
+}
+
+/// Tools that trace a program of their own, run it, and pass on how it ended.
+#[test]
+fn tools_among_the_counted_programs() {
+    const TEST: &str = "tools_among_the_counted_programs";
+    let Some(artifacts) = artifacts::need(TEST) else { return };
+    let worker = guest::compile("worker");
+    let worker = worker.to_str().expect("UTF-8");
+    let mut failures = Failures::default();
+    for (tool, arguments) in [
+        ("strace", &["-f", "-o", "/dev/null", worker, "children"][..]),
+        ("strace", &["-o", "/dev/null", "/bin/sh", "-c", "exit 7"]),
+        (
+            "gdb",
+            &[
+                "-batch",
+                "-nx",
+                "-ex",
+                "set debuginfod enabled off",
+                "-ex",
+                "run",
+                "--args",
+                "/bin/echo",
+                "hi",
+            ],
+        ),
+        ("valgrind", &["-q", "--tool=none", "/bin/echo", "hi"]),
+        ("prlimit", &["--cpu=100", worker, "threads"]),
+        ("timeout", &["30", worker, "signals"]),
+    ] {
+        let Some(program) = guest::program(tool) else {
+            skip(TEST, &format!("{tool} is not installed"));
+            continue;
+        };
+        let guest = Guest::new(&program, arguments).within(Duration::from_secs(60));
+        let native = guest.native();
+        let traced = guest.traced(&artifacts);
+        // What gdb says of itself has process numbers in it; the program's own words are what counts.
+        let own = |seen: &guest::Seen| {
+            let text = String::from_utf8_lossy(&seen.stdout).into_owned();
+            let kept = text.lines().filter(|line| tool != "gdb" || *line == "hi");
+            kept.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let name = format!("{tool} {}", arguments.join(" "));
+        let is_same = traced.seen.end == native.end && own(&traced.seen) == own(&native);
+        failures.check(&name, is_same, || {
+            format!("natively {}\n    traced {}", native.shown(), traced.seen.shown())
+        });
+        let processes = if tool == "prlimit" { 1 } else { 2 };
+        let wrong = guest::wrong_completeness(&traced, ANY.processes(processes));
+        failures.check(&name, wrong.is_empty(), || format!("{wrong:?}; {}", traced.remarks()));
+    }
+    failures.finish();
+}
+
+/// AddressSanitizer wants to be the first library: it runs as natively, or we say clearly that it cannot.
+#[test]
+fn programs_with_an_address_sanitizer() {
+    const TEST: &str = "programs_with_an_address_sanitizer";
+    let Some(artifacts) = artifacts::need(TEST) else { return };
+    let directory = tempfile::tempdir().expect("a directory");
+    let (source, program) = (directory.path().join("a.c"), directory.path().join("a"));
+    std::fs::write(&source, "#include <stdio.h>\nint main(void) { puts(\"ok\"); return 4; }\n")
+        .expect("writes");
+    let compiled = Command::new("gcc")
+        .args(["-fsanitize=address", "-o"])
+        .arg(&program)
+        .arg(&source)
+        .output()
+        .expect("gcc");
+    if !compiled.status.success() {
+        return skip(TEST, "no libasan (apt-get install libgcc-12-dev)");
+    }
+    let guest = Guest::new(&program, &[]);
+    let native = guest.native();
+    let traced = guest.traced(&artifacts);
+    if traced.seen == native {
+        return assert!(guest::wrong_completeness(&traced, ANY).is_empty(), "{}", traced.remarks());
+    }
+    let said = traced.messages.join(" ").to_lowercase();
+    assert!(
+        said.contains("sanitizer") || said.contains("asan"),
+        "natively {}, traced {}, said {said:?}",
+        native.shown(),
+        traced.seen.shown()
+    );
 }

@@ -27,7 +27,7 @@ impl Seen {
     /// In words, for messages.
     pub fn shown(&self) -> String {
         let short = |bytes: &[u8]| {
-            let text: String = String::from_utf8_lossy(bytes).chars().take(300).collect();
+            let text: String = String::from_utf8_lossy(bytes).chars().take(200).collect();
             text
         };
         format!(
