@@ -57,13 +57,24 @@ pub fn wait(child: &mut Child, limit: Duration) -> End {
     end
 }
 
-/// Kills what is left of a session.
+/// Gives what is left of a session a moment to end, as children do that nobody waits for; then kills it.
 fn end_session(session: u32) {
-    for process in processes() {
-        if process.session == session && process.pid != session {
-            // SAFETY: the call has no memory arguments; the process is of the session that we made.
-            unsafe { libc::kill(process.pid.cast_signed(), libc::SIGKILL) };
+    let start = Instant::now();
+    loop {
+        let left = processes();
+        let mut left =
+            left.iter().filter(|one| one.session == session && one.pid != session).peekable();
+        if left.peek().is_none() {
+            return;
         }
+        if start.elapsed() > Duration::from_secs(1) {
+            for process in left {
+                // SAFETY: the call has no memory arguments; the process is of the session that we made.
+                unsafe { libc::kill(process.pid.cast_signed(), libc::SIGKILL) };
+            }
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
