@@ -17,11 +17,14 @@ if [ "${1:-}" = --only ]; then ONLY="${2:-}"; fi
 WORK="$(mktemp -d)"
 chmod 755 "$WORK"
 PIDS=()
+# The number of a user that nobody has.
+GUEST=20100
 # The containers' storage is ours alone, and so are its mounts.
 clean_up() {
     local pid
-    for pid in "${PIDS[@]:-}"; do [ -z "$pid" ] || kill "$pid" 2>/dev/null; done
-    umount -l "$WORK"/storage/overlay* 2>/dev/null
+    # podman keeps a process of the made-up user for its next container.
+    for pid in "${PIDS[@]:-}" $(pgrep -U "$GUEST" podman); do [ -z "$pid" ] || kill "$pid" 2>/dev/null; done
+    umount -l "$WORK"/storage/overlay* "$WORK"/rootless/.local/share/containers/storage/overlay 2>/dev/null
     rm -rf --one-file-system "$WORK"
 }
 trap clean_up EXIT
@@ -105,6 +108,31 @@ in_container() {
         --security-opt "seccomp=$1" -v "$WORK:$WORK" --rootfs /:O)
 }
 
+# in_rootless_container PROFILE: the same of a user without rights, who is made up in a mount namespace of its own. Its root is a
+# few folders of this machine: no user without rights may put a layer over all of it.
+in_rootless_container() {
+    local home="$WORK/rootless"
+    local script="
+        if mountpoint -q /sys/fs/cgroup/unified; then umount /sys/fs/cgroup/unified; fi
+        mount -t tmpfs none /mnt && mkdir /mnt/upper /mnt/work || exit 125
+        mount -t overlay overlay -o lowerdir=/etc,upperdir=/mnt/upper,workdir=/mnt/work /etc || exit 125
+        echo 'guest:x:$GUEST:$GUEST::$home:/bin/sh' >>/etc/passwd
+        echo 'guest:x:$GUEST:' >>/etc/group
+        echo 'guest:200000:65536' >>/etc/subuid
+        echo 'guest:200000:65536' >>/etc/subgid
+        exec setpriv --reuid=$GUEST --regid=$GUEST --init-groups env -i HOME=$home XDG_RUNTIME_DIR=$home/run LC_ALL=C \
+            PATH=/usr/sbin:/usr/bin:/sbin:/bin \"\$@\""
+    if [ ! -d "$home" ]; then
+        mkdir -p "$home/run" "$home"/root/{usr,etc,tmp,proc,sys,dev,run,var}
+        local link
+        for link in bin sbin lib lib64; do ln -s "usr/$link" "$home/root/$link"; done
+        chown -R "$GUEST:$GUEST" "$home"
+    fi
+    WRAP=(unshare -m sh -c "$script" sh podman --log-level error run --rm --network none --cgroups disabled
+        --ulimit nofile=1024:1024 --ulimit nproc=4096:4096 --security-opt "seccomp=$1"
+        -v /usr:/usr:ro -v /etc:/etc:ro -v "$WORK:$WORK" --rootfs "$home/root")
+}
+
 containers() {
     local name="containers of podman" default=/usr/share/containers/seccomp.json
     if ! command -v podman >/dev/null; then
@@ -125,8 +153,16 @@ containers() {
     for program in worker many_threads hidden_children refused_calls; do
         compile "$program" || { failed "the C program $program is compiled" <"$WORK/log"; return; }
     done
-    for kind in default refusing; do
-        in_container "$WORK/$kind.json"
+    for kind in default refusing rootless; do
+        if [ "$kind" = rootless ]; then
+            in_rootless_container "$WORK/refusing.json"
+            if ! timeout 120 "${WRAP[@]}" /bin/grep -q 'Seccomp:.2' /proc/self/status >"$WORK/log" 2>&1; then
+                skipped "$kind" "no rootless container can be made here: $(tail -n 1 "$WORK/log")"
+                continue
+            fi
+        else
+            in_container "$WORK/$kind.json"
+        fi
         if [ "$kind" = refusing ] && wanted "the profile refuses" && command -v strace >/dev/null; then
             if timeout 120 "${WRAP[@]}" strace -o /dev/null /bin/true >/dev/null 2>&1; then
                 echo "strace works in it" | failed "the profile refuses ptrace"

@@ -1,12 +1,13 @@
 /* Children whose records cannot be made in the usual way: hidden_children KIND. Each prints, exits 5 and is waited for; main prints its status.
  * KIND: nofile (RLIMIT_NOFILE 0 in the child), uid (drops to 12345), chroot, tmpfs (a mount namespace hides DIRECTORY), fsize (RLIMIT_FSIZE 0),
- * killed (SIGKILL at once), kills-itself, vfork, shared (clone with CLONE_VM), filter (may only write and exit), clean (executes without an
+ * killed (SIGKILL at once), kills-itself, vfork, spawn, spawn-clean (without an environment), shared (clone with CLONE_VM), filter (may only write and exit), clean (executes without an
  * environment), static (executes the program given), user (in a user namespace), strict (SECCOMP_MODE_STRICT), deep (a grandchild, orphaned), clone3 */
 #define _GNU_SOURCE
 #include "surroundings.h"
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
+#include <spawn.h>
 #include <sys/mount.h>
 #include <sys/wait.h>
 
@@ -45,6 +46,10 @@ int main(int argc, char **argv) {
     if (!strcmp(kind, "vfork")) {
         child = vfork();
         if (!child) { say("child\n"); _exit(5); }
+    } else if (!strncmp(kind, "spawn", 5)) {
+        extern char **environ;
+        char *words[] = {"sh", "-c", "echo spawned; exit 5", 0}, *none[] = {0};
+        if (posix_spawn(&child, "/bin/sh", 0, 0, words, kind[5] ? none : environ)) return 2;
     } else if (!strcmp(kind, "shared")) {
         static char stack[65536] __attribute__((aligned(16)));
         child = clone(shared, stack + sizeof stack, CLONE_VM | SIGCHLD, 0);
