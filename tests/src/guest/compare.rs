@@ -68,6 +68,7 @@ pub fn compare_with(
         wrong.push(format!("natively {}\n    traced {}", native.shown(), traced.seen.shown()));
     }
     wrong.extend(complaint_of_loader(&traced, native));
+    wrong.extend(too_many_files(&traced));
     wrong.extend(wrong_completeness(&traced, known));
     if wrong.is_empty() {
         return Ok(traced);
@@ -78,6 +79,15 @@ pub fn compare_with(
         traced.remarks(),
         traced.messages
     ))
+}
+
+/// More record files than any of the programs can need.
+const FILES: usize = 500;
+
+/// A library that begins one record file after the other fills the disk.
+pub fn too_many_files(traced: &Traced) -> Option<String> {
+    let files = std::fs::read_dir(traced.directory.path().join("out")).map_or(0, Iterator::count);
+    (files > FILES).then(|| format!("{files} record files"))
 }
 
 /// The loader's message is on the program's standard error; where the program cannot be loaded natively either, it is one more

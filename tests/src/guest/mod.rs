@@ -10,7 +10,7 @@ mod run;
 mod session;
 
 pub use compare::{
-    ANY, Failures, Known, compare, compare_all, compare_with, complaint_of_loader,
+    ANY, Failures, Known, compare, compare_all, compare_with, complaint_of_loader, too_many_files,
     wrong_completeness,
 };
 pub use programs::{compile, compile_with, file, is_root, program};

@@ -423,6 +423,7 @@ fn try_case(artifacts: &Artifacts, case: &Case) -> Outcome {
         wrong.push(format!("natively {}\n    counted {}", native.shown(), traced.seen.shown()));
     }
     wrong.extend(guest::complaint_of_loader(&traced, &native));
+    wrong.extend(guest::too_many_files(&traced));
     let known = guest::Known { processes: witness.processes, ..ANY };
     wrong.extend(guest::wrong_completeness(&traced, known));
     wrong.extend(missing_bytes(&traced, &witness, case.is_steady));
