@@ -65,6 +65,9 @@ pub fn give() -> Result<(), fmt::Arguments<'static>> {
     {
         return Err(format_args!("its children are born into another namespace"));
     }
+    if sys::is_simulated() {
+        return Err(format_args!("Valgrind runs it, which serves no process that shares memory"));
+    }
     let tls_bytes = (-tls::offset()) as usize;
     let area_bytes = STACK_BYTES + (tls_bytes + CONTROL_BYTES).next_multiple_of(4096);
     let mut area = AREA.load(Ordering::Relaxed);
