@@ -1,4 +1,4 @@
-//! The helper of a counted process: it takes snapshots and writes the record files.
+//! The ticker, the helper of a counted process: it takes snapshots and writes the record files.
 //!
 //! # Design
 //!

@@ -218,7 +218,8 @@ fn seen(test: &str) -> Option<(Artifacts, tempfile::TempDir, PathBuf)> {
 fn the_process_sees_itself_as_natively() {
     let test = "the_process_sees_itself_as_natively";
     let Some((artifacts, _directory, program)) = seen(test) else { return };
-    let mut ways = vec!["threads", "fork", "wait", "wait_all", "unshare", "kill_thread", "group"];
+    let mut ways =
+        vec!["threads", "fork", "wait", "wait_all", "unshare", "kill_thread", "group", "debugger"];
     if is_root() {
         ways.extend(["time_namespace", "process_numbers"]);
     }
@@ -329,5 +330,30 @@ fn an_exec_that_fails() {
         assert!(running.finish().success(), "{tracer}");
         let processes = processes(records.path());
         assert_eq!(processes[0].total("file_write_calls"), 1000, "{tracer}");
+    }
+}
+
+/// Valgrind serves no process that shares memory, and sees the engine's own code: the program runs without both.
+#[test]
+fn a_program_under_valgrind() {
+    let test = "a_program_under_valgrind";
+    let Some(artifacts) = artifacts::need(test) else { return };
+    if Command::new("valgrind").arg("--version").output().is_err() {
+        return skip(test, "valgrind is not installed");
+    }
+    let run = |mut command: Command| {
+        let output = command.args(["-q", "/bin/echo", "hello"]).output().expect("starts");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.stdout, stderr, output.status.code())
+    };
+    let native = run(Command::new("valgrind"));
+    for tracer in TRACERS {
+        let records = folder_for_all();
+        let mut command = counted(&artifacts, Path::new("valgrind"), records.path());
+        command.env("SPARKANALYZER_TRACER", tracer);
+        assert_eq!(run(command), native, "{tracer}");
+        let processes = processes(records.path());
+        let last = processes.last().expect("a process");
+        assert!(last.ended && last.notices.contains(&records::notice::NO_SNAPSHOTS), "{last:?}");
     }
 }
