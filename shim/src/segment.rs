@@ -261,27 +261,19 @@ impl Segments {
 
     fn try_open(&mut self, identity: &Identity) -> Result<(), i64> {
         const EPERM: i64 = -1;
+        const EEXIST: i64 = -17;
+        /// Segments that are looked for.
+        const MAX_FOUND: u32 = 1000;
         if !may(nr::OPENAT) || !may(nr::CLOSE) {
             return Err(EPERM);
         }
         let directory = open_directory(&identity.output_dir, !identity.is_traced)?;
-        let mut name = [0u8; 256];
-        let result = file_name::encode(
-            &mut name[..255],
-            &identity.file_prefix,
-            &identity.process_id,
-            self.next,
-        );
-        let fd = match result {
-            Ok(_) => {
-                let flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
-                // SAFETY: the name is NUL-terminated: the array was zero and its last byte was kept.
-                unsafe {
-                    sys::call4(nr::OPENAT, directory as u64, name.as_ptr() as u64, flags, 0o640)
-                }
-            }
-            Err(_) => -36, // ENAMETOOLONG
-        };
+        let mut fd = make_file(identity, directory, self.next);
+        // A helper that was killed has left its files, and not how many.
+        while fd == EEXIST && self.next < MAX_FOUND {
+            self.next += 1;
+            fd = make_file(identity, directory, self.next);
+        }
         sys::close(directory);
         if sys::failed(fd) {
             return Err(fd);
@@ -354,6 +346,19 @@ fn write_at(fd: i32, bytes: &[u8], offset: u64) -> Result<(), i64> {
         }
     }
     Ok(())
+}
+
+/// Makes the file of a segment; its descriptor, or a negated errno.
+fn make_file(identity: &Identity, directory: i32, segment: u32) -> i64 {
+    const ENAMETOOLONG: i64 = -36;
+    let mut name = [0u8; 256];
+    let (prefix, id) = (&identity.file_prefix, &identity.process_id);
+    if file_name::encode(&mut name[..255], prefix, id, segment).is_err() {
+        return ENAMETOOLONG;
+    }
+    let flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+    // SAFETY: the name is NUL-terminated: the array was zero and its last byte was kept.
+    unsafe { sys::call4(nr::OPENAT, directory as u64, name.as_ptr() as u64, flags, 0o640) }
 }
 
 fn truncate(fd: i32, size: u64) {

@@ -70,6 +70,17 @@ fn soon(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// The helper of a process, which may be about to be started.
+fn helper(of: u32) -> u32 {
+    let mut found = Vec::new();
+    soon("a helper", || {
+        found = helpers(of);
+        !found.is_empty()
+    });
+    assert_eq!(found.len(), 1, "{found:?}");
+    found[0]
+}
+
 struct Running {
     child: Child,
     stdout: BufReader<std::process::ChildStdout>,
@@ -145,9 +156,7 @@ fn no_right_that_the_process_has_given_up() {
             let mut running = Running::start(command.arg(way).env("SPARKANALYZER_TRACER", tracer));
             assert_eq!(running.line(), "given up", "{tracer} {way}");
             let pid = running.child.id();
-            let helpers = helpers(pid);
-            assert_eq!(helpers.len(), 1, "{tracer} {way}: {helpers:?}");
-            let (own, helper) = (status(pid), status(helpers[0]));
+            let (own, helper) = (status(pid), status(helper(pid)));
             for line in RIGHTS {
                 assert_eq!(own.get(line), helper.get(line), "{tracer} {way}: {line}");
             }
@@ -176,7 +185,7 @@ fn no_right_that_a_thread_has_given_up() {
         let mut running =
             Running::start(command.arg("by_a_thread").env("SPARKANALYZER_TRACER", tracer));
         assert_eq!(running.line(), "given up", "{tracer}");
-        let helper = helpers(running.child.id())[0];
+        let helper = helper(running.child.id());
         assert_eq!(status(helper)["Uid"], "1001\t1001\t1001\t1001", "{tracer}");
         assert!(running.finish().success(), "{tracer}");
     }
@@ -326,7 +335,7 @@ fn an_exec_that_fails() {
         let mut running =
             Running::start(command.arg("exec_fails").env("SPARKANALYZER_TRACER", tracer));
         assert_eq!(running.line(), "still here", "{tracer}");
-        assert_eq!(helpers(running.child.id()).len(), 1, "{tracer}: it has come again");
+        helper(running.child.id());
         assert!(running.finish().success(), "{tracer}");
         let processes = processes(records.path());
         assert_eq!(processes[0].total("file_write_calls"), 1000, "{tracer}");
@@ -355,5 +364,27 @@ fn a_program_under_valgrind() {
         let processes = processes(records.path());
         let last = processes.last().expect("a process");
         assert!(last.ended && last.notices.contains(&records::notice::NO_SNAPSHOTS), "{last:?}");
+    }
+}
+
+/// Whoever kills the helper takes snapshots away: the process goes on, and writes its end itself.
+#[test]
+fn a_helper_that_is_killed() {
+    let test = "a_helper_that_is_killed";
+    let Some((artifacts, _directory, program)) = seen(test) else { return };
+    for tracer in TRACERS {
+        let records = folder_for_all();
+        let mut command = counted(&artifacts, &program, records.path());
+        let mut running =
+            Running::start(command.arg("exec_fails").env("SPARKANALYZER_TRACER", tracer));
+        assert_eq!(running.line(), "still here", "{tracer}");
+        let helper = helper(running.child.id());
+        // SAFETY: a child of our child, which is not waited for.
+        unsafe { libc::kill(helper.cast_signed(), libc::SIGKILL) };
+        soon("killed", || status(helper).get("State").is_some_and(|state| state.starts_with('Z')));
+        assert!(running.finish().success(), "{tracer}");
+        let processes = processes(records.path());
+        assert!(processes[0].ended, "{tracer}: its end is recorded");
+        assert_eq!(processes[0].total("file_write_calls"), 1000, "{tracer}");
     }
 }

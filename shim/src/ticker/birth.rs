@@ -11,7 +11,7 @@
 
 use super::{ALIVE, HELPER, POINTER, STOP, WAKE, lives};
 use crate::{
-    clock, log, process,
+    clock, filtered, log, process,
     sys::{self, nr},
     tls,
 };
@@ -59,6 +59,9 @@ pub fn children_go_elsewhere() {
 pub fn give() -> Result<(), fmt::Arguments<'static>> {
     if ALIVE.load(Ordering::Acquire) != 0 {
         return Err(format_args!("the one before has not ended"));
+    }
+    if !filtered::may_be_counted() {
+        return Err(format_args!("a filter of system calls"));
     }
     if BORN_ELSEWHERE.load(Ordering::Relaxed)
         || (!BORN_HERE.load(Ordering::Relaxed) && would_be_first())
