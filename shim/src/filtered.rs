@@ -15,7 +15,7 @@ pub const VARIABLE: &[u8] = b"SPARKANALYZER_FILTERED";
 const ENTRY: &[u8] = b"SPARKANALYZER_FILTERED=1\0";
 
 /// What the library may ask of the kernel in a program that it counts.
-const CALLS: [u64; 54] = [
+const CALLS: [u64; 58] = [
     nr::READ,
     nr::WRITE,
     nr::OPEN,
@@ -70,6 +70,10 @@ const CALLS: [u64; 54] = [
     nr::TIMER_SETTIME,
     nr::RT_SIGPENDING,
     nr::RT_SIGTIMEDWAIT,
+    nr::FCHOWN,
+    nr::FCHMOD,
+    nr::GETEGID,
+    nr::UNLINKAT,
 ];
 
 /// Whether a program that this process executes can be counted: no filter, or one that allows all that is needed.

@@ -115,6 +115,9 @@ pub fn prepare() {
     if let Some(why) = crate::gum::refusal() {
         return unavailable(why);
     }
+    if sys::is_simulated() {
+        return unavailable("Valgrind runs the program");
+    }
     #[cfg(feature = "faults")]
     arm_fault();
     let memory = process::memory_shares(&identity.settings).1;
