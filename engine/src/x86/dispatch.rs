@@ -194,7 +194,10 @@ impl Engine {
         }
         self.is_outside(thread);
         while thread.pending.is_some() {
-            self.hand_back_pending(thread);
+            if self.hand_back_pending(thread) {
+                // It goes on in the handler, not where the exit leads.
+                (link, at_entry) = (None, true);
+            }
         }
         if !thread.is_followed() {
             thread.host_target = thread.pc;

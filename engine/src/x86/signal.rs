@@ -604,17 +604,22 @@ impl Engine {
     }
 
     /// The dispatcher found a postponed signal, and the thread's state is whole: gives the application its mask
-    /// back, on its own stack. The signal arrives at that call's end.
-    pub(super) fn hand_back_pending(&self, thread: &mut ThreadState) {
+    /// back, on its own stack. The signal arrives at that call's end. Where it cannot be queued the thread stands at its handler
+    /// afterwards, and the answer is true.
+    pub(super) fn hand_back_pending(&self, thread: &mut ThreadState) -> bool {
         let pending = thread.pending;
+        // A handler's return may have changed it since the signal came.
+        let mask = thread.known_blocked().unwrap_or(pending.mask);
         if !self.may_queue() && self.actions.handler(pending.signal) > 1 {
             thread.pending.signal = 0;
-            let Pending { signal, info, software, mask, .. } = pending;
+            let Pending { signal, info, software, .. } = pending;
             let mask = self.enter_handler(thread, signal, &info, &software, mask);
-            return self.give_mask_to_handler(thread, mask);
+            self.give_mask_to_handler(thread, mask);
+            return true;
         }
         self.queue_pending(thread);
-        self.unblock(thread, &pending.mask);
+        self.unblock(thread, &mask);
+        false
     }
 }
 
