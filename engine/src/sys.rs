@@ -14,6 +14,7 @@ pub mod nr {
     pub const MMAP: u64 = 9;
     pub const MPROTECT: u64 = 10;
     pub const MUNMAP: u64 = 11;
+    pub const BRK: u64 = 12;
     pub const RT_SIGACTION: u64 = 13;
     pub const RT_SIGPROCMASK: u64 = 14;
     pub const RT_SIGRETURN: u64 = 15;
@@ -136,13 +137,16 @@ pub unsafe fn enlarge(at: usize, len: usize, new_len: usize) -> Option<usize> {
 /// The bytes of address space that the process may have, of all kinds (RLIMIT_AS) or of writable memory of its own
 /// (RLIMIT_DATA); `None` = as many as it likes.
 pub fn address_space_limit() -> Option<u64> {
-    const RLIMIT_DATA: u64 = 2;
-    const RLIMIT_AS: u64 = 9;
     [limit(RLIMIT_DATA), limit(RLIMIT_AS)].into_iter().flatten().min()
 }
 
+/// Writable memory of the process's own (`include/uapi/asm-generic/resource.h`).
+pub const RLIMIT_DATA: u64 = 2;
+/// Address space of all kinds.
+pub const RLIMIT_AS: u64 = 9;
+
 /// The present limit on something (getrlimit(2)); `None` = there is none.
-fn limit(resource: u64) -> Option<u64> {
+pub fn limit(resource: u64) -> Option<u64> {
     let mut limit = [u64::MAX; 2];
     // SAFETY: the kernel writes `struct rlimit64`.
     unsafe { syscall6(nr::PRLIMIT64, [0, resource, 0, limit.as_mut_ptr() as u64, 0, 0]) };

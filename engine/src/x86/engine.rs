@@ -73,6 +73,8 @@ pub struct Engine {
     inside: AtomicUsize,
     /// Set by [`abandon`].
     broken: AtomicBool,
+    /// The application needed the address space: nothing is translated any more.
+    pub(super) gave_way: AtomicBool,
     pub(super) actions: Actions,
     /// Where the arenas lie ([`Span::pack`]), for signal handlers, which must not take the lock.
     arenas: [AtomicU64; MAX_ARENAS],
@@ -133,6 +135,7 @@ impl Engine {
             tables: UnsafeCell::new(tables),
             inside: AtomicUsize::new(0),
             broken: AtomicBool::new(false),
+            gave_way: AtomicBool::new(false),
             actions: Actions::new(),
             arenas: [const { AtomicU64::new(0) }; MAX_ARENAS],
             guarded: [const { AtomicU64::new(0) }; 2],
@@ -422,7 +425,7 @@ impl Engine {
             if shares_code {
                 // The parent goes on to change what both see: this process translates anew.
                 tables.leave_code();
-                self.arenas.iter().for_each(|known| known.store(0, Ordering::Release));
+                self.forget_arenas();
             }
             self.inside
                 .store(usize::from(thread.inside.load(Ordering::Acquire)), Ordering::Release);
@@ -437,6 +440,11 @@ impl Engine {
                 }
             }
         });
+    }
+
+    /// The arenas were given up.
+    pub(super) fn forget_arenas(&self) {
+        self.arenas.iter().for_each(|known| known.store(0, Ordering::Release));
     }
 
     /// Was the engine abandoned?

@@ -32,6 +32,7 @@ mod plain;
 mod restartable;
 #[cfg(feature = "sabotage")]
 pub mod sabotage;
+mod scarcity;
 mod self_loop;
 mod signal;
 mod signal_settings;

@@ -273,7 +273,7 @@ impl Engine {
                 self.sigaction([signal, new, old, size])
             }
             nr::SIGALTSTACK => self.sigaltstack(thread, &call),
-            _ => self.pass(thread, &call),
+            _ => self.pass_in_room(thread, &call),
         };
         if result == NOT_MADE {
             self.not_made(thread);
@@ -302,7 +302,7 @@ impl Engine {
     }
 
     /// Makes the call as it is.
-    fn pass(&self, thread: &mut ThreadState, call: &Call) -> i64 {
+    pub(super) fn pass(&self, thread: &mut ThreadState, call: &Call) -> i64 {
         thread.in_syscall = Stage::Application;
         // SAFETY: it is the application's own call.
         let result = unsafe { engine_syscall(call.number, &call.arguments, thread) };

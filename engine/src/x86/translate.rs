@@ -327,6 +327,16 @@ impl Translator {
         self.begin_anew();
     }
 
+    /// Gives the memory of all code up, for good; nothing is translated.
+    pub fn give_up(&mut self) {
+        self.cache.give_up();
+        self.cache.refuse();
+        self.places.shrink();
+        self.fragments.shrink();
+        self.exits.shrink();
+        self.slots.shrink();
+    }
+
     /// Forgets all translations; nobody may be executing them.
     pub fn begin_anew(&mut self) {
         self.fragments.clear();
