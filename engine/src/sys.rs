@@ -4,11 +4,13 @@
 //! kernel itself. Numbers are those of x86-64 (`arch/x86/entry/syscalls/syscall_64.tbl`).
 
 use core::arch::asm;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 /// System-call numbers that the engine issues or looks for.
 pub mod nr {
     #![allow(missing_docs)]
     pub const READ: u64 = 0;
+    pub const WRITE: u64 = 1;
     pub const OPEN: u64 = 2;
     pub const CLOSE: u64 = 3;
     pub const MMAP: u64 = 9;
@@ -31,6 +33,7 @@ pub mod nr {
     pub const SHMDT: u64 = 67;
     pub const RT_SIGSUSPEND: u64 = 130;
     pub const SIGALTSTACK: u64 = 131;
+    pub const PRCTL: u64 = 157;
     pub const ARCH_PRCTL: u64 = 158;
     pub const FTRUNCATE: u64 = 77;
     pub const GETTID: u64 = 186;
@@ -45,6 +48,7 @@ pub mod nr {
     pub const PRLIMIT64: u64 = 302;
     pub const PROCESS_VM_READV: u64 = 310;
     pub const PROCESS_VM_WRITEV: u64 = 311;
+    pub const SECCOMP: u64 = 317;
     pub const MEMFD_CREATE: u64 = 319;
     pub const EXECVEAT: u64 = 322;
     pub const PKEY_MPROTECT: u64 = 329;
@@ -79,6 +83,17 @@ pub unsafe fn syscall6(nr: u64, a: [u64; 6]) -> i64 {
     ret
 }
 
+/// Issues a call that the engine can do without: `-EPERM` where the process's own filters may forbid it.
+///
+/// # Safety
+/// As [`syscall6`].
+#[inline]
+pub unsafe fn optional(nr: u64, a: [u64; 6]) -> i64 {
+    const EPERM: i64 = 1;
+    // SAFETY: forwarded.
+    if crate::seccomp::allows(nr, &a) { unsafe { syscall6(nr, a) } } else { -EPERM }
+}
+
 /// Maps `len` bytes of private anonymous memory near `hint` (0 = anywhere), not reserved in swap.
 ///
 /// Returns the address, or `None` when the kernel refuses.
@@ -90,7 +105,7 @@ pub fn map_anonymous(hint: usize, len: usize, prot: u64) -> Option<usize> {
 pub fn try_map(hint: usize, len: usize, prot: u64) -> Result<usize, i32> {
     let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
     // SAFETY: a new mapping without MAP_FIXED replaces nothing.
-    let at = unsafe { syscall6(nr::MMAP, [hint as u64, len as u64, prot, flags, u64::MAX, 0]) };
+    let at = unsafe { optional(nr::MMAP, [hint as u64, len as u64, prot, flags, u64::MAX, 0]) };
     if at > 0 { Ok(at as usize) } else { Err(-at as i32) }
 }
 
@@ -105,7 +120,7 @@ pub fn map_low(len: usize) -> Option<usize> {
         let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE | flags;
         // SAFETY: a new mapping replaces nothing.
         let at = unsafe {
-            syscall6(nr::MMAP, [hint, len as u64, PROT_READ | PROT_WRITE, flags, u64::MAX, 0])
+            optional(nr::MMAP, [hint, len as u64, PROT_READ | PROT_WRITE, flags, u64::MAX, 0])
         };
         (at > 0).then_some(at as usize)
     };
@@ -129,7 +144,7 @@ pub unsafe fn enlarge(at: usize, len: usize, new_len: usize) -> Option<usize> {
     const MREMAP_MAYMOVE: u64 = 1;
     // SAFETY: the caller gives the old address up.
     let new = unsafe {
-        syscall6(nr::MREMAP, [at as u64, len as u64, new_len as u64, MREMAP_MAYMOVE, 0, 0])
+        optional(nr::MREMAP, [at as u64, len as u64, new_len as u64, MREMAP_MAYMOVE, 0, 0])
     };
     (new > 0).then_some(new as usize)
 }
@@ -149,7 +164,7 @@ pub const RLIMIT_AS: u64 = 9;
 pub fn limit(resource: u64) -> Option<u64> {
     let mut limit = [u64::MAX; 2];
     // SAFETY: the kernel writes `struct rlimit64`.
-    unsafe { syscall6(nr::PRLIMIT64, [0, resource, 0, limit.as_mut_ptr() as u64, 0, 0]) };
+    unsafe { optional(nr::PRLIMIT64, [0, resource, 0, limit.as_mut_ptr() as u64, 0, 0]) };
     (limit[0] != u64::MAX).then_some(limit[0])
 }
 
@@ -203,7 +218,7 @@ pub fn memory_file(len: usize) -> Result<i32, i32> {
     }
     let name = c"code".as_ptr() as u64;
     // SAFETY: a new descriptor; the name is a string.
-    let create = |flags| unsafe { syscall6(nr::MEMFD_CREATE, [name, flags, 0, 0, 0, 0]) };
+    let create = |flags| unsafe { optional(nr::MEMFD_CREATE, [name, flags, 0, 0, 0, 0]) };
     let mut file = create(MFD_CLOEXEC | MFD_EXEC);
     if file == EINVAL {
         file = create(MFD_CLOEXEC);
@@ -212,7 +227,7 @@ pub fn memory_file(len: usize) -> Result<i32, i32> {
         return Err(-file as i32);
     }
     // SAFETY: our own file.
-    let sized = unsafe { syscall6(nr::FTRUNCATE, [file as u64, len as u64, 0, 0, 0, 0]) };
+    let sized = unsafe { optional(nr::FTRUNCATE, [file as u64, len as u64, 0, 0, 0, 0]) };
     if sized < 0 {
         close(file as i32);
         return Err(-sized as i32);
@@ -225,7 +240,7 @@ pub fn map_file(hint: usize, len: usize, prot: u64, file: i32) -> Result<usize, 
     const MAP_SHARED: u64 = 1;
     let arguments = [hint as u64, len as u64, prot, MAP_SHARED | MAP_NORESERVE, file as u64, 0];
     // SAFETY: a new mapping without MAP_FIXED replaces nothing.
-    let at = unsafe { syscall6(nr::MMAP, arguments) };
+    let at = unsafe { optional(nr::MMAP, arguments) };
     if at > 0 { Ok(at as usize) } else { Err(-at as i32) }
 }
 
@@ -251,7 +266,11 @@ pub unsafe fn unmap(at: usize, len: usize) {
 pub unsafe fn discard(at: usize, len: usize) {
     const MADV_DONTNEED: u64 = 4;
     // SAFETY: the caller gives the contents up.
-    unsafe { syscall6(nr::MADVISE, [at as u64, len as u64, MADV_DONTNEED, 0, 0, 0]) };
+    unsafe {
+        if optional(nr::MADVISE, [at as u64, len as u64, MADV_DONTNEED, 0, 0, 0]) != 0 {
+            core::ptr::write_bytes(at as *mut u8, 0, len);
+        }
+    }
 }
 
 /// The same for a mapping of a file of [`memory_file`]: the file's memory is given back.
@@ -261,21 +280,25 @@ pub unsafe fn discard(at: usize, len: usize) {
 pub unsafe fn discard_shared(at: usize, len: usize) {
     const MADV_REMOVE: u64 = 9;
     // SAFETY: the caller gives the contents up.
-    unsafe { syscall6(nr::MADVISE, [at as u64, len as u64, MADV_REMOVE, 0, 0, 0]) };
+    unsafe {
+        if optional(nr::MADVISE, [at as u64, len as u64, MADV_REMOVE, 0, 0, 0]) != 0 {
+            core::ptr::write_bytes(at as *mut u8, 0, len);
+        }
+    }
 }
 
 /// Asks for large pages behind anonymous memory, where the kernel has them to give.
 pub fn prefer_huge_pages(at: usize, len: usize) {
     const MADV_HUGEPAGE: u64 = 14;
     // SAFETY: the contents stay the same, whatever the kernel answers.
-    unsafe { syscall6(nr::MADVISE, [at as u64, len as u64, MADV_HUGEPAGE, 0, 0, 0]) };
+    unsafe { optional(nr::MADVISE, [at as u64, len as u64, MADV_HUGEPAGE, 0, 0, 0]) };
 }
 
 /// Sleeps for a time below a second, or until a signal comes.
 pub fn sleep_ns(ns: u64) {
     let time = [0u64, ns];
     // SAFETY: the kernel reads `struct timespec`.
-    unsafe { syscall6(nr::NANOSLEEP, [time.as_ptr() as u64, 0, 0, 0, 0, 0]) };
+    unsafe { optional(nr::NANOSLEEP, [time.as_ptr() as u64, 0, 0, 0, 0, 0]) };
 }
 
 /// The calling thread's kernel id.
@@ -284,14 +307,54 @@ pub fn gettid() -> u32 {
     unsafe { syscall6(nr::GETTID, [0; 6]) as u32 }
 }
 
+/// The process's id, asked for once.
+pub fn getpid() -> u32 {
+    match PID.load(Ordering::Relaxed) {
+        0 => {
+            // SAFETY: no pointers.
+            let pid = unsafe { syscall6(nr::GETPID, [0; 6]) as u32 };
+            PID.store(pid, Ordering::Relaxed);
+            pid
+        }
+        known => known,
+    }
+}
+
+/// This is a child of fork, whose id is not known yet.
+pub fn forget_pid() {
+    PID.store(0, Ordering::Relaxed);
+}
+
+static PID: AtomicU32 = AtomicU32::new(0);
+
+/// Reads `/proc/self/auxv`: pairs of a key and a value. Empty where it cannot be read.
+pub fn read_auxiliary_vector(into: &mut [[u64; 2]]) -> &[[u64; 2]] {
+    const O_CLOEXEC: u64 = 0o2000000;
+    let path = c"/proc/self/auxv".as_ptr() as u64;
+    // SAFETY: the path is NUL-terminated; the kernel writes within the buffer.
+    unsafe {
+        let fd = optional(nr::OPEN, [path, O_CLOEXEC, 0, 0, 0, 0]);
+        if fd < 0 {
+            return &[];
+        }
+        let room = size_of_val(into) as u64;
+        let got = syscall6(nr::READ, [fd as u64, into.as_mut_ptr() as u64, room, 0, 0, 0]);
+        syscall6(nr::CLOSE, [fd as u64, 0, 0, 0, 0, 0]);
+        &into[..usize::try_from(got).unwrap_or(0) / size_of::<[u64; 2]>()]
+    }
+}
+
 /// Reads a file of `/proc` of any size line by line, without the newlines; `None` if it cannot be opened.
 ///
 /// `path` must end in NUL, and no line may be longer than `buffer`: what does not fit is dropped.
 pub fn each_line(path: &[u8], buffer: &mut [u8], mut take: impl FnMut(&[u8])) -> Option<()> {
     debug_assert_eq!(path.last(), Some(&0));
     const O_CLOEXEC: u64 = 0o2000000;
+    if ![nr::READ, nr::CLOSE].into_iter().all(|call| crate::seccomp::allows(call, &[0; 6])) {
+        return None;
+    }
     // SAFETY: path is NUL-terminated.
-    let fd = unsafe { syscall6(nr::OPEN, [path.as_ptr() as u64, O_CLOEXEC, 0, 0, 0, 0]) };
+    let fd = unsafe { optional(nr::OPEN, [path.as_ptr() as u64, O_CLOEXEC, 0, 0, 0, 0]) };
     if fd < 0 {
         return None;
     }
@@ -301,7 +364,7 @@ pub fn each_line(path: &[u8], buffer: &mut [u8], mut take: impl FnMut(&[u8])) ->
         let room = &mut buffer[held..];
         let arguments = [fd as u64, room.as_mut_ptr() as u64, room.len() as u64, 0, 0, 0];
         // SAFETY: the buffer is ours and its length is passed.
-        let got = unsafe { syscall6(nr::READ, arguments) };
+        let got = unsafe { optional(nr::READ, arguments) };
         if got <= 0 {
             break;
         }

@@ -1,7 +1,7 @@
 //! The process: whether it is counted, who it is, fork, exec and end.
 
 use crate::{
-    clock, directories, heap, hooks,
+    behind, clock, descriptors, directories, filtered, forks, heap, hooks,
     identity::Identity,
     jvm::executor_above,
     link, log,
@@ -21,7 +21,7 @@ use core::{
     sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, Ordering},
 };
 use guest::role::{self, Role, SparkIds, split_variable};
-use records::{ProcessEndReason, TaskMethod};
+use records::{ProcessEndReason, TaskMethod, notice};
 
 /// Its presence makes every process passive.
 const KILL_SWITCH: &CStr = c"/etc/sparkanalyzer/disable";
@@ -102,6 +102,11 @@ fn decide(startup: &Startup) -> Option<Identity> {
         _ => b"",
     };
     let arguments = || startup.arguments().map(CStr::to_bytes);
+    if startup.environment().any(|variable| {
+        split_variable(variable.to_bytes()).is_some_and(|(name, _)| name == filtered::VARIABLE)
+    }) {
+        return None;
+    }
     let traced = variable("SPARKANALYZER_TRACE").is_some_and(|id| !id.is_empty());
     let spark_role = role::of(executed, arguments(), false);
     let role = match spark_role {
@@ -236,6 +241,7 @@ fn count(startup: &Startup, identity: Identity) -> *mut tracer::Thread {
     tls::learn(startup);
     hooks::resolve_all();
     syscalls::configure(identity.metrics, identity.settings.per_directory);
+    descriptors::begin();
     if !mark_for_fork() {
         return core::ptr::null_mut();
     }
@@ -247,10 +253,7 @@ fn count(startup: &Startup, identity: Identity) -> *mut tracer::Thread {
     if self::identity().role == Role::PythonWorker {
         interpreter::watch();
     }
-    if !ticker::start() {
-        IDENTITY.store(core::ptr::null_mut(), Ordering::Release);
-        return core::ptr::null_mut();
-    }
+    ticker::start();
     let thread = tracer::start();
     hooks::count_from_now();
     log::line(
@@ -287,7 +290,11 @@ pub fn check_fork() {
 /// Whether this is a vfork-like child, however it was made: another process in the memory of the one that
 /// counts.
 pub fn is_borrowed() -> bool {
-    is_counted() && sys::getpid() != identity().pid()
+    let asked = || {
+        // SAFETY: takes no argument and changes nothing. Where a filter may forbid it this is no such child: they run natively.
+        unsafe { engine::sys::optional(nr::GETPID, [0; 6]) }
+    };
+    is_counted() && u32::try_from(asked()).is_ok_and(|pid| pid != identity().pid())
 }
 
 #[cold]
@@ -296,11 +303,14 @@ fn become_child(mark: &AtomicU32) {
     if mark.swap(1, Ordering::Relaxed) != 0 {
         return;
     }
+    let number = forks::own_number();
     heap::after_fork_in_child();
     threads::after_fork_in_child();
     directories::after_fork_in_child();
+    descriptors::after_fork_in_child();
+    behind::after_fork_in_child();
     recorder::after_fork_in_child();
-    let child = identity().of_child();
+    let child = identity().of_child(number);
     IDENTITY.store(Box::into_raw(Box::new(child)), Ordering::Release);
     tracer::after_fork_in_child();
     python::tasks::after_fork_in_child();
@@ -356,6 +366,20 @@ pub fn end(reason: ProcessEndReason, status: i32) {
     check_fork();
     if !is_borrowed() {
         python::tasks::process_ends();
+        behind::process_ends(threads::current().map(|thread| thread.shared));
         recorder::process_ends(reason, status);
+    }
+}
+
+/// The program is about to do what leaves no room for the library: what was counted is written, and then nothing more is done.
+pub fn give_up(why: &str) {
+    if is_counted() && !is_borrowed() {
+        threads::notice(
+            notice::PART_NOT_COUNTED,
+            0,
+            format_args!("the program goes on uncounted: {why}"),
+        );
+        recorder::give_up();
+        crate::guard::switch_off();
     }
 }

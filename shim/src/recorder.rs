@@ -12,13 +12,14 @@
 use crate::{
     clock, directories, heap,
     lock::Lock,
-    sys,
+    process, sys,
     threads::{self, Shared, Values},
     ticker, tracer,
 };
 use alloc::vec::Vec;
+use core::ffi::CStr;
 use core::fmt::{self, Write};
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use guest::{budget::Weight, directory_table::DIRECTORIES};
 use records::{
     Event, Flags, MAX_GROUP_BYTES, METRIC_COUNT, ProcessEndReason, Stamp, TaskId, TaskMethod,
@@ -32,8 +33,8 @@ const QUEUE_BYTES: usize = 512 * 1024;
 const QUEUE_STEP: usize = QUEUE_BYTES / 8;
 /// From here on the ticker is woken for anything.
 const QUEUE_HIGH: usize = QUEUE_BYTES / 4;
-/// How long exec and exit wait for the ticker.
-const FLUSH_NS: u64 = 2_000_000_000;
+/// Longer paths of programs are clipped.
+const LONGEST_PATH: usize = 224;
 /// From here on threads wait for the ticker before what must not be lost.
 const QUEUE_FILLING: usize = QUEUE_BYTES / 2;
 /// From here on nothing of the kind is put into it.
@@ -45,6 +46,8 @@ const DIRECTORIES_PER_TICK: usize = 32;
 
 /// The queue is filling up.
 static FILLING: AtomicBool = AtomicBool::new(false);
+/// Bytes of whole groups in the queue.
+static WHOLE: AtomicUsize = AtomicUsize::new(0);
 /// Somebody has waited in vain.
 static STUCK: AtomicBool = AtomicBool::new(false);
 
@@ -133,7 +136,8 @@ impl State {
         if self.queue.len() > QUEUE_FILLING {
             FILLING.store(true, Ordering::Relaxed);
         }
-        matches!(weight, Weight::Major | Weight::Last) || self.queue.len() > QUEUE_HIGH
+        WHOLE.store(self.queue.len(), Ordering::Release);
+        self.queue.len() > QUEUE_HIGH
     }
 
     fn totals(&self) -> (Values, Flags) {
@@ -313,7 +317,7 @@ pub fn thread_ends(thread: &'static Shared) {
 
 /// Ends the threads that do not exist any more although they never said so.
 pub fn end_vanished() {
-    let process = sys::getpid();
+    let process = process::identity().pid();
     STATE.with(|state| {
         let mut index = 0;
         while index < state.live.len() {
@@ -433,24 +437,51 @@ impl Write for Text {
 pub fn before_exec(path: &[u8]) {
     locked(|state| {
         state.snapshots(Weight::Major, Flags::NONE, false, usize::MAX);
-        let tid = sys::gettid();
+        let tid = tracer::own_tid();
         state.put(Weight::Major, tid, Flags::NONE, &Event::Exec { path }, None, clock::stamp())
     });
-    ticker::flush(FLUSH_NS);
+    // Else the call will fail: a search along PATH.
+    if path.is_empty() || path.len() >= LONGEST_PATH || names_something(path) {
+        ticker::before_exec();
+    }
+}
+
+fn names_something(path: &[u8]) -> bool {
+    let mut name = [0u8; LONGEST_PATH];
+    name[..path.len()].copy_from_slice(path);
+    CStr::from_bytes_until_nul(&name).is_ok_and(|name| sys::stat(name).is_some())
+}
+
+/// A filter may forbid to map memory from now on: the queue gets its room before.
+pub fn make_room_for_good() {
+    STATE.with(|state| {
+        let _ = state.queue.try_reserve_exact(QUEUE_HIGH);
+    });
+}
+
+/// The last values of all threads are written: nothing is counted from here on.
+pub fn give_up() {
+    locked(|state| {
+        state.snapshots(Weight::Major, Flags::NONE, true, usize::MAX);
+        true
+    });
+    ticker::finish();
 }
 
 /// A child was started by posix_spawn, or by vfork and exec.
 pub fn spawned(pid: u32, path: &[u8]) {
+    child(&Event::Spawn { pid, fork: 0, path });
+}
+
+/// A child was made by fork; the number of that fork.
+pub fn forked(pid: u32, number: u32) {
+    child(&Event::Spawn { pid, fork: number, path: b"" });
+}
+
+fn child(event: &Event<'_>) {
     with_room(|state| {
-        let tid = sys::gettid();
-        state.put(
-            Weight::Major,
-            tid,
-            Flags::NONE,
-            &Event::Spawn { pid, path },
-            None,
-            clock::stamp(),
-        )
+        let tid = tracer::own_tid();
+        state.put(Weight::Major, tid, Flags::NONE, event, None, clock::stamp())
     });
 }
 
@@ -458,7 +489,7 @@ pub fn spawned(pid: u32, path: &[u8]) {
 pub fn process_ends(reason: ProcessEndReason, status: i32) {
     make_room();
     if put_process_end(reason, status) {
-        ticker::flush(FLUSH_NS);
+        ticker::finish();
     }
 }
 
@@ -479,6 +510,11 @@ pub fn put_process_end(reason: ProcessEndReason, status: i32) -> bool {
     put == Some(true)
 }
 
+/// Whether groups wait in the queue.
+pub fn has_waiting() -> bool {
+    WHOLE.load(Ordering::Relaxed) > 0
+}
+
 /// Periodic snapshots, into the queue.
 pub fn tick() {
     STATE.with(|state| {
@@ -493,6 +529,8 @@ pub fn tick() {
 pub fn drain(into: &mut Vec<u8>, begin_segment: bool) -> usize {
     into.clear();
     let mut take = |state: &mut State| {
+        // Longer: a thread was killed while it put a group there.
+        state.queue.truncate(WHOLE.load(Ordering::Acquire));
         if state.dropped > 0 && state.open {
             let a = core::mem::take(&mut state.dropped);
             let event =
@@ -509,6 +547,7 @@ pub fn drain(into: &mut Vec<u8>, begin_segment: bool) -> usize {
         }
         core::mem::swap(&mut state.queue, into);
         state.queue.clear();
+        WHOLE.store(0, Ordering::Release);
         FILLING.store(false, Ordering::Relaxed);
         STUCK.store(false, Ordering::Relaxed);
         middle
@@ -544,6 +583,7 @@ pub fn after_fork_in_child() {
         core::mem::forget(core::mem::take(&mut state.live));
         state.open = true;
         state.dropped = 0;
+        WHOLE.store(0, Ordering::Relaxed);
         FILLING.store(false, Ordering::Relaxed);
         STUCK.store(false, Ordering::Relaxed);
         state.sequence = 0;

@@ -17,6 +17,7 @@ use crate::{
 };
 use alloc::{ffi::CString, vec, vec::Vec};
 use core::ffi::CStr;
+use engine::sys::optional;
 use guest::budget::{Budget, Weight};
 use records::{Event, Flags, MAX_GROUP_BYTES, MAX_HEADER_BYTES, encode_group, file_name, notice};
 
@@ -29,6 +30,7 @@ const O_CLOEXEC: u64 = 0o2_000_000;
 const FALLOC_FL_KEEP_SIZE: u64 = 1;
 /// Space that is reserved ahead; at least half of it stays free for the last groups.
 const RESERVE: u64 = 16 * 1024;
+const ENOENT: i64 = -2;
 /// Between two looks at the directory's size.
 const LOOK_NS: u64 = 60_000_000_000;
 
@@ -49,6 +51,8 @@ pub struct Segments {
     looked_at: u64,
     told_process: bool,
     told_directory: bool,
+    /// No other file can be begun.
+    stays: bool,
     disturbed: Option<u64>,
     queue: Vec<u8>,
 }
@@ -70,6 +74,7 @@ impl Segments {
             looked_at: 0,
             told_process: false,
             told_directory: false,
+            stays: false,
             disturbed: None,
             queue: Vec::new(),
         }
@@ -83,8 +88,11 @@ impl Segments {
         }
         self.look_at_file();
         self.look_at_directory(identity, now);
-        let full =
-            self.file.as_ref().is_some_and(|file| file.offset >= identity.settings.segment_bytes.0);
+        let full = !self.stays
+            && self
+                .file
+                .as_ref()
+                .is_some_and(|file| file.offset >= identity.settings.segment_bytes.0);
         let begin = self.file.is_none() || full;
         let mut queue = core::mem::take(&mut self.queue);
         let middle = recorder::drain(&mut queue, begin);
@@ -96,8 +104,7 @@ impl Segments {
         } else {
             self.write_entries(&queue[..middle], tick);
             if begin {
-                self.close();
-                self.open_next(identity);
+                self.change_file(identity);
                 self.write_entries(&queue[middle..], tick);
             }
         }
@@ -121,11 +128,10 @@ impl Segments {
         let needed = file.offset + group.len() as u64;
         if weight != Weight::Last && needed + RESERVE / 2 > file.reserved {
             let more = needed + RESERVE;
-            // SAFETY: our own descriptor; changes only the file's reserved space.
-            let result =
-                unsafe { sys::call4(nr::FALLOCATE, file.fd as u64, FALLOC_FL_KEEP_SIZE, 0, more) };
-            match result {
-                sys::ENOSPC | sys::EDQUOT => return self.stop(notice::DISK_FULL, result),
+            match reserve(file.fd, more) {
+                result @ (sys::ENOSPC | sys::EDQUOT) => {
+                    return self.stop(notice::DISK_FULL, result);
+                }
                 // A file system without fallocate: the write itself tells when it is full.
                 _ => file.reserved = more,
             }
@@ -165,7 +171,7 @@ impl Segments {
             if file.reserved > file.offset {
                 truncate_to_same_size(file.fd, file.offset);
             }
-            sys::close(file.fd);
+            close(file.fd);
         }
     }
 
@@ -177,7 +183,7 @@ impl Segments {
     /// Whether the file is still the one that was opened, as long as we left it.
     fn look_at_file(&mut self) {
         let Some(file) = &self.file else { return };
-        let status = sys::fstat(file.fd as u64).unwrap_or_default();
+        let Some(status) = status_of(file.fd) else { return };
         let same = status.device == file.device && status.inode == file.inode;
         if same && status.links > 0 && status.size == file.offset {
             return;
@@ -195,7 +201,11 @@ impl Segments {
     fn look_at_directory(&mut self, identity: &Identity, now: u64) {
         if self.looked_at == 0 || now.saturating_sub(self.looked_at) > LOOK_NS {
             self.looked_at = now;
-            if let Some(bytes) = directory_bytes(&identity.output_dir) {
+            if may(nr::OPENAT)
+                && may(nr::GETDENTS64)
+                && may(nr::NEWFSTATAT)
+                && let Some(bytes) = directory_bytes(&identity.output_dir)
+            {
                 self.budget.directory_used = bytes;
             }
         }
@@ -213,9 +223,28 @@ impl Segments {
         }
     }
 
+    /// Goes on in a new segment; in the present one if the right to make files was given up meanwhile.
+    fn change_file(&mut self, identity: &Identity) {
+        let before = self.file.take();
+        match self.try_open(identity) {
+            Ok(()) => {
+                let new = core::mem::replace(&mut self.file, before);
+                self.close();
+                self.file = new;
+            }
+            Err(error) => {
+                self.file = before;
+                self.stays = true;
+                log::line(Level::Warn, format_args!("no next record file: {}", errno_text(error)));
+            }
+        }
+    }
+
     fn open_next(&mut self, identity: &Identity) {
         match self.try_open(identity) {
             Ok(()) => {}
+            // The trace has ended, and its folder with it: nobody waits for what goes on.
+            Err(ENOENT) if identity.is_traced => self.stopped = true,
             Err(error) => {
                 self.stopped = true;
                 log::line(
@@ -231,7 +260,11 @@ impl Segments {
     }
 
     fn try_open(&mut self, identity: &Identity) -> Result<(), i64> {
-        let directory = open_directory(&identity.output_dir)?;
+        const EPERM: i64 = -1;
+        if !may(nr::OPENAT) || !may(nr::CLOSE) {
+            return Err(EPERM);
+        }
+        let directory = open_directory(&identity.output_dir, !identity.is_traced)?;
         let mut name = [0u8; 256];
         let result = file_name::encode(
             &mut name[..255],
@@ -257,10 +290,8 @@ impl Segments {
         let mut buffer = vec![0; MAX_HEADER_BYTES];
         let header = identity.header(self.next);
         let length = header.encode(&mut buffer).unwrap_or_default();
-        // SAFETY: our own descriptor; reserves space only. A failure shows in the write.
-        unsafe {
-            sys::call4(nr::FALLOCATE, fd as u64, FALLOC_FL_KEEP_SIZE, 0, length as u64 + RESERVE)
-        };
+        // A failure shows in the write.
+        reserve(fd, length as u64 + RESERVE);
         if let Err(error) = write_at(fd, &buffer[..length], 0) {
             truncate(fd, 0);
             sys::close(fd);
@@ -327,24 +358,45 @@ fn write_at(fd: i32, bytes: &[u8], offset: u64) -> Result<(), i64> {
 
 fn truncate(fd: i32, size: u64) {
     // SAFETY: our own descriptor and file.
-    unsafe { sys::call2(nr::FTRUNCATE, fd as u64, size) };
+    unsafe { optional(nr::FTRUNCATE, [fd as u64, size, 0, 0, 0, 0]) };
+}
+
+/// Reserves space up to an offset behind the file's end; the kernel's answer.
+fn reserve(fd: i32, up_to: u64) -> i64 {
+    // SAFETY: our own descriptor; changes only the file's reserved space.
+    unsafe { optional(nr::FALLOCATE, [fd as u64, FALLOC_FL_KEEP_SIZE, 0, up_to, 0, 0]) }
+}
+
+/// Whether no filter of the process's, which is its helper's too, forbids a call.
+fn may(number: u64) -> bool {
+    engine::seccomp::allows(number, &[0; 6])
+}
+
+fn close(fd: i32) {
+    if may(nr::CLOSE) {
+        sys::close(fd);
+    }
+}
+
+/// What our own descriptor stands for; `None` where that cannot be asked.
+fn status_of(fd: i32) -> Option<sys::Status> {
+    may(nr::FSTAT).then(|| sys::fstat(fd as u64)).flatten()
 }
 
 /// ftruncate to the size that the file has frees the blocks reserved behind its end.
 fn truncate_to_same_size(fd: i32, size: u64) {
-    if sys::fstat(fd as u64).is_some_and(|status| status.size == size) {
+    if status_of(fd).is_some_and(|status| status.size == size) {
         truncate(fd, size);
     }
 }
 
-/// Opens the output directory, made if it is missing; refuses one where anybody could replace our files.
-fn open_directory(path: &CStr) -> Result<i32, i64> {
-    const ENOENT: i64 = -2;
+/// Opens the output directory, made if it is missing and may be made; refuses one where anybody could replace our files.
+fn open_directory(path: &CStr, may_make: bool) -> Result<i32, i64> {
     const EPERM: i64 = -1;
     const WORLD_WRITABLE: u32 = 0o002;
     const STICKY: u32 = 0o1000;
     let mut fd = sys::open(path, O_DIRECTORY | O_CLOEXEC, 0);
-    if fd == ENOENT {
+    if fd == ENOENT && may_make {
         // SAFETY: the path is NUL-terminated and only read.
         unsafe { sys::call2(nr::MKDIR, path.as_ptr() as u64, 0o750) };
         fd = sys::open(path, O_DIRECTORY | O_CLOEXEC, 0);

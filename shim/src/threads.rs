@@ -56,6 +56,8 @@ pub struct Shared {
     pub tid: u32,
     /// The open task that started this thread: its TID plus one; 0 = none. For the recorder, under its lock.
     pub of_task: AtomicU64,
+    /// The number of the fork that the thread is in the middle of; 0 = none.
+    pub fork: AtomicU32,
     /// In a vfork: the process that called it; else 0.
     vfork: AtomicU32,
     rounds: AtomicU8,
@@ -173,8 +175,9 @@ fn allocate() -> Option<&'static mut Thread> {
         counters: [const { AtomicU64::new(0) }; METRIC_COUNT],
         engine: AtomicUsize::new(0),
         flags: AtomicU32::new(0),
-        tid: sys::gettid(),
+        tid: tracer::own_tid(),
         of_task: AtomicU64::new(0),
+        fork: AtomicU32::new(0),
         vfork: AtomicU32::new(0),
         rounds: AtomicU8::new(0),
     })?;

@@ -15,7 +15,6 @@ use super::targets::Way;
 use super::thread::{
     EXIT_ENTER, EXIT_INDIRECT, EXIT_RETURN, EXIT_RETURNED, ThreadState, disp, gpr, spill,
 };
-use crate::sys;
 
 global_asm!(
     ".pushsection .text.engine_exit, \"ax\", @progbits",
@@ -159,14 +158,16 @@ impl Engine {
         let mut at_entry = true;
         match thread.exit {
             EXIT_ENTER if thread.fresh => {
-                thread.tid = sys::gettid();
+                super::syscall::tell_tid(thread);
                 thread.fresh = false;
                 if !self.host.thread_started(thread) {
                     self.leave(thread);
                     self.give_back(thread);
                 }
-                let mask = thread.new_task_mask;
-                self.unblock(thread, &mask);
+                if thread.signals_held != 0 {
+                    let mask = thread.new_task_mask;
+                    self.unblock(thread, &mask);
+                }
             }
             EXIT_ENTER => {}
             EXIT_INDIRECT | EXIT_RETURN => thread.pc = thread.lookup_target,

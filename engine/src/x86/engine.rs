@@ -16,7 +16,7 @@ use super::lookup::Lookups;
 use super::signal::{self, SIGBUS, SIGSEGV};
 use super::signal_settings::Actions;
 use super::targets::Way;
-use super::thread::{ThreadState, set_gs_base};
+use super::thread::{SOME_RUN_NATIVELY, ThreadState, UNKNOWN_TID, registry, set_gs_base};
 use super::translate::{Failure, Source, Translator};
 use crate::contract::{Host, Limits, Notice, Redirect};
 use crate::metric::Totals;
@@ -76,6 +76,8 @@ pub struct Engine {
     /// The application needed the address space: nothing is translated any more.
     pub(super) gave_way: AtomicBool,
     pub(super) actions: Actions,
+    /// Signals that leave a core file come to the engine first.
+    pub(super) cores: AtomicBool,
     /// Where the arenas lie ([`Span::pack`]), for signal handlers, which must not take the lock.
     arenas: [AtomicU64; MAX_ARENAS],
     /// Start and end of the guarded memory, for the same.
@@ -111,6 +113,7 @@ pub fn abandon() {
 impl Engine {
     /// An engine; `None` when the kernel refuses memory.
     pub fn new(host: &'static dyn Host, mut limits: Limits) -> Option<Engine> {
+        super::thread::learn_gs_access();
         let lookups = Lookups::of(Cpu::this());
         let space = AddressSpace::of_this_process();
         limits.memory = limits.memory.min(space.memory);
@@ -137,6 +140,7 @@ impl Engine {
             broken: AtomicBool::new(false),
             gave_way: AtomicBool::new(false),
             actions: Actions::new(),
+            cores: AtomicBool::new(false),
             arenas: [const { AtomicU64::new(0) }; MAX_ARENAS],
             guarded: [const { AtomicU64::new(0) }; 2],
         })
@@ -153,11 +157,13 @@ impl Engine {
             Some(thread) => thread,
             None => self.with_tables(|tables| block(self, tables))?,
         };
-        thread.tid = sys::gettid();
+        thread.tid = ThreadState::ask_tid();
+        thread.forget_blocked();
         thread.ended.store(false, Ordering::Release);
         // What happened natively since the thread was last followed.
         (thread.stacked, thread.last_entry, thread.trap_not_before) = (0, 0, 0);
         self.adopt_actions();
+        self.borrow_fatal_signals();
         self.adopt_alternate_stack(thread);
         thread.followed.store(true, Ordering::Release);
         // SAFETY: the block lives as long as the thread.
@@ -179,6 +185,21 @@ impl Engine {
         let child = self.with_tables(|tables| block(engine, tables))?;
         child.followed.store(true, Ordering::Release);
         Some(child)
+    }
+
+    /// Makes a block for a thread that may come later.
+    pub(super) fn spare_block(&self, tables: &mut Tables) {
+        let Some(spare) = ThreadState::new_for(core::ptr::from_ref(self), self.slots) else {
+            return;
+        };
+        // SAFETY: mapped just now.
+        let known = unsafe {
+            (*spare).ended.store(true, Ordering::Release);
+            registry::add(spare as u64)
+        };
+        if known.is_some() {
+            tables.blocks.push(spare as usize);
+        }
     }
 
     /// The thread of this block ends, or was never started: the block may be used again once it is gone.
@@ -376,6 +397,7 @@ impl Engine {
 
     pub(super) fn leave(&self, thread: &mut ThreadState) {
         self.give_alternate_stack_back(thread);
+        SOME_RUN_NATIVELY.store(true, Ordering::Relaxed);
         thread.followed.store(false, Ordering::Release);
     }
 
@@ -512,7 +534,7 @@ fn block(engine: &'static Engine, tables: &mut Tables) -> Option<&'static mut Th
         }
     }
     let fresh = ThreadState::new(engine, engine.slots)?;
-    if tables.blocks.push(fresh.this as usize).is_none() {
+    if registry::add(fresh.this).and(tables.blocks.push(fresh.this as usize)).is_none() {
         // SAFETY: mapped just now, and nobody knows of it.
         unsafe { ThreadState::give_up(fresh) };
         return None;
@@ -522,11 +544,10 @@ fn block(engine: &'static Engine, tables: &mut Tables) -> Option<&'static mut Th
 
 fn exists(tid: u32) -> bool {
     const ESRCH: i64 = 3;
+    let pid = u64::from(sys::getpid());
     // SAFETY: signal 0 only asks.
-    unsafe {
-        let pid = sys::syscall6(nr::GETPID, [0; 6]) as u64;
-        tid != 0 && sys::syscall6(nr::TGKILL, [pid, u64::from(tid), 0, 0, 0, 0]) != -ESRCH
-    }
+    let gone = || unsafe { sys::optional(nr::TGKILL, [pid, u64::from(tid), 0, 0, 0, 0]) == -ESRCH };
+    tid != 0 && (tid == UNKNOWN_TID || !gone())
 }
 
 fn sum(tables: &Tables, thread: &ThreadState) -> Totals {
