@@ -19,7 +19,7 @@ pub struct BlockMap {
 // SAFETY: the table is plain memory that belongs to the map; access is serialised by the engine's lock.
 unsafe impl Send for BlockMap {}
 
-const FIRST_CAPACITY: usize = 1 << 14;
+const FIRST_CAPACITY: usize = 1 << 12;
 
 impl BlockMap {
     /// An empty map.

@@ -335,6 +335,12 @@ impl Translator {
         self.fragments.shrink();
         self.exits.shrink();
         self.slots.shrink();
+        self.targets.iter_mut().for_each(Targets::give_up);
+    }
+
+    /// Bytes of address space that [`Translator::give_up`] gives back, at least.
+    pub fn address_space(&self) -> u64 {
+        self.cache.address_space() + self.targets.len() as u64 * Targets::TABLES
     }
 
     /// Forgets all translations; nobody may be executing them.
