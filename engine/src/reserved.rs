@@ -109,6 +109,11 @@ impl<T: Copy> Reserved<T> {
         self.capacity = capacity;
     }
 
+    /// Bytes of address space.
+    pub fn address_space(&self) -> usize {
+        self.capacity * size_of::<T>()
+    }
+
     /// Bytes of memory that the elements occupy.
     pub fn bytes(&self) -> usize {
         self.len * size_of::<T>()

@@ -85,6 +85,16 @@ impl BlockMap {
         self.len = 0;
     }
 
+    /// Forgets everything and gives the memory back that it did not have at first.
+    pub fn shrink(&mut self) {
+        let bytes = |capacity: usize| capacity * size_of::<Entry>();
+        let kept = self.capacity.min(FIRST_CAPACITY);
+        // SAFETY: the end of our own mapping, in whole pages.
+        unsafe { sys::unmap(self.table as usize + bytes(kept), bytes(self.capacity - kept)) };
+        self.capacity = kept;
+        self.clear();
+    }
+
     fn grow(&mut self) -> Option<()> {
         let (old, old_capacity) = (self.table, self.capacity);
         self.table = Self::allocate(old_capacity * 2)?;
@@ -168,5 +178,9 @@ mod tests {
         }));
         map.clear();
         assert!((0..100_000u64).all(|i| map.get(0x7fff_0000_0000 + i * 5).is_none()));
+        map.shrink();
+        assert_eq!(map.capacity, FIRST_CAPACITY);
+        map.insert(5, 6).unwrap();
+        assert_eq!((map.get(5), map.get(6)), (Some(6), None));
     }
 }

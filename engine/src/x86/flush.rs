@@ -71,6 +71,7 @@ impl Engine {
                     tables.begin_anew();
                     if self.gave_way.load(Ordering::Acquire) {
                         tables.translator.give_up();
+                        tables.map.shrink();
                         self.forget_arenas();
                     }
                 }

@@ -37,7 +37,8 @@ impl Engine {
             return false;
         }
         let Some(taken) = taken() else { return false };
-        let held = self.with_tables(|tables| tables.translator.address_space());
+        let held = self
+            .with_tables(|tables| tables.translator.address_space() + tables.map.memory() as u64);
         let helps = |limit: Option<u64>, taken: u64| {
             let needed = taken.saturating_add(bytes);
             limit.is_some_and(|limit| needed > limit && needed.saturating_sub(held) <= limit)

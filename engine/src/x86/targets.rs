@@ -131,8 +131,11 @@ impl Targets {
         }
     }
 
-    /// Bytes of the tables.
-    pub const TABLES: u64 = (ENTRIES * (size_of::<u64>() + size_of::<u32>())) as u64;
+    /// Bytes of address space.
+    pub fn address_space(&self) -> u64 {
+        let tables = ENTRIES * (size_of::<u64>() + size_of::<u32>());
+        (tables + self.pads.address_space()) as u64
+    }
 
     /// Takes all pads off.
     pub fn clear(&mut self) {

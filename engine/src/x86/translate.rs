@@ -338,9 +338,14 @@ impl Translator {
         self.targets.iter_mut().for_each(Targets::give_up);
     }
 
-    /// Bytes of address space that [`Translator::give_up`] gives back, at least.
+    /// Bytes of address space that [`Translator::give_up`] gives back, nearly.
     pub fn address_space(&self) -> u64 {
-        self.cache.address_space() + self.targets.len() as u64 * Targets::TABLES
+        let tables = self.places.address_space()
+            + self.fragments.address_space()
+            + self.exits.address_space()
+            + self.slots.address_space();
+        let targets: u64 = self.targets.iter().map(Targets::address_space).sum();
+        self.cache.address_space() + tables as u64 + targets
     }
 
     /// Forgets all translations; nobody may be executing them.
