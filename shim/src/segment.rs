@@ -2,8 +2,8 @@
 //!
 //! # Design
 //!
-//! - A file is made with O_EXCL and O_NOFOLLOW, mode 0640, in a directory that is not writable by
-//!   everybody unless it is sticky. A group is one `pwrite` at our own offset.
+//! - A file is made with O_EXCL and O_NOFOLLOW, mode 0640, in a folder that nobody else can change
+//!   ([`crate::output_folder`]). A group is one `pwrite` at our own offset.
 //! - Some space ahead of the offset is reserved with fallocate, so that on a full file system the notice
 //!   and the process's end still fit: recording stops at the reserve, not at the last byte.
 //! - Before each batch the file is looked at: if somebody deleted, truncated or replaced it, a new segment
@@ -13,20 +13,17 @@
 use crate::{
     identity::Identity,
     log::{self, Level},
-    recorder, sys,
+    output_folder,
+    places::{self, Refusal, make_file},
+    recorder,
+    sys::{self, nr},
 };
-use alloc::{ffi::CString, vec, vec::Vec};
+use alloc::{vec, vec::Vec};
 use core::ffi::CStr;
 use engine::sys::optional;
 use guest::budget::{Budget, Weight};
 use records::{Event, Flags, MAX_GROUP_BYTES, MAX_HEADER_BYTES, encode_group, file_name, notice};
 
-const O_WRONLY: u64 = 1;
-const O_CREAT: u64 = 0o100;
-const O_EXCL: u64 = 0o200;
-const O_DIRECTORY: u64 = 0o200_000;
-const O_NOFOLLOW: u64 = 0o400_000;
-const O_CLOEXEC: u64 = 0o2_000_000;
 const FALLOC_FL_KEEP_SIZE: u64 = 1;
 /// Space that is reserved ahead; at least half of it stays free for the last groups.
 const RESERVE: u64 = 16 * 1024;
@@ -149,7 +146,7 @@ impl Segments {
     /// Recording stops: the reason and the process's last totals go into the reserve.
     fn stop(&mut self, code: u16, error: i64) {
         self.stopped = true;
-        log::line(Level::Error, format_args!("recording stops: {}", errno_text(error)));
+        log::line(Level::Error, format_args!("recording stops: {}", sys::error_text(error)));
         let Some(file) = &self.file else { return };
         let (fd, offset) = (file.fd, file.offset);
         truncate(fd, offset);
@@ -204,7 +201,7 @@ impl Segments {
             if may(nr::OPENAT)
                 && may(nr::GETDENTS64)
                 && may(nr::NEWFSTATAT)
-                && let Some(bytes) = directory_bytes(&identity.output_dir)
+                && let Some(bytes) = identity.output_folder.bytes()
             {
                 self.budget.directory_used = bytes;
             }
@@ -235,7 +232,7 @@ impl Segments {
             Err(error) => {
                 self.file = before;
                 self.stays = true;
-                log::line(Level::Warn, format_args!("no next record file: {}", errno_text(error)));
+                log::line(Level::Warn, format_args!("no next record file: {error}"));
             }
         }
     }
@@ -244,27 +241,25 @@ impl Segments {
         match self.try_open(identity) {
             Ok(()) => {}
             // The trace has ended, and its folder with it: nobody waits for what goes on.
-            Err(ENOENT) if identity.is_traced => self.stopped = true,
-            Err(error) => {
+            Err(Refusal::Error(ENOENT)) if identity.is_traced => self.stopped = true,
+            Err(refusal) => {
                 self.stopped = true;
-                log::line(
-                    Level::Error,
-                    format_args!(
-                        "cannot write records to {}: {}; nothing is recorded",
-                        identity.output_dir.to_string_lossy(),
-                        errno_text(error)
-                    ),
-                );
+                if self.next == 0 {
+                    output_folder::tell(&identity.output_folder, &refusal);
+                } else {
+                    log::line(Level::Error, format_args!("recording stops: {refusal}"));
+                }
             }
         }
     }
 
-    fn try_open(&mut self, identity: &Identity) -> Result<(), i64> {
+    fn try_open(&mut self, identity: &Identity) -> Result<(), Refusal> {
         const EPERM: i64 = -1;
         if !may(nr::OPENAT) || !may(nr::CLOSE) {
-            return Err(EPERM);
+            return Err(Refusal::Error(EPERM));
         }
-        let directory = open_directory(&identity.output_dir, !identity.is_traced)?;
+        places::set_user(sys::geteuid());
+        let folder = identity.output_folder.open_or_make()?;
         let mut name = [0u8; 256];
         let result = file_name::encode(
             &mut name[..255],
@@ -272,21 +267,12 @@ impl Segments {
             &identity.process_id,
             self.next,
         );
-        let fd = match result {
-            Ok(_) => {
-                let flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
-                // SAFETY: the name is NUL-terminated: the array was zero and its last byte was kept.
-                unsafe {
-                    sys::call4(nr::OPENAT, directory as u64, name.as_ptr() as u64, flags, 0o640)
-                }
-            }
-            Err(_) => -36, // ENAMETOOLONG
+        let made = match (result, CStr::from_bytes_until_nul(&name)) {
+            (Ok(_), Ok(name)) => make_file(folder as u64, name, 0),
+            _ => Err(Refusal::Error(-36)), // ENAMETOOLONG
         };
-        sys::close(directory);
-        if sys::failed(fd) {
-            return Err(fd);
-        }
-        let fd = fd as i32;
+        sys::close(folder);
+        let (fd, status) = made?;
         let mut buffer = vec![0; MAX_HEADER_BYTES];
         let header = identity.header(self.next);
         let length = header.encode(&mut buffer).unwrap_or_default();
@@ -295,9 +281,8 @@ impl Segments {
         if let Err(error) = write_at(fd, &buffer[..length], 0) {
             truncate(fd, 0);
             sys::close(fd);
-            return Err(error);
+            return Err(Refusal::Error(error));
         }
-        let status = sys::fstat(fd as u64).unwrap_or_default();
         self.next += 1;
         self.file = Some(Open {
             fd,
@@ -320,8 +305,6 @@ impl Segments {
         Ok(())
     }
 }
-
-use crate::sys::nr;
 
 fn tell_limit(code: u16, limit: u64) {
     log::line(
@@ -388,91 +371,4 @@ fn truncate_to_same_size(fd: i32, size: u64) {
     if status_of(fd).is_some_and(|status| status.size == size) {
         truncate(fd, size);
     }
-}
-
-/// Opens the output directory, made if it is missing and may be made; refuses one where anybody could replace our files.
-fn open_directory(path: &CStr, may_make: bool) -> Result<i32, i64> {
-    const EPERM: i64 = -1;
-    const WORLD_WRITABLE: u32 = 0o002;
-    const STICKY: u32 = 0o1000;
-    let mut fd = sys::open(path, O_DIRECTORY | O_CLOEXEC, 0);
-    if fd == ENOENT && may_make {
-        // SAFETY: the path is NUL-terminated and only read.
-        unsafe { sys::call2(nr::MKDIR, path.as_ptr() as u64, 0o750) };
-        fd = sys::open(path, O_DIRECTORY | O_CLOEXEC, 0);
-    }
-    if sys::failed(fd) {
-        return Err(fd);
-    }
-    let mode = sys::fstat(fd as u64).unwrap_or_default().mode;
-    if mode & WORLD_WRITABLE != 0 && mode & STICKY == 0 {
-        sys::close(fd as i32);
-        log::line(Level::Error, format_args!("output_dir is writable by everybody and not sticky"));
-        return Err(EPERM);
-    }
-    Ok(fd as i32)
-}
-
-/// The sizes of the record files in a directory, added up.
-fn directory_bytes(path: &CStr) -> Option<u64> {
-    let fd = sys::open(path, O_DIRECTORY | O_CLOEXEC, 0);
-    if sys::failed(fd) {
-        return None;
-    }
-    let mut total = 0;
-    let mut buffer = vec![0u8; 16 * 1024];
-    loop {
-        // SAFETY: the kernel writes within the buffer only.
-        let count = unsafe {
-            sys::call3(nr::GETDENTS64, fd as u64, buffer.as_mut_ptr() as u64, buffer.len() as u64)
-        };
-        if count <= 0 {
-            break;
-        }
-        let mut rest = &buffer[..count as usize];
-        // struct linux_dirent64: inode 8, offset 8, length 2, type 1, name.
-        while rest.len() > 19 {
-            let length = usize::from(u16::from_le_bytes([rest[16], rest[17]]));
-            if let Some(name) =
-                rest.get(19..length).and_then(|name| CStr::from_bytes_until_nul(name).ok())
-                && name.to_bytes().ends_with(b".sar")
-            {
-                total += size_at(fd as u64, name);
-            }
-            rest = rest.get(length..).unwrap_or_default();
-        }
-    }
-    sys::close(fd as i32);
-    Some(total)
-}
-
-fn size_at(directory: u64, name: &CStr) -> u64 {
-    sys::stat_at(directory, name).map_or(0, |status| status.size)
-}
-
-/// The words for the errors that a user can do something about.
-fn errno_text(error: i64) -> &'static str {
-    match -error {
-        1 => "not permitted",
-        2 => "no such directory",
-        5 => "input/output error",
-        13 => "permission denied",
-        20 => "not a directory",
-        24 => "too many open files",
-        27 => "file too large",
-        28 => "no space left on device",
-        30 => "read-only file system",
-        36 => "file name too long",
-        40 => "too many symbolic links",
-        122 => "disk quota exceeded",
-        _ => "the system refused",
-    }
-}
-
-/// A path as a C string; what follows a NUL is left away.
-pub fn c_path(mut path: Vec<u8>) -> CString {
-    if let Some(end) = path.iter().position(|&byte| byte == 0) {
-        path.truncate(end);
-    }
-    CString::new(path).unwrap_or_default()
 }

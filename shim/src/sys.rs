@@ -46,6 +46,24 @@ pub const EINTR: i64 = -4;
 pub const ENOSPC: i64 = -28;
 /// `-EDQUOT`.
 pub const EDQUOT: i64 = -122;
+/// `-ENOENT`.
+pub const ENOENT: i64 = -2;
+/// What files are opened with: see open(2).
+#[allow(missing_docs)]
+pub mod flag {
+    pub const O_WRONLY: u64 = 1;
+    pub const O_CREAT: u64 = 0o100;
+    pub const O_EXCL: u64 = 0o200;
+    pub const O_NOCTTY: u64 = 0o400;
+    pub const O_APPEND: u64 = 0o2_000;
+    pub const O_NONBLOCK: u64 = 0o4_000;
+    pub const O_DIRECTORY: u64 = 0o200_000;
+    pub const O_NOFOLLOW: u64 = 0o400_000;
+    pub const O_CLOEXEC: u64 = 0o2_000_000;
+    pub const O_PATH: u64 = 0o10_000_000;
+    /// A FIFO or device in a file's place neither stops nor changes anything until it is seen for what it is.
+    pub const CAREFUL: u64 = O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+}
 /// The descriptor number that means "the current directory" (`AT_FDCWD`).
 pub const AT_FDCWD: u64 = -100i64 as u64;
 
@@ -89,6 +107,18 @@ pub fn gettid() -> u32 {
 pub fn getpid() -> u32 {
     // SAFETY: takes no argument and changes nothing.
     unsafe { call0(nr::GETPID) as u32 }
+}
+
+/// The effective user.
+pub fn geteuid() -> u32 {
+    // SAFETY: takes no argument and changes nothing.
+    unsafe { call0(nr::GETEUID) as u32 }
+}
+
+/// The effective group.
+pub fn getegid() -> u32 {
+    // SAFETY: takes no argument and changes nothing.
+    unsafe { call0(nr::GETEGID) as u32 }
 }
 
 /// The parent's process id.
@@ -290,8 +320,12 @@ pub struct Status {
     pub mode: u32,
     /// Owner.
     pub owner: u32,
+    /// Group.
+    pub group: u32,
     /// Size in bytes.
     pub size: u64,
+    /// Size on disk, in blocks of 512 bytes.
+    pub blocks: u64,
 }
 
 /// `struct stat` of x86-64 (`arch/x86/include/uapi/asm/stat.h`).
@@ -306,7 +340,9 @@ struct RawStat {
     pad: u32,
     rdev: u64,
     size: i64,
-    rest: [u64; 11],
+    block_size: u64,
+    blocks: u64,
+    rest: [u64; 9],
 }
 
 fn status_of(raw: &RawStat) -> Status {
@@ -316,7 +352,9 @@ fn status_of(raw: &RawStat) -> Status {
         links: raw.links,
         mode: raw.mode,
         owner: raw.uid,
+        group: raw.gid,
         size: raw.size as u64,
+        blocks: raw.blocks,
     }
 }
 
@@ -338,44 +376,80 @@ pub fn stat(path: &core::ffi::CStr) -> Option<Status> {
 
 /// What a path below a directory's descriptor names.
 pub fn stat_at(directory: u64, path: &core::ffi::CStr) -> Option<Status> {
+    status_at(directory, path, 0).ok()
+}
+
+/// What a path below a directory's descriptor names, a symbolic link itself; a negated errno if nothing.
+pub fn lstat_at(directory: u64, path: &core::ffi::CStr) -> Result<Status, i64> {
+    const AT_SYMLINK_NOFOLLOW: u64 = 0x100;
+    status_at(directory, path, AT_SYMLINK_NOFOLLOW)
+}
+
+fn status_at(directory: u64, path: &core::ffi::CStr, flags: u64) -> Result<Status, i64> {
     let mut raw = core::mem::MaybeUninit::<RawStat>::uninit();
     // SAFETY: as above; the path is NUL-terminated.
     unsafe {
         let result =
-            call4(nr::NEWFSTATAT, directory, path.as_ptr() as u64, raw.as_mut_ptr() as u64, 0);
-        (!failed(result)).then(|| status_of(raw.assume_init_ref()))
+            call4(nr::NEWFSTATAT, directory, path.as_ptr() as u64, raw.as_mut_ptr() as u64, flags);
+        if failed(result) { Err(result) } else { Ok(status_of(raw.assume_init_ref())) }
     }
 }
 
 /// Reads a whole file of at most `limit` bytes; a negated errno, or `-EFBIG`.
 pub fn read_file(path: &core::ffi::CStr, limit: usize) -> Result<alloc::vec::Vec<u8>, i64> {
-    const O_CLOEXEC: u64 = 0o2_000_000;
-    const EFBIG: i64 = -27;
-    const ENOMEM: i64 = -12;
-    let fd = open(path, O_CLOEXEC, 0);
+    let fd = open(path, flag::CAREFUL, 0);
     if failed(fd) {
         return Err(fd);
     }
+    let text = read_to_end(fd as i32, limit);
+    close(fd as i32);
+    text
+}
+
+/// Reads what a descriptor has, at most `limit` bytes; a negated errno, or `-EFBIG`.
+pub fn read_to_end(fd: i32, limit: usize) -> Result<alloc::vec::Vec<u8>, i64> {
+    const EFBIG: i64 = -27;
+    const ENOMEM: i64 = -12;
     let mut text = alloc::vec::Vec::new();
-    let result = loop {
+    loop {
         let used = text.len();
         if used > limit {
-            break Err(EFBIG);
+            return Err(EFBIG);
         }
         if text.try_reserve(4096).is_err() {
-            break Err(ENOMEM);
+            return Err(ENOMEM);
         }
         text.resize(used + 4096, 0);
-        let count = read(fd as i32, &mut text[used..]);
+        let count = read(fd, &mut text[used..]);
         text.truncate(used + count.max(0) as usize);
         match count {
-            0 => break Ok(()),
-            count if count < 0 => break Err(count),
+            0 => return Ok(text),
+            count if count < 0 => return Err(count),
             _ => {}
         }
-    };
-    close(fd as i32);
-    result.map(|()| text)
+    }
+}
+
+/// The words for the errors that a user can do something about.
+pub fn error_text(error: i64) -> &'static str {
+    match -error {
+        1 => "not permitted",
+        2 => "no such file or directory",
+        5 => "input/output error",
+        6 => "no such device, or a FIFO that nobody reads",
+        12 => "not enough memory",
+        13 => "permission denied",
+        20 => "not a directory",
+        22 => "invalid argument",
+        24 => "too many open files",
+        27 => "file too large",
+        28 => "no space left on device",
+        30 => "read-only file system",
+        36 => "file name too long",
+        40 => "too many symbolic links",
+        122 => "disk quota exceeded",
+        _ => "the system refused",
+    }
 }
 
 /// The target of a symbolic link (not NUL-terminated); `None` if it cannot be read or does not fit.

@@ -56,12 +56,15 @@ numbers! {
     RENAME = 82;
     CREAT = 85;
     READLINK = 89;
+    FCHMOD = 91;
+    FCHOWN = 93;
     UMASK = 95;
     GETUID = 102;
     SETUID = 105;
     SETGID = 106;
     ARCH_PRCTL = 158;
     GETEUID = 107;
+    GETEGID = 108;
     SETPGID = 109;
     GETPPID = 110;
     SETREUID = 113;
@@ -76,6 +79,7 @@ numbers! {
     CAPSET = 126;
     RT_SIGPENDING = 127;
     RT_SIGTIMEDWAIT = 128;
+    STATFS = 137;
     PRCTL = 157;
     GETTID = 186;
     FUTEX = 202;
@@ -94,6 +98,7 @@ numbers! {
     OPENAT = 257;
     NEWFSTATAT = 262;
     RENAMEAT = 264;
+    UNLINKAT = 263;
     UNSHARE = 272;
     SPLICE = 275;
     TEE = 276;
