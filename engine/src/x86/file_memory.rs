@@ -61,7 +61,8 @@ pub fn may_hold(at: u64, len: u64) -> bool {
         0 => true,
         count if count > MOST => true,
         _ => known().any(|[from, to]| {
-            from.load(Ordering::Relaxed) <= at && at + len <= to.load(Ordering::Relaxed)
+            from.load(Ordering::Relaxed) <= at
+                && at.saturating_add(len) <= to.load(Ordering::Relaxed)
         }),
     }
 }
