@@ -98,6 +98,22 @@ impl<T: Copy> Reserved<T> {
         self.len = 0;
     }
 
+    /// Forgets all elements and gives the memory back that it did not have at first.
+    pub fn shrink(&mut self) {
+        self.clear();
+        let capacity = self.most.min(FIRST_BYTES / size_of::<T>()).min(self.capacity);
+        let [old, new] = [self.capacity, capacity]
+            .map(|elements| (elements * size_of::<T>()).next_multiple_of(4096));
+        // SAFETY: the end of our own mapping, which holds no element.
+        unsafe { sys::unmap(self.base as usize + new, old - new) };
+        self.capacity = capacity;
+    }
+
+    /// Bytes of address space.
+    pub fn address_space(&self) -> usize {
+        self.capacity * size_of::<T>()
+    }
+
     /// Bytes of memory that the elements occupy.
     pub fn bytes(&self) -> usize {
         self.len * size_of::<T>()
@@ -125,6 +141,8 @@ mod tests {
         assert!(array.as_slice().iter().enumerate().all(|(i, &value)| value == !(i as u64)));
         array.clear();
         assert_eq!((array.push(7), array.as_slice()), (Some(0), &[7][..]));
+        array.shrink();
+        assert!((0..most as u64).all(|i| array.push(i) == Some(i as u32)));
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod nr {
     pub const MMAP: u64 = 9;
     pub const MPROTECT: u64 = 10;
     pub const MUNMAP: u64 = 11;
+    pub const BRK: u64 = 12;
     pub const RT_SIGACTION: u64 = 13;
     pub const RT_SIGPROCMASK: u64 = 14;
     pub const RT_SIGRETURN: u64 = 15;
@@ -151,13 +152,16 @@ pub unsafe fn enlarge(at: usize, len: usize, new_len: usize) -> Option<usize> {
 /// The bytes of address space that the process may have, of all kinds (RLIMIT_AS) or of writable memory of its own
 /// (RLIMIT_DATA); `None` = as many as it likes.
 pub fn address_space_limit() -> Option<u64> {
-    const RLIMIT_DATA: u64 = 2;
-    const RLIMIT_AS: u64 = 9;
     [limit(RLIMIT_DATA), limit(RLIMIT_AS)].into_iter().flatten().min()
 }
 
+/// Writable memory of the process's own (`include/uapi/asm-generic/resource.h`).
+pub const RLIMIT_DATA: u64 = 2;
+/// Address space of all kinds.
+pub const RLIMIT_AS: u64 = 9;
+
 /// The present limit on something (getrlimit(2)); `None` = there is none.
-fn limit(resource: u64) -> Option<u64> {
+pub fn limit(resource: u64) -> Option<u64> {
     let mut limit = [u64::MAX; 2];
     // SAFETY: the kernel writes `struct rlimit64`.
     unsafe { optional(nr::PRLIMIT64, [0, resource, 0, limit.as_mut_ptr() as u64, 0, 0]) };
@@ -373,4 +377,46 @@ pub fn each_line(path: &[u8], buffer: &mut [u8], mut take: impl FnMut(&[u8])) ->
     // SAFETY: opened above.
     unsafe { syscall6(nr::CLOSE, [fd as u64, 0, 0, 0, 0, 0]) };
     Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_is_free_and_the_nearest() {
+        const BYTES: u64 = 1 << 20;
+        // Three pieces of a reservation, the one in the middle given back.
+        let at = map_anonymous(0, 3 * BYTES as usize, PROT_READ).unwrap() as u64;
+        // SAFETY: mapped just now.
+        unsafe { unmap((at + BYTES) as usize, BYTES as usize) };
+        let inside = at..at + 3 * BYTES;
+        let found = find_gap(inside.clone(), BYTES / 2, at);
+        let too_large = find_gap(inside, 2 * BYTES, at);
+        // SAFETY: as above.
+        unsafe {
+            unmap(at as usize, BYTES as usize);
+            unmap((at + 2 * BYTES) as usize, BYTES as usize);
+        }
+        // Another test's thread may have taken the gap meanwhile, but not made one.
+        assert!(found.is_none_or(|found| found == at + BYTES), "{found:x?} for {at:x}");
+        assert_eq!(too_large, None);
+    }
+
+    #[test]
+    fn a_memory_file_is_one_memory_at_two_addresses() {
+        let file = memory_file(4096).unwrap();
+        let [read, written] =
+            [PROT_READ, PROT_READ | PROT_WRITE].map(|prot| map_file(0, 4096, prot, file).unwrap());
+        close(file);
+        // SAFETY: mapped just now.
+        unsafe {
+            *(written as *mut u64) = 7;
+            assert_eq!((read as *const u64).read_volatile(), 7);
+            discard_shared(written, 4096);
+            assert_eq!((read as *const u64).read_volatile(), 0);
+            unmap(read, 4096);
+            unmap(written, 4096);
+        }
+    }
 }

@@ -68,6 +68,79 @@ fn programs_run_under_a_limit_of_address_space() {
     }
 }
 
+/// A program that needs nearly all that its limit leaves has it, as natively.
+#[test]
+fn the_engine_makes_way_for_what_the_program_needs() {
+    const TEST: &str = "the_engine_makes_way_for_what_the_program_needs";
+    const NEEDED: u64 = 100 << 20;
+    let Some(artifacts) = artifacts::need(TEST) else { return };
+    let text = format!("import mmap; print(len(mmap.mmap(-1, {NEEDED})))");
+    let program: [&str; 3] = ["/usr/bin/python3", "-c", &text];
+    let under = |limit: u64| {
+        let limit = format!("--as={limit}");
+        let arguments: Vec<&str> = std::iter::once(&*limit).chain(program).collect();
+        let native = run::native(Path::new("/usr/bin/prlimit"), &arguments).expect("starts");
+        (arguments.iter().map(|one| one.to_string()).collect::<Vec<_>>(), native.status.success())
+    };
+    // The least limit, to a page, with which the program runs natively: found by halving.
+    let (mut fails, mut runs) = (NEEDED, NEEDED + (64 << 20));
+    assert!(under(runs).1);
+    while runs - fails > 4096 {
+        let middle = (fails + runs) / 2;
+        *(if under(middle).1 { &mut runs } else { &mut fails }) = middle;
+    }
+    /// What of the library stays: its file, the thread's block, the recorder's heap.
+    const STAYS: u64 = 4 << 20;
+    let mut released = 0;
+    for more in [STAYS, STAYS + (1 << 20), 2 * STAYS, 16 << 20, 64 << 20] {
+        let (arguments, _) = under(runs + more);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let traced = as_natively(&artifacts, Path::new("/usr/bin/prlimit"), &arguments);
+        if !traced.complete() {
+            released += 1;
+            let said = String::from_utf8_lossy(&traced.captured.stderr);
+            assert!(said.contains("no memory for translations: the address space"), "{said}");
+        }
+        assert!(more < 64 << 20 || traced.complete(), "there is room for both");
+    }
+    assert!(released > 0, "nothing was tight");
+}
+
+#[test]
+fn four_thousand_threads_are_counted() {
+    const TEST: &str = "four_thousand_threads_are_counted";
+    let Some(artifacts) = artifacts::need(TEST) else { return };
+    let program = Source::named("many_threads.c").build(Linking::Pie);
+    let traced = as_natively(&artifacts, &program, &["4000"]);
+    assert!(traced.complete(), "{}", String::from_utf8_lossy(&traced.captured.stderr));
+    assert_eq!(traced.json["processes"][0]["threads"].as_array().map(Vec::len), Some(8_001));
+    // Each of the first 4,000 passes a loop of 1,000 rounds of at least five instructions.
+    assert!(traced.total("instructions") > 20_000_000);
+    // More than the least memory has room for: nothing is lost all the same.
+    let tight = Tracing { environment: &[("SPARKANALYZER_MEMORY_LIMIT_MIB", "4")], options: &[] };
+    let tight = tight.run(&artifacts, &program, &["4000"]).expect("starts");
+    assert!(tight.status.success());
+    let said = String::from_utf8_lossy(&tight.captured.stderr);
+    assert!(!tight.complete() && said.contains("memory_limit_mib = 4"), "{said}");
+    let [all, counted] = [&traced, &tight].map(|run| run.total("instructions"));
+    assert!(all.abs_diff(counted) * 100 < all, "{counted} instead of {all}");
+}
+
+/// Code that the program makes in the middle of a large reservation: nothing of ours is within reach of it.
+#[test]
+fn code_in_a_large_reservation_is_counted() {
+    const TEST: &str = "code_in_a_large_reservation_is_counted";
+    let Some(artifacts) = artifacts::need(TEST) else { return };
+    let program = Source::named("far_code.c").build(Linking::Pie);
+    for arguments in [["1", "r"], ["1", "w"], ["16", "r"], ["16", "w"]] {
+        let traced = as_natively(&artifacts, &program, &arguments);
+        let said = String::from_utf8_lossy(&traced.captured.stderr);
+        assert!(traced.complete(), "{arguments:?}: {said}");
+        // The code at the end is executed 100,000 times; it has six instructions, and the loop more.
+        assert!(traced.total("instructions") > 1_000_000, "{arguments:?}");
+    }
+}
+
 /// The launcher, and what it cannot do on this kernel.
 fn hardened(test: &str, kind: &str) -> Option<std::path::PathBuf> {
     let launcher = Source::named("without_writable_code.c").build(Linking::Pie);

@@ -19,7 +19,7 @@ pub struct BlockMap {
 // SAFETY: the table is plain memory that belongs to the map; access is serialised by the engine's lock.
 unsafe impl Send for BlockMap {}
 
-const FIRST_CAPACITY: usize = 1 << 14;
+const FIRST_CAPACITY: usize = 1 << 12;
 
 impl BlockMap {
     /// An empty map.
@@ -83,6 +83,16 @@ impl BlockMap {
         // SAFETY: the table is the map's own, and zeros are free entries.
         unsafe { sys::discard(self.table as usize, self.capacity * size_of::<Entry>()) };
         self.len = 0;
+    }
+
+    /// Forgets everything and gives the memory back that it did not have at first.
+    pub fn shrink(&mut self) {
+        let bytes = |capacity: usize| capacity * size_of::<Entry>();
+        let kept = self.capacity.min(FIRST_CAPACITY);
+        // SAFETY: the end of our own mapping, in whole pages.
+        unsafe { sys::unmap(self.table as usize + bytes(kept), bytes(self.capacity - kept)) };
+        self.capacity = kept;
+        self.clear();
     }
 
     fn grow(&mut self) -> Option<()> {
@@ -168,5 +178,9 @@ mod tests {
         }));
         map.clear();
         assert!((0..100_000u64).all(|i| map.get(0x7fff_0000_0000 + i * 5).is_none()));
+        map.shrink();
+        assert_eq!(map.capacity, FIRST_CAPACITY);
+        map.insert(5, 6).unwrap();
+        assert_eq!((map.get(5), map.get(6)), (Some(6), None));
     }
 }

@@ -460,6 +460,18 @@ impl Cache {
         self.arenas.iter().flatten().any(|arena| arena.pages.alias != 0)
     }
 
+    /// From now on there is no arena.
+    pub fn refuse(&mut self) {
+        const ENOMEM: i32 = 12;
+        self.space.arenas = 0;
+        self.refused = ENOMEM;
+    }
+
+    /// Bytes of address space of all arenas.
+    pub fn address_space(&self) -> u64 {
+        self.arenas.iter().flatten().map(|arena| arena.span().len).sum()
+    }
+
     /// Where all arenas lie.
     pub fn spans(&self) -> impl Iterator<Item = Span> {
         self.arenas.iter().flatten().map(Arena::span)

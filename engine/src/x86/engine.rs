@@ -75,6 +75,8 @@ pub struct Engine {
     broken: AtomicBool,
     /// The next thread to be attached is the program's first, before its first instruction.
     at_start: AtomicBool,
+    /// The application needed the address space: nothing is translated any more.
+    pub(super) gave_way: AtomicBool,
     pub(super) actions: Actions,
     /// Signals that leave a core file come to the engine first.
     pub(super) cores: AtomicBool,
@@ -139,6 +141,7 @@ impl Engine {
             inside: AtomicUsize::new(0),
             broken: AtomicBool::new(false),
             at_start: AtomicBool::new(limits.from_start),
+            gave_way: AtomicBool::new(false),
             actions: Actions::new(),
             cores: AtomicBool::new(false),
             arenas: [const { AtomicU64::new(0) }; MAX_ARENAS],
@@ -450,7 +453,7 @@ impl Engine {
             if shares_code {
                 // The parent goes on to change what both see: this process translates anew.
                 tables.leave_code();
-                self.arenas.iter().for_each(|known| known.store(0, Ordering::Release));
+                self.forget_arenas();
             }
             self.inside
                 .store(usize::from(thread.inside.load(Ordering::Acquire)), Ordering::Release);
@@ -465,6 +468,11 @@ impl Engine {
                 }
             }
         });
+    }
+
+    /// The arenas were given up.
+    pub(super) fn forget_arenas(&self) {
+        self.arenas.iter().for_each(|known| known.store(0, Ordering::Release));
     }
 
     /// Was the engine abandoned?

@@ -69,6 +69,11 @@ impl Engine {
             let done = self.with_tables(|tables| {
                 if tables.generation == begun && self.nobody_is_inside() {
                     tables.begin_anew();
+                    if self.gave_way.load(Ordering::Acquire) {
+                        tables.translator.give_up();
+                        tables.map.shrink();
+                        self.forget_arenas();
+                    }
                 }
                 tables.generation != begun
             });
@@ -85,6 +90,14 @@ impl Engine {
             tables.closed = false;
             Flush::GivenUp
         })
+    }
+}
+
+impl Engine {
+    /// Gives all code up, for good: threads run natively from now on. Whether that could be done; the calling thread must be
+    /// outside the cache.
+    pub(super) fn give_way(&self) -> bool {
+        !self.gave_way.swap(true, Ordering::AcqRel) && self.flush() == Flush::Done
     }
 }
 

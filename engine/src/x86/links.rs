@@ -47,7 +47,7 @@ impl Translator {
             return; // a system call, or another thread was here first
         }
         let arena = self.cache.arena(exit.arena);
-        let target = if arena.contains(host) {
+        let target = if arena.contains(host) || arena.reaches(host) {
             host
         } else if arena.free() > FAR_BYTES + 64 {
             let mut far: Code<FAR_BYTES> = Code::at(0);

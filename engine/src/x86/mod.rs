@@ -35,6 +35,7 @@ mod restartable;
 mod restrictions;
 #[cfg(feature = "sabotage")]
 pub mod sabotage;
+mod scarcity;
 mod self_loop;
 mod signal;
 mod signal_frame;

@@ -364,7 +364,7 @@ impl Engine {
                 Some(result) => result,
                 None => return,
             },
-            _ => self.pass(thread, &call),
+            _ => self.pass_in_room(thread, &call),
         };
         if result == NOT_MADE {
             self.not_made(thread);

@@ -111,9 +111,38 @@ impl Targets {
         }
     }
 
+    /// Gives the memory back, for good: there is no code that looks for anything.
+    pub fn give_up(&mut self) {
+        self.pads.shrink();
+        if self.table != 0 {
+            // SAFETY: the mappings are ours alone, and all code that uses the table is gone.
+            unsafe { self.unmap() };
+            self.table = 0;
+        }
+    }
+
+    /// # Safety
+    /// Nothing uses the tables any more.
+    unsafe fn unmap(&self) {
+        // SAFETY: the mappings are ours alone.
+        unsafe {
+            sys::unmap(self.table, ENTRIES * size_of::<u64>());
+            sys::unmap(self.heads, ENTRIES * size_of::<u32>());
+        }
+    }
+
+    /// Bytes of address space.
+    pub fn address_space(&self) -> u64 {
+        let tables = ENTRIES * (size_of::<u64>() + size_of::<u32>());
+        (tables + self.pads.address_space()) as u64
+    }
+
     /// Takes all pads off.
     pub fn clear(&mut self) {
         self.pads.clear();
+        if self.table == 0 {
+            return;
+        }
         // SAFETY: the engine's own mappings; words are replaced as a whole.
         unsafe { sys::discard(self.heads, ENTRIES * size_of::<u32>()) };
         (0..ENTRIES).for_each(|entry| set((self.table + 8 * entry) as u64, self.miss));
@@ -126,6 +155,9 @@ impl Targets {
 
     /// The pad for `pc` and the one before it.
     fn find(&self, pc: u64) -> Option<(Option<u32>, u32)> {
+        if self.table == 0 {
+            return None;
+        }
         let mut before = None;
         let mut at = self.head(pc).checked_sub(1)?;
         loop {
@@ -169,10 +201,9 @@ fn set(at: u64, value: u64) {
 
 impl Drop for Targets {
     fn drop(&mut self) {
-        // SAFETY: the mappings are ours alone.
-        unsafe {
-            sys::unmap(self.table, ENTRIES * size_of::<u64>());
-            sys::unmap(self.heads, ENTRIES * size_of::<u32>());
+        if self.table != 0 {
+            // SAFETY: whoever drops them executes nothing that uses them.
+            unsafe { self.unmap() };
         }
     }
 }
@@ -217,6 +248,10 @@ mod tests {
             assert_eq!(chain(&targets, pc(7)), [101, 100]);
             targets.clear();
             assert_eq!(chain(&targets, pc(7)), []);
+            targets.give_up();
+            assert!(!targets.knows(pc(1)));
+            targets.remove(pc(1));
+            targets.clear();
         }
     }
 }

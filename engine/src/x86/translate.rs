@@ -327,6 +327,27 @@ impl Translator {
         self.begin_anew();
     }
 
+    /// Gives the memory of all code up, for good; nothing is translated.
+    pub fn give_up(&mut self) {
+        self.cache.give_up();
+        self.cache.refuse();
+        self.places.shrink();
+        self.fragments.shrink();
+        self.exits.shrink();
+        self.slots.shrink();
+        self.targets.iter_mut().for_each(Targets::give_up);
+    }
+
+    /// Bytes of address space that [`Translator::give_up`] gives back, nearly.
+    pub fn address_space(&self) -> u64 {
+        let tables = self.places.address_space()
+            + self.fragments.address_space()
+            + self.exits.address_space()
+            + self.slots.address_space();
+        let targets: u64 = self.targets.iter().map(Targets::address_space).sum();
+        self.cache.address_space() + tables as u64 + targets
+    }
+
     /// Forgets all translations; nobody may be executing them.
     pub fn begin_anew(&mut self) {
         self.fragments.clear();
