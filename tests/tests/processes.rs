@@ -150,3 +150,30 @@ fn children_left_behind() {
         assert!(begin.elapsed() < Duration::from_secs(20), "waited for {:?}", begin.elapsed());
     }
 }
+
+/// Who goes on when the trace is over makes no folder that nobody removes.
+#[test]
+fn a_temporary_folder_does_not_come_back() {
+    let Some(artifacts) = artifacts::need("a_temporary_folder_does_not_come_back") else { return };
+    let place = tempfile::tempdir().expect("a directory");
+    let ended = place.path().join("ended");
+    let folder = place.path().join("temporary");
+    std::fs::create_dir(&folder).expect("makes");
+    let mut command = traced(&artifacts, "engine", Path::new("sh"));
+    let script = format!(
+        "(sleep 3; /bin/true; (true); sh -c 'sleep 1; exec true'; echo >{}) >/dev/null 2>&1 &",
+        ended.display()
+    );
+    let output = command.args(["-c", &script]).env("TMPDIR", &folder).output().expect("starts");
+    assert!(output.status.success(), "{output:?}");
+    assert!(!ended.exists(), "it goes on");
+    let count = || std::fs::read_dir(&folder).expect("readable").count();
+    assert_eq!(count(), 0);
+    let limit = Instant::now() + Duration::from_secs(30);
+    while !ended.exists() && Instant::now() < limit {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(ended.exists());
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(count(), 0, "{:?}", std::fs::read_dir(&folder).expect("readable").next());
+}

@@ -187,7 +187,9 @@ impl Helpers {
             if helper == 0 {
                 libc::close(ends[1]);
                 // Those that came before wait for the analyzer alone.
-                self.all.iter().for_each(|(_, end)| drop(libc::close(*end)));
+                for (_, end) in &self.all {
+                    libc::close(*end);
+                }
                 if founds {
                     libc::setpgid(0, 0);
                 }
