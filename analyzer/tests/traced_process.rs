@@ -187,7 +187,8 @@ fn a_program_that_signals_its_group_is_reported() {
             let prepare = move || {
                 // SAFETY: async-signal-safe calls that take numbers alone.
                 unsafe {
-                    [libc::SIGHUP, libc::SIGINT].map(|signal| libc::signal(signal, libc::SIG_DFL));
+                    libc::signal(libc::SIGHUP, libc::SIG_DFL);
+                    libc::signal(libc::SIGINT, libc::SIG_DFL);
                     match place {
                         "session" => libc::setsid(),
                         _ => libc::setpgid(0, 0),
