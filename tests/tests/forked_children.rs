@@ -98,3 +98,21 @@ fn children_in_namespaces() {
         skip(TEST, "bwrap is not installed, or cannot make namespaces here");
     }
 }
+
+/// It is followed as a thread is, and no less of one for being another process.
+#[test]
+fn a_process_that_shares_the_memory_is_counted_to_its_end() {
+    let Some(artifacts) = artifacts::need("a_process_that_shares_the_memory") else { return };
+    let place = tempfile::tempdir().expect("a directory");
+    let program = compile("gcc", "shares_memory.c", place.path(), &[]);
+    let json = place.path().join("json");
+    let mut trace = Command::new(&artifacts.analyzer);
+    trace.args(["trace", "--snapshot-interval", "10", "--shim"]).arg(&artifacts.shim);
+    let output = trace.arg("--json").arg(&json).arg("--").arg(&program).output().expect("starts");
+    assert!(output.status.success(), "{}", shown(&output));
+    let report: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&json).expect("a report")).expect("JSON");
+    // At least five instructions a round; looks for threads that have vanished come every 160 ms.
+    let instructions = report["totals"]["instructions"].as_u64().expect("counted");
+    assert!(instructions > 5 * 400_000_000, "{instructions}");
+}
