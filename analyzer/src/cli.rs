@@ -81,6 +81,9 @@ pub enum Command {
     Rewrite(rewrite::Args),
     #[command(after_long_help = after_help(&SCHEMA_EXAMPLES))]
     Schema(schema::Args),
+    /// The program that doctor runs natively and followed
+    #[command(hide = true)]
+    Trial,
     /// Print a completion script for a shell
     Completions {
         /// The shell

@@ -17,9 +17,12 @@
 
 extern crate alloc;
 
+use alloc::string::String;
+
 pub mod load;
 mod nearest;
 pub mod settings;
+pub mod trust;
 pub mod value;
 
 pub use load::{Error, load};
@@ -29,3 +32,12 @@ pub use settings::{SETTINGS, Setting, Settings, document};
 pub const DEFAULT_PATH: &str = "/etc/sparkanalyzer/sparkanalyzer.toml";
 /// What the environment's names of settings start with.
 pub const ENVIRONMENT_PREFIX: &str = "SPARKANALYZER_";
+
+/// The file in a trace's folder in which its settings are, for processes that cannot believe their environment;
+/// `None` if this is no name of a trace.
+pub fn trace_settings_file(id: &str) -> Option<String> {
+    const LONGEST: usize = 64;
+    let is_plain = id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_name = is_plain && (1..=LONGEST).contains(&id.len());
+    is_name.then(|| alloc::format!(".trace-{id}.toml"))
+}

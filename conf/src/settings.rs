@@ -190,8 +190,10 @@ settings! {
     /// Tell apart by directory what is read and written in files. The names of directories are then in the record
     /// files, without the values of such parts as token=VALUE (see redact).
     per_directory: bool = true;
-    /// Where the record files go. Made if it is missing (mode 0750); must belong to root or to the
-    /// process's user.
+    /// Where the record files go. Made if it is missing (mode 0750, for the process's user alone). It must belong to
+    /// root or to the process's effective user, and nobody else may write to it unless it is sticky (mode 1777, for
+    /// several users); nor may it be a symbolic link. Files get the process's own group, even where the folder is
+    /// set-gid. A process that should be counted and cannot write there says so on standard error, once.
     output_dir: String = String::from("/var/tmp/sparkanalyzer");
     /// Name of a record file, before "-<process id>.<segment>.sar": %n node, %h host, %p pid,
     /// %a application id, %e executor id, %r role, %{NAME} an environment variable, %% a percent sign.
@@ -207,7 +209,7 @@ settings! {
     /// Size that the segments of one process may reach together. Near it periodic snapshots become
     /// rare, past it they stop; ends of tasks, threads and the process are still written.
     max_bytes_per_process: Bounded<65_536, 1_099_511_627_776> = Bounded(256 << 20);
-    /// Size that all record files in output_dir may reach together, looked at every minute.
+    /// Size on disk that the record files of one user in output_dir may reach together, looked at every minute.
     max_bytes_per_directory: Bounded<65_536, 1_125_899_906_842_624> = Bounded(8 << 30);
     /// Memory that the shim and the engine may map, in MiB; it counts against the container.
     memory_limit_mib: Bounded<4, 1_048_576> = Bounded(64);
@@ -219,7 +221,8 @@ settings! {
     ];
     /// How much the shim says about itself: "off", "error", "warn", "info" or "debug".
     log_level: LogLevel = LogLevel::Off;
-    /// File that its messages are appended to; empty = standard error.
+    /// File that its messages are appended to; empty = standard error. It must be a regular file of root or of the
+    /// process's user, and no symbolic link; made if it is missing (mode 0640).
     log_file: String = String::new();
 }
 
@@ -239,7 +242,12 @@ pub fn document() -> String {
         "# Settings of libshim.so, as they are by default. The file is looked for in\n\
          # /etc/sparkanalyzer/sparkanalyzer.toml; SPARKANALYZER_CONF names another one. Each key can also be\n\
          # given in the environment: SPARKANALYZER_OUTPUT_DIR=/data/records, lists separated by commas.\n\
-         # With a mistake in here the library does nothing, and says on standard error what and where.\n",
+         # With a mistake in here the library does nothing, and says on standard error what and where.\n\
+         #\n\
+         # A process of root, or with capabilities, does not follow its environment where that may be another\n\
+         # user's: SUDO_UID, PKEXEC_UID or DOAS_USER is somebody else, or a folder on the way to what\n\
+         # SPARKANALYZER_OUTPUT_DIR, _CONF or _LOG_FILE names belongs to another user, or others may write to it.\n\
+         # Then only /etc/sparkanalyzer/sparkanalyzer.toml counts, which must be root's and writable by root alone.\n",
     );
     for setting in SETTINGS {
         text.push('\n');

@@ -2,11 +2,11 @@
 
 use crate::{
     clock, link,
-    segment::c_path,
+    output_folder::OutputFolder,
     start::Startup,
     sys::{self, nr},
 };
-use alloc::{ffi::CString, format, vec::Vec};
+use alloc::{format, vec::Vec};
 use conf::{
     Settings,
     settings::{MetricGroup, SyscallClass, Tracer},
@@ -41,8 +41,8 @@ pub struct Identity {
     pub executor_id: &'static [u8],
     /// The settings.
     pub settings: Settings,
-    /// Where the files go; absolute.
-    pub output_dir: CString,
+    /// Where the files go.
+    pub output_folder: OutputFolder,
     /// What their names begin with.
     pub file_prefix: Vec<u8>,
     /// Which files count.
@@ -73,6 +73,7 @@ impl Identity {
     pub fn gather(
         startup: &Startup,
         settings: Settings,
+        output_folder: OutputFolder,
         role: Role,
         spark_role: Role,
         spark: SparkIds,
@@ -111,7 +112,7 @@ impl Identity {
             is_java_launcher: spark_role == Role::Jvm && link::find(c"JLI_Launch").is_some(),
             application_id: spark.application.clone().leak(),
             executor_id: spark.executor.clone().leak(),
-            output_dir: c_path(absolute(settings.output_dir.as_bytes())),
+            output_folder,
             file_prefix: Vec::new(),
             directories: Directories::new(&settings.directories),
             metrics: metrics_of(&settings),
@@ -149,7 +150,7 @@ impl Identity {
             parent: Some(self.process_id),
             parent_fork: fork,
             settings: self.settings.clone(),
-            output_dir: self.output_dir.clone(),
+            output_folder: self.output_folder.clone(),
             file_prefix: Vec::new(),
             directories: self.directories.clone(),
             spark: self.spark.clone(),
@@ -210,6 +211,11 @@ impl Identity {
     /// The process's number.
     pub fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// The parent's number.
+    pub fn ppid(&self) -> u32 {
+        self.ppid
     }
 
     /// The header of a segment.
@@ -320,18 +326,4 @@ fn container_of(cgroup: &[u8]) -> &[u8] {
         .rev()
         .find(|part| part.iter().all(u8::is_ascii_hexdigit))
         .unwrap_or_default()
-}
-
-/// The path from the root; the ticker's working directory is not the application's.
-fn absolute(path: &[u8]) -> Vec<u8> {
-    if path.first() == Some(&b'/') {
-        return path.to_vec();
-    }
-    let mut buffer = [0u8; 4096];
-    // SAFETY: the kernel writes within the buffer only.
-    let length = unsafe { sys::call2(nr::GETCWD, buffer.as_mut_ptr() as u64, buffer.len() as u64) };
-    let mut whole = buffer[..(length.max(1) - 1) as usize].to_vec();
-    whole.push(b'/');
-    whole.extend_from_slice(path);
-    whole
 }

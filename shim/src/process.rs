@@ -1,12 +1,15 @@
 //! The process: whether it is counted, who it is, fork, exec and end.
 
 use crate::{
-    behind, clock, descriptors, directories, forks, heap, hooks,
+    behind, clock, descriptors, directories, filtered, forks, heap, hooks,
     identity::Identity,
     jvm::executor_above,
     link, log,
+    output_folder::{self, OutputFolder},
+    places,
     python::{self, interpreter},
     recorder,
+    settings::{self, Source},
     start::Startup,
     sys::{self, nr},
     syscalls, threads, ticker, tls, tracer,
@@ -21,14 +24,14 @@ use core::{
     sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, Ordering},
 };
 use guest::role::{self, Role, SparkIds, split_variable};
-use records::{ProcessEndReason, TaskMethod};
+use records::{ProcessEndReason, TaskMethod, notice};
 
 /// Its presence makes every process passive.
 const KILL_SWITCH: &CStr = c"/etc/sparkanalyzer/disable";
-/// The longest configuration file.
-const MAX_CONF_BYTES: usize = 1 << 20;
 /// `AT_SECURE`: set-uid programs and the like.
 const AT_SECURE: u64 = 23;
+/// `AT_EUID`: the effective user.
+const AT_EUID: u64 = 12;
 /// `AT_EXECFN`: the path given to exec.
 const AT_EXECFN: u64 = 31;
 
@@ -89,30 +92,30 @@ fn decide(startup: &Startup) -> Option<Identity> {
     if startup.auxiliary(AT_SECURE) != Some(0) {
         return None;
     }
-    let variable = |name: &str| {
-        startup
-            .environment()
-            .filter_map(|variable| split_variable(variable.to_bytes()))
-            .find(|(known, _)| *known == name.as_bytes())
-            .map(|(_, value)| value)
-    };
     let executed = match startup.auxiliary(AT_EXECFN) {
         // SAFETY: the kernel puts the path on the initial stack.
         Some(path) if path != 0 => unsafe { CStr::from_ptr(path as *const _) }.to_bytes(),
         _ => b"",
     };
     let arguments = || startup.arguments().map(CStr::to_bytes);
-    let traced = variable("SPARKANALYZER_TRACE").is_some_and(|id| !id.is_empty());
+    if startup.environment().any(|variable| {
+        split_variable(variable.to_bytes()).is_some_and(|(name, _)| name == filtered::VARIABLE)
+    }) {
+        return None;
+    }
+    let traced = settings::variable(startup, settings::TRACE).is_some_and(|id| !id.is_empty());
     let spark_role = role::of(executed, arguments(), false);
-    let role = match spark_role {
-        _ if traced => Role::Program,
+    let usual_role = match spark_role {
         Role::Jvm | Role::Other if link::is_rewritten() => role::of_rewritten(arguments()),
         role => role,
     };
-    if matches!(role, Role::Jvm | Role::Other) || sys::exists(KILL_SWITCH) || link::is_replaced() {
+    let has_none = matches!(usual_role, Role::Jvm | Role::Other);
+    if (has_none && !traced) || sys::exists(KILL_SWITCH) || link::is_replaced() {
         return None;
     }
-    let settings = match settings(startup, variable("SPARKANALYZER_CONF")) {
+    places::set_user(startup.auxiliary(AT_EUID).unwrap_or_default() as u32);
+    let source = Source::of(startup);
+    let settings = match source.settings(startup) {
         Ok(settings) => settings,
         Err(error) => {
             log::always(format_args!("{error}; nothing is counted"));
@@ -127,6 +130,19 @@ fn decide(startup: &Startup) -> Option<Identity> {
         LogLevel::Debug => 4,
     });
     log::set_file(&settings.log_file);
+    let (traced, pin) = match &source {
+        Source::Environment => (traced, None),
+        Source::Trace(orders) => (true, Some(orders.folder)),
+        Source::Conf(_) => (false, None),
+    };
+    let role = if traced { Role::Program } else { usual_role };
+    let is_chosen = chosen_role(role).is_some_and(|role| settings.roles.contains(&role));
+    if let Source::Conf(why) = &source {
+        settings::tell(why, is_chosen);
+    }
+    if matches!(role, Role::Jvm | Role::Other) {
+        return None;
+    }
     heap::set_limit(memory_shares(&settings).0);
     let environment = startup.environment().map(CStr::to_bytes);
     let mut spark = role::spark_ids(arguments(), environment);
@@ -144,7 +160,12 @@ fn decide(startup: &Startup) -> Option<Identity> {
     if !traced && !chosen(&settings, role, &spark) {
         return None;
     }
-    Some(Identity::gather(startup, settings, role, spark_role, spark))
+    let folder = OutputFolder::new(settings.output_dir.as_bytes(), pin);
+    if let Err(refusal) = folder.check() {
+        output_folder::tell(&folder, &refusal);
+        return None;
+    }
+    Some(Identity::gather(startup, settings, folder, role, spark_role, spark))
 }
 
 /// How the configured memory is divided, in bytes: the shim's own heap, and the engine's translations.
@@ -156,43 +177,24 @@ pub fn memory_shares(settings: &Settings) -> (usize, usize) {
     (heap, all - heap)
 }
 
-fn settings(startup: &Startup, path: Option<&[u8]>) -> Result<Settings, String> {
-    let named = path.filter(|path| !path.is_empty());
-    let shown = String::from_utf8_lossy(named.unwrap_or(conf::DEFAULT_PATH.as_bytes()));
-    let c_path = crate::segment::c_path(shown.as_bytes().to_vec());
-    const ENOENT: i64 = -2;
-    let text = match sys::read_file(&c_path, MAX_CONF_BYTES) {
-        Ok(bytes) => Some(
-            String::from_utf8(bytes).map_err(|_| alloc::format!("{shown}:1: not UTF-8 text"))?,
-        ),
-        Err(ENOENT) if named.is_none() => None,
-        Err(error) => {
-            return Err(alloc::format!("{shown}: cannot be read (errno {})", -error));
-        }
-    };
-    let environment = startup.environment().filter_map(|variable| {
-        let (name, value) = split_variable(variable.to_bytes())?;
-        Some((core::str::from_utf8(name).ok()?, core::str::from_utf8(value).ok()?))
-    });
-    conf::load(text.as_deref().map(|text| (&*shown, text)), environment)
-        .map_err(|error| alloc::format!("{error}"))
-}
-
 /// Whether the settings choose a process of this role, user, application and executor.
 fn chosen(settings: &Settings, role: Role, spark: &SparkIds) -> bool {
-    if settings.enabled != Enabled::All {
-        return false;
-    }
-    let role = match role {
+    let Some(role) = chosen_role(role) else { return false };
+    settings.enabled == Enabled::All
+        && settings.roles.contains(&role)
+        && (settings.users.is_empty() || user_is_among(&settings.users))
+        && (role == ChosenRole::Program || is_sampled(settings, spark))
+}
+
+/// The role as settings name it.
+fn chosen_role(role: Role) -> Option<ChosenRole> {
+    Some(match role {
         Role::Executor => ChosenRole::Executor,
         Role::Driver => ChosenRole::Driver,
         Role::PythonWorker => ChosenRole::Python,
         Role::Program => ChosenRole::Program,
-        Role::Jvm | Role::Other => return false,
-    };
-    settings.roles.contains(&role)
-        && (settings.users.is_empty() || user_is_among(&settings.users))
-        && (role == ChosenRole::Program || is_sampled(settings, spark))
+        Role::Jvm | Role::Other => return None,
+    })
 }
 
 /// Whether the settings choose this application and executor.
@@ -248,10 +250,7 @@ fn count(startup: &Startup, identity: Identity) -> *mut tracer::Thread {
     if self::identity().role == Role::PythonWorker {
         interpreter::watch();
     }
-    if !ticker::start() {
-        IDENTITY.store(core::ptr::null_mut(), Ordering::Release);
-        return core::ptr::null_mut();
-    }
+    ticker::start();
     let thread = tracer::start();
     hooks::count_from_now();
     log::line(
@@ -288,7 +287,11 @@ pub fn check_fork() {
 /// Whether this is a vfork-like child, however it was made: another process in the memory of the one that
 /// counts.
 pub fn is_borrowed() -> bool {
-    is_counted() && sys::getpid() != identity().pid()
+    let asked = || {
+        // SAFETY: takes no argument and changes nothing. Where a filter may forbid it this is no such child: they run natively.
+        unsafe { engine::sys::optional(nr::GETPID, [0; 6]) }
+    };
+    is_counted() && u32::try_from(asked()).is_ok_and(|pid| pid != identity().pid())
 }
 
 #[cold]
@@ -362,5 +365,19 @@ pub fn end(reason: ProcessEndReason, status: i32) {
         python::tasks::process_ends();
         behind::process_ends(threads::current().map(|thread| thread.shared));
         recorder::process_ends(reason, status);
+        output_folder::tell_what_is_pending();
+    }
+}
+
+/// The program is about to do what leaves no room for the library: what was counted is written, and then nothing more is done.
+pub fn give_up(why: &str) {
+    if is_counted() && !is_borrowed() {
+        threads::notice(
+            notice::PART_NOT_COUNTED,
+            0,
+            format_args!("the program goes on uncounted: {why}"),
+        );
+        recorder::give_up();
+        crate::guard::switch_off();
     }
 }

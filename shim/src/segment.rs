@@ -2,8 +2,8 @@
 //!
 //! # Design
 //!
-//! - A file is made with O_EXCL and O_NOFOLLOW, mode 0640, in a directory that is not writable by
-//!   everybody unless it is sticky. A group is one `pwrite` at our own offset.
+//! - A file is made with O_EXCL and O_NOFOLLOW, mode 0640, in a folder that nobody else can change
+//!   ([`crate::output_folder`]). A group is one `pwrite` at our own offset.
 //! - Some space ahead of the offset is reserved with fallocate, so that on a full file system the notice
 //!   and the process's end still fit: recording stops at the reserve, not at the last byte.
 //! - Before each batch the file is looked at: if somebody deleted, truncated or replaced it, a new segment
@@ -13,19 +13,17 @@
 use crate::{
     identity::Identity,
     log::{self, Level},
-    recorder, sys,
+    output_folder,
+    places::{self, Refusal, make_file},
+    recorder,
+    sys::{self, nr},
 };
-use alloc::{ffi::CString, vec, vec::Vec};
+use alloc::{vec, vec::Vec};
 use core::ffi::CStr;
+use engine::sys::optional;
 use guest::budget::{Budget, Weight};
 use records::{Event, Flags, MAX_GROUP_BYTES, MAX_HEADER_BYTES, encode_group, file_name, notice};
 
-const O_WRONLY: u64 = 1;
-const O_CREAT: u64 = 0o100;
-const O_EXCL: u64 = 0o200;
-const O_DIRECTORY: u64 = 0o200_000;
-const O_NOFOLLOW: u64 = 0o400_000;
-const O_CLOEXEC: u64 = 0o2_000_000;
 const FALLOC_FL_KEEP_SIZE: u64 = 1;
 /// Space that is reserved ahead; at least half of it stays free for the last groups.
 const RESERVE: u64 = 16 * 1024;
@@ -51,6 +49,8 @@ pub struct Segments {
     told_process: bool,
     told_directory: bool,
     told_left_out: bool,
+    /// No other file can be begun.
+    stays: bool,
     disturbed: Option<u64>,
     queue: Vec<u8>,
 }
@@ -73,6 +73,7 @@ impl Segments {
             told_process: false,
             told_directory: false,
             told_left_out: false,
+            stays: false,
             disturbed: None,
             queue: Vec::new(),
         }
@@ -86,8 +87,11 @@ impl Segments {
         }
         self.look_at_file();
         self.look_at_directory(identity, now);
-        let full =
-            self.file.as_ref().is_some_and(|file| file.offset >= identity.settings.segment_bytes.0);
+        let full = !self.stays
+            && self
+                .file
+                .as_ref()
+                .is_some_and(|file| file.offset >= identity.settings.segment_bytes.0);
         let begin = self.file.is_none() || full;
         let mut queue = core::mem::take(&mut self.queue);
         let middle = recorder::drain(&mut queue, begin);
@@ -99,8 +103,7 @@ impl Segments {
         } else {
             self.write_entries(&queue[..middle], tick);
             if begin {
-                self.close();
-                self.open_next(identity);
+                self.change_file(identity);
                 self.write_entries(&queue[middle..], tick);
             }
         }
@@ -139,11 +142,10 @@ impl Segments {
         let needed = file.offset + group.len() as u64;
         if weight != Weight::Last && needed + RESERVE / 2 > file.reserved {
             let more = needed + RESERVE;
-            // SAFETY: our own descriptor; changes only the file's reserved space.
-            let result =
-                unsafe { sys::call4(nr::FALLOCATE, file.fd as u64, FALLOC_FL_KEEP_SIZE, 0, more) };
-            match result {
-                sys::ENOSPC | sys::EDQUOT => return self.stop(notice::DISK_FULL, result),
+            match reserve(file.fd, more) {
+                result @ (sys::ENOSPC | sys::EDQUOT) => {
+                    return self.stop(notice::DISK_FULL, result);
+                }
                 // A file system without fallocate: the write itself tells when it is full.
                 _ => file.reserved = more,
             }
@@ -161,7 +163,7 @@ impl Segments {
     /// Recording stops: the reason and the process's last totals go into the reserve.
     fn stop(&mut self, code: u16, error: i64) {
         self.stopped = true;
-        log::line(Level::Error, format_args!("recording stops: {}", errno_text(error)));
+        log::line(Level::Error, format_args!("recording stops: {}", sys::error_text(error)));
         let Some(file) = &self.file else { return };
         let (fd, offset) = (file.fd, file.offset);
         truncate(fd, offset);
@@ -183,7 +185,7 @@ impl Segments {
             if file.reserved > file.offset {
                 truncate_to_same_size(file.fd, file.offset);
             }
-            sys::close(file.fd);
+            close(file.fd);
         }
     }
 
@@ -195,7 +197,7 @@ impl Segments {
     /// Whether the file is still the one that was opened, as long as we left it.
     fn look_at_file(&mut self) {
         let Some(file) = &self.file else { return };
-        let status = sys::fstat(file.fd as u64).unwrap_or_default();
+        let Some(status) = status_of(file.fd) else { return };
         let same = status.device == file.device && status.inode == file.inode;
         if same && status.links > 0 && status.size == file.offset {
             return;
@@ -213,7 +215,11 @@ impl Segments {
     fn look_at_directory(&mut self, identity: &Identity, now: u64) {
         if self.looked_at == 0 || now.saturating_sub(self.looked_at) > LOOK_NS {
             self.looked_at = now;
-            if let Some(bytes) = directory_bytes(&identity.output_dir) {
+            if may(nr::OPENAT)
+                && may(nr::GETDENTS64)
+                && may(nr::NEWFSTATAT)
+                && let Some(bytes) = identity.output_folder.bytes()
+            {
                 self.budget.directory_used = bytes;
             }
         }
@@ -231,62 +237,70 @@ impl Segments {
         }
     }
 
-    fn open_next(&mut self, identity: &Identity) {
+    /// Goes on in a new segment; in the present one if the right to make files was given up meanwhile.
+    fn change_file(&mut self, identity: &Identity) {
+        let before = self.file.take();
         match self.try_open(identity) {
-            Ok(()) => {}
-            // The trace has ended, and its folder with it: nobody waits for what goes on.
-            Err(ENOENT) if identity.is_traced => self.stopped = true,
+            Ok(()) => {
+                let new = core::mem::replace(&mut self.file, before);
+                self.close();
+                self.file = new;
+            }
             Err(error) => {
-                self.stopped = true;
-                log::line(
-                    Level::Error,
-                    format_args!(
-                        "cannot write records to {}: {}; nothing is recorded",
-                        identity.output_dir.to_string_lossy(),
-                        errno_text(error)
-                    ),
-                );
+                self.file = before;
+                self.stays = true;
+                log::line(Level::Warn, format_args!("no next record file: {error}"));
             }
         }
     }
 
-    fn try_open(&mut self, identity: &Identity) -> Result<(), i64> {
-        let directory = open_directory(&identity.output_dir, !identity.is_traced)?;
-        let mut name = [0u8; 256];
-        let result = file_name::encode(
-            &mut name[..255],
-            &identity.file_prefix,
-            &identity.process_id,
-            self.next,
-        );
-        let fd = match result {
-            Ok(_) => {
-                let flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
-                // SAFETY: the name is NUL-terminated: the array was zero and its last byte was kept.
-                unsafe {
-                    sys::call4(nr::OPENAT, directory as u64, name.as_ptr() as u64, flags, 0o640)
+    fn open_next(&mut self, identity: &Identity) {
+        match self.try_open(identity) {
+            Ok(()) => {}
+            // The trace has ended, and its folder with it: nobody waits for what goes on.
+            Err(Refusal::Error(ENOENT)) if identity.is_traced => self.stopped = true,
+            Err(refusal) => {
+                self.stopped = true;
+                if self.next == 0 {
+                    output_folder::tell(&identity.output_folder, &refusal);
+                } else {
+                    log::line(Level::Error, format_args!("recording stops: {refusal}"));
                 }
             }
-            Err(_) => -36, // ENAMETOOLONG
-        };
-        sys::close(directory);
-        if sys::failed(fd) {
-            return Err(fd);
         }
-        let fd = fd as i32;
+    }
+
+    fn try_open(&mut self, identity: &Identity) -> Result<(), Refusal> {
+        const EPERM: i64 = -1;
+        const EEXIST: i64 = -17;
+        /// Segments that are looked for.
+        const MAX_FOUND: u32 = 1000;
+        if ![nr::OPENAT, nr::CLOSE, nr::FSTAT, nr::FCHOWN, nr::FCHMOD, nr::GETEUID, nr::GETEGID]
+            .into_iter()
+            .all(may)
+        {
+            return Err(Refusal::Error(EPERM));
+        }
+        places::set_user(sys::geteuid());
+        let folder = identity.output_folder.open_or_make(!identity.is_traced)?;
+        let mut made = make_segment(identity, folder, self.next);
+        // A helper that was killed has left its files, and not how many.
+        while matches!(made, Err(Refusal::Error(EEXIST))) && self.next < MAX_FOUND {
+            self.next += 1;
+            made = make_segment(identity, folder, self.next);
+        }
+        sys::close(folder);
+        let (fd, status) = made?;
         let mut buffer = vec![0; MAX_HEADER_BYTES];
         let header = identity.header(self.next);
         let length = header.encode(&mut buffer).unwrap_or_default();
-        // SAFETY: our own descriptor; reserves space only. A failure shows in the write.
-        unsafe {
-            sys::call4(nr::FALLOCATE, fd as u64, FALLOC_FL_KEEP_SIZE, 0, length as u64 + RESERVE)
-        };
+        // A failure shows in the write.
+        reserve(fd, length as u64 + RESERVE);
         if let Err(error) = write_at(fd, &buffer[..length], 0) {
             truncate(fd, 0);
             sys::close(fd);
-            return Err(error);
+            return Err(Refusal::Error(error));
         }
-        let status = sys::fstat(fd as u64).unwrap_or_default();
         self.next += 1;
         self.file = Some(Open {
             fd,
@@ -309,8 +323,6 @@ impl Segments {
         Ok(())
     }
 }
-
-use crate::sys::nr;
 
 fn tell_limit(code: u16, limit: u64) {
     log::line(
@@ -345,101 +357,52 @@ fn write_at(fd: i32, bytes: &[u8], offset: u64) -> Result<(), i64> {
     Ok(())
 }
 
+/// Makes the file of a segment.
+fn make_segment(
+    identity: &Identity,
+    folder: i32,
+    segment: u32,
+) -> Result<(i32, sys::Status), Refusal> {
+    const ENAMETOOLONG: i64 = -36;
+    let mut name = [0u8; 256];
+    let (prefix, id) = (&identity.file_prefix, &identity.process_id);
+    let result = file_name::encode(&mut name[..255], prefix, id, segment);
+    match (result, CStr::from_bytes_until_nul(&name)) {
+        (Ok(_), Ok(name)) => make_file(folder as u64, name, 0),
+        _ => Err(Refusal::Error(ENAMETOOLONG)),
+    }
+}
+
 fn truncate(fd: i32, size: u64) {
     // SAFETY: our own descriptor and file.
-    unsafe { sys::call2(nr::FTRUNCATE, fd as u64, size) };
+    unsafe { optional(nr::FTRUNCATE, [fd as u64, size, 0, 0, 0, 0]) };
+}
+
+/// Reserves space up to an offset behind the file's end; the kernel's answer.
+fn reserve(fd: i32, up_to: u64) -> i64 {
+    // SAFETY: our own descriptor; changes only the file's reserved space.
+    unsafe { optional(nr::FALLOCATE, [fd as u64, FALLOC_FL_KEEP_SIZE, 0, up_to, 0, 0]) }
+}
+
+/// Whether no filter of the process's, which is its helper's too, forbids a call.
+fn may(number: u64) -> bool {
+    engine::seccomp::allows(number, &[0; 6])
+}
+
+fn close(fd: i32) {
+    if may(nr::CLOSE) {
+        sys::close(fd);
+    }
+}
+
+/// What our own descriptor stands for; `None` where that cannot be asked.
+fn status_of(fd: i32) -> Option<sys::Status> {
+    may(nr::FSTAT).then(|| sys::fstat(fd as u64)).flatten()
 }
 
 /// ftruncate to the size that the file has frees the blocks reserved behind its end.
 fn truncate_to_same_size(fd: i32, size: u64) {
-    if sys::fstat(fd as u64).is_some_and(|status| status.size == size) {
+    if status_of(fd).is_some_and(|status| status.size == size) {
         truncate(fd, size);
     }
-}
-
-/// Opens the output directory, made if it is missing and may be made; refuses one where anybody could replace our files.
-fn open_directory(path: &CStr, may_make: bool) -> Result<i32, i64> {
-    const EPERM: i64 = -1;
-    const WORLD_WRITABLE: u32 = 0o002;
-    const STICKY: u32 = 0o1000;
-    let mut fd = sys::open(path, O_DIRECTORY | O_CLOEXEC, 0);
-    if fd == ENOENT && may_make {
-        // SAFETY: the path is NUL-terminated and only read.
-        unsafe { sys::call2(nr::MKDIR, path.as_ptr() as u64, 0o750) };
-        fd = sys::open(path, O_DIRECTORY | O_CLOEXEC, 0);
-    }
-    if sys::failed(fd) {
-        return Err(fd);
-    }
-    let mode = sys::fstat(fd as u64).unwrap_or_default().mode;
-    if mode & WORLD_WRITABLE != 0 && mode & STICKY == 0 {
-        sys::close(fd as i32);
-        log::line(Level::Error, format_args!("output_dir is writable by everybody and not sticky"));
-        return Err(EPERM);
-    }
-    Ok(fd as i32)
-}
-
-/// The sizes of the record files in a directory, added up.
-fn directory_bytes(path: &CStr) -> Option<u64> {
-    let fd = sys::open(path, O_DIRECTORY | O_CLOEXEC, 0);
-    if sys::failed(fd) {
-        return None;
-    }
-    let mut total = 0;
-    let mut buffer = vec![0u8; 16 * 1024];
-    loop {
-        // SAFETY: the kernel writes within the buffer only.
-        let count = unsafe {
-            sys::call3(nr::GETDENTS64, fd as u64, buffer.as_mut_ptr() as u64, buffer.len() as u64)
-        };
-        if count <= 0 {
-            break;
-        }
-        let mut rest = &buffer[..count as usize];
-        // struct linux_dirent64: inode 8, offset 8, length 2, type 1, name.
-        while rest.len() > 19 {
-            let length = usize::from(u16::from_le_bytes([rest[16], rest[17]]));
-            if let Some(name) =
-                rest.get(19..length).and_then(|name| CStr::from_bytes_until_nul(name).ok())
-                && name.to_bytes().ends_with(b".sar")
-            {
-                total += size_at(fd as u64, name);
-            }
-            rest = rest.get(length..).unwrap_or_default();
-        }
-    }
-    sys::close(fd as i32);
-    Some(total)
-}
-
-fn size_at(directory: u64, name: &CStr) -> u64 {
-    sys::stat_at(directory, name).map_or(0, |status| status.size)
-}
-
-/// The words for the errors that a user can do something about.
-fn errno_text(error: i64) -> &'static str {
-    match -error {
-        1 => "not permitted",
-        2 => "no such directory",
-        5 => "input/output error",
-        13 => "permission denied",
-        20 => "not a directory",
-        24 => "too many open files",
-        27 => "file too large",
-        28 => "no space left on device",
-        30 => "read-only file system",
-        36 => "file name too long",
-        40 => "too many symbolic links",
-        122 => "disk quota exceeded",
-        _ => "the system refused",
-    }
-}
-
-/// A path as a C string; what follows a NUL is left away.
-pub fn c_path(mut path: Vec<u8>) -> CString {
-    if let Some(end) = path.iter().position(|&byte| byte == 0) {
-        path.truncate(end);
-    }
-    CString::new(path).unwrap_or_default()
 }

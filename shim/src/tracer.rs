@@ -10,7 +10,7 @@
 //! that the JVM does for us, runs in the engine's hands, where a fault of its own could not be told.
 
 use crate::{
-    behind, descriptors, forks, hooks,
+    behind, clock, descriptors, filtered, forks, hooks,
     jvm::{agent, tasks},
     link, process,
     python::tasks as python,
@@ -115,10 +115,13 @@ pub fn prepare() {
     if let Some(why) = crate::gum::refusal() {
         return unavailable(why);
     }
+    if sys::is_simulated() {
+        return unavailable("Valgrind runs the program");
+    }
     #[cfg(feature = "faults")]
     arm_fault();
     let memory = process::memory_shares(&identity.settings).1;
-    match Chosen::new(&SHIM, Limits { memory }) {
+    match Chosen::new(&SHIM, Limits { memory, from_start: extent() == Extent::Everything }) {
         Some(tracer) => TRACER.store(Box::into_raw(Box::new(tracer)), Ordering::Release),
         None => unavailable("the kernel refuses memory"),
     }
@@ -309,12 +312,14 @@ pub fn sees_exit() -> bool {
 
 /// The engine's counts of a thread so far, in their places in the metric table.
 pub fn totals(thread: &Shared) -> Values {
-    let mut values = [0; METRIC_COUNT];
     // SAFETY: 0 or a block that outlives its thread.
     let state = unsafe { (thread.engine.load(Ordering::Acquire) as *const Thread).as_ref() };
-    if let Some(state) = state {
-        values[..engine::METRICS].copy_from_slice(&engine::Thread::totals(state));
-    }
+    state.map_or([0; METRIC_COUNT], values_of)
+}
+
+fn values_of(state: &Thread) -> Values {
+    let mut values = [0; METRIC_COUNT];
+    values[..engine::METRICS].copy_from_slice(&engine::Thread::totals(state));
     values
 }
 
@@ -326,6 +331,12 @@ pub fn follows_current() -> bool {
 /// A thread was found to have ended without a word.
 pub fn thread_vanished(thread: &'static Shared) {
     forget(thread);
+}
+
+/// The calling thread's id, for a followed one without asking the kernel.
+pub fn own_tid() -> u32 {
+    let known = if is_running() { Chosen::current().map_or(0, engine::Thread::tid) } else { 0 };
+    if known == 0 { sys::gettid() } else { known }
 }
 
 /// This process is a child made by fork. The engine itself calls [`Host::fork_child`] for followed threads. In the
@@ -393,8 +404,18 @@ impl Host<Thread> for Shim {
         let token = if syscalls::is_counted(call.number) {
             syscalls::before(call.number, &call.arguments)
         } else {
-            if ticker::must_not_run_during(call.number) {
-                ticker::pause();
+            clock::before_call(call.number, &call.arguments);
+            if is_filter(call) {
+                on_own_tls(thread, |_| recorder::make_room_for_good());
+            }
+            if is_debugging(call) {
+                on_own_tls(thread, |_| tell_of_debugger());
+            }
+            if is_user_dispatch(call) {
+                on_own_tls(thread, |_| process::give_up("system-call user dispatch"));
+            }
+            if ticker::mirrors(call.number, &call.arguments) {
+                on_own_tls(thread, |_| ticker::mirror(call.number, &call.arguments));
             }
             let flags = forks::clone_flags(call.number, &call.arguments);
             if flags.is_some_and(|flags| flags & forks::CLONE_VFORK != 0) {
@@ -425,8 +446,10 @@ impl Host<Thread> for Shim {
             on_own_tls(thread, |_| {
                 syscalls::observe(listed(), call.number, &call.arguments, before, result);
             });
-        } else if ticker::must_not_run_during(call.number) {
-            ticker::resume();
+        } else if ticker::mirrors(call.number, &call.arguments) {
+            on_own_tls(thread, |_| ticker::mirrored(call.number, &call.arguments, result));
+        } else if matches!(call.number, sys::nr::EXECVE | sys::nr::EXECVEAT) {
+            on_own_tls(thread, |_| ticker::exec_failed());
         } else if before != CallToken::default() && result != 0 {
             on_own_tls(thread, |_| {
                 if let Some(shared) = listed() {
@@ -439,11 +462,14 @@ impl Host<Thread> for Shim {
         }
     }
 
-    fn before_exec(&self, thread: &mut Thread, call: &Call) {
+    fn before_exec(&self, thread: &mut Thread, call: &mut Call) {
         let mut path = [0u8; 224];
         let at = if call.number == engine::sys::nr::EXECVEAT { 1 } else { 0 };
         on_own_tls(thread, |_| {
             recorder::before_exec(sys::read_string(call.arguments[at], &mut path));
+            if !filtered::may_be_counted() {
+                filtered::keep_out(&mut call.arguments[at + 2]);
+            }
         });
     }
 
@@ -480,18 +506,26 @@ impl Host<Thread> for Shim {
     }
 
     fn exiting(&self, thread: &mut Thread, process: bool, status: i32) {
+        let end = |thread: &mut Thread| {
+            if threads::is_unlisted() {
+                threads::add_after_end(&values_of(thread));
+            } else if !process {
+                threads::end_current();
+            }
+        };
         if process {
-            on_own_tls(thread, |_| {
+            on_own_tls(thread, |thread| {
+                end(thread);
                 process::end(ProcessEndReason::EXIT, i32::from(status as u8));
             });
         } else if *thread.host_word() & OUR_AREA != 0 {
-            on_own_tls(thread, |_| threads::end_current());
+            on_own_tls(thread, end);
             // SAFETY: this thread's last use of it; the FS base is the application's again.
             unsafe { tls::unmap_area(*thread.host_word() & !OUR_AREA) };
             *thread.host_word() = 0;
         } else if tls::is_libcs(*thread.host_word()) {
             // Else libc has given the thread's memory back already, as musl does: the ticker will miss the thread.
-            on_own_tls(thread, |_| threads::end_current());
+            on_own_tls(thread, end);
         }
     }
 
@@ -563,6 +597,20 @@ fn write_notice(thread: &mut Thread, notice: Notice, at: u64, detail: u64) {
         Notice::MemoryLimit => {
             tell(notice::MEMORY_LIMIT, detail, format_args!("the engine's memory is used up"));
         }
+        Notice::MemoryRefused => {
+            let why = match detail {
+                1 | 13 => {
+                    "code may not be made here (PR_SET_MDWE, MemoryDenyWriteExecute or a security module)"
+                }
+                12 => "the address space (ulimit -v, RLIMIT_AS) or the system's memory is used up",
+                _ => "the kernel refuses",
+            };
+            tell(
+                notice::THREAD_RELEASED,
+                at,
+                format_args!("no memory for translations: {why} (errno {detail})"),
+            );
+        }
         Notice::ThreadNotFollowed if detail != 0 => tell(
             notice::PART_NOT_COUNTED,
             at,
@@ -581,6 +629,38 @@ fn write_notice(thread: &mut Thread, notice: Notice, at: u64, detail: u64) {
             tell(notice::THREAD_RELEASED, at, format_args!("code changed that was translated"));
         }
     }
+}
+
+/// Whether a call may switch a seccomp filter or strict mode on.
+fn is_filter(call: &Call) -> bool {
+    const PR_SET_SECCOMP: u64 = 22;
+    call.number == engine::sys::nr::SECCOMP
+        || (call.number == sys::nr::PRCTL && call.arguments[0] == PR_SET_SECCOMP)
+}
+
+/// Whether a call makes one of the traced programs another's debugger.
+fn is_debugging(call: &Call) -> bool {
+    const PTRACE: u64 = 101;
+    const TRACEME: u64 = 0;
+    const ATTACH: u64 = 16;
+    const SEIZE: u64 = 0x4206;
+    call.number == PTRACE && [TRACEME, ATTACH, SEIZE].contains(&call.arguments[0])
+}
+
+/// A debugger stops a thread wherever it is, not where the engine could show the application's state.
+fn tell_of_debugger() {
+    static TOLD: AtomicBool = AtomicBool::new(false);
+    if !TOLD.swap(true, Ordering::Relaxed) {
+        let text =
+            format_args!("a debugger among the programs sees registers and code of the tracer");
+        threads::notice(notice::PART_NOT_COUNTED, 0, text);
+    }
+}
+
+/// Whether from this call on the kernel refuses calls by the place that they are made from: ours too.
+fn is_user_dispatch(call: &Call) -> bool {
+    const PR_SET_SYSCALL_USER_DISPATCH: u64 = 59;
+    call.number == sys::nr::PRCTL && call.arguments[..2] == [PR_SET_SYSCALL_USER_DISPATCH, 1]
 }
 
 /// A vfork-like child has executed another program (or ended): the parent runs again.

@@ -12,6 +12,7 @@ use conf::settings::Enabled;
 use serde_json::Value;
 
 use super::{Findings, said_by, writable_by_others};
+use crate::conf_file;
 use crate::shim;
 use crate::trace::{KILL_SWITCH, Tracer};
 
@@ -88,7 +89,7 @@ pub fn check_conf(findings: &mut Findings, said: Option<&Path>) -> Option<Settin
     let variable = environment.iter().find(|(name, _)| name == "SPARKANALYZER_CONF");
     let named = said.map(Path::to_owned).or_else(|| variable.map(|(_, path)| PathBuf::from(path)));
     let path = named.clone().unwrap_or_else(|| PathBuf::from(conf::DEFAULT_PATH));
-    let text = match fs::read_to_string(&path) {
+    let text = match conf_file::read(&path) {
         Ok(text) => Some(text),
         Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => None,
         Err(error) => {

@@ -1,9 +1,13 @@
 //! `analyzer doctor`: whether counting would work here, and what to do where not.
 
+mod confinement;
 mod job;
 mod library;
 mod machine;
+mod probe;
 mod spark;
+mod trial;
+pub mod trial_program;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -20,7 +24,9 @@ use crate::terminal::{ERROR, GOOD, WARNING};
 
 /// Check what counting needs, and say what to do where it lacks
 ///
-/// Library, conf, output directory, machine, Java, Spark, store: each finding has its remedy. Run it on a worker node as the user that runs the executors.
+/// Library, conf, output directory, machine, what confines processes, Java, Spark, store: each finding has its remedy.
+/// Run it on a worker node, or in the container, as the user that runs the executors. A program with threads and
+/// signals and a tiny JVM are run natively and followed: what would break here breaks in them.
 /// --spark-submit-args proves on a tiny real job that records arrive; it must come last, what follows goes
 /// to spark-submit. SPARK_HOME and JAVA_HOME say where Spark and Java are, unless options do.
 #[derive(Debug, clap::Args)]
@@ -43,6 +49,10 @@ pub struct Args {
 
     #[command(flatten)]
     place: MayBeOfStore,
+
+    /// Run no programs natively and followed, which takes some seconds
+    #[arg(long)]
+    quick: bool,
 
     /// How to print
     #[arg(long, value_enum, default_value_t = Format::Table)]
@@ -162,6 +172,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let java_home = args.java_home.clone().or_else(|| variable("JAVA_HOME"));
     let mut findings = Findings::default();
     machine::check(&mut findings);
+    let refused = confinement::check(&mut findings);
     let settings = library::check_conf(&mut findings, args.conf.as_deref());
     let shim = library::check(&mut findings, args.shim.as_deref());
     if let Some(settings) = &settings {
@@ -170,7 +181,12 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     if let Some(shim) = &shim {
         library::check_counts(&mut findings, shim);
     }
-    spark::check_java(&mut findings, java_home.as_deref(), shim.as_deref());
+    let java = spark::check_java(&mut findings, java_home.as_deref(), shim.as_deref());
+    match &shim {
+        Some(_) if args.quick => findings.skipped("threads", "--quick"),
+        Some(shim) => trial::check(&mut findings, shim, java.as_deref(), &refused),
+        None => findings.skipped("threads", "there is no library to count with"),
+    }
     spark::check(&mut findings, spark_home.as_deref());
     match &args.place.store {
         Some(address) => check_store(&mut findings, address),

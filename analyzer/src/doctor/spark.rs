@@ -12,8 +12,12 @@ const TESTED_JAVA: [&str; 1] = ["17"];
 /// Spark versions that the project's tests run.
 const TESTED_SPARK: [&str; 2] = ["3.5.", "4."];
 
-/// Checks Java, with the library in it.
-pub fn check_java(findings: &mut Findings, home: Option<&Path>, shim: Option<&Path>) {
+/// Checks Java, with the library in it; its launcher, if it runs.
+pub fn check_java(
+    findings: &mut Findings,
+    home: Option<&Path>,
+    shim: Option<&Path>,
+) -> Option<PathBuf> {
     let java = home.map_or_else(|| PathBuf::from("java"), |home| home.join("bin/java"));
     let mut command = Command::new(&java);
     command.arg("-version").stdin(Stdio::null());
@@ -23,17 +27,20 @@ pub fn check_java(findings: &mut Findings, home: Option<&Path>, shim: Option<&Pa
     let output = match command.output() {
         Ok(output) => output,
         Err(error) if home.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
-            return findings.skipped("java", "no java in PATH and JAVA_HOME is not set");
+            findings.skipped("java", "no java in PATH and JAVA_HOME is not set");
+            return None;
         }
         Err(error) => {
             let remedy = "set JAVA_HOME to a Java that Spark can use";
-            return findings.problem("java", format!("{}: {error}", java.display()), remedy);
+            findings.problem("java", format!("{}: {error}", java.display()), remedy);
+            return None;
         }
     };
     let said = said_by(&output);
     if !output.status.success() {
         let remedy = "does it work without LD_PRELOAD? Then report this; else install Java anew";
-        return findings.problem("java", format!("{}: {said}", java.display()), remedy);
+        findings.problem("java", format!("{}: {said}", java.display()), remedy);
+        return None;
     }
     // openjdk version "17.0.15" 2025-04-15; 1.8.0 is 8.
     let version = said.split('"').nth(1).unwrap_or("unknown").to_owned();
@@ -47,6 +54,7 @@ pub fn check_java(findings: &mut Findings, home: Option<&Path>, shim: Option<&Pa
         let remedy = format!("no test has run it, only {tested}: prove it by --spark-submit-args");
         findings.warning("java", found, remedy);
     }
+    Some(java)
 }
 
 /// Checks Spark's version and conf.

@@ -5,9 +5,11 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, absolute};
 
+use conf::Settings;
 use records::MetricSet;
 
 use super::Tracer;
+use crate::conf_file;
 use crate::exit::{Exit, Failure};
 use crate::metric_list;
 
@@ -38,12 +40,14 @@ const TRACE: &str = "SPARKANALYZER_TRACE";
 
 /// The variables to set, besides those that are inherited, for the run with this identity.
 ///
+/// Also the settings that they amount to.
+///
 /// # Errors
 /// When the conf file cannot be read, or has a mistake.
 pub fn variables(
     wishes: &Wishes<'_>,
     trace_id: &str,
-) -> Result<Vec<(&'static str, OsString)>, Failure> {
+) -> Result<(Vec<(&'static str, OsString)>, Settings), Failure> {
     let mut variables = vec![
         ("LD_PRELOAD", preload(wishes.shim, std::env::var_os("LD_PRELOAD"))),
         (TRACE, trace_id.into()),
@@ -66,12 +70,12 @@ pub fn variables(
         variables.push(("SPARKANALYZER_CONF", full.into()));
     }
     variables.push((ASAN_OPTIONS, asan_options(std::env::var_os(ASAN_OPTIONS))));
-    check_settings(&variables)?;
-    Ok(variables)
+    let settings = settings(&variables)?;
+    Ok((variables, settings))
 }
 
 /// Reads the settings as the shim will: with a mistake in them it would do nothing.
-fn check_settings(variables: &[(&'static str, OsString)]) -> Result<(), Failure> {
+fn settings(variables: &[(&'static str, OsString)]) -> Result<Settings, Failure> {
     if Path::new(KILL_SWITCH).exists() {
         let message = format!("{KILL_SWITCH} exists: counting is switched off on this machine");
         return Err(Failure::new(Exit::Environment, message));
@@ -85,14 +89,13 @@ fn check_settings(variables: &[(&'static str, OsString)]) -> Result<(), Failure>
         .collect();
     let said = all.iter().find(|(name, _)| name == "SPARKANALYZER_CONF");
     let path = said.map_or(conf::DEFAULT_PATH, |(_, path)| path);
-    let text = match std::fs::read_to_string(path) {
+    let text = match conf_file::read(Path::new(path)) {
         Ok(text) => Some(text),
         Err(error) if said.is_none() && error.kind() == std::io::ErrorKind::NotFound => None,
         Err(error) => return Err(Failure::new(Exit::BadInput, format!("{path}: {error}"))),
     };
     let file = text.as_deref().map(|text| (path, text));
     conf::load(file, all.iter().map(|(name, value)| (name.as_str(), value.as_str())))
-        .map(drop)
         .map_err(|error| Failure::new(Exit::BadInput, error))
 }
 

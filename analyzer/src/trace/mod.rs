@@ -164,7 +164,8 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         conf: args.conf.as_deref(),
     };
     let id = environment::trace_id()?;
-    let mut variables = environment::variables(&wishes, &id)?;
+    let (mut variables, settings) = environment::variables(&wishes, &id)?;
+    let _left = folder.leave_settings(&id, &settings)?;
     if args.force {
         variables.push(("SPARKANALYZER_GUM_FORCE", "1".into()));
     }

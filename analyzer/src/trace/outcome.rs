@@ -65,12 +65,13 @@ const THREAD_REASONS: [u16; 3] =
     [notice::THREAD_RELEASED, notice::THREAD_NOT_FOLLOWED, notice::MEMORY_LIMIT];
 
 /// Notices that take nothing from the counts. Every other one does, or may: so do those that this reader does not know.
-const REMARKS: [u16; 5] = [
+const REMARKS: [u16; 6] = [
     notice::PROCESS_SIZE_LIMIT,
     notice::DIRECTORY_SIZE_LIMIT,
     notice::TASK_DETECTION,
     notice::TASK_LATE,
     notice::VFORK_CHILD,
+    notice::NO_SNAPSHOTS,
 ];
 
 /// What hooks on libc's functions cannot see.
@@ -366,6 +367,7 @@ fn describe(one: &Notice) -> String {
         notice::TASK_LATE => "a task was noticed after its start".to_owned(),
         notice::TABLE_FULL => "a table of the shim is full".to_owned(),
         notice::PART_NOT_COUNTED => "not all of it is counted".to_owned(),
+        notice::NO_SNAPSHOTS => "nothing was written while it ran".to_owned(),
         other => format!("notice {other}"),
     };
     let is_told = one.text.is_empty() || one.code == notice::VFORK_CHILD;

@@ -37,7 +37,7 @@ impl<T: Thread> Host<T> for Listener {
             SEEN[1].store(result as u64, Ordering::Relaxed);
         }
     }
-    fn before_exec(&self, _: &mut T, _: &Call) {}
+    fn before_exec(&self, _: &mut T, _: &mut Call) {}
     fn thread_started(&self, _: &mut T) -> bool {
         true
     }
@@ -115,8 +115,9 @@ fn difference<T: Tracer>(tracer: &'static T, work: fn() -> u64, less: fn() -> u6
 
 /// Whether the tracer keeps the contract; panics where it does not.
 pub fn keeps<T: Tracer>() {
-    let tracer: &'static T =
-        Box::leak(Box::new(T::new(&Listener, Limits { memory: 64 << 20 }).expect("memory")));
+    let tracer: &'static T = Box::leak(Box::new(
+        T::new(&Listener, Limits { memory: 64 << 20, from_start: false }).expect("memory"),
+    ));
     let only = |metrics: &[(Metric, u64)]| -> Totals {
         let mut totals = [0; METRICS];
         for &(metric, count) in metrics {

@@ -13,6 +13,7 @@ pub mod descriptor_table;
 pub mod directories;
 pub mod directory_table;
 pub mod dynamic_symbols;
+pub mod escape;
 pub mod file_pattern;
 pub mod redact;
 pub mod requests;

@@ -1,6 +1,6 @@
 //! What each hook does before and after the call it stands for.
 
-use super::{Decision, Frame, Hook, actions};
+use super::{Decision, Frame, Hook, actions, rights};
 use crate::{
     forks,
     jvm::{launcher, tasks},
@@ -51,6 +51,7 @@ fn returns_int(number: u64) -> bool {
 /// Before the call.
 pub fn before(hook: Hook, frame: &mut Frame) -> Decision {
     process::check_fork();
+    ticker::exec_failed();
     if let Some(number) = number(hook) {
         // frida-gum's own calls come here too; a followed thread's are seen at the instruction.
         let is_tracers = cfg!(feature = "gum") && tracer::follows_current();
@@ -65,6 +66,9 @@ pub fn before(hook: Hook, frame: &mut Frame) -> Decision {
         [frame.notes[0], frame.notes[1]] = syscalls::before(number, &frame.arguments);
         return Decision::CallThenAfter;
     }
+    if let Some(decision) = rights::before(hook, frame) {
+        return decision;
+    }
     match hook {
         Hook::Fork if !process::is_borrowed() => {
             [frame.notes[0], frame.notes[1]] =
@@ -72,10 +76,6 @@ pub fn before(hook: Hook, frame: &mut Frame) -> Decision {
             Decision::CallThenAfter
         }
         Hook::PosixSpawn | Hook::PosixSpawnp if !process::is_borrowed() => Decision::CallThenAfter,
-        Hook::Unshare | Hook::Setns if !process::is_borrowed() => {
-            ticker::pause();
-            Decision::CallThenAfter
-        }
         Hook::Vfork => {
             threads::enter_vfork();
             Decision::PassThrough
@@ -149,6 +149,9 @@ pub fn after(hook: Hook, frame: &mut Frame) -> *mut tracer::Thread {
         }
         return null_mut();
     }
+    if rights::after(hook, frame) {
+        return null_mut();
+    }
     let [first, second, third, ..] = frame.arguments;
     match hook {
         Hook::PthreadSetname => return tracer::go_on(),
@@ -172,7 +175,6 @@ pub fn after(hook: Hook, frame: &mut Frame) -> *mut tracer::Thread {
                 forks::made(thread.shared, numbers, i64::from(frame.result as i32));
             }
         }
-        Hook::Unshare | Hook::Setns => ticker::resume(),
         Hook::PosixSpawn | Hook::PosixSpawnp if frame.result as i32 == 0 => {
             let pid = frame.arguments[0] as *const u32;
             let mut path = [0u8; 224];

@@ -4,7 +4,7 @@
 //! executor it belongs to, and its node would be the host's name where the executor's is `--hostname`. The
 //! executor started it (Spark's `PythonWorkerFactory`), so its command line is in `/proc`.
 
-use crate::{segment::c_path, sys};
+use crate::{places::c_path, sys};
 use alloc::{ffi::CString, format};
 use guest::role::{self, Role, SparkIds};
 

@@ -1,0 +1,211 @@
+//! The folder of the record files: who may have made it, whether this process can write there, and what is said
+//! where it cannot.
+//!
+//! # Design
+//!
+//! It is looked at before counting begins, and again each time a file is made in it, through its descriptor. What
+//! others can change is refused ([`conf::trust`]), and files never get the folder's group. A process that should be
+//! counted and cannot write says so on standard error, once; of a trace's processes the first one alone does, as the
+//! analyzer tells of its children, whose output is not ours.
+
+use crate::{
+    log,
+    places::{self, Refusal, absolute, c_path},
+    process,
+    sys::{self, nr},
+};
+use alloc::{boxed::Box, ffi::CString, format, string::String, vec, vec::Vec};
+use core::{
+    ffi::CStr,
+    fmt,
+    ptr::null_mut,
+    sync::atomic::{AtomicBool, AtomicPtr, Ordering},
+};
+use guest::escape::Bytes;
+
+/// Whether this process, or the one that it was forked from, has said that it cannot write.
+static TOLD: AtomicBool = AtomicBool::new(false);
+/// What it could not say yet, or null.
+static PENDING: AtomicPtr<String> = AtomicPtr::new(null_mut());
+
+/// The folder that the settings name.
+#[derive(Clone)]
+pub struct OutputFolder {
+    path: CString,
+    /// Device and inode that it must have.
+    pin: Option<(u64, u64)>,
+}
+
+impl OutputFolder {
+    /// The folder at this path, by the working directory as it is now; `pin` = it must be this one.
+    pub fn new(path: &[u8], pin: Option<(u64, u64)>) -> OutputFolder {
+        OutputFolder { path: c_path(without_end(absolute(path))), pin }
+    }
+
+    /// Opens it, for the names in it; made if it is missing and `may_make`.
+    pub fn open_or_make(&self, may_make: bool) -> Result<i32, Refusal> {
+        match self.open() {
+            Err(Refusal::Error(sys::ENOENT)) if self.pin.is_none() && may_make => {
+                // SAFETY: the path is NUL-terminated and only read.
+                let result = unsafe { sys::call2(nr::MKDIR, self.path.as_ptr() as u64, 0o750) };
+                const EEXIST: i64 = -17;
+                if sys::failed(result) && result != EEXIST {
+                    return Err(Refusal::Error(result));
+                }
+                self.open()
+            }
+            opened => opened,
+        }
+    }
+
+    fn open(&self) -> Result<i32, Refusal> {
+        let (fd, status) = places::open_folder(&self.path)?;
+        if self.pin.is_some_and(|pin| pin != (status.device, status.inode)) {
+            sys::close(fd);
+            return Err(Refusal::Replaced);
+        }
+        Ok(fd)
+    }
+
+    /// Whether files could be made in it. Nothing is: a process may end before it has something to write.
+    pub fn check(&self) -> Result<(), Refusal> {
+        match self.open() {
+            Ok(fd) => {
+                sys::close(fd);
+                may_write(&self.path)
+            }
+            Err(Refusal::Error(sys::ENOENT)) if self.pin.is_none() => {
+                let path = self.path.to_bytes();
+                let end = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0).max(1);
+                may_write(&c_path(path[..end.min(path.len())].to_vec()))
+            }
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// The space on disk of this user's record files in it.
+    ///
+    /// Sizes say nothing of it, and others can make files in a sticky folder: theirs must not stop our snapshots.
+    pub fn bytes(&self) -> Option<u64> {
+        let folder = self.open().ok()?;
+        let flags = sys::flag::O_DIRECTORY | sys::flag::O_CLOEXEC;
+        // SAFETY: the path is NUL-terminated and only read.
+        let fd = unsafe { sys::call4(nr::OPENAT, folder as u64, c".".as_ptr() as u64, flags, 0) };
+        sys::close(folder);
+        if sys::failed(fd) {
+            return None;
+        }
+        let user = places::user();
+        let mut total = 0u64;
+        for_each_name(fd as u64, |name| {
+            if name.to_bytes().ends_with(b".sar") {
+                total = total.saturating_add(bytes_of(fd as u64, name, user));
+            }
+        });
+        sys::close(fd as i32);
+        Some(total)
+    }
+}
+
+impl fmt::Display for OutputFolder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", Bytes(self.path.to_bytes()))
+    }
+}
+
+/// A path without slashes and dots at its end: behind them the last part would be followed if it is a link.
+fn without_end(mut path: Vec<u8>) -> Vec<u8> {
+    while path.len() > 1 && (path.ends_with(b"/") || path.ends_with(b"/.")) {
+        path.pop();
+    }
+    path
+}
+
+/// What a file of this user takes; 0 if it is no regular file, or another one's.
+fn bytes_of(folder: u64, name: &CStr, user: u32) -> u64 {
+    let Ok(status) = sys::lstat_at(folder, name) else { return 0 };
+    let is_regular = conf::trust::regular(&places::place(&status)).is_ok();
+    if !is_regular || status.owner != user {
+        return 0;
+    }
+    // Others may have given it more names.
+    status.blocks.saturating_mul(512) / status.links.max(1)
+}
+
+fn for_each_name(folder: u64, mut see: impl FnMut(&CStr)) {
+    let mut buffer = vec![0u8; 16 * 1024];
+    loop {
+        // SAFETY: the kernel writes within the buffer only.
+        let count = unsafe {
+            sys::call3(nr::GETDENTS64, folder, buffer.as_mut_ptr() as u64, buffer.len() as u64)
+        };
+        if count <= 0 {
+            return;
+        }
+        let mut rest = &buffer[..count as usize];
+        // struct linux_dirent64: inode 8, offset 8, length 2, type 1, name.
+        while rest.len() > 19 {
+            let length = usize::from(u16::from_le_bytes([rest[16], rest[17]]));
+            if let Some(name) =
+                rest.get(19..length).and_then(|name| CStr::from_bytes_until_nul(name).ok())
+            {
+                see(name);
+            }
+            rest = rest.get(length..).unwrap_or_default();
+        }
+    }
+}
+
+fn may_write(path: &CStr) -> Result<(), Refusal> {
+    const WRITE_AND_SEARCH: u64 = 3;
+    // The loader makes this call before us, so a filter that forbids it has done its harm.
+    // SAFETY: the path is NUL-terminated and only read.
+    let result = unsafe { sys::call2(nr::ACCESS, path.as_ptr() as u64, WRITE_AND_SEARCH) };
+    if sys::failed(result) { Err(Refusal::Error(result)) } else { Ok(()) }
+}
+
+/// Says that nothing can be written: in the log, and once on standard error, with what to do.
+pub fn tell(folder: &OutputFolder, why: &Refusal) {
+    let is_first = !TOLD.swap(true, Ordering::Relaxed) && !is_child_of_trace();
+    if !is_first || !log::uses_standard_error() {
+        let text = format_args!("cannot write records to {folder}: {why}; nothing is counted");
+        log::line(log::Level::Error, text);
+    }
+    if is_first {
+        let text = format!(
+            "cannot write records to {folder}: {why}; nothing is counted. As root: \
+             install -d -o root -m 1777 {folder}; or name another output_dir"
+        );
+        if !log::on_standard_error(&text) {
+            PENDING.store(Box::into_raw(Box::new(text)), Ordering::Release);
+        }
+    }
+}
+
+/// Says what could not be said by a thread without the program's descriptors.
+pub fn tell_what_is_pending() {
+    let text = PENDING.swap(null_mut(), Ordering::Acquire);
+    if !text.is_null() {
+        // SAFETY: from a box, by whoever swaps it out alone.
+        log::on_standard_error(&unsafe { Box::from_raw(text) });
+    }
+}
+
+/// Whether the parent has the mark of a trace, or hides what it has.
+pub fn is_child_of_trace() -> bool {
+    let has_mark = |environment: &[u8]| {
+        environment.split(|&byte| byte == 0).any(|one| {
+            one.strip_prefix(b"SPARKANALYZER_TRACE=").is_some_and(|value| !value.is_empty())
+        })
+    };
+    const LARGEST_ENVIRONMENT: usize = 6 << 20;
+    let environment = |process: &str| {
+        let path = c_path(format!("/proc/{process}/environ").into_bytes());
+        sys::read_file(&path, LARGEST_ENVIRONMENT)
+    };
+    let counted = process::is_counted().then(|| process::identity().ppid());
+    let parent = format!("{}", counted.unwrap_or_else(sys::getppid));
+    // Who hides its environment is taken for one that has the mark.
+    environment("self").is_ok_and(|own| has_mark(&own))
+        && environment(&parent).map_or(true, |above| has_mark(&above))
+}
