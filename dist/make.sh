@@ -28,7 +28,7 @@ cp "$BUILT/libshim.so" "$stage/lib/libshim.so"
 cp "$ROOT/conf/sparkanalyzer.toml" "$stage/conf/"
 cp -r "$ROOT/conf/snippets" "$stage/conf/snippets"
 cp "$ROOT/README.md" "$ROOT/CHANGELOG.md" "$ROOT/LICENSE" "$stage/"
-cp "$ROOT/docs/operations.md" "$stage/docs/"
+cp "$ROOT/docs/operations.md" "$ROOT/docs/completeness.md" "$stage/docs/"
 cp "$ROOT/dist/install.sh" "$stage/"
 "$stage/bin/analyzer" man "$stage/share/man/man1"
 for shell in bash zsh fish; do

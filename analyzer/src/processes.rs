@@ -152,11 +152,6 @@ impl Process {
     pub fn is_traced(&self) -> bool {
         ["engine", "gum"].contains(&self.tracer.as_str())
     }
-
-    /// True when the engine counted one of its threads for at least some time.
-    pub fn was_followed(&self) -> bool {
-        self.threads.iter().any(Thread::was_followed)
-    }
 }
 
 /// Reads record files and puts them together; processes come in the order in which they began.
@@ -473,7 +468,7 @@ mod tests {
             0,
             segment(0, &[(100, Flags::NONE, start, [0, 0]), (0, Flags::FINAL, END, [0, 5])]),
         )]);
-        assert!(!process.was_followed());
+        assert!(!process.threads.iter().any(Thread::was_followed));
         assert_eq!(process.totals.get(INSTRUCTIONS), None);
         assert_eq!(process.totals.get(READ_CALLS), Some(5));
     }

@@ -176,6 +176,56 @@ fn an_interrupt_from_the_terminal_ends_the_program_and_is_reported() {
 }
 
 #[test]
+fn a_program_that_signals_its_group_is_reported() {
+    // The leader of a group, one of its members, and the leader of a session.
+    for place in ["leader", "member", "session"] {
+        for (signal, ends) in [("KILL", true), ("TERM", true), ("HUP", false), ("INT", false)] {
+            let trap = if ends { String::new() } else { format!("trap '' {signal}; ") };
+            let script = format!("{trap}echo before; kill -{signal} 0; echo after");
+            let mut command = trace();
+            command.args(["--", "sh", "-c", &script]);
+            let prepare = move || {
+                // SAFETY: async-signal-safe calls that take numbers alone.
+                unsafe {
+                    libc::signal(libc::SIGHUP, libc::SIG_DFL);
+                    libc::signal(libc::SIGINT, libc::SIG_DFL);
+                    match place {
+                        "session" => libc::setsid(),
+                        _ => libc::setpgid(0, 0),
+                    };
+                    // The group's leader waits for its member, which goes on to the analyzer.
+                    let child = if place == "member" { libc::fork() } else { 0 };
+                    if child != 0 {
+                        libc::signal(libc::SIGTERM, libc::SIG_IGN);
+                        libc::signal(libc::SIGHUP, libc::SIG_IGN);
+                        libc::signal(libc::SIGINT, libc::SIG_IGN);
+                        let mut status = 0;
+                        libc::waitpid(child, &raw mut status, 0);
+                        libc::_exit(libc::WEXITSTATUS(status));
+                    }
+                }
+                Ok(())
+            };
+            // SAFETY: the closure makes only async-signal-safe calls.
+            unsafe { command.pre_exec(prepare) };
+            let output = command.output().expect("starts");
+            let case = format!("{place}, {signal}: {output:?}");
+            let out = if ends { "before\n" } else { "before\nafter\n" };
+            assert_eq!(String::from_utf8_lossy(&output.stdout), out, "{case}");
+            let number = if signal == "KILL" { libc::SIGKILL } else { libc::SIGTERM };
+            let code = if ends { 128 + number } else { 0 };
+            // Its leader, which is no part of it, dies of SIGKILL as natively.
+            if !(place == "member" && signal == "KILL") {
+                assert_eq!(output.status.code(), Some(code), "{case}");
+            }
+            let exit = &report(&output)["exit"];
+            let told = if ends { &exit["signal"] } else { &exit["code"] };
+            assert_eq!(told, if ends { number } else { 0 }, "{case}");
+        }
+    }
+}
+
+#[test]
 fn the_temporary_folder_is_removed_and_the_chosen_one_kept() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut command = trace();

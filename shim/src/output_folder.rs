@@ -42,10 +42,10 @@ impl OutputFolder {
         OutputFolder { path: c_path(without_end(absolute(path))), pin }
     }
 
-    /// Opens it, for the names in it; made if it is missing.
-    pub fn open_or_make(&self) -> Result<i32, Refusal> {
+    /// Opens it, for the names in it; made if it is missing and `may_make`.
+    pub fn open_or_make(&self, may_make: bool) -> Result<i32, Refusal> {
         match self.open() {
-            Err(Refusal::Error(sys::ENOENT)) if self.pin.is_none() => {
+            Err(Refusal::Error(sys::ENOENT)) if self.pin.is_none() && may_make => {
                 // SAFETY: the path is NUL-terminated and only read.
                 let result = unsafe { sys::call2(nr::MKDIR, self.path.as_ptr() as u64, 0o750) };
                 const EEXIST: i64 = -17;

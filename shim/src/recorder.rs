@@ -321,7 +321,9 @@ pub fn end_vanished() {
     STATE.with(|state| {
         let mut index = 0;
         while index < state.live.len() {
-            if sys::thread_exists(process, state.live[index].thread.tid) {
+            let tid = state.live[index].thread.tid;
+            // A process that shares the memory is followed as a thread, and is the first one of its own.
+            if sys::thread_exists(process, tid) || sys::thread_exists(tid, tid) {
                 index += 1;
             } else {
                 let thread = state.end(index);

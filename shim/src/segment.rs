@@ -48,6 +48,7 @@ pub struct Segments {
     looked_at: u64,
     told_process: bool,
     told_directory: bool,
+    told_left_out: bool,
     /// No other file can be begun.
     stays: bool,
     disturbed: Option<u64>,
@@ -71,6 +72,7 @@ impl Segments {
             looked_at: 0,
             told_process: false,
             told_directory: false,
+            told_left_out: false,
             stays: false,
             disturbed: None,
             queue: Vec::new(),
@@ -116,7 +118,22 @@ impl Segments {
             }
             if self.budget.allows(weight, tick) {
                 self.write_group(group, weight);
+            } else if weight == Weight::Major && !self.told_left_out {
+                self.told_left_out = true;
+                self.tell_left_out();
             }
+        }
+    }
+
+    /// What is left out from here on may be a child, or a notice that something is not counted.
+    fn tell_left_out(&mut self) {
+        let text = b"at twice a size limit: ends of threads, children, programs, notices";
+        let event = Event::Notice { code: notice::TABLE_FULL, a: 0, b: 0, text };
+        let mut group = vec![0; MAX_GROUP_BYTES];
+        let stamp = crate::clock::stamp();
+        if let Ok(length) = encode_group(&mut group, u32::MAX, stamp, 0, Flags::NONE, &event, None)
+        {
+            self.write_group(&group[..length], Weight::Last);
         }
     }
 
@@ -265,7 +282,7 @@ impl Segments {
             return Err(Refusal::Error(EPERM));
         }
         places::set_user(sys::geteuid());
-        let folder = identity.output_folder.open_or_make()?;
+        let folder = identity.output_folder.open_or_make(!identity.is_traced)?;
         let mut made = make_segment(identity, folder, self.next);
         // A helper that was killed has left its files, and not how many.
         while matches!(made, Err(Refusal::Error(EEXIST))) && self.next < MAX_FOUND {

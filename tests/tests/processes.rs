@@ -150,3 +150,55 @@ fn children_left_behind() {
         assert!(begin.elapsed() < Duration::from_secs(20), "waited for {:?}", begin.elapsed());
     }
 }
+
+/// Who goes on when the trace is over makes no folder that nobody removes.
+#[test]
+fn a_temporary_folder_does_not_come_back() {
+    let Some(artifacts) = artifacts::need("a_temporary_folder_does_not_come_back") else { return };
+    let place = tempfile::tempdir().expect("a directory");
+    let ended = place.path().join("ended");
+    let folder = place.path().join("temporary");
+    std::fs::create_dir(&folder).expect("makes");
+    let mut command = traced(&artifacts, "engine", Path::new("sh"));
+    let script = format!(
+        "(sleep 3; /bin/true; (true); sh -c 'sleep 1; exec true'; echo >{}) >/dev/null 2>&1 &",
+        ended.display()
+    );
+    let output = command.args(["-c", &script]).env("TMPDIR", &folder).output().expect("starts");
+    assert!(output.status.success(), "{output:?}");
+    assert!(!ended.exists(), "it goes on");
+    let count = || std::fs::read_dir(&folder).expect("readable").count();
+    assert_eq!(count(), 0);
+    let limit = Instant::now() + Duration::from_secs(30);
+    while !ended.exists() && Instant::now() < limit {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(ended.exists());
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(count(), 0, "{:?}", std::fs::read_dir(&folder).expect("readable").next());
+}
+
+/// AddressSanitizer's library wants to be the first one, and is not.
+#[test]
+fn a_program_with_address_sanitizer() {
+    const TEST: &str = "a_program_with_address_sanitizer";
+    let Some(artifacts) = artifacts::need(TEST) else { return };
+    let directory = tempfile::tempdir().expect("a directory");
+    let (source, program) = (directory.path().join("p.c"), directory.path().join("p"));
+    let text = "#include <stdio.h>\n#include <stdlib.h>\nint main(int c, char **v) {\n\
+                char *p = malloc(8 + c); (void)v; p[0] = 0; puts(\"runs\"); p[c > 1 ? 12 : 1] = 1; free(p); return 7; }\n";
+    std::fs::write(&source, text).expect("writes");
+    let mut compiler = Command::new("gcc");
+    let built = compiler.args(["-fsanitize=address", "-o"]).arg(&program).arg(&source).output();
+    if !built.is_ok_and(|output| output.status.success()) {
+        return tests::skip::skip(TEST, "gcc has no AddressSanitizer");
+    }
+    for arguments in [&[][..], &["too far"]] {
+        let native = run(Command::new(&program).args(arguments)).expect("ends natively");
+        assert_eq!(native.1, if arguments.is_empty() { 7 } else { 1 });
+        for tracer in ["none", "engine"] {
+            let ours = run(traced(&artifacts, tracer, &program).args(arguments));
+            assert_eq!(ours.as_ref(), Some(&native), "{tracer}, {arguments:?}");
+        }
+    }
+}

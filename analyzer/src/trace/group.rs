@@ -106,8 +106,8 @@ impl Apart {
         }
         if self.group == 0 {
             // Natively it would be the leader of a session, which no terminal stops.
-            // SAFETY: the program is not waited for yet, so the number is its own.
-            unsafe { libc::kill(program, libc::SIGCONT) };
+            // SAFETY: the program is not waited for yet, so the number is its own, and its group's.
+            unsafe { libc::kill(-program, libc::SIGCONT) };
             return;
         }
         // SAFETY: the calls take numbers and live masks. This process has one thread, so its copy may do what it
@@ -187,7 +187,9 @@ impl Helpers {
             if helper == 0 {
                 libc::close(ends[1]);
                 // Those that came before wait for the analyzer alone.
-                self.all.iter().for_each(|(_, end)| drop(libc::close(*end)));
+                for (_, end) in &self.all {
+                    libc::close(*end);
+                }
                 if founds {
                     libc::setpgid(0, 0);
                 }

@@ -64,15 +64,14 @@ pub struct ThreadTally {
 const THREAD_REASONS: [u16; 3] =
     [notice::THREAD_RELEASED, notice::THREAD_NOT_FOLLOWED, notice::MEMORY_LIMIT];
 
-/// Other notices that mean that something was not counted or not recorded.
-const LOSSES: [u16; 7] = [
-    notice::MEMORY_LIMIT,
-    notice::DISK_FULL,
-    notice::WRITE_FAILED,
-    notice::FILE_DISTURBED,
-    notice::ENGINE_UNAVAILABLE,
-    notice::TABLE_FULL,
-    notice::PART_NOT_COUNTED,
+/// Notices that take nothing from the counts. Every other one does, or may: so do those that this reader does not know.
+const REMARKS: [u16; 6] = [
+    notice::PROCESS_SIZE_LIMIT,
+    notice::DIRECTORY_SIZE_LIMIT,
+    notice::TASK_DETECTION,
+    notice::TASK_LATE,
+    notice::VFORK_CHILD,
+    notice::NO_SNAPSHOTS,
 ];
 
 /// What hooks on libc's functions cannot see.
@@ -111,6 +110,9 @@ impl Outcome {
                 },
             };
             uncounted.push(uncounted_tally(ended.pid, command, reason));
+        } else if let Some(reason) = out_of_reach.filter(|reason| !is_guess(reason)) {
+            // What is counted under its number is a program that it executed.
+            uncounted.push(uncounted_tally(ended.pid, command, reason.to_string()));
         }
         for process in &processes {
             totals.add(&process.totals);
@@ -120,7 +122,7 @@ impl Outcome {
                 if has_reasons && THREAD_REASONS.contains(&one.code) {
                     continue;
                 }
-                let list = if LOSSES.contains(&one.code) { &mut gaps } else { &mut notices };
+                let list = if REMARKS.contains(&one.code) { &mut notices } else { &mut gaps };
                 list.push(format!("process {}{}", process.pid, describe(one)));
             }
         }
@@ -197,6 +199,15 @@ fn untraced(process: &Process, tracer: Tracer) -> Option<String> {
     })
 }
 
+/// True when a program may have been counted although nobody could say so beforehand.
+fn is_guess(reason: &OutOfReach) -> bool {
+    match reason {
+        OutOfReach::Unreadable { .. } => true,
+        OutOfReach::Interpreter { reason, .. } => is_guess(reason),
+        _ => false,
+    }
+}
+
 /// True when the engine did not count a thread from its start to its end.
 fn is_lost(thread: &Thread) -> bool {
     !thread.was_followed() || thread.was_released()
@@ -255,10 +266,10 @@ fn gaps_of(process: &Process, all: &[Process], tracer: Tracer) -> Vec<String> {
     if !process.is_traced() && calls_asked {
         gaps.push(HOOKS_ONLY.to_owned());
     }
-    let engine_asked = !active.intersection(MetricSet::ENGINE).is_empty();
-    // Where it was released before it counted anything, no figure says that it was asked for.
-    let asked = engine_asked || process.threads.iter().any(Thread::was_released);
-    if process.is_traced() && (asked || !process.was_followed()) {
+    if active.is_empty() {
+        gaps.push(format!("{name}: nothing was counted"));
+    }
+    if process.is_traced() {
         // Threads with the same reason share a line.
         let mut reasons = BTreeMap::<String, u32>::new();
         for thread in process.threads.iter().filter(|thread| is_lost(thread)) {
@@ -390,9 +401,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::processes::Spawned;
+    use crate::processes::{Forked, Spawned};
     use records::Flags;
-    use records::metric::INSTRUCTIONS;
+    use records::metric::{Class, INSTRUCTIONS};
 
     const ENDED: Ended = Ended {
         pid: 100,
@@ -523,16 +534,67 @@ mod tests {
     fn remarks_that_lose_nothing_leave_it_complete() {
         let mut process = Process::whole(100, "prog", counts(5));
         process.notices.push(notice(0, notice::PROCESS_SIZE_LIMIT, ""));
-        process.notices.push(notice(0, 9999, "from the future"));
         let outcome = outcome(vec![process], None);
         assert!(outcome.is_complete());
         assert_eq!(
             outcome.notices,
-            [
-                "process 100: max_bytes_per_process (0) was reached, snapshots are sparser",
-                "process 100: notice 9999: from the future",
-            ]
+            ["process 100: max_bytes_per_process (0) was reached, snapshots are sparser"]
         );
+    }
+
+    #[test]
+    fn a_remark_that_nobody_knows_may_be_a_loss() {
+        let mut process = Process::whole(100, "prog", counts(5));
+        process.notices.push(notice(0, 9999, "from the future"));
+        let gaps = outcome(vec![process], None).gaps;
+        assert_eq!(gaps, ["process 100: notice 9999: from the future"]);
+    }
+
+    #[test]
+    fn a_static_program_is_a_gap_although_it_executed_one_that_is_counted() {
+        let counted = || vec![Process::whole(100, "prog", counts(5))];
+        let reason = OutOfReach::Static { path: "/x/prog".into() };
+        let gaps = outcome(counted(), Some(reason)).gaps;
+        assert!(gaps[0].starts_with("not counted: /x/prog: is statically linked"), "{gaps:?}");
+        let path = "/x/prog".into();
+        let reason = OutOfReach::Unreadable { path, why: "no permission".to_owned() };
+        assert!(outcome(counted(), Some(reason)).is_complete());
+    }
+
+    #[test]
+    fn a_process_of_which_nothing_is_known_is_a_gap() {
+        let gaps = outcome(vec![Process::whole(100, "prog", Counts::default())], None).gaps;
+        assert_eq!(gaps, ["process 100 (prog): nothing was counted"]);
+    }
+
+    #[test]
+    fn a_thread_that_was_let_go_is_a_gap_whatever_is_counted() {
+        let reads = Counts::of(&[(Class::File.first(), 5)]);
+        let process = Process::whole(100, "prog", reads.clone()).with_thread(
+            102,
+            "worker",
+            reads,
+            Flags::WAS_RELEASED,
+        );
+        let gaps = outcome(vec![process], None).gaps;
+        assert!(gaps[0].starts_with("process 100 (prog): 1 of 2 threads released"), "{gaps:?}");
+    }
+
+    #[test]
+    fn a_forked_child_without_records_is_named_with_its_parent() {
+        let mut process = Process::whole(100, "prog", counts(5));
+        process.forked = vec![Forked { pid: 101, number: 1 }, Forked { pid: 102, number: 2 }];
+        let silent = BTreeMap::from([(102, "worker".to_owned())]);
+        let remains = Remains { processes: vec![process], silent, ..Remains::default() };
+        let outcome = Outcome::new(&["prog".into()], Tracer::Engine, ENDED, remains, None);
+        let names: Vec<_> =
+            outcome.processes.iter().map(|tally| (tally.pid, tally.comm.as_str())).collect();
+        assert_eq!(names, [(100, "prog"), (101, "prog"), (102, "worker")]);
+        let [first, second] = &outcome.gaps[..] else { panic!("{:?}", outcome.gaps) };
+        let start =
+            "not counted: child 101, forked by process 100 (prog): wrote no record file: it was";
+        assert!(first.starts_with(start), "{first}");
+        assert!(second.ends_with("it is still running"), "{second}");
     }
 
     #[test]
