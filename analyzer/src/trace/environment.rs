@@ -32,6 +32,9 @@ pub struct Wishes<'a> {
     pub conf: Option<&'a Path>,
 }
 
+/// Names and values.
+pub type Variables = Vec<(&'static str, OsString)>;
+
 /// The variable whose value is the identity of a run.
 const TRACE: &str = "SPARKANALYZER_TRACE";
 
@@ -41,10 +44,7 @@ const TRACE: &str = "SPARKANALYZER_TRACE";
 ///
 /// # Errors
 /// When the conf file cannot be read, or has a mistake.
-pub fn variables(
-    wishes: &Wishes<'_>,
-    trace_id: &str,
-) -> Result<(Vec<(&'static str, OsString)>, Settings), Failure> {
+pub fn variables(wishes: &Wishes<'_>, trace_id: &str) -> Result<(Variables, Settings), Failure> {
     let mut variables = vec![
         ("LD_PRELOAD", preload(wishes.shim, std::env::var_os("LD_PRELOAD"))),
         (TRACE, trace_id.into()),
