@@ -162,6 +162,9 @@ fn print_table(
     field(out, "process_id", &hex(&header.process_id))?;
     if let Some(parent) = &header.parent_process {
         field(out, "parent_process", &hex(parent))?;
+        if header.parent_fork != 0 {
+            field(out, "parent_fork", &header.parent_fork.to_string())?;
+        }
     }
     field(out, "pid", &format!("{} (parent {})", header.pid, header.ppid))?;
     for (key, value) in header_texts(header) {
@@ -286,7 +289,8 @@ fn details(event: &Event<'_>) -> Vec<(&'static str, Value)> {
             ("text", lossy(text)),
         ],
         Event::Exec { path } => vec![("path", lossy(path))],
-        Event::Spawn { pid, path } => vec![("pid", json!(pid)), ("path", lossy(path))],
+        Event::Spawn { pid, fork: 0, path } => vec![("pid", json!(pid)), ("path", lossy(path))],
+        Event::Spawn { pid, fork, .. } => vec![("pid", json!(pid)), ("fork", json!(fork))],
         Event::ProcessEnd { reason, status } => {
             vec![("reason", json!(reason.name())), ("status", json!(status))]
         }
@@ -305,6 +309,9 @@ fn print_json(
     head.insert("segment".into(), json!(header.segment));
     head.insert("process_id".into(), json!(hex(&header.process_id)));
     head.insert("parent_process".into(), json!(header.parent_process.as_ref().map(hex)));
+    if header.parent_fork != 0 {
+        head.insert("parent_fork".into(), json!(header.parent_fork));
+    }
     head.insert("pid".into(), json!(header.pid));
     head.insert("ppid".into(), json!(header.ppid));
     head.extend(header_texts(header).into_iter().map(|(key, value)| (key.into(), json!(value))));

@@ -24,8 +24,16 @@ pub struct Process {
     pub id: ProcessId,
     /// The counted process that it was forked or exec'd from.
     pub parent: Option<ProcessId>,
-    /// Process number.
+    /// The number that the fork which made it has in its parent's records; 0 = not known.
+    pub parent_fork: u32,
+    /// Process number, as it sees itself.
     pub pid: u32,
+    /// Its parent's number at its start; 0 = that is in another PID namespace.
+    pub ppid: u32,
+    /// Its start in clock ticks since boot, the same before and after exec; 0 = not known.
+    pub start_ticks: u64,
+    /// The executable's path.
+    pub exe: String,
     /// Name of its main thread.
     pub comm: String,
     /// Redacted arguments.
@@ -46,8 +54,12 @@ pub struct Process {
     pub end: Option<(ProcessEndReason, i32)>,
     /// The program that it exec'd as its last deed.
     pub exec: Option<String>,
+    /// When it did, by CLOCK_MONOTONIC.
+    pub exec_mono_ns: u64,
     /// Children that were started by posix_spawn, or by vfork and exec.
     pub spawned: Vec<Spawned>,
+    /// Children that were made by fork.
+    pub forked: Vec<Forked>,
     /// Bytes of its files that could not be used.
     pub left_out_bytes: usize,
     /// Segments that should be there and are not.
@@ -106,10 +118,21 @@ impl Notice {
 /// A child that was started without fork's copy of the process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spawned {
-    /// Its process number.
+    /// Its process number, as its parent sees it.
     pub pid: u32,
-    /// Its program, as given.
+    /// Its program, as given; empty = not known.
     pub path: String,
+    /// When its parent told of it, by CLOCK_MONOTONIC.
+    pub mono_ns: u64,
+}
+
+/// A child that was made by fork.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forked {
+    /// Its process number, as its parent sees it.
+    pub pid: u32,
+    /// The number of the fork, which the child's header repeats.
+    pub number: u32,
 }
 
 impl Thread {
@@ -204,11 +227,16 @@ impl Building {
                     self.exec_mono_ns = group.stamp.mono_ns;
                     self.execs.insert(group.tid, text(path));
                     process.exec = Some(text(path));
+                    process.exec_mono_ns = group.stamp.mono_ns;
                 }
-                Event::Spawn { pid, path } => {
+                Event::Spawn { pid, fork: number @ 1.., .. } => {
+                    process.forked.push(Forked { pid, number });
+                }
+                Event::Spawn { pid, path, .. } => {
                     // A child of vfork writes its Exec record here, in the memory of its parent.
                     let exec = self.execs.remove(&pid).filter(|_| path.is_empty());
-                    process.spawned.push(Spawned { pid, path: exec.unwrap_or_else(|| text(path)) });
+                    let path = exec.unwrap_or_else(|| text(path));
+                    process.spawned.push(Spawned { pid, path, mono_ns: group.stamp.mono_ns });
                 }
                 _ => {}
             }
@@ -270,7 +298,11 @@ fn begin(header: &Header<'_>) -> Process {
     Process {
         id: header.process_id,
         parent: header.parent_process,
+        parent_fork: header.parent_fork,
         pid: header.pid,
+        ppid: header.ppid,
+        start_ticks: header.start_ticks,
+        exe: text(header.exe),
         comm: text(header.comm),
         arguments: arguments(header.command_line),
         tracer: text(header.tracer),
@@ -281,7 +313,9 @@ fn begin(header: &Header<'_>) -> Process {
         notices: Vec::new(),
         end: None,
         exec: None,
+        exec_mono_ns: 0,
         spawned: Vec::new(),
+        forked: Vec::new(),
         left_out_bytes: 0,
         missing_segments: 0,
     }
@@ -481,14 +515,18 @@ mod tests {
     #[test]
     fn the_program_of_a_vforked_child_is_known_by_its_exec() {
         let exec = Event::Exec { path: b"/bin/one" };
-        let spawn = Event::Spawn { pid: 107, path: b"" };
+        let spawn = Event::Spawn { pid: 107, fork: 0, path: b"" };
+        let fork = Event::Spawn { pid: 108, fork: 3, path: b"" };
         let groups = [
             (107, Flags::NONE, exec, [0, 0]),
             (100, Flags::FOLLOWED, spawn, [0, 0]),
+            (100, Flags::FOLLOWED, fork, [0, 0]),
             (0, LAST, END, [9, 0]),
         ];
         let process = process(&[(0, segment(0, &groups))]);
-        assert_eq!(process.spawned, [Spawned { pid: 107, path: "/bin/one".to_owned() }]);
+        let path = "/bin/one".to_owned();
+        assert_eq!(process.spawned, [Spawned { pid: 107, path, mono_ns: 1001 }]);
+        assert_eq!(process.forked, [Forked { pid: 108, number: 3 }]);
         assert_eq!(process.exec, None);
     }
 

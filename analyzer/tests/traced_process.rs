@@ -77,7 +77,8 @@ fn the_environment_is_inherited_in_its_order_and_extended() {
             "LD_PRELOAD",
             "SPARKANALYZER_TRACE",
             "SPARKANALYZER_OUTPUT_DIR",
-            "SPARKANALYZER_TRACER"
+            "SPARKANALYZER_TRACER",
+            "ASAN_OPTIONS"
         ]
     );
 }

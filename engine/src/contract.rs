@@ -24,6 +24,9 @@ pub trait Thread {
     /// not an atomic cut.
     fn totals(&self) -> Totals;
 
+    /// The kernel's id of the thread, as far as it is known without asking; else 0.
+    fn tid(&self) -> u32;
+
     /// A word that the host keeps with the thread; 0 at first.
     fn host_word(&mut self) -> &mut u64;
 
@@ -116,6 +119,8 @@ pub enum Notice {
     SignalHandler = 8,
     /// Code was changed that the tracer cannot translate again.
     ChangedCode = 9,
+    /// The kernel refuses memory for translations; `detail` is the error number.
+    MemoryRefused = 10,
 }
 
 /// A system call as the application made it.
@@ -143,8 +148,8 @@ pub trait Host<Thread = ThreadState>: Sync {
     /// A system call returned `result` (`-errno` on failure).
     fn after_syscall(&self, thread: &mut Thread, call: &Call, result: i64, before: CallToken);
 
-    /// The process image is about to be replaced; `call` is execve or execveat.
-    fn before_exec(&self, thread: &mut Thread, call: &Call);
+    /// The process image is about to be replaced; `call` is execve or execveat, and made with the arguments that are left in it.
+    fn before_exec(&self, thread: &mut Thread, call: &mut Call);
 
     /// The calling thread was started by a followed one; whether it is to be followed from its first instruction on.
     fn thread_started(&self, thread: &mut Thread) -> bool;

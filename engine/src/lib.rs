@@ -11,15 +11,17 @@ extern crate std;
 
 pub mod contract;
 pub mod reserved;
+pub mod seccomp;
 pub mod sys;
 pub mod x86;
 
 pub use ::weights::metric::{self, METRICS, Metric, Totals, Weights};
 pub use contract::{Call, CallToken, Host, Limits, Notice, Redirect, Thread, Tracer};
+pub use x86::app_memory::read_start as read_memory_start;
 pub use x86::dispatch::{engine_enter, unfollow_me};
 pub use x86::engine::{Engine, abandon};
 #[cfg(feature = "faults")]
 pub use x86::faults;
 #[cfg(feature = "sabotage")]
 pub use x86::sabotage;
-pub use x86::thread::ThreadState;
+pub use x86::thread::{ThreadState, is_in_dispatcher};

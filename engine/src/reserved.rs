@@ -1,88 +1,106 @@
-//! A growable array whose elements never move.
+//! A growable array in memory of its own.
 //!
 //! # Design
-//! Address space is reserved once and the kernel gives pages when they are touched, so growing costs
-//! nothing, a reader on another thread needs no lock (it reads the published length first), and the
-//! engine never calls the application's allocator.
-
-use core::marker::PhantomData;
-use core::sync::atomic::{AtomicUsize, Ordering};
+//! It begins small and is made twice as large when it is full: the kernel moves the pages, nothing is copied. Neither the
+//! application's allocator nor the host's is asked, and an application whose address space is limited keeps it.
 
 use crate::sys;
 
-/// An append-only array of plain data at a fixed address.
+/// Bytes that an array begins with, if so many are wanted.
+const FIRST_BYTES: usize = 32 << 10;
+
+/// An append-only array of plain data.
 pub struct Reserved<T: Copy> {
     base: *mut T,
+    /// Elements that there is memory for.
     capacity: usize,
-    len: AtomicUsize,
-    plain: PhantomData<T>,
+    /// Elements that there may ever be.
+    most: usize,
+    len: usize,
 }
 
-// SAFETY: elements are plain data, published by a release store of the length.
+// SAFETY: the memory belongs to the array alone, as a vector's does.
 unsafe impl<T: Copy + Send> Send for Reserved<T> {}
-// SAFETY: as above; writers are serialised by the owner's lock.
-unsafe impl<T: Copy + Send> Sync for Reserved<T> {}
+// SAFETY: as above; it changes through `&mut self` alone.
+unsafe impl<T: Copy + Sync> Sync for Reserved<T> {}
 
 impl<T: Copy> Reserved<T> {
-    /// Reserves room for `capacity` elements; `None` when the address space is refused.
-    pub fn new(capacity: usize) -> Option<Self> {
-        let bytes = capacity * size_of::<T>();
-        let base = sys::map_anonymous(0, bytes, sys::PROT_READ | sys::PROT_WRITE)?;
-        Some(Self { base: base as *mut T, capacity, len: AtomicUsize::new(0), plain: PhantomData })
+    /// An empty array of at most so many elements; `None` when the kernel refuses memory.
+    pub fn new(most: usize) -> Option<Self> {
+        Self::with_capacity(most.min(FIRST_BYTES / size_of::<T>()), most)
     }
 
-    /// `len` elements, all of them zero bytes; `None` when the address space is refused.
+    fn with_capacity(capacity: usize, most: usize) -> Option<Self> {
+        let bytes = capacity * size_of::<T>();
+        let base = sys::map_anonymous(0, bytes, sys::PROT_READ | sys::PROT_WRITE)?;
+        Some(Self { base: base as *mut T, capacity, most, len: 0 })
+    }
+
+    /// `len` elements, all of them zero bytes; `None` when the kernel refuses memory.
     ///
     /// # Safety
     /// Zero bytes must be a value of `T`.
     pub unsafe fn zeroed(len: usize) -> Option<Self> {
-        let mut all = Self::new(len)?;
-        *all.len.get_mut() = len;
+        let mut all = Self::with_capacity(len, len)?;
+        all.len = len;
         Some(all)
     }
 
-    /// Number of published elements.
+    /// Number of elements.
     pub fn len(&self) -> usize {
-        self.len.load(Ordering::Acquire)
+        self.len
     }
 
-    /// Is nothing published?
+    /// Is there none?
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.len == 0
     }
 
-    /// Appends one element; `None` when the reservation is full. Writers must be serialised.
+    /// Appends one element and returns its index; `None` when there are as many as there may be, or the kernel refuses
+    /// memory.
     pub fn push(&mut self, value: T) -> Option<u32> {
-        let at = *self.len.get_mut();
-        if at == self.capacity {
+        if self.len == self.capacity {
+            self.grow()?;
+        }
+        // SAFETY: there is memory for `capacity` elements.
+        unsafe { self.base.add(self.len).write(value) };
+        self.len += 1;
+        Some(self.len as u32 - 1)
+    }
+
+    #[cold]
+    fn grow(&mut self) -> Option<()> {
+        let capacity = (self.capacity * 2).min(self.most);
+        if capacity == self.capacity {
             return None;
         }
-        // SAFETY: `at` lies inside the reservation and no reader looks beyond the published length.
-        unsafe { self.base.add(at).write(value) };
-        self.len.store(at + 1, Ordering::Release);
-        Some(at as u32)
+        let [old, new] = [self.capacity, capacity].map(|elements| elements * size_of::<T>());
+        // SAFETY: the mapping is the array's own, and nobody has a reference to an element now.
+        let base = unsafe { sys::enlarge(self.base as usize, old, new) }?;
+        (self.base, self.capacity) = (base as *mut T, capacity);
+        Some(())
     }
 
-    /// The published elements.
+    /// The elements.
     pub fn as_slice(&self) -> &[T] {
-        // SAFETY: elements below the published length are initialised and never move.
-        unsafe { core::slice::from_raw_parts(self.base, self.len()) }
+        // SAFETY: so many were written, or are zero bytes, as the caller of `zeroed` wanted.
+        unsafe { core::slice::from_raw_parts(self.base, self.len) }
     }
 
-    /// The published elements, for the one writer.
+    /// The elements, to be changed.
     pub fn as_mut_slice(&mut self) -> &mut [T] {
-        // SAFETY: as above, and `&mut self` excludes other writers.
-        unsafe { core::slice::from_raw_parts_mut(self.base, self.len()) }
+        // SAFETY: as above.
+        unsafe { core::slice::from_raw_parts_mut(self.base, self.len) }
     }
 
-    /// Forgets all elements; no reader may hold the slice.
+    /// Forgets all elements.
     pub fn clear(&mut self) {
-        self.len.store(0, Ordering::Release);
+        self.len = 0;
     }
 
     /// Bytes of memory that the elements occupy.
     pub fn bytes(&self) -> usize {
-        self.len() * size_of::<T>()
+        self.len * size_of::<T>()
     }
 }
 
@@ -90,5 +108,29 @@ impl<T: Copy> Drop for Reserved<T> {
     fn drop(&mut self) {
         // SAFETY: the mapping is ours alone.
         unsafe { sys::unmap(self.base as usize, self.capacity * size_of::<T>()) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grows_to_what_it_may_hold_and_keeps_everything() {
+        let most = 3 * FIRST_BYTES / 8 + 5;
+        let mut array = Reserved::new(most).unwrap();
+        assert!(array.is_empty());
+        assert!((0..most as u64).all(|i| array.push(!i) == Some(i as u32)));
+        assert_eq!(array.push(0), None, "no more than it may hold");
+        assert!(array.as_slice().iter().enumerate().all(|(i, &value)| value == !(i as u64)));
+        array.clear();
+        assert_eq!((array.push(7), array.as_slice()), (Some(0), &[7][..]));
+    }
+
+    #[test]
+    fn what_is_wanted_zeroed_is_there_at_once() {
+        // SAFETY: any bytes are numbers.
+        let array = unsafe { Reserved::<u32>::zeroed(FIRST_BYTES) }.unwrap();
+        assert_eq!(array.as_slice(), [0; FIRST_BYTES]);
     }
 }

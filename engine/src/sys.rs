@@ -4,11 +4,13 @@
 //! kernel itself. Numbers are those of x86-64 (`arch/x86/entry/syscalls/syscall_64.tbl`).
 
 use core::arch::asm;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 /// System-call numbers that the engine issues or looks for.
 pub mod nr {
     #![allow(missing_docs)]
     pub const READ: u64 = 0;
+    pub const WRITE: u64 = 1;
     pub const OPEN: u64 = 2;
     pub const CLOSE: u64 = 3;
     pub const MMAP: u64 = 9;
@@ -30,7 +32,9 @@ pub mod nr {
     pub const SHMDT: u64 = 67;
     pub const RT_SIGSUSPEND: u64 = 130;
     pub const SIGALTSTACK: u64 = 131;
+    pub const PRCTL: u64 = 157;
     pub const ARCH_PRCTL: u64 = 158;
+    pub const FTRUNCATE: u64 = 77;
     pub const GETTID: u64 = 186;
     pub const FUTEX: u64 = 202;
     pub const CLOCK_GETTIME: u64 = 228;
@@ -40,8 +44,11 @@ pub mod nr {
     pub const PPOLL: u64 = 271;
     pub const EPOLL_PWAIT: u64 = 281;
     pub const RT_TGSIGQUEUEINFO: u64 = 297;
+    pub const PRLIMIT64: u64 = 302;
     pub const PROCESS_VM_READV: u64 = 310;
     pub const PROCESS_VM_WRITEV: u64 = 311;
+    pub const SECCOMP: u64 = 317;
+    pub const MEMFD_CREATE: u64 = 319;
     pub const EXECVEAT: u64 = 322;
     pub const PKEY_MPROTECT: u64 = 329;
     pub const IO_PGETEVENTS: u64 = 333;
@@ -75,14 +82,30 @@ pub unsafe fn syscall6(nr: u64, a: [u64; 6]) -> i64 {
     ret
 }
 
+/// Issues a call that the engine can do without: `-EPERM` where the process's own filters may forbid it.
+///
+/// # Safety
+/// As [`syscall6`].
+#[inline]
+pub unsafe fn optional(nr: u64, a: [u64; 6]) -> i64 {
+    const EPERM: i64 = 1;
+    // SAFETY: forwarded.
+    if crate::seccomp::allows(nr, &a) { unsafe { syscall6(nr, a) } } else { -EPERM }
+}
+
 /// Maps `len` bytes of private anonymous memory near `hint` (0 = anywhere), not reserved in swap.
 ///
 /// Returns the address, or `None` when the kernel refuses.
 pub fn map_anonymous(hint: usize, len: usize, prot: u64) -> Option<usize> {
+    try_map(hint, len, prot).ok()
+}
+
+/// As [`map_anonymous`]; the error number when the kernel refuses.
+pub fn try_map(hint: usize, len: usize, prot: u64) -> Result<usize, i32> {
     let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
     // SAFETY: a new mapping without MAP_FIXED replaces nothing.
-    let at = unsafe { syscall6(nr::MMAP, [hint as u64, len as u64, prot, flags, u64::MAX, 0]) };
-    (at > 0).then_some(at as usize)
+    let at = unsafe { optional(nr::MMAP, [hint as u64, len as u64, prot, flags, u64::MAX, 0]) };
+    if at > 0 { Ok(at as usize) } else { Err(-at as i32) }
 }
 
 /// Maps `len` bytes of private memory below 2 GiB, where a 32-bit displacement alone reaches it.
@@ -90,11 +113,137 @@ pub fn map_low(len: usize) -> Option<usize> {
     // MAP_32BIT looks between 1 and 2 GiB; MAP_POPULATE saves a fault per page.
     const MAP_32BIT: u64 = 0x40;
     const MAP_POPULATE: u64 = 0x8000;
-    let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT | MAP_POPULATE;
-    // SAFETY: a new mapping replaces nothing.
-    let at =
-        unsafe { syscall6(nr::MMAP, [0, len as u64, PROT_READ | PROT_WRITE, flags, u64::MAX, 0]) };
-    (at > 0).then_some(at as usize)
+    const LOWEST: u64 = 1 << 20;
+    const END: u64 = 1 << 31;
+    let map = |hint: u64, flags: u64| {
+        let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE | flags;
+        // SAFETY: a new mapping replaces nothing.
+        let at = unsafe {
+            optional(nr::MMAP, [hint, len as u64, PROT_READ | PROT_WRITE, flags, u64::MAX, 0])
+        };
+        (at > 0).then_some(at as usize)
+    };
+    if let Some(at) = map(0, MAP_32BIT) {
+        return Some(at);
+    }
+    let at = map(find_gap(LOWEST..END, len as u64, END)?, 0)?;
+    if at + len <= END as usize {
+        return Some(at);
+    }
+    // SAFETY: mapped just now and not used.
+    unsafe { unmap(at, len) };
+    None
+}
+
+/// Enlarges a private anonymous mapping, which may move; its new address, or `None` when the kernel refuses.
+///
+/// # Safety
+/// The mapping must be the engine's own, and nothing may refer to it.
+pub unsafe fn enlarge(at: usize, len: usize, new_len: usize) -> Option<usize> {
+    const MREMAP_MAYMOVE: u64 = 1;
+    // SAFETY: the caller gives the old address up.
+    let new = unsafe {
+        optional(nr::MREMAP, [at as u64, len as u64, new_len as u64, MREMAP_MAYMOVE, 0, 0])
+    };
+    (new > 0).then_some(new as usize)
+}
+
+/// The bytes of address space that the process may have, of all kinds (RLIMIT_AS) or of writable memory of its own
+/// (RLIMIT_DATA); `None` = as many as it likes.
+pub fn address_space_limit() -> Option<u64> {
+    const RLIMIT_DATA: u64 = 2;
+    const RLIMIT_AS: u64 = 9;
+    [limit(RLIMIT_DATA), limit(RLIMIT_AS)].into_iter().flatten().min()
+}
+
+/// The present limit on something (getrlimit(2)); `None` = there is none.
+fn limit(resource: u64) -> Option<u64> {
+    let mut limit = [u64::MAX; 2];
+    // SAFETY: the kernel writes `struct rlimit64`.
+    unsafe { optional(nr::PRLIMIT64, [0, resource, 0, limit.as_mut_ptr() as u64, 0, 0]) };
+    (limit[0] != u64::MAX).then_some(limit[0])
+}
+
+/// Where `len` free bytes lie in a range of addresses, as near to `wanted` as there are.
+pub fn find_gap(range: core::ops::Range<u64>, len: u64, wanted: u64) -> Option<u64> {
+    const PAGE: u64 = 4096;
+    let mut buffer = [0u8; 4096];
+    let mut best: Option<u64> = None;
+    let mut look = |from: u64, to: u64| {
+        let (from, to) = (from.max(range.start), to.min(range.end) & !(PAGE - 1));
+        if to.saturating_sub(from) >= len {
+            let at = wanted.clamp(from, to - len) & !(PAGE - 1);
+            if best.is_none_or(|best| at.abs_diff(wanted) < best.abs_diff(wanted)) {
+                best = Some(at);
+            }
+        }
+    };
+    let mut free_from = 0;
+    each_line(b"/proc/self/maps\0", &mut buffer, |line| {
+        if let Some((start, end)) = mapping(line) {
+            look(free_from, start);
+            free_from = end;
+        }
+    })?;
+    look(free_from, range.end);
+    best
+}
+
+/// Start and end in a line of `/proc/self/maps`.
+pub fn mapping(line: &[u8]) -> Option<(u64, u64)> {
+    let span = line.split(|&byte| byte == b' ').next()?;
+    let mut ends = span.splitn(2, |&byte| byte == b'-').map(|digits| {
+        digits.iter().try_fold(0u64, |value, &byte| {
+            Some(value << 4 | u64::from((byte as char).to_digit(16)?))
+        })
+    });
+    Some((ends.next()??, ends.next()??))
+}
+
+/// Bytes of memory that have no name and can be mapped more than once: a descriptor, which the caller closes; the error
+/// number when the kernel refuses.
+pub fn memory_file(len: usize) -> Result<i32, i32> {
+    const MFD_CLOEXEC: u64 = 1;
+    // Before Linux 6.3 all such files may be executed, and the flag is not known.
+    const MFD_EXEC: u64 = 16;
+    const EINVAL: i64 = -22;
+    const EFBIG: i32 = 27;
+    const RLIMIT_FSIZE: u64 = 1;
+    if limit(RLIMIT_FSIZE).is_some_and(|limit| limit < len as u64) {
+        return Err(EFBIG); // a signal would come with it
+    }
+    let name = c"code".as_ptr() as u64;
+    // SAFETY: a new descriptor; the name is a string.
+    let create = |flags| unsafe { optional(nr::MEMFD_CREATE, [name, flags, 0, 0, 0, 0]) };
+    let mut file = create(MFD_CLOEXEC | MFD_EXEC);
+    if file == EINVAL {
+        file = create(MFD_CLOEXEC);
+    }
+    if file < 0 {
+        return Err(-file as i32);
+    }
+    // SAFETY: our own file.
+    let sized = unsafe { optional(nr::FTRUNCATE, [file as u64, len as u64, 0, 0, 0, 0]) };
+    if sized < 0 {
+        close(file as i32);
+        return Err(-sized as i32);
+    }
+    Ok(file as i32)
+}
+
+/// Maps `len` bytes of a file of [`memory_file`], shared, near `hint`; the error number when the kernel refuses.
+pub fn map_file(hint: usize, len: usize, prot: u64, file: i32) -> Result<usize, i32> {
+    const MAP_SHARED: u64 = 1;
+    let arguments = [hint as u64, len as u64, prot, MAP_SHARED | MAP_NORESERVE, file as u64, 0];
+    // SAFETY: a new mapping without MAP_FIXED replaces nothing.
+    let at = unsafe { optional(nr::MMAP, arguments) };
+    if at > 0 { Ok(at as usize) } else { Err(-at as i32) }
+}
+
+/// Closes a descriptor of the engine's own.
+pub fn close(file: i32) {
+    // SAFETY: the caller's own descriptor.
+    unsafe { syscall6(nr::CLOSE, [file as u64, 0, 0, 0, 0, 0]) };
 }
 
 /// Unmaps a range that the engine mapped itself.
@@ -113,21 +262,39 @@ pub unsafe fn unmap(at: usize, len: usize) {
 pub unsafe fn discard(at: usize, len: usize) {
     const MADV_DONTNEED: u64 = 4;
     // SAFETY: the caller gives the contents up.
-    unsafe { syscall6(nr::MADVISE, [at as u64, len as u64, MADV_DONTNEED, 0, 0, 0]) };
+    unsafe {
+        if optional(nr::MADVISE, [at as u64, len as u64, MADV_DONTNEED, 0, 0, 0]) != 0 {
+            core::ptr::write_bytes(at as *mut u8, 0, len);
+        }
+    }
+}
+
+/// The same for a mapping of a file of [`memory_file`]: the file's memory is given back.
+///
+/// # Safety
+/// As [`discard`].
+pub unsafe fn discard_shared(at: usize, len: usize) {
+    const MADV_REMOVE: u64 = 9;
+    // SAFETY: the caller gives the contents up.
+    unsafe {
+        if optional(nr::MADVISE, [at as u64, len as u64, MADV_REMOVE, 0, 0, 0]) != 0 {
+            core::ptr::write_bytes(at as *mut u8, 0, len);
+        }
+    }
 }
 
 /// Asks for large pages behind anonymous memory, where the kernel has them to give.
 pub fn prefer_huge_pages(at: usize, len: usize) {
     const MADV_HUGEPAGE: u64 = 14;
     // SAFETY: the contents stay the same, whatever the kernel answers.
-    unsafe { syscall6(nr::MADVISE, [at as u64, len as u64, MADV_HUGEPAGE, 0, 0, 0]) };
+    unsafe { optional(nr::MADVISE, [at as u64, len as u64, MADV_HUGEPAGE, 0, 0, 0]) };
 }
 
 /// Sleeps for a time below a second, or until a signal comes.
 pub fn sleep_ns(ns: u64) {
     let time = [0u64, ns];
     // SAFETY: the kernel reads `struct timespec`.
-    unsafe { syscall6(nr::NANOSLEEP, [time.as_ptr() as u64, 0, 0, 0, 0, 0]) };
+    unsafe { optional(nr::NANOSLEEP, [time.as_ptr() as u64, 0, 0, 0, 0, 0]) };
 }
 
 /// The calling thread's kernel id.
@@ -136,14 +303,54 @@ pub fn gettid() -> u32 {
     unsafe { syscall6(nr::GETTID, [0; 6]) as u32 }
 }
 
+/// The process's id, asked for once.
+pub fn getpid() -> u32 {
+    match PID.load(Ordering::Relaxed) {
+        0 => {
+            // SAFETY: no pointers.
+            let pid = unsafe { syscall6(nr::GETPID, [0; 6]) as u32 };
+            PID.store(pid, Ordering::Relaxed);
+            pid
+        }
+        known => known,
+    }
+}
+
+/// This is a child of fork, whose id is not known yet.
+pub fn forget_pid() {
+    PID.store(0, Ordering::Relaxed);
+}
+
+static PID: AtomicU32 = AtomicU32::new(0);
+
+/// Reads `/proc/self/auxv`: pairs of a key and a value. Empty where it cannot be read.
+pub fn read_auxiliary_vector(into: &mut [[u64; 2]]) -> &[[u64; 2]] {
+    const O_CLOEXEC: u64 = 0o2000000;
+    let path = c"/proc/self/auxv".as_ptr() as u64;
+    // SAFETY: the path is NUL-terminated; the kernel writes within the buffer.
+    unsafe {
+        let fd = optional(nr::OPEN, [path, O_CLOEXEC, 0, 0, 0, 0]);
+        if fd < 0 {
+            return &[];
+        }
+        let room = size_of_val(into) as u64;
+        let got = syscall6(nr::READ, [fd as u64, into.as_mut_ptr() as u64, room, 0, 0, 0]);
+        syscall6(nr::CLOSE, [fd as u64, 0, 0, 0, 0, 0]);
+        &into[..usize::try_from(got).unwrap_or(0) / size_of::<[u64; 2]>()]
+    }
+}
+
 /// Reads a file of `/proc` of any size line by line, without the newlines; `None` if it cannot be opened.
 ///
 /// `path` must end in NUL, and no line may be longer than `buffer`: what does not fit is dropped.
 pub fn each_line(path: &[u8], buffer: &mut [u8], mut take: impl FnMut(&[u8])) -> Option<()> {
     debug_assert_eq!(path.last(), Some(&0));
     const O_CLOEXEC: u64 = 0o2000000;
+    if ![nr::READ, nr::CLOSE].into_iter().all(|call| crate::seccomp::allows(call, &[0; 6])) {
+        return None;
+    }
     // SAFETY: path is NUL-terminated.
-    let fd = unsafe { syscall6(nr::OPEN, [path.as_ptr() as u64, O_CLOEXEC, 0, 0, 0, 0]) };
+    let fd = unsafe { optional(nr::OPEN, [path.as_ptr() as u64, O_CLOEXEC, 0, 0, 0, 0]) };
     if fd < 0 {
         return None;
     }
@@ -153,7 +360,7 @@ pub fn each_line(path: &[u8], buffer: &mut [u8], mut take: impl FnMut(&[u8])) ->
         let room = &mut buffer[held..];
         let arguments = [fd as u64, room.as_mut_ptr() as u64, room.len() as u64, 0, 0, 0];
         // SAFETY: the buffer is ours and its length is passed.
-        let got = unsafe { syscall6(nr::READ, arguments) };
+        let got = unsafe { optional(nr::READ, arguments) };
         if got <= 0 {
             break;
         }

@@ -115,7 +115,8 @@ pub fn before(at: usize, mut context: CpuContext) {
             let process = call.number == nr::EXIT_GROUP;
             host.exiting(thread, process, call.arguments[0] as i32);
         }
-        nr::EXECVE | nr::EXECVEAT => host.before_exec(thread, &call),
+        // What the host would have it made with instead is not served: Stalker makes the call itself.
+        nr::EXECVE | nr::EXECVEAT => host.before_exec(thread, &mut { call }),
         nr::FORK => {
             thread.rest = Rest::Fork { flags: 0, parent_id: 0, child_id: 0 };
         }

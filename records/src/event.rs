@@ -10,12 +10,14 @@
 //! | 6 Values | first u16, count u16, pad u32, values `[27]` u64 | is them |
 //! | 7 Notice | code u16, 8: a u64, 16: b u64, 24: text `[200]` | no |
 //! | 8 Exec | path `[224]` | no |
-//! | 9 Spawn | pid u32, 8: path `[216]` | no |
+//! | 9 Spawn | pid u32, 4: fork u32, 8: path `[216]` | no |
 //! | 10 ProcessEnd | reason u8, 4: status i32 | yes |
 //! | 11 Directory | number u16, 8: path `[216]` | yes |
 //!
 //! task: stage i32, 4: stage attempt i32, 8: index i32, 12: attempt i32, 16: TID i64, 24: method u8,
 //! 25: flags u8 (0), 26: outcome u8, 32: application id `[64]`, 96: executor id `[32]`.
+//!
+//! A Spawn with a fork number is of a child by fork, without a path; without one (0, as before there were any) of another program.
 //!
 //! The counters of a Directory are those of the process's calls on files in it, and are part of the process's.
 
@@ -53,7 +55,7 @@ pub enum Kind {
     Notice = 7,
     /// The process image is about to be replaced.
     Exec = 8,
-    /// A child was started without fork's copy of this process.
+    /// A child was started.
     Spawn = 9,
     /// The process is about to end.
     ProcessEnd = 10,
@@ -274,11 +276,14 @@ pub enum Event<'a> {
         /// The file, as given to exec.
         path: &'a [u8],
     },
-    /// A child was started by posix_spawn or vfork and exec.
+    /// A child was started: by fork, or by posix_spawn or vfork and exec.
     Spawn {
-        /// The child.
+        /// The child, as its parent sees it: in its own PID namespace it may have another number.
         pid: u32,
-        /// Its program, as given.
+        /// The number of the fork in this process, which the child's header repeats
+        /// ([`crate::Header::parent_fork`]); 0 = it was no fork.
+        fork: u32,
+        /// Its program, as given; empty after a fork.
         path: &'a [u8],
     },
     /// The process is about to end; the process's last counters.
@@ -328,8 +333,9 @@ impl<'a> Event<'a> {
                 bytes::put_text(into, 24, 200, text)
             }
             Event::Exec { path } => bytes::put_text(into, 0, 224, path),
-            Event::Spawn { pid, path } => {
+            Event::Spawn { pid, fork, path } => {
                 bytes::put(into, 0, &pid.to_le_bytes());
+                bytes::put(into, 4, &fork.to_le_bytes());
                 bytes::put_text(into, 8, 216, path)
             }
             Event::ProcessEnd { reason, status } => {
@@ -362,7 +368,11 @@ impl<'a> Event<'a> {
                 text: text_at(from, 24, 200),
             },
             Kind::Exec => Event::Exec { path: text_at(from, 0, 224) },
-            Kind::Spawn => Event::Spawn { pid: u32_at(from, 0), path: text_at(from, 8, 216) },
+            Kind::Spawn => Event::Spawn {
+                pid: u32_at(from, 0),
+                fork: u32_at(from, 4),
+                path: text_at(from, 8, 216),
+            },
             Kind::ProcessEnd => Event::ProcessEnd {
                 reason: ProcessEndReason(u8_at(from, 0)),
                 status: i32_at(from, 4),

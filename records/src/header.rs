@@ -70,6 +70,8 @@ pub mod tag {
     pub const POD: u16 = 24;
     /// Directory: per metric u8 flags (bit 0 = active), u8 unit, u8 name length, name.
     pub const METRICS: u16 = 25;
+    /// u32: the number that the fork which made this process has in its parent's records; 0 = none.
+    pub const PARENT_FORK: u16 = 26;
 }
 
 /// The longest command line that is kept, in bytes.
@@ -90,6 +92,8 @@ pub struct Header<'a> {
     pub process_id: ProcessId,
     /// The counted process that this one was forked or exec'd from.
     pub parent_process: Option<ProcessId>,
+    /// The number of the fork that made this process among its parent's; 0 = not known, or not forked.
+    pub parent_fork: u32,
     /// Node name.
     pub node: &'a [u8],
     /// Where the node's name came from.
@@ -170,6 +174,9 @@ impl<'a> Header<'a> {
         if let Some(parent) = &self.parent_process {
             field(&mut out, tag::PARENT_PROCESS, parent)?;
         }
+        if self.parent_fork != 0 {
+            field(&mut out, tag::PARENT_FORK, &self.parent_fork.to_le_bytes())?;
+        }
         out.push(&tag::METRICS.to_le_bytes())?;
         out.push(&DIRECTORY_BYTES.to_le_bytes())?;
         for (index, metric) in METRICS.iter().enumerate() {
@@ -247,6 +254,7 @@ impl<'a> Header<'a> {
                 tag::STARTS_AT => header.starts_at = value,
                 tag::SETTINGS => header.settings = value,
                 tag::PARENT_PROCESS => header.parent_process = Some(id_at(value, 0)),
+                tag::PARENT_FORK => header.parent_fork = u32_at(value, 0),
                 tag::CONTAINER => header.container = value,
                 tag::POD => header.pod = value,
                 tag::METRICS => directory = value,

@@ -57,6 +57,7 @@
 //! - Who reads what: a reader accepts its own version and every older one, and refuses newer ones by
 //!   number ([`ReadError::NewerVersion`]). New header tags, notice codes and metrics are not a new
 //!   version; a new kind, flag meaning or layout is.
+//!   A field where zeros were is no new layout if zero means what its absence meant (Spawn's fork number).
 #![no_std]
 
 #[cfg(test)]

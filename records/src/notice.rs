@@ -30,6 +30,8 @@ pub const TASK_LATE: u16 = 12;
 pub const TABLE_FULL: u16 = 13;
 /// Something that a followed thread did is not counted; text = what, a = program counter where known.
 pub const PART_NOT_COUNTED: u16 = 14;
+/// Nothing was written while the process ran, only at its end; text = why.
+pub const NO_SNAPSHOTS: u16 = 15;
 
 /// The name of a code, for tables and JSON.
 pub const fn name(code: u16) -> Option<&'static str> {
@@ -48,6 +50,7 @@ pub const fn name(code: u16) -> Option<&'static str> {
         TASK_LATE => "task_late",
         TABLE_FULL => "table_full",
         PART_NOT_COUNTED => "part_not_counted",
+        NO_SNAPSHOTS => "no_snapshots",
         _ => return None,
     })
 }

@@ -44,7 +44,9 @@ impl Owned {
                 text: &self.text,
             },
             8 => Event::Exec { path: &self.text },
-            9 => Event::Spawn { pid: self.ids[0] as u32, path: &self.text },
+            9 => {
+                Event::Spawn { pid: self.ids[0] as u32, fork: self.ids[1] as u32, path: &self.text }
+            }
             11 => Event::Directory { number: self.numbers[0] as u16, path: &self.text },
             _ => Event::ProcessEnd { reason: ProcessEndReason(self.small), status: self.ids[1] },
         }

@@ -105,7 +105,7 @@ fn all_kinds() -> Vec<u8> {
     out.put(9, followed, &end, ramp(300));
     let why = Event::Notice { code: notice::TABLE_FULL, a: 512, b: 0, text: b"directories" };
     out.put(0, Flags::NONE, &why, None);
-    out.put(9, followed, &Event::Spawn { pid: 10, path: b"/bin/true" }, None);
+    out.put(9, followed, &Event::Spawn { pid: 10, fork: 0, path: b"/bin/true" }, None);
     out.put(9, followed, &Event::Exec { path: b"/bin/true" }, None);
     out.put(9, followed | Flags::FINAL, &Event::ThreadEnd, ramp(1_000));
     out.put(0, Flags::FINAL, &directory(1, b"/data/in"), files(20));
@@ -188,7 +188,8 @@ fn describe(bytes: &[u8]) -> String {
                 format!(" {} {a} {b} {}", notice::name(*code).unwrap_or("?"), text(words))
             }
             Event::Exec { path } => format!(" {}", text(path)),
-            Event::Spawn { pid, path } => format!(" {pid} {}", text(path)),
+            Event::Spawn { pid, fork: 0, path } => format!(" {pid} {}", text(path)),
+            Event::Spawn { pid, fork, .. } => format!(" {pid} fork {fork}"),
             Event::ProcessEnd { reason, status } => format!(" {} {status}", reason.name()),
             Event::Directory { number, path } => format!(" {number} {}", text(path)),
             Event::ThreadEnd | Event::Snapshot => String::new(),

@@ -119,7 +119,8 @@ fn every_event_comes_back() {
         Event::Snapshot,
         Event::Notice { code: 4, a: 1, b: u64::MAX, text: b"disk" },
         Event::Exec { path: b"/bin/true" },
-        Event::Spawn { pid: 12, path: b"/bin/false" },
+        Event::Spawn { pid: 12, fork: 0, path: b"/bin/false" },
+        Event::Spawn { pid: 13, fork: u32::MAX, path: b"" },
         Event::ProcessEnd { reason: ProcessEndReason::SIGNAL, status: -9 },
         Event::Directory { number: 513, path: b"/data" },
     ];
@@ -175,6 +176,7 @@ fn too_long_texts_are_clipped_and_say_so() {
         container: &long,
         pod: &long,
         parent_process: Some([1; 16]),
+        parent_fork: 7,
         ..header()
     };
     let bytes = segment_of(&full, &[group(0, 1, &Event::Exec { path: &long }, None)]);

@@ -1,16 +1,27 @@
 //! The two clocks, read through the vDSO when the kernel offers one.
 
 use crate::{start::Startup, sys};
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use engine::sys::nr::SECCOMP;
 use guest::dynamic_symbols::{Name, Symbols};
 use records::Stamp;
 
 const CLOCK_REALTIME: u64 = 0;
 const CLOCK_MONOTONIC: u64 = 1;
+/// prctl(2): access to the time-stamp counter.
+const PR_GET_TSC: u64 = 25;
+const PR_SET_TSC: u64 = 26;
+const PR_TSC_SIGSEGV: u64 = 2;
+const PR_SET_SECCOMP: u64 = 22;
 /// `AT_SYSINFO_EHDR`: where the vDSO's ELF header is.
 const AT_SYSINFO_EHDR: u64 = 33;
 
+/// The vDSO's function; 0 = the kernel is asked by a call.
 static VDSO: AtomicUsize = AtomicUsize::new(0);
+/// Where the function lies, also where it must not be called.
+static FOUND: AtomicUsize = AtomicUsize::new(0);
+/// The last reading, for where a filter forbids to ask.
+static LAST: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
 type ClockGettime = unsafe extern "C" fn(i32, *mut [u64; 2]) -> i32;
 
@@ -46,17 +57,59 @@ pub fn find_vdso(startup: &Startup) {
     if let Some(address) =
         symbols.and_then(|symbols| symbols.address(Name::new(c"__vdso_clock_gettime")))
     {
-        VDSO.store(address, Ordering::Relaxed);
+        FOUND.store(address, Ordering::Relaxed);
+        let mut mode = 0u32;
+        // SAFETY: the kernel writes one int.
+        let result = unsafe { sys::call2(sys::nr::PRCTL, PR_GET_TSC, &raw mut mode as u64) };
+        allow_vdso(sys::failed(result) || u64::from(mode) != PR_TSC_SIGSEGV);
+    }
+}
+
+fn allow_vdso(may: bool) {
+    VDSO.store(if may { FOUND.load(Ordering::Relaxed) } else { 0 }, Ordering::Relaxed);
+}
+
+/// A call of the application that may take the vDSO, or the time-stamp counter that it reads, away. Before it is made.
+pub fn before_call(number: u64, arguments: &[u64; 6]) {
+    /// More than the vDSO and its data have.
+    const VDSO_BYTES: u64 = 64 * 1024;
+    let found = FOUND.load(Ordering::Relaxed) as u64;
+    if found == 0 {
+        return;
+    }
+    match number {
+        sys::nr::PRCTL if arguments[0] == PR_SET_TSC => {
+            allow_vdso(arguments[1] != PR_TSC_SIGSEGV);
+        }
+        // Strict mode switches the counter off as well (`kernel/seccomp.c`).
+        sys::nr::PRCTL if arguments[..2] == [PR_SET_SECCOMP, 1] => allow_vdso(false),
+        SECCOMP if arguments[0] == 0 => allow_vdso(false),
+        sys::nr::MUNMAP | sys::nr::MREMAP | sys::nr::MPROTECT | sys::nr::MMAP => {
+            let [start, len, ..] = *arguments;
+            let near = found.saturating_sub(VDSO_BYTES)..found + VDSO_BYTES;
+            if start < near.end && start.saturating_add(len) > near.start {
+                FOUND.store(0, Ordering::Relaxed);
+                allow_vdso(false);
+            }
+        }
+        _ => {}
     }
 }
 
 fn read(clock: u64) -> u64 {
     let mut time = [0u64; 2];
     match VDSO.load(Ordering::Relaxed) {
-        // SAFETY: writes a timespec of two words.
-        0 => unsafe {
-            sys::call2(sys::nr::CLOCK_GETTIME, clock, &raw mut time as u64);
-        },
+        0 => {
+            let arguments = [clock, &raw mut time as u64, 0, 0, 0, 0];
+            let last = &LAST[clock as usize & 1];
+            // SAFETY: writes a timespec of two words.
+            if unsafe { engine::sys::optional(sys::nr::CLOCK_GETTIME, arguments) } != 0 {
+                return last.load(Ordering::Relaxed);
+            }
+            let now = time[0] * 1_000_000_000 + time[1];
+            last.store(now, Ordering::Relaxed);
+            return now;
+        }
         address => {
             // SAFETY: the address of the vDSO's clock_gettime, which has this type.
             unsafe {

@@ -8,13 +8,14 @@
 //! - One lock. A signal handler that interrupts its own thread inside the heap is recognised by the
 //!   thread pointer and served by a mapping of its own; [`crate::guard`] ends every wait.
 //! - After fork the child may find the lock held by a thread that does not exist there:
-//!   [`after_fork_in_child`] drops the free lists then. Blocks stay valid; what was free is lost.
+//!   [`after_fork_in_child`] drops the free lists then. Blocks stay valid; what was free is lost. So does the helper
+//!   ([`crate::ticker`]) of a process that was killed.
 //!
 //! # Limitations
 //!
 //! A block freed by a handler inside the heap is not reused.
 
-use crate::{guard, sys, tls};
+use crate::{guard, sys, ticker, tls};
 use core::{
     alloc::{GlobalAlloc, Layout},
     cell::UnsafeCell,
@@ -78,6 +79,19 @@ pub fn set_limit(bytes: usize) {
     HEAP.limit.store(bytes, Ordering::Relaxed);
 }
 
+/// Bytes that the recorder's queue may have at most, of which another one may be being written.
+pub fn queue_bytes() -> usize {
+    const LEAST: usize = 512 << 10;
+    const MOST: usize = 4 << 20;
+    (HEAP.limit.load(Ordering::Relaxed) / 8).clamp(LEAST, MOST)
+}
+
+/// Bytes that threads may take: what is left then is for the recorder's queues and the writer.
+pub fn bytes_for_threads() -> usize {
+    const WRITER: usize = 512 << 10;
+    HEAP.limit.load(Ordering::Relaxed).saturating_sub(2 * queue_bytes() + WRITER)
+}
+
 /// Makes the heap usable in a child that has only the forking thread.
 pub fn after_fork_in_child() {
     if HEAP.owner.load(Ordering::Relaxed) != 0 {
@@ -113,6 +127,7 @@ impl Heap {
             }
             turns += 1;
             if turns.is_multiple_of(64) {
+                ticker::inherit_heap();
                 // SAFETY: gives up the processor; no argument.
                 unsafe { sys::call0(sys::nr::SCHED_YIELD) };
             } else {

@@ -25,10 +25,14 @@ pub struct Identity {
     pub process_id: ProcessId,
     /// The process that this one was forked from, if it was counted.
     pub parent: Option<ProcessId>,
+    /// The number of the fork that made it among its parent's; 0 = none.
+    pub parent_fork: u32,
     /// The role in force.
     pub role: Role,
     /// The role that the command line alone gives: a JVM under `analyzer trace` may be a driver too.
     pub spark_role: Role,
+    /// Whether `analyzer trace` has started it or its parents: the output folder is its, and goes away with it.
+    pub is_traced: bool,
     /// Whether this is the JDK's `java`, and runs no tasks.
     pub is_java_launcher: bool,
     /// Spark application id; empty = not known.
@@ -70,6 +74,7 @@ impl Identity {
         startup: &Startup,
         settings: Settings,
         output_folder: OutputFolder,
+        is_traced: bool,
         role: Role,
         spark_role: Role,
         spark: SparkIds,
@@ -90,11 +95,20 @@ impl Identity {
         };
         let arguments = startup.arguments().map(|argument| argument.to_bytes());
         let settings_text: Vec<_> = settings.in_force().collect();
+        let variable = |name: &[u8]| {
+            startup
+                .environment()
+                .filter_map(|variable| role::split_variable(variable.to_bytes()))
+                .find(|(known, _)| *known == name)
+                .map(|(_, value)| value)
+        };
         let mut identity = Identity {
             process_id: random_id(),
             parent: None,
+            parent_fork: 0,
             role,
             spark_role,
+            is_traced,
             // Many a thing may be called java: the JDK's launcher has this function.
             is_java_launcher: spark_role == Role::Jvm && link::find(c"JLI_Launch").is_some(),
             application_id: spark.application.clone().leak(),
@@ -122,13 +136,6 @@ impl Identity {
             settings,
         };
         identity.describe_process();
-        let variable = |name: &[u8]| {
-            startup
-                .environment()
-                .filter_map(|variable| role::split_variable(variable.to_bytes()))
-                .find(|(known, _)| *known == name)
-                .map(|(_, value)| value)
-        };
         identity.file_prefix = file_pattern::expand(
             identity.settings.file_name.as_bytes(),
             &identity.names(),
@@ -137,11 +144,12 @@ impl Identity {
         identity
     }
 
-    /// The identity of a child made by fork: a new process in the same program.
-    pub fn of_child(&self) -> Identity {
+    /// The identity of a child made by the fork of this number: a new process in the same program.
+    pub fn of_child(&self, fork: u32) -> Identity {
         let mut child = Identity {
             process_id: random_id(),
             parent: Some(self.process_id),
+            parent_fork: fork,
             settings: self.settings.clone(),
             output_folder: self.output_folder.clone(),
             file_prefix: Vec::new(),
@@ -226,6 +234,7 @@ impl Identity {
             segment,
             process_id: self.process_id,
             parent_process: self.parent,
+            parent_fork: self.parent_fork,
             node: &self.node,
             node_source: self.node_source.as_bytes(),
             cluster: self.settings.cluster.as_bytes(),

@@ -31,8 +31,12 @@ compile_error!(
 
 extern crate alloc;
 
+mod behind;
 mod clock;
+mod descriptors;
 mod directories;
+mod filtered;
+mod forks;
 mod guard;
 #[cfg(feature = "gum")]
 mod gum;

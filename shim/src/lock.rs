@@ -3,7 +3,7 @@
 //! A thread that vanished with the lock held (a vfork child that was killed, a panic) would stop the host
 //! at its next record; after [`PATIENCE_NS`] the library switches itself off instead.
 
-use crate::{clock, guard, sys};
+use crate::{clock, guard, sys, ticker};
 use core::{
     cell::UnsafeCell,
     sync::atomic::{AtomicU32, Ordering},
@@ -68,6 +68,10 @@ impl<T> Lock<T> {
         while self.word.swap(WAITED_FOR, Ordering::Acquire) != FREE {
             if guard::switched_off() {
                 return false;
+            }
+            if ticker::is_survivor() {
+                // Who held it has ended inside, and nobody else is left.
+                return true;
             }
             if clock::monotonic_ns() > until {
                 guard::switch_off();

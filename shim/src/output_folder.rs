@@ -21,6 +21,7 @@ use core::{
     ptr::null_mut,
     sync::atomic::{AtomicBool, AtomicPtr, Ordering},
 };
+use engine::sys::optional;
 use guest::escape::Bytes;
 
 /// Whether this process, or the one that it was forked from, has said that it cannot write.
@@ -42,23 +43,24 @@ impl OutputFolder {
         OutputFolder { path: c_path(without_end(absolute(path))), pin }
     }
 
-    /// Opens it, for the names in it; made if it is missing.
-    pub fn open_or_make(&self) -> Result<i32, Refusal> {
-        match self.open() {
-            Err(Refusal::Error(sys::ENOENT)) if self.pin.is_none() => {
+    /// Opens it, for the names in it; made if it is missing and may be.
+    pub fn open(&self, may_make: bool) -> Result<i32, Refusal> {
+        match self.open_existing() {
+            Err(Refusal::Error(sys::ENOENT)) if may_make && self.pin.is_none() => {
                 // SAFETY: the path is NUL-terminated and only read.
-                let result = unsafe { sys::call2(nr::MKDIR, self.path.as_ptr() as u64, 0o750) };
+                let result =
+                    unsafe { optional(nr::MKDIR, [self.path.as_ptr() as u64, 0o750, 0, 0, 0, 0]) };
                 const EEXIST: i64 = -17;
                 if sys::failed(result) && result != EEXIST {
                     return Err(Refusal::Error(result));
                 }
-                self.open()
+                self.open_existing()
             }
             opened => opened,
         }
     }
 
-    fn open(&self) -> Result<i32, Refusal> {
+    fn open_existing(&self) -> Result<i32, Refusal> {
         let (fd, status) = places::open_folder(&self.path)?;
         if self.pin.is_some_and(|pin| pin != (status.device, status.inode)) {
             sys::close(fd);
@@ -69,7 +71,7 @@ impl OutputFolder {
 
     /// Whether files could be made in it. Nothing is: a process may end before it has something to write.
     pub fn check(&self) -> Result<(), Refusal> {
-        match self.open() {
+        match self.open_existing() {
             Ok(fd) => {
                 sys::close(fd);
                 may_write(&self.path)
@@ -87,7 +89,7 @@ impl OutputFolder {
     ///
     /// Sizes say nothing of it, and others can make files in a sticky folder: theirs must not stop our snapshots.
     pub fn bytes(&self) -> Option<u64> {
-        let folder = self.open().ok()?;
+        let folder = self.open_existing().ok()?;
         let flags = sys::flag::O_DIRECTORY | sys::flag::O_CLOEXEC;
         // SAFETY: the path is NUL-terminated and only read.
         let fd = unsafe { sys::call4(nr::OPENAT, folder as u64, c".".as_ptr() as u64, flags, 0) };

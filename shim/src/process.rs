@@ -1,7 +1,7 @@
 //! The process: whether it is counted, who it is, fork, exec and end.
 
 use crate::{
-    clock, directories, heap, hooks,
+    behind, clock, descriptors, directories, filtered, forks, heap, hooks,
     identity::Identity,
     jvm::executor_above,
     link, log,
@@ -24,7 +24,7 @@ use core::{
     sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, Ordering},
 };
 use guest::role::{self, Role, SparkIds};
-use records::{ProcessEndReason, TaskMethod};
+use records::{ProcessEndReason, TaskMethod, notice};
 
 /// Its presence makes every process passive.
 const KILL_SWITCH: &CStr = c"/etc/sparkanalyzer/disable";
@@ -32,6 +32,8 @@ const KILL_SWITCH: &CStr = c"/etc/sparkanalyzer/disable";
 const AT_SECURE: u64 = 23;
 /// `AT_EUID`: the effective user.
 const AT_EUID: u64 = 12;
+/// `AT_EGID`: the effective group.
+const AT_EGID: u64 = 14;
 /// `AT_EXECFN`: the path given to exec.
 const AT_EXECFN: u64 = 31;
 
@@ -98,6 +100,9 @@ fn decide(startup: &Startup) -> Option<Identity> {
         _ => b"",
     };
     let arguments = || startup.arguments().map(CStr::to_bytes);
+    if settings::variable(startup, filtered::VARIABLE).is_some() {
+        return None;
+    }
     let traced = settings::variable(startup, settings::TRACE).is_some_and(|id| !id.is_empty());
     let spark_role = role::of(executed, arguments(), false);
     let usual_role = match spark_role {
@@ -108,7 +113,8 @@ fn decide(startup: &Startup) -> Option<Identity> {
     if (has_none && !traced) || sys::exists(KILL_SWITCH) || link::is_replaced() {
         return None;
     }
-    places::set_user(startup.auxiliary(AT_EUID).unwrap_or_default() as u32);
+    let id = |kind| startup.auxiliary(kind).unwrap_or_default() as u32;
+    places::set_user(id(AT_EUID), id(AT_EGID));
     let source = Source::of(startup);
     let settings = match source.settings(startup) {
         Ok(settings) => settings,
@@ -160,7 +166,7 @@ fn decide(startup: &Startup) -> Option<Identity> {
         output_folder::tell(&folder, &refusal);
         return None;
     }
-    Some(Identity::gather(startup, settings, folder, role, spark_role, spark))
+    Some(Identity::gather(startup, settings, folder, traced, role, spark_role, spark))
 }
 
 /// How the configured memory is divided, in bytes: the shim's own heap, and the engine's translations.
@@ -233,6 +239,7 @@ fn count(startup: &Startup, identity: Identity) -> *mut tracer::Thread {
     tls::learn(startup);
     hooks::resolve_all();
     syscalls::configure(identity.metrics, identity.settings.per_directory);
+    descriptors::begin();
     if !mark_for_fork() {
         return core::ptr::null_mut();
     }
@@ -244,10 +251,7 @@ fn count(startup: &Startup, identity: Identity) -> *mut tracer::Thread {
     if self::identity().role == Role::PythonWorker {
         interpreter::watch();
     }
-    if !ticker::start() {
-        IDENTITY.store(core::ptr::null_mut(), Ordering::Release);
-        return core::ptr::null_mut();
-    }
+    ticker::start();
     let thread = tracer::start();
     hooks::count_from_now();
     log::line(
@@ -284,7 +288,11 @@ pub fn check_fork() {
 /// Whether this is a vfork-like child, however it was made: another process in the memory of the one that
 /// counts.
 pub fn is_borrowed() -> bool {
-    is_counted() && sys::getpid() != identity().pid()
+    let asked = || {
+        // SAFETY: takes no argument and changes nothing. Where a filter may forbid it this is no such child: they run natively.
+        unsafe { engine::sys::optional(nr::GETPID, [0; 6]) }
+    };
+    is_counted() && u32::try_from(asked()).is_ok_and(|pid| pid != identity().pid())
 }
 
 #[cold]
@@ -293,11 +301,14 @@ fn become_child(mark: &AtomicU32) {
     if mark.swap(1, Ordering::Relaxed) != 0 {
         return;
     }
+    let number = forks::own_number();
     heap::after_fork_in_child();
     threads::after_fork_in_child();
     directories::after_fork_in_child();
+    descriptors::after_fork_in_child();
+    behind::after_fork_in_child();
     recorder::after_fork_in_child();
-    let child = identity().of_child();
+    let child = identity().of_child(number);
     IDENTITY.store(Box::into_raw(Box::new(child)), Ordering::Release);
     tracer::after_fork_in_child();
     python::tasks::after_fork_in_child();
@@ -353,7 +364,21 @@ pub fn end(reason: ProcessEndReason, status: i32) {
     check_fork();
     if !is_borrowed() {
         python::tasks::process_ends();
+        behind::process_ends(threads::current().map(|thread| thread.shared));
         recorder::process_ends(reason, status);
         output_folder::tell_what_is_pending();
+    }
+}
+
+/// The program is about to do what leaves no room for the library: what was counted is written, and then nothing more is done.
+pub fn give_up(why: &str) {
+    if is_counted() && !is_borrowed() {
+        threads::notice(
+            notice::PART_NOT_COUNTED,
+            0,
+            format_args!("the program goes on uncounted: {why}"),
+        );
+        recorder::give_up();
+        crate::guard::switch_off();
     }
 }

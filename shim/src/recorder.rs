@@ -10,31 +10,35 @@
 //! groups before them.
 
 use crate::{
-    clock, directories,
+    clock, directories, heap,
     lock::Lock,
-    sys,
+    process, sys,
     threads::{self, Shared, Values},
     ticker, tracer,
 };
 use alloc::vec::Vec;
+use core::ffi::CStr;
 use core::fmt::{self, Write};
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use guest::{budget::Weight, directory_table::DIRECTORIES};
 use records::{
     Event, Flags, MAX_GROUP_BYTES, METRIC_COUNT, ProcessEndReason, Stamp, TaskId, TaskMethod,
     TaskOutcome, encode_group, notice,
 };
 
-/// Bytes that may wait for the ticker; what does not fit is counted and told in a notice.
+/// Bytes that may wait for the ticker before threads wait too. Where the ticker has no processor they give up waiting, and
+/// the queue grows on, to [`heap::queue_bytes`]. What does not fit is counted and told in a notice.
 const QUEUE_BYTES: usize = 512 * 1024;
 /// It grows by so much.
 const QUEUE_STEP: usize = QUEUE_BYTES / 8;
 /// From here on the ticker is woken for anything.
 const QUEUE_HIGH: usize = QUEUE_BYTES / 4;
-/// How long exec and exit wait for the ticker.
-const FLUSH_NS: u64 = 2_000_000_000;
+/// Longer paths of programs are clipped.
+const LONGEST_PATH: usize = 224;
 /// From here on threads wait for the ticker before what must not be lost.
 const QUEUE_FILLING: usize = QUEUE_BYTES / 2;
+/// From here on nothing of the kind is put into it.
+const QUEUE_NEARLY_FULL: usize = QUEUE_BYTES - QUEUE_BYTES / 8;
 /// How long they wait; when that was in vain nobody does until the ticker has come.
 const ROOM_NS: u64 = 200_000_000;
 /// Directories that a periodic snapshot tells: 16 KB. Those that wait longest come first.
@@ -42,6 +46,8 @@ const DIRECTORIES_PER_TICK: usize = 32;
 
 /// The queue is filling up.
 static FILLING: AtomicBool = AtomicBool::new(false);
+/// Bytes of whole groups in the queue.
+static WHOLE: AtomicUsize = AtomicUsize::new(0);
 /// Somebody has waited in vain.
 static STUCK: AtomicBool = AtomicBool::new(false);
 
@@ -50,7 +56,16 @@ const ENTRY_HEADER: usize = 4;
 
 struct Live {
     thread: &'static Shared,
-    written: Values,
+    /// What is written of it: [`fingerprint`].
+    written: u64,
+}
+
+/// Values that differ have different ones, but for one case in 2^64: whole values would take as much memory as the
+/// counters themselves.
+fn fingerprint(values: &Values) -> u64 {
+    /// Odd, and large in all places (the golden ratio).
+    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+    values.iter().fold(0, |sum: u64, value| (sum.rotate_left(5) ^ value).wrapping_mul(FACTOR))
 }
 
 struct State {
@@ -59,6 +74,8 @@ struct State {
     dropped: u64,
     sequence: u32,
     live: Vec<Live>,
+    /// Where in it the next periodic snapshot begins.
+    next_snapshot: usize,
     ended: Values,
     total_written: Values,
     ended_flags: Flags,
@@ -73,6 +90,7 @@ static STATE: Lock<State> = Lock::new(State {
     dropped: 0,
     sequence: 0,
     live: Vec::new(),
+    next_snapshot: 0,
     ended: [0; METRIC_COUNT],
     total_written: [0; METRIC_COUNT],
     ended_flags: Flags::NONE,
@@ -95,7 +113,7 @@ impl State {
             return false;
         }
         let start = self.queue.len();
-        if start + ENTRY_HEADER + MAX_GROUP_BYTES > QUEUE_BYTES && weight != Weight::Last {
+        if start + ENTRY_HEADER + MAX_GROUP_BYTES > heap::queue_bytes() && weight != Weight::Last {
             self.dropped += 1;
             return true;
         }
@@ -118,7 +136,8 @@ impl State {
         if self.queue.len() > QUEUE_FILLING {
             FILLING.store(true, Ordering::Relaxed);
         }
-        matches!(weight, Weight::Major | Weight::Last) || self.queue.len() > QUEUE_HIGH
+        WHOLE.store(self.queue.len(), Ordering::Release);
+        self.queue.len() > QUEUE_HIGH
     }
 
     fn totals(&self) -> (Values, Flags) {
@@ -157,11 +176,19 @@ impl State {
             let clipped = if one.is_clipped { Flags::CLIPPED } else { Flags::NONE };
             self.put(weight, 0, extra | clipped, &event, Some(&one.values), stamp);
         }
-        for index in 0..self.live.len() {
+        // Where there are too many at a time the rest comes with the next snapshot: what ends must find room.
+        let rotated = if weight == Weight::Periodic { self.next_snapshot } else { 0 };
+        for turn in 0..self.live.len() {
+            let index = (rotated + turn) % self.live.len();
+            if weight == Weight::Periodic && self.queue.len() > QUEUE_HIGH {
+                self.next_snapshot = index;
+                break;
+            }
             let live = &mut self.live[index];
             let values = live.thread.values();
-            if all || values != live.written {
-                live.written = values;
+            let print = fingerprint(&values);
+            if all || print != live.written {
+                live.written = print;
                 let (tid, flags) = (live.thread.tid, live.thread.flags() | extra);
                 self.put(weight, tid, flags, &Event::Snapshot, Some(&values), stamp);
             }
@@ -219,8 +246,23 @@ fn add(to: &mut Values, from: &Values) {
 
 /// As [`locked`], for what must not be lost.
 fn with_room(body: impl FnOnce(&mut State) -> bool) {
-    make_room();
-    locked(body);
+    let mut body = Some(body);
+    while body.is_some() {
+        make_room();
+        // Thousands may have waited for the same moment.
+        let mut once = |state: &mut State| {
+            let is_in_vain = STUCK.load(Ordering::Relaxed) || !state.open;
+            if state.queue.len() > QUEUE_NEARLY_FULL && !is_in_vain {
+                return true;
+            }
+            body.take().is_some_and(|body| body(state))
+        };
+        match STATE.with(&mut once) {
+            Some(true) => ticker::wake(),
+            Some(false) => {}
+            None => return,
+        }
+    }
 }
 
 /// Waits for the ticker if the queue is filling up. Not to be called by the ticker, or with the lock held.
@@ -242,20 +284,22 @@ pub fn open() {
     STATE.with(|state| state.open = true);
 }
 
-/// A thread counts its first event.
-pub fn thread_starts(thread: &'static Shared) {
+/// A thread counts its first event. Whether it is listed from now on: not where there is no memory for it.
+pub fn thread_starts(thread: &'static Shared) -> bool {
     let mut name = [0u8; 16];
     sys::thread_name(&mut name);
     let length = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
+    let mut is_listed = true;
     with_room(|state| {
         if state.live.try_reserve(1).is_err() {
-            state.dropped += 1;
-            return true;
+            is_listed = false;
+            return false;
         }
-        state.live.push(Live { thread, written: [0; METRIC_COUNT] });
+        state.live.push(Live { thread, written: fingerprint(&[0; METRIC_COUNT]) });
         let event = Event::ThreadStart { name: &name[..length] };
         state.put(Weight::Minor, thread.tid, thread.flags(), &event, None, clock::stamp())
     });
+    is_listed
 }
 
 /// A thread ends.
@@ -273,7 +317,7 @@ pub fn thread_ends(thread: &'static Shared) {
 
 /// Ends the threads that do not exist any more although they never said so.
 pub fn end_vanished() {
-    let process = sys::getpid();
+    let process = process::identity().pid();
     STATE.with(|state| {
         let mut index = 0;
         while index < state.live.len() {
@@ -393,24 +437,51 @@ impl Write for Text {
 pub fn before_exec(path: &[u8]) {
     locked(|state| {
         state.snapshots(Weight::Major, Flags::NONE, false, usize::MAX);
-        let tid = sys::gettid();
+        let tid = tracer::own_tid();
         state.put(Weight::Major, tid, Flags::NONE, &Event::Exec { path }, None, clock::stamp())
     });
-    ticker::flush(FLUSH_NS);
+    // Else the call will fail: a search along PATH.
+    if path.is_empty() || path.len() >= LONGEST_PATH || names_something(path) {
+        ticker::before_exec();
+    }
+}
+
+fn names_something(path: &[u8]) -> bool {
+    let mut name = [0u8; LONGEST_PATH];
+    name[..path.len()].copy_from_slice(path);
+    CStr::from_bytes_until_nul(&name).is_ok_and(|name| sys::stat(name).is_some())
+}
+
+/// A filter may forbid to map memory from now on: the queue gets its room before.
+pub fn make_room_for_good() {
+    STATE.with(|state| {
+        let _ = state.queue.try_reserve_exact(QUEUE_HIGH);
+    });
+}
+
+/// The last values of all threads are written: nothing is counted from here on.
+pub fn give_up() {
+    locked(|state| {
+        state.snapshots(Weight::Major, Flags::NONE, true, usize::MAX);
+        true
+    });
+    ticker::finish();
 }
 
 /// A child was started by posix_spawn, or by vfork and exec.
 pub fn spawned(pid: u32, path: &[u8]) {
+    child(&Event::Spawn { pid, fork: 0, path });
+}
+
+/// A child was made by fork; the number of that fork.
+pub fn forked(pid: u32, number: u32) {
+    child(&Event::Spawn { pid, fork: number, path: b"" });
+}
+
+fn child(event: &Event<'_>) {
     with_room(|state| {
-        let tid = sys::gettid();
-        state.put(
-            Weight::Major,
-            tid,
-            Flags::NONE,
-            &Event::Spawn { pid, path },
-            None,
-            clock::stamp(),
-        )
+        let tid = tracer::own_tid();
+        state.put(Weight::Major, tid, Flags::NONE, event, None, clock::stamp())
     });
 }
 
@@ -418,7 +489,7 @@ pub fn spawned(pid: u32, path: &[u8]) {
 pub fn process_ends(reason: ProcessEndReason, status: i32) {
     make_room();
     if put_process_end(reason, status) {
-        ticker::flush(FLUSH_NS);
+        ticker::finish();
     }
 }
 
@@ -439,6 +510,11 @@ pub fn put_process_end(reason: ProcessEndReason, status: i32) -> bool {
     put == Some(true)
 }
 
+/// Whether groups wait in the queue.
+pub fn has_waiting() -> bool {
+    WHOLE.load(Ordering::Relaxed) > 0
+}
+
 /// Periodic snapshots, into the queue.
 pub fn tick() {
     STATE.with(|state| {
@@ -453,6 +529,8 @@ pub fn tick() {
 pub fn drain(into: &mut Vec<u8>, begin_segment: bool) -> usize {
     into.clear();
     let mut take = |state: &mut State| {
+        // Longer: a thread was killed while it put a group there.
+        state.queue.truncate(WHOLE.load(Ordering::Acquire));
         if state.dropped > 0 && state.open {
             let a = core::mem::take(&mut state.dropped);
             let event =
@@ -469,6 +547,7 @@ pub fn drain(into: &mut Vec<u8>, begin_segment: bool) -> usize {
         }
         core::mem::swap(&mut state.queue, into);
         state.queue.clear();
+        WHOLE.store(0, Ordering::Release);
         FILLING.store(false, Ordering::Relaxed);
         STUCK.store(false, Ordering::Relaxed);
         middle
@@ -504,6 +583,7 @@ pub fn after_fork_in_child() {
         core::mem::forget(core::mem::take(&mut state.live));
         state.open = true;
         state.dropped = 0;
+        WHOLE.store(0, Ordering::Relaxed);
         FILLING.store(false, Ordering::Relaxed);
         STUCK.store(false, Ordering::Relaxed);
         state.sequence = 0;

@@ -20,6 +20,7 @@ use crate::{
 };
 use alloc::{vec, vec::Vec};
 use core::ffi::CStr;
+use engine::sys::optional;
 use guest::budget::{Budget, Weight};
 use records::{Event, Flags, MAX_GROUP_BYTES, MAX_HEADER_BYTES, encode_group, file_name, notice};
 
@@ -46,6 +47,8 @@ pub struct Segments {
     looked_at: u64,
     told_process: bool,
     told_directory: bool,
+    /// No other file can be begun.
+    stays: bool,
     disturbed: Option<u64>,
     queue: Vec<u8>,
 }
@@ -67,6 +70,7 @@ impl Segments {
             looked_at: 0,
             told_process: false,
             told_directory: false,
+            stays: false,
             disturbed: None,
             queue: Vec::new(),
         }
@@ -80,8 +84,11 @@ impl Segments {
         }
         self.look_at_file();
         self.look_at_directory(identity, now);
-        let full =
-            self.file.as_ref().is_some_and(|file| file.offset >= identity.settings.segment_bytes.0);
+        let full = !self.stays
+            && self
+                .file
+                .as_ref()
+                .is_some_and(|file| file.offset >= identity.settings.segment_bytes.0);
         let begin = self.file.is_none() || full;
         let mut queue = core::mem::take(&mut self.queue);
         let middle = recorder::drain(&mut queue, begin);
@@ -93,8 +100,7 @@ impl Segments {
         } else {
             self.write_entries(&queue[..middle], tick);
             if begin {
-                self.close();
-                self.open_next(identity);
+                self.change_file(identity);
                 self.write_entries(&queue[middle..], tick);
             }
         }
@@ -118,11 +124,10 @@ impl Segments {
         let needed = file.offset + group.len() as u64;
         if weight != Weight::Last && needed + RESERVE / 2 > file.reserved {
             let more = needed + RESERVE;
-            // SAFETY: our own descriptor; changes only the file's reserved space.
-            let result =
-                unsafe { sys::call4(nr::FALLOCATE, file.fd as u64, FALLOC_FL_KEEP_SIZE, 0, more) };
-            match result {
-                sys::ENOSPC | sys::EDQUOT => return self.stop(notice::DISK_FULL, result),
+            match reserve(file.fd, more) {
+                result @ (sys::ENOSPC | sys::EDQUOT) => {
+                    return self.stop(notice::DISK_FULL, result);
+                }
                 // A file system without fallocate: the write itself tells when it is full.
                 _ => file.reserved = more,
             }
@@ -162,7 +167,7 @@ impl Segments {
             if file.reserved > file.offset {
                 truncate_to_same_size(file.fd, file.offset);
             }
-            sys::close(file.fd);
+            close(file.fd);
         }
     }
 
@@ -174,7 +179,7 @@ impl Segments {
     /// Whether the file is still the one that was opened, as long as we left it.
     fn look_at_file(&mut self) {
         let Some(file) = &self.file else { return };
-        let status = sys::fstat(file.fd as u64).unwrap_or_default();
+        let Some(status) = status_of(file.fd) else { return };
         let same = status.device == file.device && status.inode == file.inode;
         if same && status.links > 0 && status.size == file.offset {
             return;
@@ -192,7 +197,11 @@ impl Segments {
     fn look_at_directory(&mut self, identity: &Identity, now: u64) {
         if self.looked_at == 0 || now.saturating_sub(self.looked_at) > LOOK_NS {
             self.looked_at = now;
-            if let Some(bytes) = identity.output_folder.bytes() {
+            if may(nr::OPENAT)
+                && may(nr::GETDENTS64)
+                && may(nr::NEWFSTATAT)
+                && let Some(bytes) = identity.output_folder.bytes()
+            {
                 self.budget.directory_used = bytes;
             }
         }
@@ -210,9 +219,28 @@ impl Segments {
         }
     }
 
+    /// Goes on in a new segment; in the present one if the right to make files was given up meanwhile.
+    fn change_file(&mut self, identity: &Identity) {
+        let before = self.file.take();
+        match self.try_open(identity) {
+            Ok(()) => {
+                let new = core::mem::replace(&mut self.file, before);
+                self.close();
+                self.file = new;
+            }
+            Err(refusal) => {
+                self.file = before;
+                self.stays = true;
+                log::line(Level::Warn, format_args!("no next record file: {refusal}"));
+            }
+        }
+    }
+
     fn open_next(&mut self, identity: &Identity) {
         match self.try_open(identity) {
             Ok(()) => {}
+            // The trace has ended, and its folder with it: nobody waits for what goes on.
+            Err(Refusal::Error(sys::ENOENT)) if identity.is_traced => self.stopped = true,
             Err(refusal) => {
                 self.stopped = true;
                 if self.next == 0 {
@@ -225,8 +253,12 @@ impl Segments {
     }
 
     fn try_open(&mut self, identity: &Identity) -> Result<(), Refusal> {
-        places::set_user(sys::geteuid());
-        let folder = identity.output_folder.open_or_make()?;
+        const EPERM: i64 = -1;
+        if !may(nr::OPENAT) || !may(nr::CLOSE) || !may(nr::FSTAT) {
+            return Err(Refusal::Error(EPERM));
+        }
+        places::look_at_user();
+        let folder = identity.output_folder.open(!identity.is_traced)?;
         let mut name = [0u8; 256];
         let result = file_name::encode(
             &mut name[..255],
@@ -243,10 +275,8 @@ impl Segments {
         let mut buffer = vec![0; MAX_HEADER_BYTES];
         let header = identity.header(self.next);
         let length = header.encode(&mut buffer).unwrap_or_default();
-        // SAFETY: our own descriptor; reserves space only. A failure shows in the write.
-        unsafe {
-            sys::call4(nr::FALLOCATE, fd as u64, FALLOC_FL_KEEP_SIZE, 0, length as u64 + RESERVE)
-        };
+        // A failure shows in the write.
+        reserve(fd, length as u64 + RESERVE);
         if let Err(error) = write_at(fd, &buffer[..length], 0) {
             truncate(fd, 0);
             sys::close(fd);
@@ -310,12 +340,34 @@ fn write_at(fd: i32, bytes: &[u8], offset: u64) -> Result<(), i64> {
 
 fn truncate(fd: i32, size: u64) {
     // SAFETY: our own descriptor and file.
-    unsafe { sys::call2(nr::FTRUNCATE, fd as u64, size) };
+    unsafe { optional(nr::FTRUNCATE, [fd as u64, size, 0, 0, 0, 0]) };
+}
+
+/// Reserves space up to an offset behind the file's end; the kernel's answer.
+fn reserve(fd: i32, up_to: u64) -> i64 {
+    // SAFETY: our own descriptor; changes only the file's reserved space.
+    unsafe { optional(nr::FALLOCATE, [fd as u64, FALLOC_FL_KEEP_SIZE, 0, up_to, 0, 0]) }
+}
+
+/// Whether no filter of the process's, which is its helper's too, forbids a call.
+fn may(number: u64) -> bool {
+    engine::seccomp::allows(number, &[0; 6])
+}
+
+fn close(fd: i32) {
+    if may(nr::CLOSE) {
+        sys::close(fd);
+    }
+}
+
+/// What our own descriptor stands for; `None` where that cannot be asked.
+fn status_of(fd: i32) -> Option<sys::Status> {
+    may(nr::FSTAT).then(|| sys::fstat(fd as u64)).flatten()
 }
 
 /// ftruncate to the size that the file has frees the blocks reserved behind its end.
 fn truncate_to_same_size(fd: i32, size: u64) {
-    if sys::fstat(fd as u64).is_some_and(|status| status.size == size) {
+    if status_of(fd).is_some_and(|status| status.size == size) {
         truncate(fd, size);
     }
 }

@@ -54,11 +54,11 @@ pub struct Orders {
 }
 
 /// A variable's value.
-pub fn variable(startup: &Startup, name: &str) -> Option<&'static [u8]> {
+pub fn variable(startup: &Startup, name: impl AsRef<[u8]>) -> Option<&'static [u8]> {
     startup
         .environment()
         .filter_map(|variable| split_variable(variable.to_bytes()))
-        .find(|(known, _)| *known == name.as_bytes())
+        .find(|(known, _)| *known == name.as_ref())
         .map(|(_, value)| value)
 }
 

@@ -79,7 +79,8 @@ pub fn map_anonymous(bytes: usize) -> Option<*mut u8> {
     const MAP_PRIVATE_ANONYMOUS: u64 = 0x22;
     // SAFETY: a new mapping at a place of the kernel's choice disturbs nobody.
     let result = unsafe {
-        call6(nr::MMAP, 0, bytes as u64, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS, u64::MAX, 0)
+        let arguments = [0, bytes as u64, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS, u64::MAX, 0];
+        engine::sys::optional(nr::MMAP, arguments)
     };
     (!failed(result)).then_some(result as *mut u8)
 }
@@ -91,14 +92,14 @@ pub fn map_anonymous(bytes: usize) -> Option<*mut u8> {
 /// The range is a whole mapping of ours that nobody uses any more.
 pub unsafe fn unmap(start: *mut u8, bytes: usize) {
     // SAFETY: as the caller says.
-    unsafe { call2(nr::MUNMAP, start as u64, bytes as u64) };
+    unsafe { engine::sys::optional(nr::MUNMAP, [start as u64, bytes as u64, 0, 0, 0, 0]) };
 }
 
 /// This thread's id.
 #[inline]
 pub fn gettid() -> u32 {
     // SAFETY: takes no argument and changes nothing.
-    unsafe { call0(nr::GETTID) as u32 }
+    unsafe { engine::sys::optional(nr::GETTID, [0; 6]).max(0) as u32 }
 }
 
 /// This process's id (also right in the child of vfork, where memory is the parent's).
@@ -123,7 +124,7 @@ pub fn getegid() -> u32 {
 /// The parent's process id.
 pub fn getppid() -> u32 {
     // SAFETY: takes no argument and changes nothing.
-    unsafe { call0(nr::GETPPID) as u32 }
+    unsafe { engine::sys::optional(nr::GETPPID, [0; 6]).max(0) as u32 }
 }
 
 /// Writes all bytes to a descriptor of this process, for messages; errors are dropped.
@@ -167,15 +168,19 @@ pub fn read(fd: i32, buffer: &mut [u8]) -> i64 {
 /// Blocks every signal in this thread for as long as the value lives.
 ///
 /// Taken around what must not be entered twice by one thread: a handler that runs inside would find
-/// its own locks held.
+/// its own locks held. On the engine's stack, where a followed thread's signals wait anyway, no call is made.
 pub struct SignalsBlocked {
-    before: u64,
+    before: Option<u64>,
 }
+
+const SIG_SETMASK: u64 = 2;
 
 impl SignalsBlocked {
     /// Blocks them.
     pub fn new() -> SignalsBlocked {
-        const SIG_SETMASK: u64 = 2;
+        if engine::is_in_dispatcher() {
+            return SignalsBlocked { before: None };
+        }
         let all = u64::MAX;
         let mut before = 0u64;
         // SAFETY: both pointers are to u64, the size of the kernel's sigset_t on x86-64.
@@ -188,15 +193,50 @@ impl SignalsBlocked {
                 8,
             );
         }
-        SignalsBlocked { before }
+        SignalsBlocked { before: Some(before) }
     }
 }
 
 impl Drop for SignalsBlocked {
     fn drop(&mut self) {
-        const SIG_SETMASK: u64 = 2;
-        // SAFETY: as above; restores what `new` found.
-        unsafe { call4(nr::RT_SIGPROCMASK, SIG_SETMASK, &raw const self.before as u64, 0, 8) };
+        if let Some(before) = self.before {
+            // SAFETY: as above; restores what `new` found.
+            unsafe { call4(nr::RT_SIGPROCMASK, SIG_SETMASK, &raw const before as u64, 0, 8) };
+        }
+    }
+}
+
+/// The signal that a write past the size limit of files leaves (SIGXFSZ): the application has not earned it.
+/// With signals blocked only.
+pub struct SizeLimitSignal {
+    was_pending: bool,
+}
+
+impl SizeLimitSignal {
+    const BIT: u64 = 1 << (25 - 1);
+
+    fn is_pending() -> bool {
+        let mut pending = 0u64;
+        // SAFETY: the word has the size of the kernel's sigset_t.
+        unsafe { call2(nr::RT_SIGPENDING, &raw mut pending as u64, 8) };
+        pending & Self::BIT != 0
+    }
+
+    /// Before writing.
+    pub fn look() -> SizeLimitSignal {
+        SizeLimitSignal { was_pending: Self::is_pending() }
+    }
+
+    /// After it: takes the signal that has come meanwhile.
+    pub fn take_ours(self) {
+        if !self.was_pending && Self::is_pending() {
+            let (set, at_once) = (Self::BIT, [0u64; 2]);
+            // SAFETY: both structures live as long as the call.
+            unsafe {
+                let (set, at_once) = (&raw const set as u64, &raw const at_once as u64);
+                call4(nr::RT_SIGTIMEDWAIT, set, 0, at_once, 8);
+            }
+        }
     }
 }
 
@@ -206,13 +246,28 @@ pub fn futex_wait(word: &core::sync::atomic::AtomicU32, expected: u32, nanosecon
     let timeout = [nanoseconds / 1_000_000_000, nanoseconds % 1_000_000_000];
     // SAFETY: the word lives as long as the reference, the timeout as long as the call.
     unsafe {
-        call4(
+        engine::sys::optional(
             nr::FUTEX,
-            word.as_ptr() as u64,
-            FUTEX_WAIT_PRIVATE,
-            u64::from(expected),
-            &raw const timeout as u64,
+            [
+                word.as_ptr() as u64,
+                FUTEX_WAIT_PRIVATE,
+                u64::from(expected),
+                &raw const timeout as u64,
+                0,
+                0,
+            ],
         );
+    }
+}
+
+/// As [`futex_wait`], for a word that the kernel wakes as one that memories may share (`CLONE_CHILD_CLEARTID`).
+pub fn futex_wait_shared(word: &core::sync::atomic::AtomicU32, expected: u32, nanoseconds: u64) {
+    const FUTEX_WAIT: u64 = 0;
+    let timeout = [nanoseconds / 1_000_000_000, nanoseconds % 1_000_000_000];
+    // SAFETY: as above.
+    unsafe {
+        let (word, timeout) = (word.as_ptr() as u64, &raw const timeout as u64);
+        call4(nr::FUTEX, word, FUTEX_WAIT, u64::from(expected), timeout);
     }
 }
 
@@ -220,14 +275,21 @@ pub fn futex_wait(word: &core::sync::atomic::AtomicU32, expected: u32, nanosecon
 pub fn futex_wake(word: &core::sync::atomic::AtomicU32, count: u32) {
     const FUTEX_WAKE_PRIVATE: u64 = 129;
     // SAFETY: the kernel only uses the address as a key.
-    unsafe { call3(nr::FUTEX, word.as_ptr() as u64, FUTEX_WAKE_PRIVATE, u64::from(count)) };
+    unsafe {
+        engine::sys::optional(
+            nr::FUTEX,
+            [word.as_ptr() as u64, FUTEX_WAKE_PRIVATE, u64::from(count), 0, 0, 0],
+        )
+    };
 }
 
 /// This thread's name, NUL-padded (`TASK_COMM_LEN`).
 pub fn thread_name(into: &mut [u8; 16]) {
     const PR_GET_NAME: u64 = 16;
     // SAFETY: the kernel writes 16 bytes.
-    unsafe { call2(nr::PRCTL, PR_GET_NAME, into.as_mut_ptr() as u64) };
+    unsafe {
+        engine::sys::optional(nr::PRCTL, [PR_GET_NAME, into.as_mut_ptr() as u64, 0, 0, 0, 0])
+    };
 }
 
 /// Names this thread.
@@ -240,8 +302,9 @@ pub fn set_thread_name(name: &core::ffi::CStr) {
 /// Whether a thread of this process exists.
 pub fn thread_exists(process: u32, thread: u32) -> bool {
     const ESRCH: i64 = -3;
+    let arguments = [u64::from(process), u64::from(thread), 0, 0, 0, 0];
     // SAFETY: signal 0 is sent to nobody.
-    unsafe { call3(nr::TGKILL, u64::from(process), u64::from(thread), 0) != ESRCH }
+    unsafe { engine::sys::optional(nr::TGKILL, arguments) != ESRCH }
 }
 
 /// The parts of `struct stat` that the shim uses.
@@ -301,7 +364,7 @@ pub fn fstat(fd: u64) -> Option<Status> {
     let mut raw = core::mem::MaybeUninit::<RawStat>::uninit();
     // SAFETY: the kernel fills the structure when it succeeds.
     unsafe {
-        let result = call2(nr::FSTAT, fd, raw.as_mut_ptr() as u64);
+        let result = engine::sys::optional(nr::FSTAT, [fd, raw.as_mut_ptr() as u64, 0, 0, 0, 0]);
         (!failed(result)).then(|| status_of(raw.assume_init_ref()))
     }
 }
@@ -397,17 +460,29 @@ pub fn read_link<'b>(path: &core::ffi::CStr, buffer: &'b mut [u8]) -> Option<&'b
 
 /// The target of a symbolic link, as far as it fits; `None` if it cannot be read.
 pub fn read_link_start<'b>(path: &core::ffi::CStr, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
+    let (path, room) = (path.as_ptr() as u64, buffer.len() as u64);
+    let arguments = [path, buffer.as_mut_ptr() as u64, room, 0, 0, 0];
     // SAFETY: the kernel writes within the buffer only.
-    let length = unsafe {
-        call3(nr::READLINK, path.as_ptr() as u64, buffer.as_mut_ptr() as u64, buffer.len() as u64)
-    };
+    let length = unsafe { engine::sys::optional(nr::READLINK, arguments) };
     (length > 0).then(|| &buffer[..length as usize])
 }
 
 /// Fills the buffer with random bytes.
 pub fn random(buffer: &mut [u8]) {
+    let arguments = [buffer.as_mut_ptr() as u64, buffer.len() as u64, 0, 0, 0, 0];
     // SAFETY: the kernel writes within the buffer only; up to 256 bytes come in one piece.
-    unsafe { call3(nr::GETRANDOM, buffer.as_mut_ptr() as u64, buffer.len() as u64, 0) };
+    let got = unsafe { engine::sys::optional(nr::GETRANDOM, arguments) };
+    if got < buffer.len() as i64 {
+        // Not asked or not to be had: unique all the same, by the clock's nanoseconds and the process's id.
+        let mut state = crate::clock::stamp();
+        state.mono_ns ^= u64::from(getpid()) << 40;
+        for byte in buffer {
+            // SplitMix64 (Steele, Lea, Flood 2014).
+            state.mono_ns = state.mono_ns.wrapping_add(0x9e37_79b9_7f4a_7c15 ^ state.real_ns);
+            let mixed = (state.mono_ns ^ state.mono_ns >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            *byte = (mixed ^ mixed >> 27) as u8;
+        }
+    }
 }
 
 /// Whether a path names something.
@@ -419,21 +494,7 @@ pub fn exists(path: &core::ffi::CStr) -> bool {
 /// Reads this process's memory at an address that may be invalid, up to the buffer's end or the first byte
 /// that cannot be read; the number of bytes.
 pub fn read_memory(address: u64, buffer: &mut [u8]) -> usize {
-    let local = [buffer.as_mut_ptr() as u64, buffer.len() as u64];
-    let remote = [address, buffer.len() as u64];
-    // SAFETY: the kernel writes within the buffer; an unreadable source is an error code.
-    let result = unsafe {
-        call6(
-            nr::PROCESS_VM_READV,
-            u64::from(getpid()),
-            &raw const local as u64,
-            1,
-            &raw const remote as u64,
-            1,
-            0,
-        )
-    };
-    result.max(0) as usize
+    engine::read_memory_start(address, buffer)
 }
 
 /// Reads this process's memory at an address that may be invalid, up to the first NUL, the buffer's end or

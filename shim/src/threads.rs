@@ -7,32 +7,39 @@
 //! listed at its first counted event and taken off by a destructor of thread-specific data, which asks
 //! to be called again until the last round, so that what other destructors do still counts. Threads
 //! that end without running destructors are noticed by the ticker. What a thread counts after that
-//! goes to [`AFTER_END`], and so into the process's total.
+//! goes to [`AFTER_END`], and so into the process's total; so does what a thread counts for which there is no memory.
 
 use crate::{
-    guard,
+    guard, heap,
     jvm::tasks::{self, TaskState},
     process, recorder, sys, tls, tracer,
 };
 use alloc::boxed::Box;
 use core::{
+    alloc::Layout,
     arch::asm,
     ffi::c_void,
     fmt,
-    sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
-use records::{Event, Flags, METRIC_COUNT};
+use records::{Event, Flags, METRIC_COUNT, notice};
 
 /// The values of one thread or process, in the order of the metric table.
 pub type Values = [u64; METRIC_COUNT];
 
 /// In the TLS word of a thread that has ended.
 const ENDED: usize = 1;
+/// In the TLS word of a thread that there was no memory for.
+const UNLISTED: usize = 2;
 /// Calls of a thread-specific destructor (`PTHREAD_DESTRUCTOR_ITERATIONS`, 4 in glibc and musl).
 const DESTRUCTOR_ROUNDS: u8 = 4;
 
-/// Counts of threads that have been taken off the list already.
+/// Counts of threads that have been taken off the list already, or never were on it.
 static AFTER_END: [AtomicU64; METRIC_COUNT] = [const { AtomicU64::new(0) }; METRIC_COUNT];
+/// Threads that there is memory for now.
+static LISTED: AtomicUsize = AtomicUsize::new(0);
+/// It is said that there is no memory for more threads.
+static TOLD_UNLISTED: AtomicBool = AtomicBool::new(false);
 /// The key of thread-specific data plus one; 0 = none.
 static KEY: AtomicUsize = AtomicUsize::new(0);
 /// The next definition of `pthread_setspecific`.
@@ -49,6 +56,8 @@ pub struct Shared {
     pub tid: u32,
     /// The open task that started this thread: its TID plus one; 0 = none. For the recorder, under its lock.
     pub of_task: AtomicU64,
+    /// The number of the fork that the thread is in the middle of; 0 = none.
+    pub fork: AtomicU32,
     /// In a vfork: the process that called it; else 0.
     vfork: AtomicU32,
     rounds: AtomicU8,
@@ -107,8 +116,8 @@ pub fn notice(code: u16, a: u64, text: fmt::Arguments<'_>) {
 /// This thread, if it is listed already.
 pub fn known() -> Option<&'static mut Thread> {
     let word = tls::get(tls::Word::Thread);
-    // SAFETY: the word is 0, ENDED, or this thread's own `Thread`, which only this thread uses.
-    (word > ENDED).then(|| unsafe { &mut *(word as *mut Thread) })
+    // SAFETY: the word is 0, ENDED, UNLISTED, or this thread's own `Thread`, which only this thread uses.
+    (word > UNLISTED).then(|| unsafe { &mut *(word as *mut Thread) })
 }
 
 /// This thread, listed now if it was not; `None` after its end, in a process that is not counted, and in
@@ -136,26 +145,96 @@ pub fn add(thread: Option<&Shared>, index: usize, amount: u64) {
 }
 
 fn create() -> Option<&'static mut Thread> {
-    let blocked = sys::SignalsBlocked::new();
-    let shared: &'static Shared = Box::leak(Box::new(Shared {
-        counters: [const { AtomicU64::new(0) }; METRIC_COUNT],
-        engine: AtomicUsize::new(0),
-        flags: AtomicU32::new(0),
-        tid: sys::gettid(),
-        of_task: AtomicU64::new(0),
-        vfork: AtomicU32::new(0),
-        rounds: AtomicU8::new(0),
-    }));
-    let thread =
-        Box::leak(Box::new(Thread { shared, tasks: TaskState::default(), stays_native: false }));
-    tls::set(tls::Word::Thread, (&raw mut *thread) as usize);
-    drop(blocked);
+    let thread = {
+        let _blocked = sys::SignalsBlocked::new();
+        let thread = allocate();
+        tls::set(
+            tls::Word::Thread,
+            thread.as_ref().map_or(UNLISTED, |one| (&raw const **one) as usize),
+        );
+        thread
+    };
+    let Some(thread) = thread.filter(|thread| recorder::thread_starts(thread.shared)) else {
+        return unlisted();
+    };
     // The tracer sees the end of a thread that it follows; libc would execute more for a destructor.
     if !tracer::follows_current() {
         watch_end(thread);
     }
-    recorder::thread_starts(shared);
     Some(thread)
+}
+
+/// Memory for a thread, unless what is left of the heap is kept for the recorder.
+fn allocate() -> Option<&'static mut Thread> {
+    /// Both parts, in blocks of the heap, and the recorder's list.
+    const BYTES: usize = (size_of::<Shared>() + size_of::<Thread>()) * 5 / 4 + 64;
+    if LISTED.load(Ordering::Relaxed) * BYTES > heap::bytes_for_threads() {
+        return None;
+    }
+    let shared = leak(Shared {
+        counters: [const { AtomicU64::new(0) }; METRIC_COUNT],
+        engine: AtomicUsize::new(0),
+        flags: AtomicU32::new(0),
+        tid: tracer::own_tid(),
+        of_task: AtomicU64::new(0),
+        fork: AtomicU32::new(0),
+        vfork: AtomicU32::new(0),
+        rounds: AtomicU8::new(0),
+    })?;
+    LISTED.fetch_add(1, Ordering::Relaxed);
+    let shared: &'static Shared = shared;
+    let thread = leak(Thread { shared, tasks: TaskState::default(), stays_native: false });
+    if thread.is_none() {
+        // SAFETY: allocated just now.
+        unsafe { free(shared) };
+    }
+    thread
+}
+
+/// As `Box::leak`; `None` when there is no memory.
+fn leak<T>(value: T) -> Option<&'static mut T> {
+    // SAFETY: the types here have a size; what is allocated is written before it is used.
+    unsafe {
+        let place = alloc::alloc::alloc(Layout::new::<T>()).cast::<T>();
+        if place.is_null() {
+            return None;
+        }
+        place.write(value);
+        Some(&mut *place)
+    }
+}
+
+/// There is no memory for the calling thread: what it counts goes to the process. Said once.
+fn unlisted() -> Option<&'static mut Thread> {
+    if let Some(thread) = known() {
+        tls::set(tls::Word::Thread, UNLISTED);
+        // SAFETY: allocated by `create`, not listed, and this thread has forgotten it.
+        unsafe {
+            let shared = thread.shared;
+            drop(Box::from_raw(&raw mut *thread));
+            free(shared);
+        }
+    }
+    if !TOLD_UNLISTED.swap(true, Ordering::Relaxed) {
+        let limit = process::identity().settings.memory_limit_mib.0;
+        let text = format_args!(
+            "more threads than memory_limit_mib = {limit} has room for: they count for the process when they end"
+        );
+        recorder::notice(0, notice::TABLE_FULL, limit, 0, text);
+    }
+    None
+}
+
+/// Whether the calling thread counts for the process alone.
+pub fn is_unlisted() -> bool {
+    tls::get(tls::Word::Thread) == UNLISTED
+}
+
+/// Counts for the process.
+pub fn add_after_end(values: &Values) {
+    for (sum, value) in AFTER_END.iter().zip(values) {
+        sum.fetch_add(*value, Ordering::Relaxed);
+    }
 }
 
 /// From now on libc tells the end of this thread.
@@ -243,6 +322,7 @@ pub fn end_current() {
 ///
 /// Nobody looks at it any more.
 pub unsafe fn free(shared: &'static Shared) {
+    LISTED.fetch_sub(1, Ordering::Relaxed);
     // SAFETY: allocated by `create`; the caller vouches that this is the last reference.
     drop(unsafe { Box::from_raw(&raw const *shared as *mut Shared) });
 }
@@ -255,6 +335,7 @@ pub fn after_end() -> Values {
 /// In a child of fork: forgets the parent's threads and counts.
 pub fn after_fork_in_child() {
     tls::set(tls::Word::Thread, 0);
+    TOLD_UNLISTED.store(false, Ordering::Relaxed);
     for counter in &AFTER_END {
         counter.store(0, Ordering::Relaxed);
     }

@@ -10,7 +10,7 @@
 //! that the JVM does for us, runs in the engine's hands, where a fault of its own could not be told.
 
 use crate::{
-    hooks,
+    behind, clock, descriptors, filtered, forks, hooks,
     jvm::{agent, tasks},
     link, process,
     python::tasks as python,
@@ -146,7 +146,12 @@ pub fn start() -> *mut Thread {
     if !is_running() || extent() == Extent::Tasks {
         return core::ptr::null_mut();
     }
-    attach()
+    let thread = attach();
+    // A JVM comes to its agent natively, and does things for it; the Stalker lets go of threads.
+    if !thread.is_null() && !process::wants_agent() && !cfg!(feature = "gum") {
+        descriptors::keep();
+    }
+    thread
 }
 
 fn attach() -> *mut Thread {
@@ -304,12 +309,14 @@ pub fn sees_exit() -> bool {
 
 /// The engine's counts of a thread so far, in their places in the metric table.
 pub fn totals(thread: &Shared) -> Values {
-    let mut values = [0; METRIC_COUNT];
     // SAFETY: 0 or a block that outlives its thread.
     let state = unsafe { (thread.engine.load(Ordering::Acquire) as *const Thread).as_ref() };
-    if let Some(state) = state {
-        values[..engine::METRICS].copy_from_slice(&engine::Thread::totals(state));
-    }
+    state.map_or([0; METRIC_COUNT], values_of)
+}
+
+fn values_of(state: &Thread) -> Values {
+    let mut values = [0; METRIC_COUNT];
+    values[..engine::METRICS].copy_from_slice(&engine::Thread::totals(state));
     values
 }
 
@@ -323,11 +330,18 @@ pub fn thread_vanished(thread: &'static Shared) {
     forget(thread);
 }
 
+/// The calling thread's id, for a followed one without asking the kernel.
+pub fn own_tid() -> u32 {
+    let known = if is_running() { Chosen::current().map_or(0, engine::Thread::tid) } else { 0 };
+    if known == 0 { sys::gettid() } else { known }
+}
+
 /// This process is a child made by fork. The engine itself calls [`Host::fork_child`] for followed threads. In the
 /// child of another one its tables may be half written: nobody is followed there. Handlers stay right without.
 pub fn after_fork_in_child() {
     if is_running() && !follows_current() {
         TRACER.store(core::ptr::null_mut(), Ordering::Release);
+        descriptors::give_up();
     }
 }
 
@@ -377,37 +391,79 @@ impl Host<Thread> for Shim {
         if python::is_watching() {
             on_own_tls(thread, |_| python::before_call(call.number, call.arguments[0]));
         }
-        if syscalls::is_counted(call.number) {
+        if behind::concerns(call.number) {
+            on_own_tls(thread, |_| {
+                if let Some(shared) = listed() {
+                    behind::before(shared, call.number, &call.arguments);
+                }
+            });
+        }
+        let token = if syscalls::is_counted(call.number) {
             syscalls::before(call.number, &call.arguments)
         } else {
-            if ticker::must_not_run_during(call.number) {
-                ticker::pause();
+            clock::before_call(call.number, &call.arguments);
+            if is_filter(call) {
+                on_own_tls(thread, |_| recorder::make_room_for_good());
             }
-            if is_vfork_like(call) {
+            if is_user_dispatch(call) {
+                on_own_tls(thread, |_| process::give_up("system-call user dispatch"));
+            }
+            if ticker::mirrors(call.number, &call.arguments) {
+                on_own_tls(thread, |_| ticker::mirror(call.number, &call.arguments));
+            }
+            let flags = forks::clone_flags(call.number, &call.arguments);
+            if flags.is_some_and(|flags| flags & forks::CLONE_VFORK != 0) {
                 on_own_tls(thread, |_| threads::enter_vfork());
             }
-            CallToken::default()
-        }
+            match flags {
+                Some(flags) if flags & forks::CLONE_VM == 0 => {
+                    on_own_tls(thread, |_| listed().map(forks::about_to)).unwrap_or_default()
+                }
+                _ => CallToken::default(),
+            }
+        };
+        // Behind the look at what is closed.
+        descriptors::before(call.number, &call.arguments);
+        token
     }
 
     fn after_syscall(&self, thread: &mut Thread, call: &Call, result: i64, before: CallToken) {
+        descriptors::after(call.number, &call.arguments, result);
+        if behind::concerns(call.number) {
+            on_own_tls(thread, |_| {
+                if let Some(shared) = listed() {
+                    behind::after(shared, call.number, &call.arguments, result);
+                }
+            });
+        }
         if syscalls::is_counted(call.number) {
             on_own_tls(thread, |_| {
                 syscalls::observe(listed(), call.number, &call.arguments, before, result);
             });
-        } else if ticker::must_not_run_during(call.number) {
-            ticker::resume();
+        } else if ticker::mirrors(call.number, &call.arguments) {
+            on_own_tls(thread, |_| ticker::mirrored(call.number, &call.arguments, result));
+        } else if matches!(call.number, sys::nr::EXECVE | sys::nr::EXECVEAT) {
+            on_own_tls(thread, |_| ticker::exec_failed());
+        } else if before != CallToken::default() && result != 0 {
+            on_own_tls(thread, |_| {
+                if let Some(shared) = listed() {
+                    forks::made(shared, before, result);
+                }
+            });
         }
         if python::is_watching() {
             on_own_tls(thread, |_| python::after_call(call.number, call.arguments[0], result));
         }
     }
 
-    fn before_exec(&self, thread: &mut Thread, call: &Call) {
+    fn before_exec(&self, thread: &mut Thread, call: &mut Call) {
         let mut path = [0u8; 224];
         let at = if call.number == engine::sys::nr::EXECVEAT { 1 } else { 0 };
         on_own_tls(thread, |_| {
             recorder::before_exec(sys::read_string(call.arguments[at], &mut path));
+            if !filtered::may_be_counted() {
+                filtered::keep_out(&mut call.arguments[at + 2]);
+            }
         });
     }
 
@@ -444,18 +500,26 @@ impl Host<Thread> for Shim {
     }
 
     fn exiting(&self, thread: &mut Thread, process: bool, status: i32) {
+        let end = |thread: &mut Thread| {
+            if threads::is_unlisted() {
+                threads::add_after_end(&values_of(thread));
+            } else if !process {
+                threads::end_current();
+            }
+        };
         if process {
-            on_own_tls(thread, |_| {
+            on_own_tls(thread, |thread| {
+                end(thread);
                 process::end(ProcessEndReason::EXIT, i32::from(status as u8));
             });
         } else if *thread.host_word() & OUR_AREA != 0 {
-            on_own_tls(thread, |_| threads::end_current());
+            on_own_tls(thread, end);
             // SAFETY: this thread's last use of it; the FS base is the application's again.
             unsafe { tls::unmap_area(*thread.host_word() & !OUR_AREA) };
             *thread.host_word() = 0;
         } else if tls::is_libcs(*thread.host_word()) {
             // Else libc has given the thread's memory back already, as musl does: the ticker will miss the thread.
-            on_own_tls(thread, |_| threads::end_current());
+            on_own_tls(thread, end);
         }
     }
 
@@ -492,6 +556,9 @@ fn begin(thread: &mut Thread) {
 }
 
 fn write_notice(thread: &mut Thread, notice: Notice, at: u64, detail: u64) {
+    if !thread.is_followed() || notice == Notice::ThreadNotFollowed {
+        descriptors::give_up();
+    }
     let shared = listed();
     if let Some(shared) = shared
         && !thread.is_followed()
@@ -524,6 +591,20 @@ fn write_notice(thread: &mut Thread, notice: Notice, at: u64, detail: u64) {
         Notice::MemoryLimit => {
             tell(notice::MEMORY_LIMIT, detail, format_args!("the engine's memory is used up"));
         }
+        Notice::MemoryRefused => {
+            let why = match detail {
+                1 | 13 => {
+                    "code may not be made here (PR_SET_MDWE, MemoryDenyWriteExecute or a security module)"
+                }
+                12 => "the address space (ulimit -v, RLIMIT_AS) or the system's memory is used up",
+                _ => "the kernel refuses",
+            };
+            tell(
+                notice::THREAD_RELEASED,
+                at,
+                format_args!("no memory for translations: {why} (errno {detail})"),
+            );
+        }
         Notice::ThreadNotFollowed if detail != 0 => tell(
             notice::PART_NOT_COUNTED,
             at,
@@ -544,19 +625,17 @@ fn write_notice(thread: &mut Thread, notice: Notice, at: u64, detail: u64) {
     }
 }
 
-/// Whether a call makes a child that runs in this process's memory until it executes or ends.
-fn is_vfork_like(call: &Call) -> bool {
-    const CLONE_VFORK: u64 = 0x4000;
-    match call.number {
-        sys::nr::VFORK => true,
-        sys::nr::CLONE => call.arguments[0] & CLONE_VFORK != 0,
-        sys::nr::CLONE3 => {
-            let mut flags = [0u8; 8];
-            sys::read_memory(call.arguments[0], &mut flags);
-            u64::from_le_bytes(flags) & CLONE_VFORK != 0
-        }
-        _ => false,
-    }
+/// Whether a call may switch a seccomp filter or strict mode on.
+fn is_filter(call: &Call) -> bool {
+    const PR_SET_SECCOMP: u64 = 22;
+    call.number == engine::sys::nr::SECCOMP
+        || (call.number == sys::nr::PRCTL && call.arguments[0] == PR_SET_SECCOMP)
+}
+
+/// Whether from this call on the kernel refuses calls by the place that they are made from: ours too.
+fn is_user_dispatch(call: &Call) -> bool {
+    const PR_SET_SYSCALL_USER_DISPATCH: u64 = 59;
+    call.number == sys::nr::PRCTL && call.arguments[..2] == [PR_SET_SYSCALL_USER_DISPATCH, 1]
 }
 
 /// A vfork-like child has executed another program (or ended): the parent runs again.

@@ -29,6 +29,8 @@ pub fn compile(compiler: &str, source: &str, directory: &Path, flags: &[&str]) -
 
 /// A command that is counted as under `analyzer trace`, system calls only, records into `directory`.
 pub fn counted(artifacts: &Artifacts, program: &Path, directory: &Path) -> Command {
+    // As `trace` does: its processes make none, which would be left when it is over.
+    let _ = std::fs::create_dir_all(directory);
     let mut command = Command::new(program);
     command
         .env("LD_PRELOAD", &artifacts.shim)
@@ -58,8 +60,12 @@ pub struct Process {
     pub ended_threads: BTreeMap<&'static str, u64>,
     /// Paths of `Exec` records.
     pub execs: Vec<String>,
-    /// Pids and paths of `Spawn` records.
+    /// Pids and paths of `Spawn` records of other programs.
     pub spawns: Vec<(u32, String)>,
+    /// Numbers of `Spawn` records of forks, and the number in the process's own header.
+    pub forks: Vec<u32>,
+    /// The number that the fork which made it has in its parent.
+    pub parent_fork: u32,
     /// Codes of notices.
     pub notices: Vec<u16>,
 }
@@ -104,6 +110,8 @@ pub fn processes(directory: &Path) -> Vec<Process> {
                 ended_threads: BTreeMap::new(),
                 execs: Vec::new(),
                 spawns: Vec::new(),
+                forks: Vec::new(),
+                parent_fork: header.parent_fork,
                 notices: Vec::new(),
             };
             (header.start_mono_ns, process)
@@ -129,7 +137,8 @@ pub fn processes(directory: &Path) -> Vec<Process> {
                     }
                 }
                 Event::Exec { path } => process.execs.push(text(path)),
-                Event::Spawn { pid, path } => process.spawns.push((pid, text(path))),
+                Event::Spawn { pid, fork: 0, path } => process.spawns.push((pid, text(path))),
+                Event::Spawn { fork, .. } => process.forks.push(fork),
                 Event::Notice { code, .. } => process.notices.push(code),
                 Event::ProcessEnd { .. } => process.ended = true,
                 _ => {}

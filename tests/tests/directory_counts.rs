@@ -252,6 +252,7 @@ fn directories_equal_the_log_of_strace() {
     }
     let place = place();
     let log = place.work.with_file_name("log");
+    std::fs::create_dir_all(&place.records).unwrap();
     let output = Command::new("strace")
         .args(["-f", "-y", "-qq", "-s0", "-e", "signal=none", "-e"])
         .arg("trace=read,pread64,write,copy_file_range")

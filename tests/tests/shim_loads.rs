@@ -58,7 +58,7 @@ fn defines_hooks_and_nothing_else() {
     }
 }
 
-const HOOKED: [&str; 52] = [
+const HOOKED: [&str; 70] = [
     "open",
     "openat",
     "creat",
@@ -100,6 +100,24 @@ const HOOKED: [&str; 52] = [
     "quick_exit",
     "unshare",
     "setns",
+    "setuid",
+    "setgid",
+    "seteuid",
+    "setegid",
+    "setreuid",
+    "setregid",
+    "setresuid",
+    "setresgid",
+    "setgroups",
+    "initgroups",
+    "setfsuid",
+    "setfsgid",
+    "capset",
+    "prctl",
+    "syscall",
+    "waitpid",
+    "wait4",
+    "waitid",
     "pthread_setname_np",
     "sigaction",
     "signal",

@@ -260,7 +260,11 @@ impl History {
                 self.remark(group, "notice", Some(code), a, b, text)
             }
             Event::Exec { path } => self.remark(group, "exec", None, 0, 0, path),
-            Event::Spawn { pid, path } => self.remark(group, "spawn", None, pid.into(), 0, path),
+            // Every child of a fork would be a row; most have records of their own that say so.
+            Event::Spawn { fork: 1.., .. } => {}
+            Event::Spawn { pid, path, .. } => {
+                self.remark(group, "spawn", None, pid.into(), 0, path)
+            }
             Event::ProcessEnd { reason, status } => {
                 self.end = Some((reason, status));
                 self.is_final = true;

@@ -1,9 +1,8 @@
 //! The traced program as a child process: started as the shell would start it, waited for, signals
 //! passed on.
 //!
-//! The child is in the analyzer's process group, so a terminal's Ctrl-C and Ctrl-\ reach both: the
-//! analyzer outlives them and reports. SIGTERM and SIGHUP come for the analyzer alone and are
-//! passed on.
+//! The child has the process group in which the analyzer was started ([`super::group`]): a terminal's signals reach it and not
+//! the analyzer, which reports. Signals that come for the analyzer alone are passed on.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -12,6 +11,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use super::group::Apart;
 use crate::exit::{Exit, Failure};
 
 /// Process number of the child while it can be signalled, else 0.
@@ -34,6 +34,7 @@ extern "C" fn remember_sigpipe() {
 pub struct Child {
     pid: i32,
     started: Instant,
+    apart: Apart,
 }
 
 /// How a program ended and what it used.
@@ -90,7 +91,10 @@ impl Child {
         let original_mask = block_signals();
         let handled = handle_signals();
         let pipe = INHERITED_SIGPIPE.load(Ordering::Relaxed);
+        let mut apart = Apart::prepare();
+        let join = apart.join();
         let restore = move || {
+            join.join();
             for signal in handled.into_iter().flatten() {
                 // SAFETY: the default action needs no handler.
                 unsafe { libc::signal(signal, libc::SIG_DFL) };
@@ -107,6 +111,7 @@ impl Child {
         unsafe { command.pre_exec(restore) };
         let started = Instant::now();
         let spawned = command.spawn();
+        apart.started();
         if let Ok(child) = &spawned {
             CHILD.store(child.id().cast_signed(), Ordering::Relaxed);
         }
@@ -114,7 +119,7 @@ impl Child {
         // delivered now.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &original_mask, std::ptr::null_mut()) };
         match spawned {
-            Ok(child) => Ok(Child { pid: child.id().cast_signed(), started }),
+            Ok(child) => Ok(Child { pid: child.id().cast_signed(), started, apart }),
             Err(error) => Err(Failure::new(
                 Exit::OutOfReach,
                 format!("{}: cannot be started: {error}", file.display()),
@@ -137,17 +142,25 @@ impl Child {
         loop {
             // SAFETY: an all-zero siginfo_t is a valid value of this plain C struct.
             let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-            let options = libc::WEXITED | libc::WNOWAIT;
+            let options = libc::WEXITED | libc::WSTOPPED | libc::WNOWAIT;
             // SAFETY: `info` is live and writable.
             if unsafe { libc::waitid(libc::P_PID, id, &raw mut info, options) } == 0 {
-                break;
-            }
-            if std::io::Error::last_os_error().kind() != std::io::ErrorKind::Interrupted {
+                if info.si_code != libc::CLD_STOPPED {
+                    break;
+                }
+                // SAFETY: `info` is live and writable; waitid has just filled it in.
+                let signal = unsafe {
+                    libc::waitid(libc::P_PID, id, &raw mut info, libc::WSTOPPED | libc::WNOHANG);
+                    info.si_status()
+                };
+                self.apart.stopped(self.pid, signal);
+            } else if std::io::Error::last_os_error().kind() != std::io::ErrorKind::Interrupted {
                 return Err(lost());
             }
         }
         let wall = self.started.elapsed();
         CHILD.store(0, Ordering::Relaxed);
+        self.apart.ended();
         let mut status = 0;
         // SAFETY: an all-zero rusage is a valid value of this plain C struct.
         let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
@@ -170,12 +183,8 @@ fn duration(time: libc::timeval) -> Duration {
     Duration::from_micros(u64::try_from(micros).unwrap_or(0))
 }
 
-/// Signals that end a terminal's foreground job: the analyzer has to stay and report.
-const SURVIVED: [i32; 2] = [libc::SIGINT, libc::SIGQUIT];
-/// Signals that supervisors send to one process.
-const PASSED_ON: [i32; 2] = [libc::SIGTERM, libc::SIGHUP];
-
-extern "C" fn survive(_signal: i32) {}
+/// Signals that supervisors, and people, send to one process.
+const PASSED_ON: [i32; 4] = [libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGHUP];
 
 extern "C" fn pass_on(signal: i32) {
     let child = CHILD.load(Ordering::Relaxed);
@@ -186,10 +195,6 @@ extern "C" fn pass_on(signal: i32) {
     }
 }
 
-fn handler(signal: i32) -> extern "C" fn(i32) {
-    if PASSED_ON.contains(&signal) { pass_on } else { survive }
-}
-
 /// Holds the signals back until the child's number is known; returns the mask as it was.
 fn block_signals() -> libc::sigset_t {
     // SAFETY: both sets are live and writable; an all-zero sigset_t is a valid one.
@@ -197,7 +202,7 @@ fn block_signals() -> libc::sigset_t {
         let mut held: libc::sigset_t = std::mem::zeroed();
         let mut original: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut held);
-        for signal in SURVIVED.into_iter().chain(PASSED_ON) {
+        for signal in PASSED_ON {
             libc::sigaddset(&raw mut held, signal);
         }
         libc::pthread_sigmask(libc::SIG_BLOCK, &held, &raw mut original);
@@ -209,7 +214,7 @@ fn block_signals() -> libc::sigset_t {
 /// says which. Handlers, unlike an ignored signal, do not outlive the child's exec.
 fn handle_signals() -> [Option<i32>; 4] {
     let mut handled = [None; 4];
-    for (place, signal) in handled.iter_mut().zip(SURVIVED.into_iter().chain(PASSED_ON)) {
+    for (place, signal) in handled.iter_mut().zip(PASSED_ON) {
         if disposition(signal) == libc::SIG_IGN {
             continue;
         }
@@ -217,7 +222,7 @@ fn handle_signals() -> [Option<i32>; 4] {
         // calls.
         unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
-            action.sa_sigaction = handler(signal) as *const () as usize;
+            action.sa_sigaction = pass_on as *const () as usize;
             action.sa_flags = libc::SA_RESTART;
             libc::sigaction(signal, &action, std::ptr::null_mut());
         }

@@ -35,6 +35,9 @@ pub struct Wishes<'a> {
 /// Names and values.
 pub type Variables = Vec<(&'static str, OsString)>;
 
+/// The options of AddressSanitizer's run-time library, which refuses to run behind another library, ours, unless told.
+const ASAN_OPTIONS: &str = "ASAN_OPTIONS";
+
 /// The variable whose value is the identity of a run.
 const TRACE: &str = "SPARKANALYZER_TRACE";
 
@@ -66,6 +69,7 @@ pub fn variables(wishes: &Wishes<'_>, trace_id: &str) -> Result<(Variables, Sett
         let full = absolute(conf).unwrap_or_else(|_| conf.to_owned());
         variables.push(("SPARKANALYZER_CONF", full.into()));
     }
+    variables.push((ASAN_OPTIONS, asan_options(std::env::var_os(ASAN_OPTIONS))));
     let settings = settings(&variables)?;
     Ok((variables, settings))
 }
@@ -111,6 +115,20 @@ fn preload(shim: &Path, inherited: Option<OsString>) -> OsString {
     value
 }
 
+/// The options that are there, and that the order of libraries is none of its business, unless they say so themselves.
+fn asan_options(inherited: Option<OsString>) -> OsString {
+    const NAME: &str = "verify_asan_link_order";
+    let mut value = inherited.unwrap_or_default();
+    if !value.as_encoded_bytes().windows(NAME.len()).any(|part| part == NAME.as_bytes()) {
+        if !value.is_empty() {
+            value.push(":");
+        }
+        value.push(NAME);
+        value.push("=0");
+    }
+    value
+}
+
 /// What the variables of every process of a run have among them.
 pub fn mark(trace_id: &str) -> Vec<u8> {
     format!("{TRACE}={trace_id}").into_bytes()
@@ -139,6 +157,14 @@ mod tests {
         assert_eq!(preloaded("/a.so b.so"), "/x/libshim.so:/a.so:b.so");
         assert_eq!(preloaded(":/old/libshim.so:/a.so"), "/x/libshim.so:/a.so");
         assert_eq!(preload(Path::new("/x/libshim.so"), None), "/x/libshim.so");
+    }
+
+    #[test]
+    fn options_of_asan_are_added_to_unless_they_say_it() {
+        let options = |old: &str| asan_options(Some(old.into()));
+        assert_eq!(asan_options(None), "verify_asan_link_order=0");
+        assert_eq!(options("abort_on_error=1"), "abort_on_error=1:verify_asan_link_order=0");
+        assert_eq!(options("verify_asan_link_order=1:a=b"), "verify_asan_link_order=1:a=b");
     }
 
     #[test]

@@ -7,7 +7,6 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::outcome;
 use super::output::Folder;
 use crate::exit::Failure;
 use crate::processes::{self, Process};
@@ -20,6 +19,8 @@ const LOOKS_EVERY: Duration = Duration::from_millis(50);
 const LONGEST_EXEC: Duration = Duration::from_millis(200);
 /// How often a process with arguments is looked at for variables that it seems not to have.
 const LOOKS_IN_VAIN: u32 = 10;
+/// The name of those who write for counted processes, in the same memory: they end with them.
+const HELPER: &str = "sparkanalyzer";
 
 /// What a run has left when its program has ended.
 #[derive(Default)]
@@ -57,7 +58,9 @@ impl Remains {
         }
         // What has gone by now may have written its end since the records were read.
         remains = Remains::read_now(folder, before)?;
-        going_on.retain(|pid, _| remains.processes.iter().all(|process| process.pid != *pid));
+        going_on.retain(|pid, name| {
+            name != HELPER && remains.processes.iter().all(|process| process.pid != *pid)
+        });
         remains.silent = going_on;
         Ok(remains)
     }
@@ -70,8 +73,8 @@ impl Remains {
     }
 
     fn without_end(&self) -> Vec<u32> {
-        let all = &self.processes;
-        all.iter().filter(|one| outcome::has_no_end(one, all)).map(|one| one.pid).collect()
+        let open = self.processes.iter().filter(|one| one.end.is_none());
+        open.map(|one| one.pid).collect()
     }
 }
 

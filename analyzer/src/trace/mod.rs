@@ -3,6 +3,8 @@
 
 mod child;
 mod environment;
+mod family;
+mod group;
 mod json;
 mod left_behind;
 mod outcome;

@@ -8,6 +8,7 @@ use records::notice;
 
 use super::Tracer;
 use super::child::{Ended, How};
+use super::family::{self, Missing, What};
 use super::left_behind::Remains;
 use crate::counts::Counts;
 use crate::processes::{Notice, Process, Thread};
@@ -114,7 +115,6 @@ impl Outcome {
         for process in &processes {
             totals.add(&process.totals);
             gaps.extend(gaps_of(process, &processes, tracer));
-            uncounted.extend(uncounted_children(process, &processes));
             let has_reasons = process.threads.iter().any(is_lost);
             for one in &process.notices {
                 if has_reasons && THREAD_REASONS.contains(&one.code) {
@@ -123,6 +123,9 @@ impl Outcome {
                 let list = if LOSSES.contains(&one.code) { &mut gaps } else { &mut notices };
                 list.push(format!("process {}{}", process.pid, describe(one)));
             }
+        }
+        for missing in family::missing(&processes, ended.pid) {
+            uncounted.push(missing_tally(&missing, silent.get(&missing.pid)));
         }
         for (pid, name) in silent {
             // Its parent may have told of it, and why it writes nothing.
@@ -232,18 +235,11 @@ fn find_notice<'a>(process: &'a Process, tid: u32, codes: &[u16]) -> Option<&'a 
     process.notices.iter().find(|one| one.tid == tid && codes.contains(&one.code))
 }
 
-/// Does no record say how the process ended, nor what took its place?
-pub fn has_no_end(process: &Process, all: &[Process]) -> bool {
-    let is_replaced =
-        || all.iter().any(|other| other.pid == process.pid && other.parent == Some(process.id));
-    process.end.is_none() && !is_replaced()
-}
-
 /// What is missing from the counts of one process, as far as its own records tell.
 fn gaps_of(process: &Process, all: &[Process], tracer: Tracer) -> Vec<String> {
     let mut gaps = Vec::new();
     let name = format!("process {} ({})", process.pid, process.comm);
-    if process.exec.is_none() && has_no_end(process, all) {
+    if process.end.is_none() && process.exec.is_none() {
         gaps.push(format!(
             "{name}: no record of its end (killed, or still running): counts up to its last record"
         ));
@@ -260,7 +256,9 @@ fn gaps_of(process: &Process, all: &[Process], tracer: Tracer) -> Vec<String> {
         gaps.push(HOOKS_ONLY.to_owned());
     }
     let engine_asked = !active.intersection(MetricSet::ENGINE).is_empty();
-    if process.is_traced() && (engine_asked || !process.was_followed()) {
+    // Where it was released before it counted anything, no figure says that it was asked for.
+    let asked = engine_asked || process.threads.iter().any(Thread::was_released);
+    if process.is_traced() && (asked || !process.was_followed()) {
         // Threads with the same reason share a line.
         let mut reasons = BTreeMap::<String, u32>::new();
         for thread in process.threads.iter().filter(|thread| is_lost(thread)) {
@@ -283,28 +281,6 @@ fn gaps_of(process: &Process, all: &[Process], tracer: Tracer) -> Vec<String> {
     gaps
 }
 
-/// Programs that a process started, by exec or spawn, and that left no records.
-fn uncounted_children(process: &Process, all: &[Process]) -> Vec<Tally> {
-    let wrote_records = |pid: u32| {
-        all.iter().any(|other| {
-            other.id != process.id
-                && other.pid == pid
-                && (other.parent == Some(process.id)
-                    || other.start_mono_ns >= process.start_mono_ns)
-        })
-    };
-    let mut children = Vec::new();
-    let exec = process.exec.iter().map(|path| (process.pid, path));
-    let spawned = process.spawned.iter().map(|child| (child.pid, &child.path));
-    for (pid, path) in exec.chain(spawned) {
-        if !wrote_records(pid) {
-            let reason = reason_of(pid, path);
-            children.push(uncounted_tally(pid, &[OsString::from(path)], reason));
-        }
-    }
-    children
-}
-
 fn reason_of(pid: u32, path: &str) -> String {
     if path.is_empty() {
         return format!("child {pid}: wrote no record file, and its program is not known");
@@ -315,6 +291,27 @@ fn reason_of(pid: u32, path: &str) -> String {
             "{path}: wrote no record file: started without LD_PRELOAD in its environment, or ended \
              before the library began"
         ),
+    }
+}
+
+/// Somebody who is told of and left no records; `still_there` is the name of its main thread if it goes on.
+fn missing_tally(missing: &Missing<'_>, still_there: Option<&String>) -> Tally {
+    let (pid, teller) = (missing.pid, missing.teller);
+    match missing.what {
+        What::Program(path) => uncounted_tally(pid, &[OsString::from(path)], reason_of(pid, path)),
+        What::Forked => {
+            let why = if still_there.is_some() {
+                "it is still running"
+            } else {
+                "it was killed at once, or could not write there (another user or root folder, a limit)"
+            };
+            let reason = format!(
+                "child {pid}, forked by process {} ({}): wrote no record file: {why}",
+                teller.pid, teller.comm
+            );
+            let name = still_there.unwrap_or(&teller.comm);
+            uncounted_tally(pid, &[OsString::from(name)], reason)
+        }
     }
 }
 
@@ -359,6 +356,7 @@ fn describe(one: &Notice) -> String {
         notice::TASK_LATE => "a task was noticed after its start".to_owned(),
         notice::TABLE_FULL => "a table of the shim is full".to_owned(),
         notice::PART_NOT_COUNTED => "not all of it is counted".to_owned(),
+        notice::NO_SNAPSHOTS => "nothing was written while it ran".to_owned(),
         other => format!("notice {other}"),
     };
     let is_told = one.text.is_empty() || one.code == notice::VFORK_CHILD;
@@ -452,8 +450,8 @@ mod tests {
     fn children_that_left_no_records_are_named() {
         let mut process = Process::whole(100, "prog", counts(5));
         process.spawned = vec![
-            Spawned { pid: 101, path: "/no/such/program".to_owned() },
-            Spawned { pid: 102, path: "/bin/true".to_owned() },
+            Spawned { pid: 101, path: "/no/such/program".to_owned(), mono_ns: 0 },
+            Spawned { pid: 102, path: "/bin/true".to_owned(), mono_ns: 0 },
         ];
         let outcome = outcome(vec![process, Process::whole(102, "true", counts(1))], None);
         let names: Vec<_> = outcome
@@ -477,7 +475,8 @@ mod tests {
     fn a_child_that_goes_on_without_records_is_named() {
         let silent = [(101, "program"), (103, "daemon")].map(|(pid, name)| (pid, name.to_owned()));
         let mut process = Process::whole(100, "prog", counts(5));
-        process.spawned = vec![Spawned { pid: 101, path: "/no/such/program".to_owned() }];
+        let path = "/no/such/program".to_owned();
+        process.spawned = vec![Spawned { pid: 101, path, mono_ns: 0 }];
         let remains =
             Remains { processes: vec![process], silent: silent.into(), ..Remains::default() };
         let outcome = Outcome::new(&["prog".into()], Tracer::Engine, ENDED, remains, None);

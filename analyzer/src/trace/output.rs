@@ -4,12 +4,18 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf, absolute};
+use std::time::Duration;
 
 use conf::Settings;
 use conf::trust::{self, Place, Who};
 
 use crate::exit::{Exit, Failure};
 use crate::record_files;
+
+/// How often a temporary folder is removed that somebody fills meanwhile.
+const REMOVALS: u32 = 20;
+/// Time between two such removals.
+const REMOVES_EVERY: Duration = Duration::from_millis(10);
 
 /// The folder that the shim writes to; a temporary one goes away with this value.
 pub struct Folder {
@@ -128,8 +134,15 @@ fn check(path: &Path, wanted: &Path) -> Result<(), Failure> {
 impl Drop for Folder {
     fn drop(&mut self) {
         if self.is_temporary {
-            // Left-overs in the temporary folder are no reason to hide the counts.
-            let _ = std::fs::remove_dir_all(&self.path);
+            // A child that is left behind may write into it meanwhile. Left-overs in the temporary folder are no reason
+            // to hide the counts.
+            for _ in 0..REMOVALS {
+                let _ = std::fs::remove_dir_all(&self.path);
+                if !self.path.exists() {
+                    break;
+                }
+                std::thread::sleep(REMOVES_EVERY);
+            }
         }
     }
 }

@@ -11,20 +11,24 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use crate::reserved::Reserved;
 use crate::sys;
 
+use super::address_space::AddressSpace;
 use super::emit::Code;
 use super::thread::MAX_SLOTS;
 
-/// Address space of one arena.
-pub const ARENA_BYTES: usize = 64 << 20;
+/// Address space of an arena at most, and of each one but the first of a neighbourhood if there is no limit.
+pub const LARGEST_ARENA: usize = 64 << 20;
 /// Bytes of a large page: code that is spread over tens of megabytes waits for the TLB else.
 const HUGE_PAGE: usize = 2 << 20;
 /// Bytes of room for words that is taken from the cold end at a time.
 pub const WORDS_BYTES: usize = 512;
 const CACHE_LINE: usize = 64;
 /// How far from the arena's start a translated PC may lie.
-const REACH: u64 = (1 << 31) - (ARENA_BYTES as u64) - (16 << 20);
+const REACH: u64 = (1 << 31) - (LARGEST_ARENA as u64) - (16 << 20);
 /// Most arenas; past them far forms are used.
 pub const MAX_ARENAS: usize = 16;
+/// Room in an arena that is enough for the translation of any block: hot code of [`super::emit::MAX_CODE`] bytes, its pad,
+/// stubs, words and copies.
+const ENOUGH: usize = 32 << 10;
 
 /// The two exits at a fragment's end: a JCC, and the jump behind it.
 #[derive(Clone, Copy)]
@@ -35,8 +39,76 @@ pub struct Tail {
     pub end: u64,
 }
 
+/// Memory that is executed at one address and written at another one, or the same.
+struct Pages {
+    base: u64,
+    len: usize,
+    /// From where it is executed to where it is written; 0 = one mapping, writable and executable.
+    alias: u64,
+}
+
+impl Pages {
+    /// Maps memory near `hint`: once, or where the kernel does not have it writable and executable twice.
+    fn map(hint: u64, len: usize) -> Result<Pages, i32> {
+        const EPERM: i32 = 1;
+        const EACCES: i32 = 13;
+        let prot = sys::PROT_READ | sys::PROT_WRITE | sys::PROT_EXEC;
+        match sys::try_map(hint as usize, len, prot) {
+            Ok(base) => Ok(Pages { base: base as u64, len, alias: 0 }),
+            Err(EPERM | EACCES) => Self::map_twice(hint, len),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn map_twice(hint: u64, len: usize) -> Result<Pages, i32> {
+        let file = sys::memory_file(len)?;
+        let map = |hint, prot| sys::map_file(hint, len, sys::PROT_READ | prot, file);
+        let pages = map(hint as usize, sys::PROT_EXEC).and_then(|base| {
+            let written = map(0, sys::PROT_WRITE).inspect_err(|_| {
+                // SAFETY: mapped just now and not used.
+                unsafe { sys::unmap(base, len) };
+            })?;
+            Ok(Pages { base: base as u64, len, alias: (written as u64).wrapping_sub(base as u64) })
+        });
+        sys::close(file);
+        pages
+    }
+
+    /// Where the byte that is executed at this address is written.
+    fn writable(&self, at: u64) -> u64 {
+        at.wrapping_add(self.alias)
+    }
+
+    /// Gives the memory back; it reads as zeros afterwards.
+    ///
+    /// # Safety
+    /// Nobody executes it.
+    unsafe fn empty(&self) {
+        // SAFETY: our own mapping; forwarded.
+        unsafe {
+            match self.alias {
+                0 => sys::discard(self.base as usize, self.len),
+                _ => sys::discard_shared(self.writable(self.base) as usize, self.len),
+            }
+        }
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // SAFETY: the mappings are ours; whoever drops them executes nothing of them.
+        unsafe {
+            sys::unmap(self.base as usize, self.len);
+            if self.alias != 0 {
+                sys::unmap(self.writable(self.base) as usize, self.len);
+            }
+        }
+    }
+}
+
 /// One region of translated code.
 pub struct Arena {
+    pages: Pages,
     /// First byte.
     pub base: u64,
     hot: usize,
@@ -52,48 +124,59 @@ pub struct Arena {
 }
 
 impl Arena {
-    /// Maps an arena within reach of `pc`, or anywhere when the kernel finds no place there.
-    fn new(pc: u64) -> Option<Arena> {
-        const GIB: u64 = 1 << 30;
-        let prot = sys::PROT_READ | sys::PROT_WRITE | sys::PROT_EXEC;
-        // Below the code first (a heap grows above a program's image), then above.
-        let fragments = Reserved::new(MAX_SLOTS)?;
-        let hints = [
-            pc.saturating_sub(GIB),
-            pc.saturating_sub(GIB / 2),
-            pc + GIB + GIB / 4,
-            pc + GIB / 2,
-            0,
-        ];
-        for hint in hints {
-            let hint = hint & !(HUGE_PAGE as u64 - 1);
-            let base = sys::map_anonymous(hint as usize, ARENA_BYTES, prot)? as u64;
-            if hint == 0 || base.abs_diff(pc) < REACH {
-                // A program that executes little shall not have two huge pages of it.
-                let begin = base.next_multiple_of(HUGE_PAGE as u64) as usize + HUGE_PAGE;
-                sys::prefer_huge_pages(begin, ARENA_BYTES - 3 * HUGE_PAGE);
-                return Some(Arena {
-                    base,
-                    hot: 0,
-                    cold: ARENA_BYTES,
-                    words: [0; 2],
-                    to_dispatcher: 0,
-                    tail: None,
-                    fragments,
-                });
-            }
-            // SAFETY: mapped just now and not used.
-            unsafe { sys::unmap(base as usize, ARENA_BYTES) };
+    /// Maps an arena of so many bytes within reach of `pc`, or anywhere; `Ok(None)` when there is no place within reach.
+    fn new(pc: Option<u64>, len: usize) -> Result<Option<Arena>, i32> {
+        let Some(pages) = (match pc {
+            Some(pc) => Self::find_place(pc, len)?,
+            None => Some(Pages::map(0, len)?),
+        }) else {
+            return Ok(None);
+        };
+        // A program that executes little shall not have two huge pages of it.
+        if len > 4 * HUGE_PAGE && pages.alias == 0 {
+            let begin = pages.base.next_multiple_of(HUGE_PAGE as u64) as usize + HUGE_PAGE;
+            sys::prefer_huge_pages(begin, len - 3 * HUGE_PAGE);
         }
-        None
+        const ENOMEM: i32 = 12;
+        Ok(Some(Arena {
+            base: pages.base,
+            pages,
+            hot: 0,
+            cold: len,
+            words: [0; 2],
+            to_dispatcher: 0,
+            tail: None,
+            fragments: Reserved::new(MAX_SLOTS).ok_or(ENOMEM)?,
+        }))
+    }
+
+    /// Memory within reach of `pc`.
+    fn find_place(pc: u64, len: usize) -> Result<Option<Pages>, i32> {
+        const GIB: u64 = 1 << 30;
+        const LOWEST: u64 = 1 << 20;
+        // Below the code first (a heap grows above a program's image), then above.
+        let hints =
+            [pc.wrapping_sub(GIB), pc.wrapping_sub(GIB / 2), pc + GIB + GIB / 4, pc + GIB / 2];
+        let below = |hint: &u64| (LOWEST..1 << 63).contains(hint);
+        for hint in hints.into_iter().filter(below) {
+            let pages = Pages::map(hint & !(HUGE_PAGE as u64 - 1), len)?;
+            if pages.base.abs_diff(pc) < REACH {
+                return Ok(Some(pages));
+            }
+        }
+        // The kernel looks for a place near a hint once: where it lies in something large, the list of mappings tells.
+        let range = pc.saturating_sub(REACH).max(LOWEST) & !(HUGE_PAGE as u64 - 1)..pc + REACH;
+        let Some(gap) = sys::find_gap(range, len as u64, pc) else { return Ok(None) };
+        let pages = Pages::map(gap, len)?;
+        Ok((pages.base.abs_diff(pc) < REACH).then_some(pages))
     }
 
     /// Forgets everything in it and gives its memory back.
     fn empty(&mut self) {
-        // SAFETY: the mapping is ours; the caller says that nobody executes it.
-        unsafe { sys::discard(self.base as usize, ARENA_BYTES) };
+        // SAFETY: the caller says that nobody executes it.
+        unsafe { self.pages.empty() };
         self.hot = 0;
-        self.cold = ARENA_BYTES;
+        self.cold = self.pages.len;
         self.words = [0; 2];
         self.tail = None;
         self.fragments.clear();
@@ -106,7 +189,7 @@ impl Arena {
 
     /// Bytes in use.
     pub fn used(&self) -> usize {
-        ARENA_BYTES - self.free()
+        self.pages.len - self.free()
     }
 
     /// Address of the next hot byte.
@@ -121,7 +204,7 @@ impl Arena {
         unsafe {
             core::ptr::copy_nonoverlapping(
                 bytes.as_ptr(),
-                (self.base as usize + self.hot) as *mut u8,
+                self.pages.writable(self.hot_address()) as *mut u8,
                 bytes.len(),
             );
         }
@@ -132,10 +215,11 @@ impl Arena {
     pub fn put_cold(&mut self, bytes: &[u8], align: usize) -> u64 {
         assert!(self.free() >= bytes.len() + align);
         self.cold = (self.cold - bytes.len()) & !(align - 1);
-        let at = self.base as usize + self.cold;
+        let at = self.base + self.cold as u64;
+        let written = self.pages.writable(at) as *mut u8;
         // SAFETY: as in `put`.
-        unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), at as *mut u8, bytes.len()) };
-        at as u64
+        unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), written, bytes.len()) };
+        at
     }
 
     /// Places a word that code often reads; returns its address. Such words lie together: among exit stubs, which are seldom
@@ -148,8 +232,13 @@ impl Arena {
         let at = self.base + self.words[0] as u64;
         self.words[0] += size_of::<u64>();
         // SAFETY: room that was taken for it, aligned.
-        unsafe { (at as *mut u64).write(word) };
+        unsafe { (self.writable(at) as *mut u64).write(word) };
         at
+    }
+
+    /// Where the byte that is read and executed at this address is written.
+    pub fn writable(&self, at: u64) -> u64 {
+        self.pages.writable(at)
     }
 
     /// Where `len` bytes placed unaligned at the cold end would lie.
@@ -186,8 +275,8 @@ impl Arena {
             // SAFETY: as above. One MOV, because the field has no alignment of its own and an unaligned Rust atomic
             // would be undefined.
             unsafe {
-                core::arch::asm!("mov dword ptr [{at}], {disp:e}", at = in(reg) at, disp = in(reg) disp,
-                    options(nostack, preserves_flags));
+                core::arch::asm!("mov dword ptr [{at}], {disp:e}", at = in(reg) self.writable(at),
+                    disp = in(reg) disp, options(nostack, preserves_flags));
             }
             return;
         }
@@ -195,7 +284,7 @@ impl Arena {
         let first = (at - 1) as usize % 8;
         // SAFETY: the word around the jump, inside the arena; nothing else is written there meanwhile, the engine's lock is
         // held.
-        let word = unsafe { AtomicU64::from_ptr((at as usize - 1 - first) as *mut u64) };
+        let word = unsafe { AtomicU64::from_ptr(self.writable(at - 1 - first as u64) as *mut u64) };
         let mut whole = word.load(Ordering::Relaxed).to_le_bytes();
         let jump = &mut whole[first..first + 5];
         if target == at + 4 {
@@ -210,7 +299,7 @@ impl Arena {
     /// Turns the condition of the JCC whose displacement is at `site` round. Nobody may be executing it.
     pub fn turn_condition(&mut self, site: u32) {
         // SAFETY: the second byte of a two-byte opcode that the translator emitted in this arena.
-        unsafe { *((self.base + u64::from(site) - 1) as *mut u8) ^= 1 };
+        unsafe { *(self.writable(self.base + u64::from(site) - 1) as *mut u8) ^= 1 };
     }
 
     /// Does a 32-bit displacement from anywhere in the arena lead to `target`?
@@ -220,14 +309,38 @@ impl Arena {
 
     /// Does the arena hold this host address?
     pub fn contains(&self, host: u64) -> bool {
-        host.wrapping_sub(self.base) < ARENA_BYTES as u64
+        host.wrapping_sub(self.base) < self.pages.len as u64
+    }
+
+    /// Where it lies.
+    fn span(&self) -> Span {
+        Span { base: self.base, len: self.pages.len as u64 }
     }
 }
 
-impl Drop for Arena {
-    fn drop(&mut self) {
-        // SAFETY: the mapping is ours; whoever drops a translator executes nothing of it.
-        unsafe { sys::unmap(self.base as usize, ARENA_BYTES) };
+/// Where an arena lies.
+#[derive(Clone, Copy)]
+pub struct Span {
+    /// First byte.
+    pub base: u64,
+    len: u64,
+}
+
+impl Span {
+    /// One word that says the same: arenas begin at a page.
+    pub fn pack(self) -> u64 {
+        self.base | u64::from(self.len.ilog2())
+    }
+
+    /// From such a word; `None` for 0.
+    pub fn unpack(word: u64) -> Option<Span> {
+        const LOW: u64 = 0xfff;
+        (word != 0).then(|| Span { base: word & !LOW, len: 1 << (word & LOW) })
+    }
+
+    /// Does it hold this address?
+    pub fn contains(self, host: u64) -> bool {
+        host.wrapping_sub(self.base) < self.len
     }
 }
 
@@ -235,30 +348,82 @@ impl Drop for Arena {
 pub struct Cache {
     arenas: [Option<Arena>; MAX_ARENAS],
     count: usize,
+    space: AddressSpace,
+    /// Where there is no place for an arena within reach: see [`Cache::neighbourhood`].
+    out_of_reach: [u64; 8],
+    /// The last refusal of the kernel.
+    refused: i32,
 }
 
 impl Cache {
     /// No arena yet.
-    pub const fn new() -> Cache {
-        Cache { arenas: [const { None }; MAX_ARENAS], count: 0 }
+    pub const fn new(space: AddressSpace) -> Cache {
+        Cache {
+            arenas: [const { None }; MAX_ARENAS],
+            count: 0,
+            space,
+            out_of_reach: [u64::MAX; 8],
+            refused: 0,
+        }
     }
 
-    /// The arena for code at `pc`: one within reach, else a new one, else the first.
+    /// The arena for code at `pc`: one within reach, else a new one, else one that is not within reach.
     /// The flag says that it is new and has no routines yet.
     pub fn near(&mut self, pc: u64) -> Option<(u8, bool)> {
-        let near = |a: &Arena| a.reaches(pc) && a.free() > (1 << 20);
+        let has_room = |a: &Arena| a.free() > ENOUGH;
+        let near = |a: &Arena| a.reaches(pc) && has_room(a);
         if let Some(i) = self.arenas.iter().flatten().position(near) {
             return Some((i as u8, false));
         }
-        if self.count < MAX_ARENAS
-            && let Some(arena) = Arena::new(pc)
-        {
-            self.arenas[self.count] = Some(arena);
-            self.count += 1;
-            return Some((self.count as u8 - 1, true));
+        let place = Self::neighbourhood(pc) as usize % self.out_of_reach.len();
+        if self.out_of_reach[place] != Self::neighbourhood(pc) {
+            if let Some(new) = self.add(Some(pc)) {
+                return Some(new);
+            }
+            if self.arenas.iter().flatten().any(|arena| arena.reaches(pc)) {
+                return None; // what is near is worth a flush
+            }
+            self.out_of_reach[place] = Self::neighbourhood(pc);
         }
-        let any = self.arenas.iter().flatten().position(|a| a.free() > (1 << 20))?;
-        Some((any as u8, false))
+        let any = self.arenas.iter().flatten().position(has_room).map(|i| (i as u8, false));
+        any.or_else(|| self.add(None))
+    }
+
+    /// Code in one of these has the same mappings around it, nearly.
+    fn neighbourhood(pc: u64) -> u64 {
+        pc >> 26
+    }
+
+    /// Adds an arena, larger the more there are; a small one where the kernel refuses that.
+    fn add(&mut self, pc: Option<u64>) -> Option<(u8, bool)> {
+        if self.count == MAX_ARENAS {
+            return None;
+        }
+        let reaches = |a: &&Arena| pc.is_none_or(|pc| a.reaches(pc));
+        let before = self.arenas.iter().flatten().filter(reaches).count();
+        let first = self.space.first_arena;
+        let largest = (first << (3 * before).min(8)).min(LARGEST_ARENA);
+        let taken: usize = self.arenas.iter().flatten().map(|arena| arena.pages.len).sum();
+        let sizes = [largest, first, first / 4]
+            .into_iter()
+            .filter(|size| taken + size <= self.space.arenas);
+        for size in sizes {
+            match Arena::new(pc, size) {
+                Ok(Some(arena)) => {
+                    self.arenas[self.count] = Some(arena);
+                    self.count += 1;
+                    return Some((self.count as u8 - 1, true));
+                }
+                Ok(None) => {}
+                Err(error) => self.refused = error,
+            }
+        }
+        None
+    }
+
+    /// The error number of the kernel's last refusal of an arena; 0 = there was none.
+    pub fn refused(&self) -> i32 {
+        self.refused
     }
 
     /// One arena by its number.
@@ -279,12 +444,25 @@ impl Cache {
     /// Empties all arenas, which stay where they are; nobody may be executing them.
     pub fn empty(&mut self) -> impl Iterator<Item = u8> + use<> {
         self.arenas.iter_mut().flatten().for_each(Arena::empty);
+        self.out_of_reach = [u64::MAX; 8];
         0..self.count as u8
     }
 
-    /// First addresses of all arenas.
-    pub fn bases(&self) -> impl Iterator<Item = u64> {
-        self.arenas.iter().flatten().map(|arena| arena.base)
+    /// Gives all arenas up; nobody may be executing them.
+    pub fn give_up(&mut self) {
+        self.arenas = [const { None }; MAX_ARENAS];
+        self.count = 0;
+        self.out_of_reach = [u64::MAX; 8];
+    }
+
+    /// Is any of the code written at other addresses than it is executed at? Then a child of fork shares it.
+    pub fn is_mapped_twice(&self) -> bool {
+        self.arenas.iter().flatten().any(|arena| arena.pages.alias != 0)
+    }
+
+    /// Where all arenas lie.
+    pub fn spans(&self) -> impl Iterator<Item = Span> {
+        self.arenas.iter().flatten().map(Arena::span)
     }
 
     /// Bytes in use in all arenas, the lists of their fragments included.
@@ -312,9 +490,10 @@ mod tests {
         const RETURN: u8 = 0xc3;
         const EACH: Duration = Duration::from_millis(25);
         const BRANCHES: [&[u8]; 2] = [&[0xe9], &[0x0f, 0x84]];
-        let mut arena = Arena::new(answer as *const () as u64).unwrap();
+        let mut arena =
+            Arena::new(Some(answer as *const () as u64), LARGEST_ARENA).unwrap().unwrap();
         // SAFETY: the arena is this test's own.
-        unsafe { core::ptr::write_bytes(arena.base as *mut u8, RETURN, ARENA_BYTES) };
+        unsafe { core::ptr::write_bytes(arena.base as *mut u8, RETURN, LARGEST_ARENA) };
         let far = arena.put_cold(&answer(1), 1);
         for (opcode, place) in (0..128).map(|number| (BRANCHES[number / 64], number % 64)) {
             // With padding, the branch comes to lie as if it followed what ends at this place of a cache line.

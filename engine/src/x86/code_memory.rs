@@ -8,6 +8,7 @@
 //! debugger, change what counts as stable.
 
 use super::block::MAX_INSTRUCTION_BYTES;
+use super::file_memory;
 use super::guarded::Guarded;
 use crate::reserved::Reserved;
 use crate::sys;
@@ -91,7 +92,7 @@ impl CodeMemory {
     pub fn lookup(&mut self, pc: u64, guarded: &Guarded) -> Code {
         let is_known = |range: Range| range.end - pc >= MAX_INSTRUCTION_BYTES;
         if !self.find(pc).is_some_and(|i| is_known(self.ranges.as_slice()[i])) {
-            self.refresh(guarded);
+            self.read(guarded);
         }
         match self.find(pc) {
             None => Code::None,
@@ -140,18 +141,63 @@ impl CodeMemory {
                 *settled = 0..0;
             }
         }
-        for range in self.ranges.as_mut_slice() {
-            if range.start < end && start < range.end {
-                // An empty range is found by no lookup; the next refresh drops it.
-                range.end = range.start;
-            }
-        }
+        self.cut(start, end.checked_next_multiple_of(PAGE).unwrap_or(u64::MAX));
         let pages = start >> PAGE_BITS..=(end - 1) >> PAGE_BITS;
         pages.clone().count() as u64 >= TRANSLATED_PAGES
             || pages.into_iter().any(|page| {
                 let bit = (page % TRANSLATED_PAGES) as usize;
                 self.translated[bit / 64] & 1 << (bit % 64) != 0
             })
+    }
+
+    /// `[start, start + len)` is mapped with these rights now (`PROT_*`), by a call that the engine saw: no need to ask. What
+    /// was known of it is forgotten already.
+    pub fn mapped(&mut self, start: u64, len: u64, rights: u64, private: bool) {
+        const READABLE_CODE: u64 = sys::PROT_READ | sys::PROT_EXEC;
+        let end = start.saturating_add(len).checked_next_multiple_of(PAGE).unwrap_or(start);
+        if rights & READABLE_CODE != READABLE_CODE || !start.is_multiple_of(PAGE) || start >= end {
+            return;
+        }
+        let stable = rights & sys::PROT_WRITE == 0 && private;
+        self.insert(Range { start, end, stable, private });
+    }
+
+    /// `[start, start + len)` may have become code in a way that is not known, and that must not be asked: it is compared each time
+    /// it is entered.
+    pub fn may_be_code(&mut self, start: u64, len: u64) {
+        let end = start.saturating_add(len).checked_next_multiple_of(PAGE).unwrap_or(start);
+        if start.is_multiple_of(PAGE) && start < end {
+            self.insert(Range { start, end, stable: false, private: false });
+        }
+    }
+
+    /// Puts a range in its place among the others, which it does not touch.
+    fn insert(&mut self, range: Range) {
+        if self.ranges.push(range).is_some() {
+            let ranges = self.ranges.as_mut_slice();
+            let last = ranges.len() - 1;
+            let at = ranges[..last].partition_point(|known| known.start <= range.start);
+            ranges[at..].rotate_right(1);
+        }
+    }
+
+    /// Takes `[start, end)` out of all ranges.
+    fn cut(&mut self, start: u64, end: u64) {
+        let mut behind = None;
+        for range in self.ranges.as_mut_slice() {
+            if range.start >= end || start >= range.end {
+                continue;
+            }
+            if range.end > end {
+                behind = Some(Range { start: end, ..*range });
+            }
+            // An empty range is found by no lookup; the next reading drops it.
+            range.end = start.max(range.start);
+        }
+        // Ranges do not overlap, so one at most went on behind it.
+        if let Some(range) = behind {
+            self.insert(range);
+        }
     }
 
     /// All translations were dropped.
@@ -165,7 +211,8 @@ impl CodeMemory {
         (pc < ranges[last].end).then_some(last)
     }
 
-    fn refresh(&mut self, guarded: &Guarded) {
+    /// Reads the list of mappings.
+    pub fn read(&mut self, guarded: &Guarded) {
         // SAFETY: the buffer is our own mapping of this size, used under the engine's lock.
         let buffer =
             unsafe { core::slice::from_raw_parts_mut(self.buffer as *mut u8, MAPS_BUFFER) };
@@ -174,6 +221,10 @@ impl CodeMemory {
         sys::each_line(b"/proc/self/maps\0", buffer, |line| {
             if core::mem::take(&mut is_first) {
                 self.ranges.clear();
+                file_memory::forget();
+            }
+            if let Some(range) = parse_file(line) {
+                file_memory::add(range.start, range.end);
             }
             let Some(mut range) = parse(line) else { return };
             // Where the engine took the right to write away it is as it was for the application.
@@ -212,24 +263,24 @@ fn is_audited() -> bool {
     false
 }
 
+/// The range of a line about readable memory of a file.
+fn parse_file(line: &[u8]) -> Option<core::ops::Range<u64>> {
+    let mut fields = line.split(|&b| b == b' ').filter(|f| !f.is_empty());
+    let (rights, inode) = (fields.nth(1)?, fields.nth(2)?);
+    let (start, end) = sys::mapping(line)?;
+    (rights.first() == Some(&b'r') && inode != b"0").then_some(start..end)
+}
+
 /// Parses one line `start-end perms offset dev inode path`; `None` unless it is executable and readable.
 fn parse(line: &[u8]) -> Option<Range> {
     let mut fields = line.split(|&b| b == b' ').filter(|f| !f.is_empty());
-    let span = fields.next()?;
-    let dash = span.iter().position(|&b| b == b'-')?;
-    let (start, end) = (hex(&span[..dash])?, hex(&span[dash + 1..])?);
+    let (start, end) = sys::mapping(fields.next()?)?;
     let perms = fields.next()?;
     if perms.len() < 4 || perms[0] != b'r' || perms[2] != b'x' {
         return None;
     }
     let private = perms[3] == b'p';
     Some(Range { start, end, stable: perms[1] != b'w' && private, private })
-}
-
-fn hex(digits: &[u8]) -> Option<u64> {
-    digits
-        .iter()
-        .try_fold(0u64, |value, &b| Some(value << 4 | u64::from((b as char).to_digit(16)?)))
 }
 
 #[cfg(test)]
@@ -251,6 +302,25 @@ mod tests {
         assert!(parse(b"7f0000000000-7f0000001000 r-xp 00000000 00:00 0 ").unwrap().stable);
         assert!(parse(b"7ffd1000-7ffd3000 r-xp 00000000 00:00 0    [vdso]").unwrap().stable);
         assert!(parse(b"").is_none());
+    }
+
+    #[test]
+    fn calls_tell_what_is_mapped() {
+        let mut memory = CodeMemory::new().unwrap();
+        let at = |memory: &CodeMemory, pc| memory.find(pc).map(|i| memory.ranges.as_slice()[i]);
+        memory.mapped(0x10000, 0x4000, 5, true);
+        memory.mapped(0x8000, 0x1000, 7, true);
+        memory.mapped(0x20000, 0x1000, 3, true);
+        assert!(at(&memory, 0x10000).unwrap().stable && !at(&memory, 0x8000).unwrap().stable);
+        assert!(at(&memory, 0x20000).is_none());
+        memory.changed(0x11000, 0x800);
+        assert_eq!(at(&memory, 0x10fff).unwrap().end, 0x11000);
+        assert!(at(&memory, 0x11fff).is_none());
+        assert_eq!(at(&memory, 0x12000).unwrap().end, 0x14000);
+        memory.may_be_code(0x11000, 0x1000);
+        assert!(!at(&memory, 0x11800).unwrap().private);
+        memory.changed(0, 1 << 40);
+        assert!(at(&memory, 0x8000).is_none() && at(&memory, 0x12000).is_none());
     }
 
     #[test]

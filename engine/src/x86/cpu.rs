@@ -49,3 +49,19 @@ impl Cpu {
         self.0 & Cpu::BMI2 != 0
     }
 }
+
+/// Has the calling thread execute no instruction that it fetched before: it must not where it has written code at other
+/// addresses than it executes it at (SDM vol. 3, 9.1.3). By IRETQ: a virtual machine's CPUID takes microseconds.
+pub fn serialize() {
+    // SAFETY: goes on at the next instruction, with the stack pointer and flags of before.
+    unsafe {
+        core::arch::asm!(
+            "mov {stack}, rsp",
+            "mov {word:e}, ss", "push {word}", "push {stack}", "pushfq",
+            "mov {word:e}, cs", "push {word}", "lea {word}, [rip + 2f]", "push {word}",
+            "iretq",
+            "2:",
+            stack = out(reg) _, word = out(reg) _, options(preserves_flags),
+        );
+    }
+}

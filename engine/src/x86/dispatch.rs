@@ -10,14 +10,11 @@
 use core::arch::global_asm;
 
 use super::engine::{Away, Engine};
-use super::flush::Flush;
 use super::fragment::ExitKind;
 use super::targets::Way;
 use super::thread::{
     EXIT_ENTER, EXIT_INDIRECT, EXIT_RETURN, EXIT_RETURNED, ThreadState, disp, gpr, spill,
 };
-use crate::contract::Notice;
-use crate::sys;
 
 global_asm!(
     ".pushsection .text.engine_exit, \"ax\", @progbits",
@@ -161,14 +158,16 @@ impl Engine {
         let mut at_entry = true;
         match thread.exit {
             EXIT_ENTER if thread.fresh => {
-                thread.tid = sys::gettid();
+                super::syscall::tell_tid(thread);
                 thread.fresh = false;
                 if !self.host.thread_started(thread) {
                     self.leave(thread);
                     self.give_back(thread);
                 }
-                let mask = thread.new_task_mask;
-                self.unblock(thread, &mask);
+                if thread.signals_held != 0 {
+                    let mask = thread.new_task_mask;
+                    self.unblock(thread, &mask);
+                }
             }
             EXIT_ENTER => {}
             EXIT_INDIRECT | EXIT_RETURN => thread.pc = thread.lookup_target,
@@ -203,16 +202,7 @@ impl Engine {
         }
         let linked = link.is_some() || thread.way_in().is_some();
         thread.trap_not_before = if linked { 0 } else { thread.pc };
-        let mut found = self.host_code(thread, link);
-        while matches!(found, Err(Away::Full)) {
-            found = match self.flush() {
-                Flush::Done => self.host_code(thread, link),
-                Flush::GivenUp => {
-                    Err(Away::Release(Notice::MemoryLimit, self.limits.memory as u64))
-                }
-            };
-        }
-        match found {
+        match self.host_code_in_room(thread, link) {
             Ok(host) if at_entry => thread.host_target = host,
             Ok(host) => thread.host_target = self.behind_entry(host),
             Err(why) => {
@@ -220,7 +210,7 @@ impl Engine {
                     Away::Release(notice, detail) => self.release(thread, notice, detail),
                     Away::Leave => self.leave(thread),
                     Away::Native => self.return_to_engine(thread),
-                    Away::Full => unreachable!("the loop above ends otherwise"),
+                    Away::Full => unreachable!("a flush makes room"),
                 }
                 thread.host_target = thread.pc;
             }

@@ -248,7 +248,9 @@ impl<const N: usize> Code<N> {
 
     /// Compares `len` bytes at `source` with their copy and goes on behind when they are equal, else to `changed`.
     /// RAX and the status flags are kept: what stands there by now may read them.
-    pub fn compare_source(&mut self, source: u64, copy: u64, len: usize, changed: u64) {
+    ///
+    /// A source that is `far` is out of a displacement's reach.
+    pub fn compare_source(&mut self, source: u64, copy: u64, len: usize, changed: u64, far: bool) {
         self.store(gpr::RAX, disp::spill(spill::ANY));
         self.put(&[0x9f, 0x0f, 0x90, 0xc0]); // lahf; seto al
         self.store(gpr::RAX, disp::spill(spill::FLAGS));
@@ -263,14 +265,22 @@ impl<const N: usize> Code<N> {
             };
             let at = done.min(len - size) as u64;
             for (opcode, from) in [(0x8b, source), (0x3b, copy)] {
-                // mov rax, [rip+source]; cmp rax, [rip+copy], and their narrow forms
+                // mov rax, [rip+source]; cmp rax, [rip+copy], and their narrow forms; `mov rax, [source]` has one with
+                // an address of 64 bits.
+                let by_address = far && from == source;
+                let opcode = if by_address { 0xa1 } else { opcode };
                 match size {
-                    8 => self.put(&[0x48, opcode, 0x05]),
-                    4 => self.put(&[opcode, 0x05]),
-                    2 => self.put(&[0x66, opcode, 0x05]),
-                    _ => self.put(&[opcode - 1, 0x05]),
+                    8 => self.put(&[0x48, opcode]),
+                    4 => self.put(&[opcode]),
+                    2 => self.put(&[0x66, opcode]),
+                    _ => self.put(&[opcode - 1]),
                 }
-                self.put_disp_to(from + at);
+                if by_address {
+                    self.put(&(from + at).to_le_bytes());
+                } else {
+                    self.put(&[0x05]);
+                    self.put_disp_to(from + at);
+                }
             }
             self.put(&[0x0f, 0x85]); // jne
             self.put_disp_to(changed);

@@ -11,6 +11,7 @@ use iced_x86::{
     SymbolResult,
 };
 
+use super::address_space::AddressSpace;
 use super::fragment::Fragment;
 use super::lookup::Lookups;
 use super::pad::Comparison;
@@ -103,12 +104,13 @@ fn emitted_for(lookups: Lookups, source: &[u8], memory: Source, pad: Option<Way>
     assert_eq!(page as u64, APPLICATION, "the address is free in a test's process");
     // SAFETY: a fresh page.
     unsafe { core::ptr::copy_nonoverlapping(source.as_ptr(), page as *mut u8, source.len()) };
-    let mut translator = Translator::new(TO_ENGINE, |_| MISS, lookups).unwrap();
+    let mut translator =
+        Translator::new(TO_ENGINE, |_| MISS, lookups, AddressSpace::under(None)).unwrap();
     let end = APPLICATION + source.len() as u64;
     // SAFETY: the page was filled just now.
     let fragment = unsafe { translator.translate(APPLICATION, end, memory, pad) }.unwrap();
     let fragment = translator.fragments.as_slice()[fragment as usize];
-    let arena = translator.cache.bases().next().unwrap();
+    let arena = translator.cache.spans().next().unwrap().base;
     let names = Names {
         fragment,
         arena,

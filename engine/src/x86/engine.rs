@@ -3,10 +3,11 @@
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use super::address_space::AddressSpace;
 use super::block_map::BlockMap;
-use super::cache::{ARENA_BYTES, MAX_ARENAS};
+use super::cache::{MAX_ARENAS, Span};
 use super::code_memory::{Code, CodeMemory, VSYSCALL};
-use super::cpu::Cpu;
+use super::cpu::{self, Cpu};
 use super::dispatch::{self, unfollow_me};
 use super::fragment::Exit;
 use super::guarded::{Guarded, Look};
@@ -15,7 +16,7 @@ use super::lookup::Lookups;
 use super::signal::{self, SIGBUS, SIGSEGV};
 use super::signal_settings::Actions;
 use super::targets::Way;
-use super::thread::{ThreadState, set_gs_base};
+use super::thread::{SOME_RUN_NATIVELY, ThreadState, UNKNOWN_TID, registry, set_gs_base};
 use super::translate::{Failure, Source, Translator};
 use crate::contract::{Host, Limits, Notice, Redirect};
 use crate::metric::Totals;
@@ -62,6 +63,8 @@ const MAX_BLOCKS: usize = 1 << 16;
 pub struct Engine {
     pub(super) host: &'static dyn Host,
     pub(super) limits: Limits,
+    /// Counters of each thread.
+    slots: usize,
     lock: Lock,
     /// An address on the stack of the thread that has the lock.
     holder: AtomicU64,
@@ -71,7 +74,9 @@ pub struct Engine {
     /// Set by [`abandon`].
     broken: AtomicBool,
     pub(super) actions: Actions,
-    /// First addresses of the arenas, for signal handlers, which must not take the lock.
+    /// Signals that leave a core file come to the engine first.
+    pub(super) cores: AtomicBool,
+    /// Where the arenas lie ([`Span::pack`]), for signal handlers, which must not take the lock.
     arenas: [AtomicU64; MAX_ARENAS],
     /// Start and end of the guarded memory, for the same.
     pub(super) guarded: [AtomicU64; 2],
@@ -105,9 +110,13 @@ pub fn abandon() {
 
 impl Engine {
     /// An engine; `None` when the kernel refuses memory.
-    pub fn new(host: &'static dyn Host, limits: Limits) -> Option<Engine> {
+    pub fn new(host: &'static dyn Host, mut limits: Limits) -> Option<Engine> {
+        super::thread::learn_gs_access();
         let lookups = Lookups::of(Cpu::this());
-        let mut translator = Translator::new(dispatch::exit_address(), dispatch::miss, lookups)?;
+        let space = AddressSpace::of_this_process();
+        limits.memory = limits.memory.min(space.memory);
+        let mut translator =
+            Translator::new(dispatch::exit_address(), dispatch::miss, lookups, space)?;
         translator.warm_up();
         let tables = Tables {
             translator,
@@ -121,12 +130,14 @@ impl Engine {
         Some(Engine {
             host,
             limits,
+            slots: space.slots,
             lock: Lock::new(),
             holder: AtomicU64::new(0),
             tables: UnsafeCell::new(tables),
             inside: AtomicUsize::new(0),
             broken: AtomicBool::new(false),
             actions: Actions::new(),
+            cores: AtomicBool::new(false),
             arenas: [const { AtomicU64::new(0) }; MAX_ARENAS],
             guarded: [const { AtomicU64::new(0) }; 2],
         })
@@ -143,11 +154,13 @@ impl Engine {
             Some(thread) => thread,
             None => self.with_tables(|tables| block(self, tables))?,
         };
-        thread.tid = sys::gettid();
+        thread.tid = ThreadState::ask_tid();
+        thread.forget_blocked();
         thread.ended.store(false, Ordering::Release);
         // What happened natively since the thread was last followed.
         (thread.stacked, thread.last_entry, thread.trap_not_before) = (0, 0, 0);
         self.adopt_actions();
+        self.borrow_fatal_signals();
         self.adopt_alternate_stack(thread);
         thread.followed.store(true, Ordering::Release);
         // SAFETY: the block lives as long as the thread.
@@ -169,6 +182,21 @@ impl Engine {
         let child = self.with_tables(|tables| block(engine, tables))?;
         child.followed.store(true, Ordering::Release);
         Some(child)
+    }
+
+    /// Makes a block for a thread that may come later.
+    pub(super) fn spare_block(&self, tables: &mut Tables) {
+        let Some(spare) = ThreadState::new_for(core::ptr::from_ref(self), self.slots) else {
+            return;
+        };
+        // SAFETY: mapped just now.
+        let known = unsafe {
+            (*spare).ended.store(true, Ordering::Release);
+            registry::add(spare as u64)
+        };
+        if known.is_some() {
+            tables.blocks.push(spare as usize);
+        }
     }
 
     /// The thread of this block ends, or was never started: the block may be used again once it is gone.
@@ -193,38 +221,60 @@ impl Engine {
         thread: &mut ThreadState,
         link: Option<Link>,
     ) -> Result<u64, Away> {
-        let pc = thread.pc;
         self.with_tables(|tables| {
             if tables.closed {
                 return Err(Away::Full);
             }
-            let way = thread.way_in();
-            let link = link.filter(|link| link.generation == tables.generation);
-            let fragment = match tables.map.get(pc) {
-                Some(fragment) => fragment,
-                None => {
-                    if let Some(link) = link
-                        && self.nobody_is_inside()
-                    {
-                        tables.translator.turn_round(link.exit);
-                    }
-                    self.translate(tables, pc, way)?
-                }
-            };
-            if let Some(way) = way
-                && tables.translator.make_target(way, pc, fragment).is_err()
-            {
-                return Err(Away::Full);
+            let nothing_to_drop = tables.translator.is_empty();
+            let found = self.find_or_translate(tables, thread, link);
+            match found {
+                Err(Away::Full) if nothing_to_drop => Err(self.refused(tables)),
+                found => found,
             }
-            let host = tables.translator.fragments.as_slice()[fragment as usize].host;
-            if let Some(link) = link {
-                tables.translator.link(link.exit, fragment);
-            }
-            if !thread.inside.swap(true, Ordering::AcqRel) {
-                self.inside.fetch_add(1, Ordering::AcqRel);
-            }
-            Ok(host)
         })
+    }
+
+    /// There is no room although nothing is translated.
+    fn refused(&self, tables: &Tables) -> Away {
+        match tables.translator.cache.refused() {
+            0 => Away::Release(Notice::MemoryLimit, self.limits.memory as u64),
+            error => Away::Release(Notice::MemoryRefused, error as u64),
+        }
+    }
+
+    fn find_or_translate(
+        &self,
+        tables: &mut Tables,
+        thread: &mut ThreadState,
+        link: Option<Link>,
+    ) -> Result<u64, Away> {
+        let pc = thread.pc;
+        let way = thread.way_in();
+        let link = link.filter(|link| link.generation == tables.generation);
+        let fragment = match tables.map.get(pc) {
+            Some(fragment) => fragment,
+            None => {
+                if let Some(link) = link
+                    && self.nobody_is_inside()
+                {
+                    tables.translator.turn_round(link.exit);
+                }
+                self.translate(tables, pc, way)?
+            }
+        };
+        if let Some(way) = way
+            && tables.translator.make_target(way, pc, fragment).is_err()
+        {
+            return Err(Away::Full);
+        }
+        let host = tables.translator.fragments.as_slice()[fragment as usize].host;
+        if let Some(link) = link {
+            tables.translator.link(link.exit, fragment);
+        }
+        if !thread.inside.swap(true, Ordering::AcqRel) {
+            self.inside.fetch_add(1, Ordering::AcqRel);
+        }
+        Ok(host)
     }
 
     /// Where the first instruction of the fragment at `host` lies, behind what is done at its entry.
@@ -317,8 +367,11 @@ impl Engine {
         // SAFETY: the kernel says that the mapping is readable up to `limit`; a thread that unmaps it while
         // another is about to execute it breaks the program natively too.
         let translated = unsafe { tables.translator.translate(pc, limit, source, pad) };
-        for (known, arena) in self.arenas.iter().zip(tables.translator.cache.bases()) {
-            known.store(arena, Ordering::Release);
+        for (known, arena) in self.arenas.iter().zip(tables.translator.cache.spans()) {
+            known.store(arena.pack(), Ordering::Release);
+        }
+        if tables.translator.cache.is_mapped_twice() {
+            cpu::serialize();
         }
         if let Ok(index) = translated {
             let fragment = tables.translator.fragments.as_slice()[index as usize];
@@ -341,6 +394,7 @@ impl Engine {
 
     pub(super) fn leave(&self, thread: &mut ThreadState) {
         self.give_alternate_stack_back(thread);
+        SOME_RUN_NATIVELY.store(true, Ordering::Relaxed);
         thread.followed.store(false, Ordering::Release);
     }
 
@@ -381,8 +435,17 @@ impl Engine {
 
     /// In a child of fork: the calling thread is the only one, and its counts start anew.
     pub(super) fn alone_after_fork(&self, thread: &mut ThreadState) {
+        let shares_code = self.with_tables(|tables| tables.translator.cache.is_mapped_twice());
+        if shares_code {
+            self.keep_x87_pointer();
+        }
         self.with_tables(|tables| {
             clear(tables, thread);
+            if shares_code {
+                // The parent goes on to change what both see: this process translates anew.
+                tables.leave_code();
+                self.arenas.iter().for_each(|known| known.store(0, Ordering::Release));
+            }
             self.inside
                 .store(usize::from(thread.inside.load(Ordering::Acquire)), Ordering::Release);
             for &block in tables.blocks.as_slice() {
@@ -410,15 +473,12 @@ impl Engine {
 
     /// Does a host address lie in the code cache? Lock-free, for signal handlers.
     pub(super) fn in_cache(&self, host: u64) -> bool {
-        self.arenas.iter().any(|arena| {
-            let base = arena.load(Ordering::Acquire);
-            base != 0 && host.wrapping_sub(base) < ARENA_BYTES as u64
-        })
+        self.arena_spans().any(|arena| arena.contains(host))
     }
 
-    /// First addresses of the arenas.
-    pub(super) fn arena_bases(&self) -> impl Iterator<Item = u64> {
-        self.arenas.iter().map(|arena| arena.load(Ordering::Acquire)).filter(|&base| base != 0)
+    /// Where the arenas lie.
+    pub(super) fn arena_spans(&self) -> impl Iterator<Item = Span> {
+        self.arenas.iter().map_while(|arena| Span::unpack(arena.load(Ordering::Acquire)))
     }
 
     /// Blocks translated so far and bytes of memory that they take.
@@ -465,22 +525,25 @@ fn block(engine: &'static Engine, tables: &mut Tables) -> Option<&'static mut Th
             return Some(ThreadState::renew(old, engine));
         }
     }
-    let fresh = ThreadState::new(engine)?;
-    tables.blocks.push(fresh.this as usize)?;
+    let fresh = ThreadState::new(engine, engine.slots)?;
+    if registry::add(fresh.this).and(tables.blocks.push(fresh.this as usize)).is_none() {
+        // SAFETY: mapped just now, and nobody knows of it.
+        unsafe { ThreadState::give_up(fresh) };
+        return None;
+    }
     Some(fresh)
 }
 
 fn exists(tid: u32) -> bool {
     const ESRCH: i64 = 3;
+    let pid = u64::from(sys::getpid());
     // SAFETY: signal 0 only asks.
-    unsafe {
-        let pid = sys::syscall6(nr::GETPID, [0; 6]) as u64;
-        tid != 0 && sys::syscall6(nr::TGKILL, [pid, u64::from(tid), 0, 0, 0, 0]) != -ESRCH
-    }
+    let gone = || unsafe { sys::optional(nr::TGKILL, [pid, u64::from(tid), 0, 0, 0, 0]) == -ESRCH };
+    tid != 0 && (tid == UNKNOWN_TID || !gone())
 }
 
 fn sum(tables: &Tables, thread: &ThreadState) -> Totals {
-    let mut totals = tables.translator.weigh(&thread.counters.0);
+    let mut totals = tables.translator.weigh(thread.counters());
     for (sum, adjust) in totals.iter_mut().zip(&thread.adjust) {
         *sum = sum.wrapping_add(adjust.load(Ordering::Relaxed));
     }
@@ -488,7 +551,7 @@ fn sum(tables: &Tables, thread: &ThreadState) -> Totals {
 }
 
 fn clear(tables: &Tables, thread: &ThreadState) {
-    for counter in &thread.counters.0[..tables.translator.slots.len()] {
+    for counter in &thread.counters()[..tables.translator.slots.len()] {
         // Untouched pages stay untouched.
         if counter.load(Ordering::Relaxed) != 0 {
             counter.store(0, Ordering::Relaxed);

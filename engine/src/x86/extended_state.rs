@@ -114,7 +114,10 @@ impl Engine {
     /// The address in the cache whose lower half this is; else the lower half.
     fn whole_address(&self, low: u32) -> u64 {
         let in_arena = |base: u64| base.wrapping_add(u64::from(low.wrapping_sub(base as u32)));
-        self.arena_bases().map(in_arena).find(|&at| self.in_cache(at)).unwrap_or(u64::from(low))
+        self.arena_spans()
+            .map(|span| in_arena(span.base))
+            .find(|&at| self.in_cache(at))
+            .unwrap_or(u64::from(low))
     }
 
     /// Corrects the pointer in a signal frame.

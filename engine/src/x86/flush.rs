@@ -11,8 +11,9 @@
 
 use core::sync::atomic::Ordering;
 
-use super::engine::{Engine, Tables};
+use super::engine::{Away, Engine, Link, Tables};
 use super::thread::ThreadState;
+use crate::contract::Notice;
 use crate::metric::Totals;
 use crate::sys;
 
@@ -20,9 +21,12 @@ use crate::sys;
 const PATIENCE: u32 = 20_000;
 const PAUSE_NS: u64 = 100_000;
 
+/// Flushes after which a thread that still finds no room, because others were faster, runs natively.
+const MOST_FLUSHES: u32 = 1_000;
+
 /// How a flush went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Flush {
+enum Flush {
     /// There is room.
     Done,
     /// A thread did not leave the cache in time.
@@ -30,8 +34,24 @@ pub(super) enum Flush {
 }
 
 impl Engine {
+    /// [`Engine::host_code`], with a flush where there is no room. The calling thread must be outside the cache.
+    pub(super) fn host_code_in_room(
+        &self,
+        thread: &mut ThreadState,
+        link: Option<Link>,
+    ) -> Result<u64, Away> {
+        for _ in 0..MOST_FLUSHES {
+            match self.host_code(thread, link) {
+                Err(Away::Full) if self.flush() == Flush::Done => {}
+                Err(Away::Full) => break,
+                found => return found,
+            }
+        }
+        Err(Away::Release(Notice::MemoryLimit, self.limits.memory as u64))
+    }
+
     /// Makes room, or waits for the thread that is doing so. The calling thread must be outside the cache.
-    pub(super) fn flush(&self) -> Flush {
+    fn flush(&self) -> Flush {
         #[cfg(feature = "faults")]
         if super::faults::is_armed(super::faults::Fault::GivenUp) {
             return Flush::GivenUp;
@@ -75,7 +95,7 @@ impl Tables {
         for &block in self.blocks.as_slice() {
             // SAFETY: blocks are never unmapped.
             let thread = unsafe { &*(block as *const ThreadState) };
-            let counted: Totals = self.translator.weigh(&thread.counters.0);
+            let counted: Totals = self.translator.weigh(thread.counters());
             for (adjust, counted) in thread.adjust.iter().zip(counted) {
                 adjust.fetch_add(counted, Ordering::Relaxed);
             }
@@ -83,6 +103,16 @@ impl Tables {
             unsafe { ThreadState::clear_counters(block as *mut ThreadState, slots) };
         }
         self.translator.begin_anew();
+        self.forget_translations();
+    }
+
+    /// In a child of fork, whose only thread is outside the cache: nothing is translated, and the code is the parent's.
+    pub(super) fn leave_code(&mut self) {
+        self.translator.leave_code();
+        self.forget_translations();
+    }
+
+    fn forget_translations(&mut self) {
         self.map.clear();
         self.code.flushed();
         self.guarded.flushed();

@@ -27,16 +27,23 @@ pub(super) enum Interruption {
 }
 
 impl Engine {
-    /// Rewrites a context inside the engine's system call to the application's state.
+    /// Rewrites a context inside the engine's system call to the application's state. `refused`: a filter has raised SIGSYS
+    /// instead of the call.
     pub(super) fn show_syscall(
         &self,
         thread: &mut ThreadState,
         context: &mut UserContext,
         before: bool,
+        refused: bool,
     ) {
+        const ENOSYS: i64 = 38;
         // Not made yet, or to be restarted: the application is at its SYSCALL, as its block says.
         if thread.in_syscall == Stage::Application {
-            if !before {
+            if refused {
+                // A filter's SECCOMP_RET_TRAP: the number is in RAX still.
+                self.finish_syscall(thread, -ENOSYS);
+                thread.gpr[gpr::RAX] = context.registers[CONTEXT[gpr::RAX]] as u64;
+            } else if !before {
                 self.finish_syscall(thread, context.registers[CONTEXT[gpr::RAX]]);
             } else if context.registers[CONTEXT[gpr::RCX]] as u64 != gadget().after {
                 self.not_made(thread);
@@ -144,7 +151,7 @@ impl Engine {
                         left = u64::from(left as u32);
                     }
                     let counter =
-                        &thread.counters.0[(fragment.slot + 1 + u32::from(slot)) as usize];
+                        &thread.counters()[(fragment.slot + 1 + u32::from(slot)) as usize];
                     counter.store(
                         counter.load(Ordering::Relaxed).wrapping_sub(left),
                         Ordering::Relaxed,
@@ -162,7 +169,7 @@ impl Engine {
                 && !trapped
             {
                 // A mask's elements were counted beforehand; those that were not reached are in the mask still.
-                let counter = &thread.counters.0[(fragment.slot + 1 + slot) as usize];
+                let counter = &thread.counters()[(fragment.slot + 1 + slot) as usize];
                 // SAFETY: the kernel's frame, of a thread that is about to execute the instruction.
                 let left = unsafe { enabled_elements(repeats, context.fpstate) };
                 let counted = counter.load(Ordering::Relaxed).wrapping_sub(left);

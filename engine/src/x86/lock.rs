@@ -38,12 +38,13 @@ impl Lock {
             }
             relax();
         }
+        // Where a filter may forbid to sleep the thread looks on: the holder needs microseconds.
         const FUTEX_WAIT_PRIVATE: u64 = 128;
         while self.0.swap(AWAITED, Ordering::Acquire) != FREE {
             let word = self.0.as_ptr() as u64;
             // SAFETY: the word lives as long as the engine.
             unsafe {
-                sys::syscall6(nr::FUTEX, [word, FUTEX_WAIT_PRIVATE, u64::from(AWAITED), 0, 0, 0])
+                sys::optional(nr::FUTEX, [word, FUTEX_WAIT_PRIVATE, u64::from(AWAITED), 0, 0, 0])
             };
         }
     }
@@ -54,7 +55,7 @@ impl Lock {
         if self.0.swap(FREE, Ordering::Release) == AWAITED {
             // SAFETY: as in `take`.
             unsafe {
-                sys::syscall6(nr::FUTEX, [self.0.as_ptr() as u64, FUTEX_WAKE_PRIVATE, 1, 0, 0, 0])
+                sys::optional(nr::FUTEX, [self.0.as_ptr() as u64, FUTEX_WAKE_PRIVATE, 1, 0, 0, 0])
             };
         }
     }

@@ -3,6 +3,8 @@
 pub use ::weights::x86 as weights;
 pub use iced_x86::Instruction;
 
+mod address_space;
+pub mod app_memory;
 pub mod block;
 mod block_end;
 mod block_map;
@@ -19,6 +21,7 @@ pub mod engine;
 mod extended_state;
 #[cfg(feature = "faults")]
 pub mod faults;
+mod file_memory;
 mod flush;
 mod fragment;
 pub mod guarded;
@@ -29,10 +32,12 @@ mod lookup;
 mod pad;
 mod plain;
 mod restartable;
+mod restrictions;
 #[cfg(feature = "sabotage")]
 pub mod sabotage;
 mod self_loop;
 mod signal;
+mod signal_frame;
 mod signal_settings;
 mod syscall;
 mod targets;

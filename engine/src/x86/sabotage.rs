@@ -67,6 +67,7 @@ const PLACES: &[&str] = &[
     "near_operand_off_by_one",
     "far_operand_off_by_eight",
     "far_operand_loses_register",
+    "far_source_taken_for_near",
     "instructions_weigh_one_more",
     "reads_weigh_one_more",
     "writes_weigh_one_more",

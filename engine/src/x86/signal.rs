@@ -26,12 +26,13 @@
 
 use core::sync::atomic::{AtomicPtr, Ordering};
 
+use super::app_memory::{self, read_memory};
 use super::dispatch::{again, landing, resume_range};
 use super::engine::Engine;
 use super::interrupted_state::Interruption;
-use super::signal_settings::SS_AUTODISARM;
-use super::syscall::{Stage, gadget, read_memory, restore_signals};
-use super::thread::{EXIT_ENTER, ThreadState, disp, gpr};
+use super::signal_settings::{NEVER_BLOCKED, SS_AUTODISARM};
+use super::syscall::{SYSCALL_LEN, Stage, gadget, restore_signals};
+use super::thread::{EXIT_ENTER, SOME_RUN_NATIVELY, ThreadState, disp, gpr};
 use crate::sys::{self, nr};
 
 const SIGILL: i32 = 4;
@@ -39,6 +40,13 @@ pub(super) const SIGTRAP: i32 = 5;
 pub(super) const SIGBUS: i32 = 7;
 const SIGFPE: i32 = 8;
 pub(super) const SIGSEGV: i32 = 11;
+const SIGSYS: i32 = 31;
+/// Signals of a copy from the application's memory that faults: never blocked while the engine works.
+pub(super) const FAULTS: u64 = 1 << (SIGBUS - 1) | 1 << (SIGSEGV - 1);
+/// Signals that end a process with a core file, unless it sets a handler (signal(7)): QUIT, ILL, TRAP, ABRT, BUS, FPE, SEGV,
+/// SYS, XCPU, XFSZ. The core file is to show the application's registers.
+pub(super) const LEAVING_A_CORE: [i32; 10] =
+    [3, SIGILL, SIGTRAP, 6, SIGBUS, SIGFPE, SIGSEGV, SIGSYS, 24, 25];
 /// `si_code` of what the kernel itself raises, INT3's trap among it (`include/uapi/asm-generic/siginfo.h`).
 const SI_KERNEL: i32 = 0x80;
 /// Position of `si_addr` in [`Info`].
@@ -71,14 +79,29 @@ impl Pending {
 /// `struct ucontext` with `struct sigcontext` of x86-64 (`arch/x86/include/uapi/asm/sigcontext.h`).
 #[repr(C)]
 pub(super) struct UserContext {
-    flags: u64,
+    pub flags: u64,
     link: u64,
-    stack: AlternateStack,
+    pub stack: AlternateStack,
     /// r8-r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, eflags, ...
     pub registers: [i64; 23],
     pub fpstate: u64,
     reserved: [u64; 8],
-    mask: u64,
+    pub mask: u64,
+}
+
+impl UserContext {
+    /// All zeros.
+    pub(super) fn empty() -> UserContext {
+        UserContext {
+            flags: 0,
+            link: 0,
+            stack: AlternateStack { start: 0, flags: 0, padding: 0, size: 0 },
+            registers: [0; 23],
+            fpstate: 0,
+            reserved: [0; 8],
+            mask: 0,
+        }
+    }
 }
 
 /// `stack_t`.
@@ -151,6 +174,12 @@ pub(super) fn serve(engine: &Engine) {
     ENGINE.store((&raw const *engine).cast_mut(), Ordering::Release);
 }
 
+/// The engine that handlers serve.
+pub(super) fn engine() -> Option<&'static Engine> {
+    // SAFETY: null or a 'static engine.
+    unsafe { ENGINE.load(Ordering::Acquire).as_ref() }
+}
+
 /// What the entry code shall do.
 #[repr(u32)]
 enum Answer {
@@ -165,7 +194,8 @@ enum Answer {
 /// The engine of handlers that arrive on threads without a block.
 static ENGINE: AtomicPtr<Engine> = AtomicPtr::new(core::ptr::null_mut());
 
-type Info = [u64; 16];
+/// `siginfo_t`.
+pub(super) type Info = [u64; 16];
 
 /// Little may be done here: the stack may be small, and may hold the dispatcher's frames.
 extern "C" fn on_signal(
@@ -181,6 +211,13 @@ extern "C" fn on_signal(
     // SAFETY: the kernel passes its own frame, ours to change until we return.
     let (info_ref, context_ref) = unsafe { (&*info, &mut *context) };
     let host = context_ref.registers[CONTEXT_RIP] as u64;
+    if FAULTS >> (signal - 1) & 1 != 0
+        && code_of(info_ref) > 0
+        && let Some(behind) = app_memory::behind_copy(host)
+    {
+        context_ref.registers[CONTEXT_RIP] = behind as i64;
+        return Answer::Return;
+    }
     let denied = is_store_to_protected(signal, info_ref, context_ref);
     if denied && engine.open(info_ref[SI_ADDR], host) {
         return Answer::Return;
@@ -307,6 +344,14 @@ impl Engine {
         if whole {
             return Answer::OnEngineStack;
         }
+        if FAULTS >> (signal - 1) & 1 != 0 && (code_of(info) > 0 || thread.pending.is_some()) {
+            // A fault of the engine's own ends the process where it is; another process's SIGSEGV waits its turn.
+            context.mask = u64::MAX;
+            if code_of(info) <= 0 {
+                queue(thread, signal, info);
+            }
+            return Answer::Return;
+        }
         if !thread.pending.stepping && is_trap_flag(signal, info) {
             // The application's trap flag, but not one of its instructions.
             return Answer::Return;
@@ -317,7 +362,7 @@ impl Engine {
         } else {
             self.postpone(thread, signal, info, context);
         }
-        context.mask = u64::MAX;
+        context.mask = app_memory::held_signals();
         if resume_range().contains(&host) {
             context.registers[CONTEXT_RIP] = again() as i64;
             context.registers[CONTEXT_FLAGS] = 0x202;
@@ -374,46 +419,47 @@ impl Engine {
             if interrupted && let Some(mask) = temporary_mask(thread) {
                 before = mask;
             }
-            self.show_syscall(thread, context, host != gadget().after);
+            let refused = signal == SIGSYS && code_of(info_ref) > 0;
+            self.show_syscall(thread, context, host != gadget().after, refused);
         }
         self.show_x87_pointer_in(context.fpstate);
         // SAFETY: the kernel's siginfo on the application's stack, which the handler is about to get.
         let address = unsafe { &mut (*info)[SI_ADDR] };
-        if interruption != Interruption::Asynchronous && *address == host {
-            // Of SIGILL, SIGFPE and SIGTRAP: the instruction.
+        if code_of(info_ref) > 0 && *address == host {
+            // Of SIGILL, SIGFPE and SIGTRAP the instruction, of SIGSYS what lies behind it.
             *address = context.registers[CONTEXT_RIP] as u64;
         }
         if stepped {
             // Queued anew for the application's state, which the kernel restores now: the signal arrives at the
             // landing, before anything else happens.
             self.stop_stepping(thread, context);
-            context.mask = thread.pending.mask;
-            self.queue_pending(thread);
+            if self.may_queue() {
+                context.mask = thread.pending.mask;
+                self.queue_pending(thread);
+            } else {
+                // The dispatcher delivers it.
+                context.mask = app_memory::held_signals();
+            }
             thread.pc = context.registers[CONTEXT_RIP] as u64;
             context.registers[CONTEXT_RIP] = landing() as i64;
             return Answer::Return;
         }
         let handler = self.actions.handler(signal);
         if handler <= 1 {
-            self.default_action(signal);
             thread.pc = context.registers[CONTEXT_RIP] as u64;
-            context.registers[CONTEXT_RIP] = landing() as i64;
+            if handler == 1 && code_of(info_ref) <= 0 {
+                context.registers[CONTEXT_RIP] = landing() as i64;
+            } else {
+                self.end_by(thread, signal, info_ref, context, interruption);
+            }
             return Answer::Return;
         }
         for (register, &at) in CONTEXT.iter().enumerate() {
             thread.gpr[register] = context.registers[at] as u64;
         }
-        thread.gpr[gpr::RAX] = 0;
-        thread.gpr[gpr::RDI] = signal as u64;
-        thread.gpr[gpr::RSI] = info as u64;
-        thread.gpr[gpr::RDX] = &raw const *context as u64;
-        thread.gpr[gpr::RSP] = entry;
-        thread.rflags = context.registers[CONTEXT_FLAGS] as u64 & !CLEARED_FOR_HANDLERS;
-        // The kernel gives handlers a fresh vector state, and has set it up by now.
-        thread.xmm = [[0; 2]; 16];
-        thread.mxcsr = INITIAL_MXCSR;
-        thread.pc = handler;
-        thread.exit = EXIT_ENTER;
+        let flags = context.registers[CONTEXT_FLAGS] as u64;
+        let arguments = [info as u64, &raw const *context as u64];
+        self.stand_at_handler(thread, signal, arguments, entry, flags);
         let alternate = thread.alternate_stack;
         if entry.wrapping_sub(alternate.start) < alternate.size {
             thread.disarmed = true;
@@ -421,13 +467,73 @@ impl Engine {
         }
         // Another signal may come here: it finds the thread at the handler's first instruction, as natively.
         let mut mask = self.mask_of_handler(signal, before);
-        thread.stacked = if entry < thread.last_entry { thread.stacked + 1 } else { 0 };
-        thread.last_entry = entry;
         if thread.stacked > MOST_STACKED {
             mask |= !SYNCHRONOUS;
         }
-        self.unblock(thread, &mask);
+        thread.set_blocked(mask);
+        self.give_mask_to_handler(thread, mask);
         Answer::Follow
+    }
+
+    /// The thread's block says that it is about to execute the first instruction of the handler: its registers, but for what
+    /// is the interrupted code's still; `entry` is the stack pointer, `flags` are the interrupted code's.
+    pub(super) fn stand_at_handler(
+        &self,
+        thread: &mut ThreadState,
+        signal: i32,
+        [info, context]: [u64; 2],
+        entry: u64,
+        flags: u64,
+    ) {
+        thread.gpr[gpr::RAX] = 0;
+        thread.gpr[gpr::RDI] = signal as u64;
+        thread.gpr[gpr::RSI] = info;
+        thread.gpr[gpr::RDX] = context;
+        thread.gpr[gpr::RSP] = entry;
+        thread.rflags = flags & !CLEARED_FOR_HANDLERS;
+        // The kernel gives handlers a fresh vector state, and has set it up by now.
+        thread.xmm = [[0; 2]; 16];
+        thread.mxcsr = INITIAL_MXCSR;
+        thread.pc = self.actions.handler(signal);
+        thread.exit = EXIT_ENTER;
+        thread.stacked = if entry < thread.last_entry { thread.stacked + 1 } else { 0 };
+        thread.last_entry = entry;
+    }
+
+    /// The kernel's mask is this from now on. Another signal may come here: it finds the thread at the handler's first
+    /// instruction, as natively.
+    fn give_mask_to_handler(&self, thread: &mut ThreadState, mask: u64) {
+        if crate::seccomp::allows(nr::RT_SIGPROCMASK, &[0; 6]) {
+            self.unblock(thread, &mask);
+        } else {
+            self.set_mask_by_return(thread, mask);
+        }
+    }
+
+    /// The application has no handler for a signal that ends it. The context shows its state: it goes on natively, and dies
+    /// where it would have died, so that a core file shows its own registers.
+    fn end_by(
+        &self,
+        thread: &mut ThreadState,
+        signal: i32,
+        info: &Info,
+        context: &mut UserContext,
+        interruption: Interruption,
+    ) {
+        const SYS_SECCOMP: i32 = 1;
+        SOME_RUN_NATIVELY.store(true, Ordering::Relaxed);
+        thread.followed.store(false, Ordering::Release);
+        if signal == SIGSYS && code_of(info) == SYS_SECCOMP {
+            // The call once more: its number is in RAX, and the filter's answer is the same.
+            context.registers[CONTEXT_RIP] -= SYSCALL_LEN as i64;
+            context.mask |= 1 << (signal - 1);
+        } else if interruption == Interruption::Fault {
+            // The instruction once more: a fault whose signal is blocked ends the process, without a call of ours.
+            context.mask |= 1 << (signal - 1);
+        } else {
+            self.reset_action(signal);
+            queue(thread, signal, info);
+        }
     }
 
     /// The handler returns: rt_sigreturn on the application's frame, with the PC bent to the engine's landing.
@@ -440,6 +546,7 @@ impl Engine {
         }
         // SAFETY: readable, and the application's own frame, which it returns through now.
         let context = unsafe { &mut *(at as *mut UserContext) };
+        thread.set_blocked(context.mask & !NEVER_BLOCKED);
         thread.pc = context.registers[CONTEXT_RIP] as u64;
         context.registers[CONTEXT_RIP] = landing() as i64;
         let interrupted = context.registers[CONTEXT[gpr::RSP]] as u64;
@@ -462,8 +569,10 @@ impl Engine {
     ) {
         thread.pending =
             Pending { signal, stepping: false, trapping: false, mask: context.mask, info: *info };
-        context.mask = u64::MAX;
-        self.keep_one_shot(signal);
+        context.mask = app_memory::held_signals();
+        if self.may_queue() {
+            self.keep_one_shot(signal);
+        }
     }
 
     fn start_stepping(&self, thread: &mut ThreadState, context: &mut UserContext) {
@@ -486,20 +595,29 @@ impl Engine {
     fn queue_pending(&self, thread: &mut ThreadState) {
         let pending = thread.pending;
         thread.pending.signal = 0;
-        // SAFETY: the kernel copies the siginfo, which it made itself before.
-        unsafe {
-            let pid = sys::syscall6(nr::GETPID, [0; 6]) as u64;
-            let info = pending.info.as_ptr() as u64;
-            let tid = u64::from(thread.tid);
-            sys::syscall6(nr::RT_TGSIGQUEUEINFO, [pid, tid, pending.signal as u64, info, 0, 0]);
-        }
+        queue(thread, pending.signal, &pending.info);
     }
 
     /// The dispatcher found a postponed signal, and the thread's state is whole: gives the application its mask
     /// back, on its own stack. The signal arrives at that call's end.
     pub(super) fn hand_back_pending(&self, thread: &mut ThreadState) {
-        let mask = thread.pending.mask;
+        let pending = thread.pending;
+        if !self.may_queue() && self.actions.handler(pending.signal) > 1 {
+            thread.pending.signal = 0;
+            let mask = self.enter_handler(thread, pending.signal, &pending.info, pending.mask);
+            return self.give_mask_to_handler(thread, mask);
+        }
         self.queue_pending(thread);
-        self.unblock(thread, &mask);
+        self.unblock(thread, &pending.mask);
+    }
+}
+
+/// Queues a signal for this thread as it came.
+fn queue(thread: &ThreadState, signal: i32, info: &Info) {
+    let [pid, tid] = [sys::getpid(), thread.tid].map(u64::from);
+    // SAFETY: the kernel copies the siginfo, which it made itself before.
+    unsafe {
+        let info = info.as_ptr() as u64;
+        sys::syscall6(nr::RT_TGSIGQUEUEINFO, [pid, tid, signal as u64, info, 0, 0]);
     }
 }

@@ -3,9 +3,9 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use super::app_memory::{self, read_memory, write_memory};
 use super::engine::Engine;
-use super::signal::{self, AlternateStack};
-use super::syscall::{read_memory, write_memory};
+use super::signal::{self, AlternateStack, FAULTS, SIGBUS, SIGSEGV, SIGTRAP};
 use super::thread::{ThreadState, gpr};
 use crate::contract::Call;
 use crate::sys::{self, nr};
@@ -13,11 +13,12 @@ use crate::sys::{self, nr};
 /// Number of signals (`_NSIG`).
 const SIGNALS: usize = 64;
 const SA_SIGINFO: u64 = 4;
+const SA_ONSTACK: u64 = 0x0800_0000;
 const SA_NODEFER: u64 = 0x4000_0000;
 const SA_RESTORER: u64 = 0x0400_0000;
 const SA_RESETHAND: u64 = 0x8000_0000;
 /// SIGKILL and SIGSTOP, which the kernel takes out of every mask.
-const NEVER_BLOCKED: u64 = 1 << 8 | 1 << 18;
+pub(super) const NEVER_BLOCKED: u64 = 1 << 8 | 1 << 18;
 /// `SS_DISABLE`, `SS_AUTODISARM` (`include/uapi/linux/signal.h`).
 const SS_DISABLE: u32 = 2;
 pub(super) const SS_AUTODISARM: u32 = 1 << 31;
@@ -60,6 +61,15 @@ struct ActionCell {
     handler: AtomicU64,
     flags: AtomicU64,
     mask: AtomicU64,
+    /// Where the application's handler returns to.
+    restorer: AtomicU64,
+}
+
+/// What the application set for a signal, as far as a frame needs it.
+pub(super) struct ActionEntry {
+    pub flags: u64,
+    pub on_stack: bool,
+    pub restorer: Option<u64>,
 }
 
 impl Actions {
@@ -70,6 +80,7 @@ impl Actions {
                     handler: AtomicU64::new(0),
                     flags: AtomicU64::new(0),
                     mask: AtomicU64::new(0),
+                    restorer: AtomicU64::new(0),
                 }
             }; SIGNALS + 1],
             borrowed: AtomicU64::new(0),
@@ -78,6 +89,24 @@ impl Actions {
 
     pub(super) fn handler(&self, signal: i32) -> u64 {
         self.table[signal as usize].handler.load(Ordering::Acquire)
+    }
+
+    /// What was set for a signal.
+    pub(super) fn entry(&self, signal: i32) -> ActionEntry {
+        let cell = &self.table[signal as usize];
+        let flags = cell.flags.load(Ordering::Relaxed);
+        let restorer = cell.restorer.load(Ordering::Relaxed);
+        ActionEntry {
+            flags,
+            on_stack: flags & SA_ONSTACK != 0,
+            restorer: (flags & SA_RESTORER != 0).then_some(restorer),
+        }
+    }
+
+    /// The default action from now on, as the application sees it.
+    pub(super) fn take_off(&self, signal: i32) {
+        self.table[signal as usize].handler.store(0, Ordering::Release);
+        self.borrowed.fetch_or(1 << (signal - 1), Ordering::AcqRel);
     }
 
     fn is_borrowed(&self, signal: i32) -> bool {
@@ -147,10 +176,12 @@ impl Engine {
         let ours = signal::entry();
         let borrowed = self.actions.is_borrowed(number as i32);
         let mut kernel = action;
-        if action.handler > 1 || (borrowed && new != 0) {
+        // What the application ignores must not interrupt its calls, but for what the engine itself needs.
+        let kept = new != 0 && self.keeps(number as i32, action.handler, borrowed);
+        if action.handler > 1 || kept {
             kernel.handler = ours;
             kernel.flags |= SA_SIGINFO;
-            kernel.mask = u64::MAX;
+            kernel.mask = !FAULTS;
             if kernel.flags & SA_RESTORER == 0 {
                 kernel.flags |= SA_RESTORER;
                 kernel.restorer = signal::restorer();
@@ -159,9 +190,10 @@ impl Engine {
         let cell = &self.actions.table[number as usize];
         let before =
             [&cell.handler, &cell.flags, &cell.mask].map(|word| word.load(Ordering::Relaxed));
-        if action.handler > 1 || (borrowed && new != 0) {
+        if new != 0 {
             // Known before the kernel can call it.
             cell.flags.store(action.flags, Ordering::Relaxed);
+            cell.restorer.store(action.restorer, Ordering::Relaxed);
             cell.mask.store(action.mask & !NEVER_BLOCKED, Ordering::Relaxed);
             cell.handler.store(action.handler, Ordering::Release);
         }
@@ -180,6 +212,14 @@ impl Engine {
             }
             return result;
         }
+        if new != 0 {
+            let bit = 1 << (number - 1);
+            if kept && action.handler <= 1 {
+                self.actions.borrowed.fetch_or(bit, Ordering::AcqRel);
+            } else if !kept {
+                self.actions.borrowed.fetch_and(!bit, Ordering::AcqRel);
+            }
+        }
         if old == 0 {
             return 0;
         }
@@ -190,6 +230,15 @@ impl Engine {
             }
         }
         write_memory(old, &previous.to_bytes())
+    }
+
+    /// Whether a signal for which the application sets no handler comes to the engine all the same.
+    fn keeps(&self, signal: i32, handler: u64, borrowed: bool) -> bool {
+        let needed = borrowed && (FAULTS | 1 << (SIGTRAP - 1)) >> (signal - 1) & 1 != 0;
+        needed
+            || (handler == 0
+                && signal::LEAVING_A_CORE.contains(&signal)
+                && app_memory::are_faults_served())
     }
 
     /// The application's sigaltstack.
@@ -258,7 +307,7 @@ impl Engine {
             handler: signal::entry(),
             flags: flags | SA_SIGINFO | SA_RESTORER,
             restorer: signal::restorer(),
-            mask: u64::MAX,
+            mask: !FAULTS,
         }
     }
 
@@ -294,6 +343,77 @@ impl Engine {
         }
     }
 
+    /// Where core files are wanted, signals that leave one come to the engine first, so that the file can show the
+    /// application's registers. Elsewhere nothing is set that the application did not set: `/proc/self/status` tells.
+    pub(super) fn borrow_fatal_signals(&self) {
+        if wants_core_files() {
+            signal::LEAVING_A_CORE.into_iter().for_each(|signal| self.borrow_unset(signal));
+            self.cores.store(true, Ordering::Release);
+            app_memory::faults_are_served();
+        }
+    }
+
+    /// Faults of the engine's own copies come to it from now on, unless a filter may forbid to ask for them.
+    pub(super) fn serve_faults(&self) {
+        if crate::seccomp::allows(nr::RT_SIGACTION, &[0, 0, 0, 8, 0, 0]) {
+            [SIGBUS, SIGSEGV].into_iter().for_each(|signal| self.borrow_unset(signal));
+            app_memory::faults_are_served();
+        }
+    }
+
+    /// As [`Engine::borrow`], unless the application ignores a signal that the engine can do without.
+    fn borrow_unset(&self, signal: i32) {
+        let mut action = KernelAction::default();
+        // SAFETY: our own structure.
+        let known = unsafe {
+            let old = &raw mut action as u64;
+            sys::syscall6(nr::RT_SIGACTION, [signal as u64, 0, old, 8, 0, 0]) == 0
+        };
+        let is_needed = FAULTS >> (signal - 1) & 1 != 0;
+        if known && action.handler == 1 && is_needed {
+            self.actions.table[signal as usize].handler.store(1, Ordering::Release);
+        }
+        if known && (action.handler == 0 || (action.handler == 1 && is_needed)) {
+            self.borrow(signal);
+        }
+    }
+
+    /// The default action from now on, for good: the process is about to end by this signal.
+    pub(super) fn reset_action(&self, signal: i32) {
+        self.actions.borrowed.fetch_and(!(1 << (signal - 1)), Ordering::AcqRel);
+        set(signal, &KernelAction::default());
+    }
+
+    /// Signals go to the application's own handlers from now on.
+    pub(super) fn restore_actions(&self) {
+        for signal in 1..=SIGNALS as i32 {
+            let mut action = KernelAction::default();
+            // SAFETY: our own structure.
+            unsafe {
+                let old = &raw mut action as u64;
+                sys::syscall6(nr::RT_SIGACTION, [signal as u64, 0, old, 8, 0, 0]);
+            }
+            if action.handler == signal::entry() {
+                let cell = &self.actions.table[signal as usize];
+                action.handler = cell.handler.load(Ordering::Relaxed);
+                action.mask = cell.mask.load(Ordering::Relaxed);
+                action.flags = cell.flags.load(Ordering::Relaxed) | SA_RESTORER;
+                set(signal, &action);
+            }
+        }
+        self.actions.borrowed.store(0, Ordering::Release);
+    }
+
+    /// Another program is about to be executed: it inherits what is ignored. `false`: that failed.
+    pub(super) fn show_ignored(&self, ignored: bool) {
+        for signal in signal::LEAVING_A_CORE {
+            if self.actions.handler(signal) == 1 && self.actions.is_borrowed(signal) {
+                let own = KernelAction { handler: 1, ..KernelAction::default() };
+                set(signal, &if ignored { own } else { self.ours(0) });
+            }
+        }
+    }
+
     /// If the signal comes to the engine only because it was borrowed, this one is the application's, which set no
     /// handler: the default action, then the signal once more.
     pub(super) fn default_action(&self, signal: i32) {
@@ -316,4 +436,15 @@ fn set(signal: i32, action: &KernelAction) {
     unsafe {
         sys::syscall6(nr::RT_SIGACTION, [signal as u64, &raw const *action as u64, 0, 8, 0, 0])
     };
+}
+
+/// Whether a core file is written when the process dies of a signal (RLIMIT_CORE, setrlimit(2)).
+fn wants_core_files() -> bool {
+    const RLIMIT_CORE: u64 = 4;
+    let mut limit = [0u64; 2];
+    // SAFETY: the kernel writes the two words.
+    let known = unsafe {
+        sys::optional(nr::PRLIMIT64, [0, RLIMIT_CORE, 0, limit.as_mut_ptr() as u64, 0, 0]) == 0
+    };
+    known && limit[0] > 0
 }

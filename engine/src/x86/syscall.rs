@@ -6,8 +6,12 @@
 use core::arch::global_asm;
 use core::sync::atomic::Ordering;
 
+use super::app_memory::{read_memory, write_memory};
 use super::block::Refusal;
 use super::engine::Engine;
+use super::file_memory;
+use super::signal::FAULTS;
+use super::signal_settings::NEVER_BLOCKED;
 use super::thread::{ARCH_GET_GS, ARCH_SET_GS, ThreadState, disp, gpr};
 use crate::contract::{Call, Notice};
 use crate::metric::Metric;
@@ -65,6 +69,17 @@ global_asm!(
     "engine_unblock_after:",
     "mov rsp, gs:[{ENGINE_RSP}]",
     "ret",
+    // extern "C" fn(frame, thread): rt_sigreturn through a frame of the engine's own, to engine_unblock_after. The caller's
+    // registers go into it: struct sigcontext begins 48 bytes behind the return address.
+    ".globl engine_enter_frame", ".hidden engine_enter_frame", ".type engine_enter_frame, @function",
+    "engine_enter_frame:",
+    "mov [rdi+48+8*4], r12", "mov [rdi+48+8*5], r13", "mov [rdi+48+8*6], r14", "mov [rdi+48+8*7], r15",
+    "mov [rdi+48+8*10], rbp", "mov [rdi+48+8*11], rbx",
+    "mov gs:[{ENGINE_RSP}], rsp",
+    "lea rsp, [rdi+8]",
+    "mov eax, 15",
+    "syscall",
+    "ud2",
     // Returns from the application's signal handler through its frame.
     ".globl engine_sigreturn", ".hidden engine_sigreturn", ".type engine_sigreturn, @function",
     "engine_sigreturn:",
@@ -86,6 +101,8 @@ global_asm!(
     "jz 2f",
     "jmp qword ptr gs:[{SPILL}]",
     "2:",
+    "cmp dword ptr gs:[{HELD}], 0",
+    "je engine_resume",
     "mov eax, {SIGPROCMASK}", "mov edi, 2", "xor edx, edx", "mov r10d, 8",
     "mov rsi, gs:[{THIS}]", "add rsi, {NEW_TASK_MASK}",
     "syscall",
@@ -104,6 +121,11 @@ global_asm!(
     "pop r12",
     "ret",
     "2:",
+    // Without a call where the kernel allows it: a filter may forbid one that the application never makes.
+    "mov rax, qword ptr [rip + {FSGSBASE}]", "cmp rax, 2", "jne 3f",
+    "wrgsbase r12",
+    "jmp engine_again",
+    "3:",
     "mov eax, {ARCH_PRCTL}", "mov edi, {SET_GS}", "mov rsi, r12", "syscall",
     "jmp engine_again",
     ".popsection",
@@ -111,7 +133,8 @@ global_asm!(
     SPILL = const disp::spill(super::thread::spill::ANY), ENGINE_RSP = const disp::ENGINE_RSP,
     RSP = const disp::GPR + 8 * gpr::RSP, SIGPROCMASK = const nr::RT_SIGPROCMASK,
     ARCH_PRCTL = const nr::ARCH_PRCTL, SET_GS = const ARCH_SET_GS,
-    RFLAGS = const disp::RFLAGS, THIS = const disp::THIS, NEW_TASK_MASK = const disp::NEW_TASK_MASK,
+    FSGSBASE = sym super::thread::FSGSBASE,
+    RFLAGS = const disp::RFLAGS, THIS = const disp::THIS, NEW_TASK_MASK = const disp::NEW_TASK_MASK, HELD = const disp::SIGNALS_HELD,
 );
 
 // Signal handlers and the assembly read and write the thread's block behind the compiler's back: it is passed to
@@ -124,6 +147,7 @@ unsafe extern "C" {
     fn engine_unblock(mask: &u64, thread: *mut ThreadState);
     fn engine_sigreturn(thread: *mut ThreadState) -> !;
     fn engine_unblock_after();
+    fn engine_enter_frame(frame: *mut u64, thread: *mut ThreadState);
     fn engine_syscall_checked();
     fn engine_syscall_at();
     fn engine_syscall_after();
@@ -147,42 +171,55 @@ pub(super) fn gadget() -> Gadget {
 /// The gadget's answer when a signal is pending: the kernel's ERESTARTSYS, which no call returns to user mode.
 const NOT_MADE: i64 = -512;
 
+/// Has the kernel restore a frame of the engine's own, which leads back here.
+///
+/// # Safety
+/// `frame` must be a whole `struct rt_sigframe` whose PC is [`Gadget::unblocked`].
+pub(super) unsafe fn enter_frame(frame: *mut u64, thread: *mut ThreadState) {
+    // SAFETY: forwarded.
+    unsafe { engine_enter_frame(frame, thread) };
+}
+
 /// Bytes of SYSCALL.
 pub(super) const SYSCALL_LEN: u64 = 2;
 const CLONE_VM: u64 = 0x100;
 const CLONE_VFORK: u64 = 0x4000;
+const CLONE_PARENT_SETTID: u64 = 0x10_0000;
+const CLONE_CHILD_SETTID: u64 = 0x100_0000;
 /// Largest `struct clone_args` that is looked at (`include/uapi/linux/sched.h`: 88 bytes in Linux 6.x).
 const CLONE_ARGS: usize = 128;
 
 /// What a clone-like call makes.
+#[derive(Default)]
 struct NewTask {
     flags: u64,
     /// The child's stack pointer; 0 = the parent's.
     stack: u64,
+    /// Where the kernel is to write its id for the parent, and for the child; 0 = nowhere.
+    parent_tid: u64,
+    child_tid: u64,
 }
 
-/// Reads application memory without the risk of a fault.
-pub(super) fn read_memory(from: u64, into: &mut [u8]) -> bool {
-    copy_memory(nr::PROCESS_VM_READV, into.as_mut_ptr(), from, into.len())
-}
+impl NewTask {
+    fn new(flags: u64, stack: u64, parent_tid: u64, child_tid: u64) -> NewTask {
+        let asked = |flag: u64, at: u64| if flags & flag != 0 { at } else { 0 };
+        NewTask {
+            flags,
+            stack,
+            parent_tid: asked(CLONE_PARENT_SETTID, parent_tid),
+            child_tid: asked(CLONE_CHILD_SETTID, child_tid),
+        }
+    }
 
-/// Writes application memory without the risk of a fault; 0 or `-EFAULT`.
-pub(super) fn write_memory(to: u64, bytes: &[u8]) -> i64 {
-    const EFAULT: i64 = 14;
-    let done = copy_memory(nr::PROCESS_VM_WRITEV, bytes.as_ptr().cast_mut(), to, bytes.len());
-    if done { 0 } else { -EFAULT }
-}
-
-/// Copies between the engine's memory and the application's, in the direction of the call; whether all of it.
-fn copy_memory(call: u64, ours: *mut u8, application: u64, len: usize) -> bool {
-    let local = [ours as u64, len as u64];
-    let remote = [application, len as u64];
-    // SAFETY: the kernel checks the application's range; the local one is the caller's, writable for a read.
-    let done = unsafe {
-        let pid = sys::syscall6(nr::GETPID, [0; 6]) as u64;
-        sys::syscall6(call, [pid, local.as_ptr() as u64, 1, remote.as_ptr() as u64, 1, 0])
-    };
-    done == len as i64
+    /// In a child of fork: its id, without a call where the application has asked for it.
+    fn own_id(&self) -> u32 {
+        let mut bytes = [0u8; 4];
+        match self.child_tid {
+            0 => ThreadState::ask_tid(),
+            at if read_memory(at, &mut bytes) => u32::from_le_bytes(bytes),
+            _ => ThreadState::ask_tid(),
+        }
+    }
 }
 
 /// Blocks all signals; returns the mask to restore.
@@ -198,6 +235,60 @@ pub(super) fn block_signals() -> u64 {
 pub(super) fn restore_signals(mask: u64) {
     // SAFETY: the word is ours.
     unsafe { sys::syscall6(nr::RT_SIGPROCMASK, [2, &raw const mask as u64, 0, 8, 0, 0]) };
+}
+
+/// States of [`ThreadState::tid_told`].
+const TID_NOT_TOLD: u32 = 0;
+const TID_BEING_TOLD: u32 = 1;
+const TID_TOLD: u32 = 2;
+
+/// A new thread's id goes where its creator wants it (CLONE_PARENT_SETTID): before either of the two goes on, and once, for
+/// libc has the kernel clear the same word at the thread's end.
+pub(super) fn tell_tid(child: &ThreadState) {
+    let told = &child.tid_told;
+    let first =
+        told.compare_exchange(TID_NOT_TOLD, TID_BEING_TOLD, Ordering::AcqRel, Ordering::Acquire);
+    if first.is_ok() {
+        if child.tid_for_parent != 0 {
+            write_memory(child.tid_for_parent, &child.tid.to_le_bytes());
+        }
+        told.store(TID_TOLD, Ordering::Release);
+    }
+    while told.load(Ordering::Acquire) == TID_BEING_TOLD {
+        super::thread::relax();
+    }
+}
+
+/// Blocks the application's signals around the making of a new task, faults of the engine's own excepted.
+fn hold_signals(thread: &mut ThreadState) {
+    let own = thread.blocked();
+    thread.new_task_mask = own;
+    // What the application has blocked stays so; the kernel never reports SIGKILL and SIGSTOP.
+    let held = !(FAULTS & !own);
+    let may = crate::seccomp::allows(nr::RT_SIGPROCMASK, &[2, 0, 0, 8, 0, 0]);
+    thread.signals_held = u32::from(may && own | NEVER_BLOCKED != held);
+    if thread.signals_held != 0 {
+        restore_signals(held);
+    }
+}
+
+/// The application has changed its signal mask.
+fn note_mask(thread: &mut ThreadState, call: &Call, result: i64) {
+    let [how, set, _, size, ..] = call.arguments;
+    if result != 0 || set == 0 || size != 8 {
+        return;
+    }
+    let mut bytes = [0u8; 8];
+    if !read_memory(set, &mut bytes) {
+        return thread.forget_blocked();
+    }
+    let (set, before) = (u64::from_le_bytes(bytes) & !NEVER_BLOCKED, thread.known_blocked());
+    match (how, before) {
+        (2, _) => thread.set_blocked(set),
+        (0, Some(before)) => thread.set_blocked(before | set),
+        (1, Some(before)) => thread.set_blocked(before & !set),
+        _ => thread.forget_blocked(),
+    }
 }
 
 /// Works on the engine's tables for a thread that runs natively: a handler of its own must not find the lock taken.
@@ -241,19 +332,24 @@ impl Engine {
                 self.pass(thread, &call)
             }
             nr::EXECVE | nr::EXECVEAT => {
-                self.host.before_exec(thread, &call);
-                self.pass(thread, &call)
+                let mut call = call;
+                self.host.before_exec(thread, &mut call);
+                self.show_ignored(true);
+                let result = self.pass(thread, &call);
+                self.show_ignored(false);
+                result
             }
             nr::FORK | nr::VFORK | nr::CLONE | nr::CLONE3 => {
                 // No signal may come between this and the new task's own first record; one that was postponed
                 // before goes first, for the kernel's mask is not the application's then.
-                let mask = block_signals();
-                thread.new_task_mask = mask;
+                hold_signals(thread);
                 let result = match thread.pending.is_some() {
                     true => Some(NOT_MADE),
                     false => self.new_task(thread, &call, next),
                 };
-                restore_signals(mask);
+                if thread.signals_held != 0 {
+                    restore_signals(thread.new_task_mask);
+                }
                 match result {
                     Some(result) => result,
                     None => return,
@@ -273,6 +369,15 @@ impl Engine {
                 self.sigaction([signal, new, old, size])
             }
             nr::SIGALTSTACK => self.sigaltstack(thread, &call),
+            nr::RT_SIGPROCMASK => {
+                let result = self.pass(thread, &call);
+                note_mask(thread, &call, result);
+                result
+            }
+            nr::PRCTL | nr::SECCOMP => match self.restricting_call(thread, &call) {
+                Some(result) => result,
+                None => return,
+            },
             _ => self.pass(thread, &call),
         };
         if result == NOT_MADE {
@@ -302,7 +407,7 @@ impl Engine {
     }
 
     /// Makes the call as it is.
-    fn pass(&self, thread: &mut ThreadState, call: &Call) -> i64 {
+    pub(super) fn pass(&self, thread: &mut ThreadState, call: &Call) -> i64 {
         thread.in_syscall = Stage::Application;
         // SAFETY: it is the application's own call.
         let result = unsafe { engine_syscall(call.number, &call.arguments, thread) };
@@ -322,12 +427,15 @@ impl Engine {
     fn new_task(&self, thread: &mut ThreadState, call: &Call, next: u64) -> Option<i64> {
         let mut arguments = [0u8; CLONE_ARGS];
         let new = match call.number {
-            nr::FORK => NewTask { flags: 0, stack: 0 },
-            nr::VFORK => NewTask { flags: CLONE_VM | CLONE_VFORK, stack: 0 },
-            nr::CLONE => NewTask { flags: call.arguments[0], stack: call.arguments[1] },
+            nr::FORK => NewTask::default(),
+            nr::VFORK => NewTask { flags: CLONE_VM | CLONE_VFORK, ..NewTask::default() },
+            nr::CLONE => {
+                let [flags, stack, parent_tid, child_tid, ..] = call.arguments;
+                NewTask::new(flags, stack, parent_tid, child_tid)
+            }
             _ => {
                 let size = (call.arguments[1] as usize).min(CLONE_ARGS);
-                // Fields of struct clone_args: flags at 0, stack at 40, stack_size at 48.
+                // Fields of struct clone_args: flags at 0, child_tid at 16, parent_tid at 24, stack at 40, its size at 48.
                 if size < 56 || !read_memory(call.arguments[0], &mut arguments[..size]) {
                     return Some(self.pass(thread, call));
                 }
@@ -335,7 +443,8 @@ impl Engine {
                     u64::from_le_bytes(arguments[at..at + 8].try_into().expect("eight bytes"))
                 };
                 let (stack, size) = (field(40), field(48));
-                NewTask { flags: field(0), stack: if stack == 0 { 0 } else { stack + size } }
+                let stack = if stack == 0 { 0 } else { stack + size };
+                NewTask::new(field(0), stack, field(24), field(16))
             }
         };
         if new.flags & CLONE_VM == 0 {
@@ -348,7 +457,7 @@ impl Engine {
             self.release(thread, Notice::Untranslatable, Refusal::Unsupported as u64);
             return None;
         }
-        self.new_thread(thread, call, &new, next)
+        self.new_thread(thread, call, &new, &mut arguments, next)
     }
 
     /// `clone_args` is a copy of clone3's structure, empty for other calls.
@@ -376,7 +485,8 @@ impl Engine {
             unsafe { sys::syscall6(call.number, arguments) }
         });
         if result == 0 {
-            thread.tid = sys::gettid();
+            sys::forget_pid();
+            thread.tid = new.own_id();
             self.alone_after_fork(thread);
             if new.stack != 0 {
                 thread.gpr[gpr::RSP] = new.stack;
@@ -395,9 +505,11 @@ impl Engine {
             thread.gpr[gpr::RSP] = new.stack;
         }
         thread.host_target = next;
+        thread.vforked.store(true, Ordering::Relaxed);
         // SAFETY: the parent sleeps until the child execs or exits, so the child may read the parent's block;
         // it leaves this stack at once.
         let result = unsafe { engine_vfork(call.number, &call.arguments, thread) };
+        thread.vforked.store(false, Ordering::Relaxed);
         thread.gpr = saved;
         if result > 0 {
             self.host.notice(thread, Notice::VforkChild, next, result as u64);
@@ -411,6 +523,7 @@ impl Engine {
         thread: &mut ThreadState,
         call: &Call,
         new: &NewTask,
+        clone_args: &mut [u8; CLONE_ARGS],
         next: u64,
     ) -> Option<i64> {
         let Some(child) = self.new_block(thread) else {
@@ -428,12 +541,30 @@ impl Engine {
         child.mxcsr = thread.mxcsr;
         child.pc = next;
         child.new_task_mask = thread.new_task_mask;
+        child.signals_held = thread.signals_held;
+        child.set_blocked(thread.new_task_mask);
         child.inherited_word = thread.inherited_word;
         child.fresh = true;
+        // The kernel writes the child's id to its block, before it runs; from there it goes where the application wants it.
+        child.tid_for_parent = new.parent_tid;
+        child.tid_told.store(TID_NOT_TOLD, Ordering::Relaxed);
+        let tid_at = &raw mut child.tid as u64;
+        let mut arguments = call.arguments;
+        if call.number == nr::CLONE {
+            arguments[0] |= CLONE_PARENT_SETTID;
+            arguments[2] = tid_at;
+        } else {
+            clone_args[..8].copy_from_slice(&(new.flags | CLONE_PARENT_SETTID).to_le_bytes());
+            clone_args[24..32].copy_from_slice(&tid_at.to_le_bytes());
+            arguments[0] = clone_args.as_ptr() as u64;
+            arguments[1] = arguments[1].min(CLONE_ARGS as u64);
+        }
         // SAFETY: the child leaves for its block at once; it does not touch its stack before.
-        let result = unsafe { engine_clone_thread(call.number, &call.arguments, child) };
+        let result = unsafe { engine_clone_thread(call.number, &arguments, child) };
         if result < 0 {
             self.give_back(child);
+        } else {
+            tell_tid(child);
         }
         Some(result)
     }
@@ -453,6 +584,28 @@ impl Engine {
         };
         for &(at, len) in ranges.iter().filter(|range| range.0 != 0) {
             self.invalidate(at, len);
+        }
+        const SHARING: u64 = 0xf;
+        const MAP_PRIVATE: u64 = 2;
+        const MAP_ANONYMOUS: u64 = 0x20;
+        match call.number {
+            nr::MMAP => self.with_tables(|tables| {
+                let (start, end) = (result as u64, (result as u64).saturating_add(a[1]));
+                tables.code.mapped(start, a[1], a[2], a[3] & SHARING == MAP_PRIVATE);
+                file_memory::remove(start, end);
+                if a[3] & MAP_ANONYMOUS == 0 && a[2] & sys::PROT_READ != 0 {
+                    file_memory::add(start, end);
+                }
+            }),
+            nr::MUNMAP | nr::MREMAP => {
+                self.with_tables(|_| file_memory::remove(a[0], a[0].saturating_add(a[1])));
+            }
+            nr::MPROTECT | nr::PKEY_MPROTECT
+                if crate::seccomp::is_restricted() && a[2] & sys::PROT_EXEC != 0 =>
+            {
+                self.with_tables(|tables| tables.code.may_be_code(a[0], a[1]));
+            }
+            _ => {}
         }
     }
 }

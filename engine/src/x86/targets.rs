@@ -26,7 +26,7 @@ struct Pad {
     pc: u64,
     /// First host byte.
     entry: u64,
-    /// Address of the word that holds where to go on when the target is another one.
+    /// Where the word is written that holds where to go on when the target is another one.
     link: u64,
     /// The pad after it, plus one; 0 = none.
     next: u32,
@@ -59,10 +59,15 @@ impl Targets {
     /// A table whose every entry leads to `miss`, and is chosen by the bits of a target from `shift` on; `None` when the
     /// kernel has no room below 2 GiB.
     pub fn new(miss: u64, shift: u8) -> Option<Targets> {
-        let table = sys::map_low(ENTRIES * size_of::<u64>())?;
+        let pads = Reserved::new(MAX_SLOTS)?;
         let protection = sys::PROT_READ | sys::PROT_WRITE;
         let heads = sys::map_anonymous(0, ENTRIES * size_of::<u32>(), protection)?;
-        let mut targets = Targets { table, miss, shift, heads, pads: Reserved::new(MAX_SLOTS)? };
+        let Some(table) = sys::map_low(ENTRIES * size_of::<u64>()) else {
+            // SAFETY: mapped just now and not used.
+            unsafe { sys::unmap(heads, ENTRIES * size_of::<u32>()) };
+            return None;
+        };
+        let mut targets = Targets { table, miss, shift, heads, pads };
         targets.clear();
         Some(targets)
     }
@@ -77,7 +82,7 @@ impl Targets {
         self.find(pc).is_some()
     }
 
-    /// Adds a pad for `pc`, which has none; `link` is the address of its word. `None` when there are too many.
+    /// Adds a pad for `pc`, which has none; `link` is where its word is written. `None` when there are too many.
     pub fn add(&mut self, pc: u64, entry: u64, link: u64) -> Option<()> {
         let next = self.head(pc);
         let after = self.entry_of(next);

@@ -3,12 +3,12 @@
 //! # Design
 //! GS is free on x86-64 Linux (neither glibc nor HotSpot touches it), so translated code reaches its
 //! thread's counters and spill slots by absolute GS displacements: no register is taken from the
-//! application and no thread-local storage of the C library is involved. The block is one mapping;
-//! pages of counters that a thread never touches cost no memory.
+//! application and no thread-local storage of the C library is involved. The block lies in one mapping, between the
+//! dispatcher's stack and the counters; pages of counters that a thread never touches cost no memory.
 
 use core::arch::asm;
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use super::engine::Engine;
 use super::targets::Way;
@@ -16,7 +16,10 @@ use crate::contract::CallToken;
 use crate::metric::{METRICS, Totals};
 use crate::sys;
 
-/// Counter slots, and so translated blocks (plus dynamic parts), that one cache can hold.
+/// Instead of a thread's id that could not be asked: a thread that may exist.
+pub(super) const UNKNOWN_TID: u32 = u32::MAX;
+
+/// Counter slots, and so translated blocks (plus dynamic parts), that one cache can hold at most.
 pub const MAX_SLOTS: usize = 1 << 20;
 /// Bytes of the stack that the dispatcher runs on.
 const ENGINE_STACK: usize = 128 * 1024;
@@ -88,7 +91,15 @@ pub struct ThreadState {
     /// Another one, which the threads that it starts begin with.
     pub(super) inherited_word: u64,
     pub(super) tid: u32,
+    /// Where a new thread's creator wants its id; 0 = nowhere. Whether it was written there.
+    pub(super) tid_for_parent: u64,
+    pub(super) tid_told: AtomicU32,
     pub(super) followed: AtomicBool,
+    /// A vfork-like child runs in this memory, with this GS base; the thread itself sleeps.
+    pub(super) vforked: AtomicBool,
+    /// The application's signal mask, once it is known.
+    blocked: u64,
+    knows_blocked: bool,
     /// The thread is about to end.
     pub(super) ended: AtomicBool,
     /// The thread executes, or is about to execute, translated code.
@@ -105,6 +116,8 @@ pub struct ThreadState {
     pub(super) disarmed: bool,
     /// The application's signal mask while the engine makes a new thread or process: the mask that is theirs too.
     pub(super) new_task_mask: u64,
+    /// 1: signals are blocked meanwhile, and the new task gives itself that mask.
+    pub(super) signals_held: u32,
     /// Where the thread went on last without having executed an instruction; see [`super::signal`] on the trap flag.
     pub(super) trap_not_before: u64,
     /// Handlers that run, each interrupted by the next, and the stack pointer of the last one at its beginning.
@@ -115,17 +128,42 @@ pub struct ThreadState {
     /// Corrections to the block counts: part-executed blocks, and counts folded when a cache was flushed.
     pub(super) adjust: [AtomicU64; METRICS],
     pub(super) xmm: [[u64; 2]; 16],
-    pub(super) counters: Pages<[AtomicU64; MAX_SLOTS]>,
-    pub(super) stack: [u8; ENGINE_STACK],
+    /// How many counters there are.
+    slots: usize,
+    /// Where they begin; they lie behind the block, as many as the engine has slots.
+    first_counter: Pages<[AtomicU64; 0]>,
 }
 
 impl ThreadState {
-    /// Maps a new block.
+    /// Maps a new block with so many counters.
     #[allow(clippy::mut_from_ref, reason = "a fresh mapping, not a part of the engine")]
-    pub(super) fn new(engine: &'static Engine) -> Option<&'static mut ThreadState> {
-        let at = sys::map_anonymous(0, size_of::<ThreadState>(), sys::PROT_READ | sys::PROT_WRITE)?;
+    pub(super) fn new(engine: &'static Engine, slots: usize) -> Option<&'static mut ThreadState> {
+        // SAFETY: the mapping is fresh and nobody else's.
+        Self::new_for(engine, slots).map(|at| unsafe { &mut *at })
+    }
+
+    /// The same, for whoever does not use it yet.
+    pub(super) fn new_for(engine: *const Engine, slots: usize) -> Option<*mut ThreadState> {
+        let at = sys::map_anonymous(0, Self::bytes(slots), sys::PROT_READ | sys::PROT_WRITE)?;
+        let block = (at + ENGINE_STACK) as *mut ThreadState;
         // SAFETY: the mapping is fresh, zeroed, page-aligned and large enough; all fields are valid as zeros.
-        Some(unsafe { Self::begin(at as *mut ThreadState, engine) })
+        unsafe { Self::begin(block, engine, slots) };
+        Some(block)
+    }
+
+    /// Bytes of a mapping.
+    fn bytes(slots: usize) -> usize {
+        ENGINE_STACK + size_of::<ThreadState>() + slots * size_of::<AtomicU64>()
+    }
+
+    /// Gives a block back to the kernel.
+    ///
+    /// # Safety
+    /// Nobody else may know of it.
+    pub(super) unsafe fn give_up(block: &'static mut ThreadState) {
+        let (at, slots) = (&raw mut *block, block.slots);
+        // SAFETY: as the caller says.
+        unsafe { sys::unmap(at as usize - ENGINE_STACK, Self::bytes(slots)) };
     }
 
     /// Makes an old block as good as new; its memory goes back to the kernel.
@@ -133,42 +171,85 @@ impl ThreadState {
         old: &'static mut ThreadState,
         engine: &'static Engine,
     ) -> &'static mut ThreadState {
-        let at = &raw mut *old;
+        let (at, slots) = (&raw mut *old, old.slots);
         // SAFETY: private anonymous memory reads as zeros afterwards, and the block has no other user.
         unsafe {
-            sys::discard(at as usize, size_of::<ThreadState>());
-            Self::begin(at, engine)
+            sys::discard(at as usize - ENGINE_STACK, Self::bytes(slots));
+            Self::begin(at, engine, slots);
+            &mut *at
         }
     }
 
     /// # Safety
-    /// `at` must be zeroed memory of a block that nobody else uses.
-    #[allow(clippy::mut_from_ref, reason = "a mapping of its own, not a part of the engine")]
-    unsafe fn begin(at: *mut ThreadState, engine: &'static Engine) -> &'static mut ThreadState {
+    /// `at` must be zeroed memory of a block that nobody else uses, with so many counters behind it.
+    unsafe fn begin(at: *mut ThreadState, engine: *const Engine, slots: usize) {
         // SAFETY: forwarded.
         let state = unsafe { &mut *at };
         state.this = at as u64;
         state.engine = engine;
         // All exceptions masked, round to nearest: the value at process start (SDM vol. 1, 10.2.3).
         state.engine_mxcsr = 0x1f80;
-        state.engine_stack = at as u64 + size_of::<ThreadState>() as u64;
-        state
+        state.engine_stack = at as u64;
+        state.slots = slots;
+    }
+
+    /// The counters, by slot.
+    pub(super) fn counters(&self) -> &[AtomicU64] {
+        let first =
+            (self.this as usize + offset_of!(ThreadState, first_counter)) as *const AtomicU64;
+        // SAFETY: so many lie behind the block in its mapping, which is never given up.
+        unsafe { core::slice::from_raw_parts(first, self.slots) }
     }
 
     /// The state of the calling thread if GS says that it has one.
     pub fn current() -> Option<&'static mut ThreadState> {
         let base = gs_base();
-        if base == 0 {
+        // A program that uses GS itself may have set it to anything.
+        if base == 0 || !registry::holds(base) {
             return None;
         }
-        // A program that uses GS itself may have set it to anything.
-        let mut this = [0u8; 8];
-        let is_block = base.is_multiple_of(align_of::<ThreadState>() as u64)
-            && super::syscall::read_memory(base, &mut this)
-            && u64::from_ne_bytes(this) == base;
         let at = base as *mut ThreadState;
-        // SAFETY: blocks are never unmapped. A thread that another one started natively has inherited its GS base.
-        (is_block && unsafe { (*at).tid } == sys::gettid()).then(|| unsafe { &mut *at })
+        // SAFETY: blocks are never unmapped.
+        let (tid, vforked) = unsafe { ((*at).tid, (*at).vforked.load(Ordering::Relaxed)) };
+        // A thread that another one started natively has inherited its GS base. Where nobody ever ran natively there is none,
+        // and nothing is asked.
+        let is_own = !vforked
+            && (!SOME_RUN_NATIVELY.load(Ordering::Relaxed)
+                || !crate::seccomp::allows(sys::nr::GETTID, &[0; 6])
+                || tid == sys::gettid());
+        // SAFETY: as above, and it is this thread's own.
+        is_own.then(|| unsafe { &mut *at })
+    }
+
+    /// The application's signal mask.
+    pub(super) fn blocked(&mut self) -> u64 {
+        if !self.knows_blocked {
+            let arguments = [0, 0, &raw mut self.blocked as u64, 8, 0, 0];
+            // SAFETY: the kernel writes our own word.
+            unsafe { sys::optional(sys::nr::RT_SIGPROCMASK, arguments) };
+            self.knows_blocked = true;
+        }
+        self.blocked
+    }
+
+    /// The calling thread's id, of the kernel; [`UNKNOWN_TID`] where it must not be asked.
+    pub(super) fn ask_tid() -> u32 {
+        if crate::seccomp::allows(sys::nr::GETTID, &[0; 6]) { sys::gettid() } else { UNKNOWN_TID }
+    }
+
+    /// The application's signal mask; `None` where it is not known, and without asking.
+    pub(super) fn known_blocked(&self) -> Option<u64> {
+        self.knows_blocked.then_some(self.blocked)
+    }
+
+    /// The application's signal mask is this from now on.
+    pub(super) fn set_blocked(&mut self, mask: u64) {
+        (self.blocked, self.knows_blocked) = (mask, true);
+    }
+
+    /// The mask may have changed while the thread ran natively.
+    pub(super) fn forget_blocked(&mut self) {
+        self.knows_blocked = false;
     }
 
     /// Is the thread counted now?
@@ -187,7 +268,7 @@ impl ThreadState {
 
     /// Is this address on the dispatcher's own stack?
     pub(super) fn owns_stack(&self, address: u64) -> bool {
-        self.stack.as_ptr_range().contains(&(address as *const u8))
+        (self.engine_stack - ENGINE_STACK as u64..self.engine_stack).contains(&address)
     }
 
     /// The thread's cumulative totals. May be called from any thread while this one runs: then the
@@ -211,8 +292,14 @@ impl ThreadState {
     /// The thread must be outside the code cache.
     pub(super) unsafe fn clear_counters(block: *mut ThreadState, slots: usize) {
         // SAFETY: inside the block, whose owner does not count now.
-        unsafe { sys::discard(&raw mut (*block).counters as usize, slots * size_of::<u64>()) };
+        unsafe { sys::discard(&raw mut (*block).first_counter as usize, slots * size_of::<u64>()) };
     }
+}
+
+/// Whether the caller runs on a dispatcher's stack: signals of the application wait until it is done.
+pub fn is_in_dispatcher() -> bool {
+    let here = 0u8;
+    registry::has_stack_at(&raw const here as u64)
 }
 
 /// Displacements of the block's fields from GS, for emitted code.
@@ -229,6 +316,7 @@ pub mod disp {
     pub const LOOKUP_TARGET: usize = offset_of!(ThreadState, lookup_target);
     pub const ENGINE_RSP: usize = offset_of!(ThreadState, engine_rsp);
     pub const HOST_TARGET: usize = offset_of!(ThreadState, host_target);
+    pub const SIGNALS_HELD: usize = offset_of!(ThreadState, signals_held);
     pub const NEW_TASK_MASK: usize = offset_of!(ThreadState, new_task_mask);
     pub const PENDING_SIGNAL: usize = offset_of!(ThreadState, pending);
     pub const ENGINE_STACK: usize = offset_of!(ThreadState, engine_stack);
@@ -240,7 +328,7 @@ pub mod disp {
     }
     /// Displacement of a counter slot.
     pub const fn counter(slot: u32) -> usize {
-        offset_of!(ThreadState, counters) + 8 * slot as usize
+        offset_of!(ThreadState, first_counter) + 8 * slot as usize
     }
 }
 
@@ -248,11 +336,40 @@ pub mod disp {
 pub(super) const ARCH_SET_GS: u64 = 0x1001;
 pub(super) const ARCH_GET_GS: u64 = 0x1004;
 
+/// Some thread of the process was left or released: threads that it starts inherit its GS base.
+pub(super) static SOME_RUN_NATIVELY: AtomicBool = AtomicBool::new(false);
+
+/// Whether RDGSBASE and WRGSBASE may be used: 0 = not known yet, 1 = no, 2 = yes.
+pub(super) static FSGSBASE: AtomicUsize = AtomicUsize::new(0);
+
+/// Looks at what the kernel says of the machine (`HWCAP2_FSGSBASE`, Linux 5.9).
+pub(super) fn learn_gs_access() {
+    const AT_HWCAP2: u64 = 26;
+    const HWCAP2_FSGSBASE: u64 = 2;
+    if FSGSBASE.load(Ordering::Relaxed) != 0 {
+        return;
+    }
+    let mut vector = [[0u64; 2]; 64];
+    let has = sys::read_auxiliary_vector(&mut vector)
+        .iter()
+        .any(|[key, value]| *key == AT_HWCAP2 && value & HWCAP2_FSGSBASE != 0);
+    FSGSBASE.store(1 + usize::from(has), Ordering::Relaxed);
+}
+
+fn has_fsgsbase() -> bool {
+    FSGSBASE.load(Ordering::Relaxed) == 2
+}
+
 /// The calling thread's GS base.
 pub fn gs_base() -> u64 {
     let mut base = 0u64;
+    if has_fsgsbase() {
+        // SAFETY: the kernel allows it.
+        unsafe { asm!("rdgsbase {0}", out(reg) base, options(nomem, nostack, preserves_flags)) };
+        return base;
+    }
     // SAFETY: the kernel writes one word at the given address.
-    unsafe { sys::syscall6(sys::nr::ARCH_PRCTL, [ARCH_GET_GS, &raw mut base as u64, 0, 0, 0, 0]) };
+    unsafe { sys::optional(sys::nr::ARCH_PRCTL, [ARCH_GET_GS, &raw mut base as u64, 0, 0, 0, 0]) };
     base
 }
 
@@ -261,8 +378,74 @@ pub fn gs_base() -> u64 {
 /// # Safety
 /// Code that uses GS must find there what it expects.
 pub unsafe fn set_gs_base(base: u64) {
+    if has_fsgsbase() {
+        // SAFETY: forwarded to the caller.
+        unsafe { asm!("wrgsbase {0}", in(reg) base, options(nostack, preserves_flags)) };
+        return;
+    }
     // SAFETY: forwarded to the caller.
     unsafe { sys::syscall6(sys::nr::ARCH_PRCTL, [ARCH_SET_GS, base, 0, 0, 0, 0]) };
+}
+
+/// All blocks of the process, whichever engine's, for handlers: looked up without a lock.
+pub(super) mod registry {
+    use super::*;
+
+    /// Threads that were ever followed at the same time.
+    pub const MOST: usize = 1 << 16;
+
+    static BLOCKS: AtomicPtr<AtomicU64> = AtomicPtr::new(core::ptr::null_mut());
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+
+    /// Adds a block, under an engine's lock; `None` when there is no room.
+    pub fn add(block: u64) -> Option<()> {
+        let mut blocks = BLOCKS.load(Ordering::Acquire);
+        if blocks.is_null() {
+            let bytes = MOST * size_of::<AtomicU64>();
+            let fresh = sys::map_anonymous(0, bytes, sys::PROT_READ | sys::PROT_WRITE)? as *mut _;
+            // Two engines may begin at once, in tests.
+            blocks = match BLOCKS.compare_exchange(
+                core::ptr::null_mut(),
+                fresh,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
+                Ok(_) => fresh,
+                Err(other) => other,
+            };
+        }
+        let at = COUNT.fetch_add(1, Ordering::AcqRel);
+        if at >= MOST {
+            COUNT.store(MOST, Ordering::Release);
+            return None;
+        }
+        // SAFETY: mapped for good, `at` lies inside.
+        unsafe { (*blocks.add(at)).store(block, Ordering::Release) };
+        Some(())
+    }
+
+    /// Does this address lie on a dispatcher's stack, below its block?
+    pub fn has_stack_at(address: u64) -> bool {
+        let blocks = BLOCKS.load(Ordering::Acquire);
+        let count = COUNT.load(Ordering::Acquire).min(MOST);
+        // SAFETY: as in `holds`.
+        !blocks.is_null()
+            && unsafe { core::slice::from_raw_parts(blocks, count) }.iter().any(|block| {
+                let block = block.load(Ordering::Acquire);
+                block != 0 && block.wrapping_sub(address) <= ENGINE_STACK as u64
+            })
+    }
+
+    /// Is this the address of a block?
+    pub fn holds(base: u64) -> bool {
+        let blocks = BLOCKS.load(Ordering::Acquire);
+        let count = COUNT.load(Ordering::Acquire).min(MOST);
+        // SAFETY: mapped for good before COUNT grew; elements are atomics.
+        !blocks.is_null()
+            && unsafe { core::slice::from_raw_parts(blocks, count) }
+                .iter()
+                .any(|block| block.load(Ordering::Acquire) == base)
+    }
 }
 
 /// Reads the time-stamp-free pause hint used while spinning.

@@ -18,6 +18,10 @@ impl Thread for ThreadState {
         ThreadState::totals(self)
     }
 
+    fn tid(&self) -> u32 {
+        if self.tid == super::thread::UNKNOWN_TID { 0 } else { self.tid }
+    }
+
     fn host_word(&mut self) -> &mut u64 {
         &mut self.host_word
     }

@@ -9,6 +9,7 @@ use core::sync::atomic::AtomicU64;
 use iced_x86::{Decoder, DecoderOptions, Encoder, InstructionInfoFactory};
 
 use super::Instruction;
+use super::address_space::AddressSpace;
 use super::block::{self, Block, End, Refusal};
 use super::cache::{Cache, Tail};
 use super::counter_place::{self, How};
@@ -20,7 +21,6 @@ use super::lookup::Lookups;
 use super::plain::number;
 use super::self_loop;
 use super::targets::{Targets, Way};
-use super::thread::MAX_SLOTS;
 use super::weights::{self, Repeats};
 use crate::metric::{Totals, Weights};
 use crate::reserved::Reserved;
@@ -41,7 +41,7 @@ pub enum Source {
 pub enum Failure {
     /// Its first instruction cannot be.
     Refused(Refusal),
-    /// The configured memory is used up.
+    /// There is no room: the configured memory is used up, or the kernel refuses more.
     Full,
 }
 
@@ -67,19 +67,25 @@ pub struct Translator {
 }
 
 /// Direct branches of one block at most (conditional: two).
-const MAX_EXITS: usize = 1 << 21;
-const MAX_PLACES: usize = 1 << 24;
+const EXITS_PER_SLOT: usize = 2;
+/// Of large programs blocks have six instructions on average.
+const PLACES_PER_SLOT: usize = 16;
 
 impl Translator {
     /// Fresh tables. `to_engine` is the address that stubs jump to, `miss` says where a lookup without success leads.
-    pub fn new(to_engine: u64, miss: fn(Way) -> u64, lookups: Lookups) -> Option<Translator> {
+    pub fn new(
+        to_engine: u64,
+        miss: fn(Way) -> u64,
+        lookups: Lookups,
+        space: AddressSpace,
+    ) -> Option<Translator> {
         let table = |way| Targets::new(miss(way), lookups.shift);
         Some(Translator {
-            cache: Cache::new(),
-            fragments: Reserved::new(MAX_SLOTS)?,
-            places: Reserved::new(MAX_PLACES)?,
-            exits: Reserved::new(MAX_EXITS)?,
-            slots: Reserved::new(MAX_SLOTS)?,
+            cache: Cache::new(space),
+            fragments: Reserved::new(space.slots)?,
+            places: Reserved::new(space.slots * PLACES_PER_SLOT)?,
+            exits: Reserved::new(space.slots * EXITS_PER_SLOT)?,
+            slots: Reserved::new(space.slots)?,
             targets: [table(Way::Jump)?, table(Way::Return)?],
             lookups,
             factory: InstructionInfoFactory::new(),
@@ -310,6 +316,17 @@ impl Translator {
         arena.put(code.bytes());
     }
 
+    /// Is nothing translated, so that nothing could be dropped to make room?
+    pub fn is_empty(&self) -> bool {
+        self.fragments.is_empty()
+    }
+
+    /// Forgets all translations and gives the memory of their code up, which a child of fork may share with its parent.
+    pub fn leave_code(&mut self) {
+        self.cache.give_up();
+        self.begin_anew();
+    }
+
     /// Forgets all translations; nobody may be executing them.
     pub fn begin_anew(&mut self) {
         self.fragments.clear();
@@ -399,7 +416,13 @@ mod tests {
         let (start, end) = text.split(' ').next().unwrap().split_once('-').unwrap();
         let (start, end) =
             (u64::from_str_radix(start, 16).unwrap(), u64::from_str_radix(end, 16).unwrap());
-        let mut translator = Translator::new(0x1000, |_| 0x2000, Lookups::of(Cpu::this())).unwrap();
+        let mut translator = Translator::new(
+            0x1000,
+            |_| 0x2000,
+            Lookups::of(Cpu::this()),
+            AddressSpace::under(None),
+        )
+        .unwrap();
         let (mut pc, mut blocks, mut refused) = (start, 0u32, 0u32);
         let before = std::time::Instant::now();
         while pc < end && blocks < 200_000 {

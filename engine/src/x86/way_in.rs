@@ -1,13 +1,13 @@
 //! What stands in front of a block's translation: pads, and looks at source that may change.
 
-use super::block::{Block, Refusal};
+use super::block::Block;
 use super::cache::WORDS_BYTES;
 use super::emit::Code;
 use super::fragment::{Exit, ExitKind};
 use super::targets::{Targets, Way};
 use super::translate::{Failure, Translator};
 
-/// Where a pad's code lies, and its word.
+/// Where a pad's code lies, and where its word is written.
 pub(super) struct PadCode {
     pub entry: u64,
     pub link: u64,
@@ -28,16 +28,16 @@ impl Translator {
     ) -> Result<i64, Failure> {
         let index = self.unlinked_exit(arena, block.pc, ExitKind::Changed)?;
         let arena = self.cache.arena(arena);
-        if !arena.reaches(block.pc) {
-            return Err(Failure::Refused(Refusal::Unsupported));
-        }
+        let far = !arena.reaches(block.pc);
         let copy = arena.put_cold(block.source(), 8);
         let mut stub: Code<CHANGED_BYTES> = Code::at(arena.cold_address(CHANGED_BYTES));
         stub.after_compare();
         stub.exit(index, arena.to_dispatcher);
         let changed = arena.put_cold(stub.bytes(), 1);
         debug_assert_eq!((stub.len(), stub.address), (CHANGED_BYTES, changed));
-        code.compare_source(block.pc, copy, block.source().len(), changed);
+        #[cfg(feature = "sabotage")]
+        let far = far && !super::sabotage::is("far_source_taken_for_near");
+        code.compare_source(block.pc, copy, block.source().len(), changed, far);
         Ok(copy.wrapping_sub(block.pc) as i64)
     }
 
@@ -86,7 +86,7 @@ impl Translator {
         #[cfg(feature = "sabotage")]
         super::sabotage::break_code(code.bytes_mut());
         arena.put(code.bytes());
-        PadCode { entry: code.address + entry as u64, link }
+        PadCode { entry: code.address + entry as u64, link: arena.writable(link) }
     }
 
     /// The targets that are come to this way.

@@ -37,7 +37,7 @@ impl<T: Thread> Host<T> for Listener {
             SEEN[1].store(result as u64, Ordering::Relaxed);
         }
     }
-    fn before_exec(&self, _: &mut T, _: &Call) {}
+    fn before_exec(&self, _: &mut T, _: &mut Call) {}
     fn thread_started(&self, _: &mut T) -> bool {
         true
     }

@@ -25,7 +25,7 @@ impl Host for Listener {
         CallToken::default()
     }
     fn after_syscall(&self, _: &mut ThreadState, _: &Call, _: i64, _: CallToken) {}
-    fn before_exec(&self, _: &mut ThreadState, _: &Call) {}
+    fn before_exec(&self, _: &mut ThreadState, _: &mut Call) {}
     fn thread_started(&self, _: &mut ThreadState) -> bool {
         false
     }

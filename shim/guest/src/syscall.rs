@@ -13,6 +13,8 @@ pub enum Descriptor {
     Argument(u8),
     /// In the result, if the call succeeds.
     Result,
+    /// There is none: another process's memory, which is of the class `other`.
+    Nowhere,
 }
 
 /// Where the number of bytes is told.
@@ -41,7 +43,7 @@ pub struct Shape {
     /// What it is counted as.
     pub first: Half,
     /// The writing half of sendfile, splice, copy_file_range. It has its calls and bytes; the call's
-    /// time is charged once, to the reading half.
+    /// time is charged once, to the half that counts first. Of vmsplice one half counts, by the end of the pipe.
     pub second: Option<Half>,
     /// Where the bytes are told.
     pub bytes: Bytes,
@@ -55,6 +57,11 @@ const fn one(op: Op, bytes: Bytes) -> Option<Shape> {
 const fn open() -> Option<Shape> {
     let first = Half { op: Op::Open, descriptor: Descriptor::Result };
     Some(Shape { first, second: None, bytes: Bytes::None })
+}
+
+const fn memory(op: Op) -> Option<Shape> {
+    let first = Half { op, descriptor: Descriptor::Nowhere };
+    Some(Shape { first, second: None, bytes: Bytes::Result })
 }
 
 const fn both(reads: u8, writes: u8) -> Option<Shape> {
@@ -82,6 +89,10 @@ pub const fn shape(number: u64) -> Option<Shape> {
         nr::RECVMMSG => one(Op::Recv, Bytes::Messages(1)),
         nr::SENDFILE => both(1, 0),
         nr::SPLICE | nr::COPY_FILE_RANGE => both(0, 2),
+        nr::TEE => both(0, 1),
+        nr::VMSPLICE => both(0, 0),
+        nr::PROCESS_VM_READV => memory(Op::Read),
+        nr::PROCESS_VM_WRITEV => memory(Op::Write),
         _ => None,
     }
 }
@@ -136,6 +147,7 @@ pub fn charge(call: &Finished, mut add: impl FnMut(usize, usize, u64)) {
         Bytes::Messages(_) => call.message_bytes,
     };
     let halves = [Some(call.shape.first), call.shape.second];
+    let mut nanoseconds = call.nanoseconds;
     for (position, (half, class)) in halves.into_iter().zip(call.classes).enumerate() {
         let (Some(half), Some(class)) = (half, class) else { continue };
         let mut to = |quantity, amount: u64| {
@@ -148,9 +160,7 @@ pub fn charge(call: &Finished, mut add: impl FnMut(usize, usize, u64)) {
         to(Quantity::Calls, 1);
         to(Quantity::Bytes, bytes);
         to(Quantity::Errors, failed.into());
-        if position == 0 {
-            to(Quantity::Nanoseconds, call.nanoseconds);
-        }
+        to(Quantity::Nanoseconds, core::mem::take(&mut nanoseconds));
     }
 }
 
@@ -202,6 +212,22 @@ mod tests {
         );
         assert_eq!(shape(nr::SENDFILE).unwrap().first.descriptor, Descriptor::Argument(1));
         assert_eq!(charged(nr::SPLICE, [None, None], 100), []);
+    }
+
+    #[test]
+    fn vmsplice_is_one_of_its_halves() {
+        let written = [("pipe_write_calls", 1), ("pipe_write_bytes", 9), ("pipe_write_ns", 5)];
+        assert_eq!(charged(nr::VMSPLICE, [None, Some(Class::Pipe)], 9), written);
+        let read = [("pipe_read_calls", 1), ("pipe_read_errors", 1), ("pipe_read_ns", 5)];
+        assert_eq!(charged(nr::VMSPLICE, [Some(Class::Pipe), None], -9), read);
+    }
+
+    #[test]
+    fn another_process_s_memory_has_no_descriptor() {
+        let call = shape(nr::PROCESS_VM_WRITEV).unwrap();
+        assert_eq!(call.first, Half { op: Op::Write, descriptor: Descriptor::Nowhere });
+        let moved = [("other_write_calls", 1), ("other_write_bytes", 9), ("other_write_ns", 5)];
+        assert_eq!(charged(nr::PROCESS_VM_WRITEV, [Some(Class::Other), None], 9), moved);
     }
 
     #[test]

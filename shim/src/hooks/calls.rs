@@ -1,7 +1,8 @@
 //! What each hook does before and after the call it stands for.
 
-use super::{Decision, Frame, Hook, actions};
+use super::{Decision, Frame, Hook, actions, rights};
 use crate::{
+    forks,
     jvm::{launcher, tasks},
     process,
     python::tasks as python,
@@ -50,6 +51,7 @@ fn returns_int(number: u64) -> bool {
 /// Before the call.
 pub fn before(hook: Hook, frame: &mut Frame) -> Decision {
     process::check_fork();
+    ticker::exec_failed();
     if let Some(number) = number(hook) {
         // frida-gum's own calls come here too; a followed thread's are seen at the instruction.
         let is_tracers = cfg!(feature = "gum") && tracer::follows_current();
@@ -64,14 +66,16 @@ pub fn before(hook: Hook, frame: &mut Frame) -> Decision {
         [frame.notes[0], frame.notes[1]] = syscalls::before(number, &frame.arguments);
         return Decision::CallThenAfter;
     }
+    if let Some(decision) = rights::before(hook, frame) {
+        return decision;
+    }
     match hook {
-        Hook::Fork | Hook::PosixSpawn | Hook::PosixSpawnp if !process::is_borrowed() => {
+        Hook::Fork if !process::is_borrowed() => {
+            [frame.notes[0], frame.notes[1]] =
+                threads::current().map_or([0; 2], |thread| forks::about_to(thread.shared));
             Decision::CallThenAfter
         }
-        Hook::Unshare | Hook::Setns if !process::is_borrowed() => {
-            ticker::pause();
-            Decision::CallThenAfter
-        }
+        Hook::PosixSpawn | Hook::PosixSpawnp if !process::is_borrowed() => Decision::CallThenAfter,
         Hook::Vfork => {
             threads::enter_vfork();
             Decision::PassThrough
@@ -86,6 +90,10 @@ pub fn before(hook: Hook, frame: &mut Frame) -> Decision {
         | Hook::Fexecve
         | Hook::Execveat => {
             executes(hook, &frame.arguments);
+            Decision::PassThrough
+        }
+        Hook::ExitNow | Hook::ExitNowC99 if process::is_borrowed() => {
+            recorder::spawned(sys::getpid(), b"");
             Decision::PassThrough
         }
         Hook::ExitNow | Hook::ExitNowC99 | Hook::QuickExit => {
@@ -141,6 +149,9 @@ pub fn after(hook: Hook, frame: &mut Frame) -> *mut tracer::Thread {
         }
         return null_mut();
     }
+    if rights::after(hook, frame) {
+        return null_mut();
+    }
     let [first, second, third, ..] = frame.arguments;
     match hook {
         Hook::PthreadSetname => return tracer::go_on(),
@@ -157,8 +168,13 @@ pub fn after(hook: Hook, frame: &mut Frame) -> *mut tracer::Thread {
         }
         // The loader unmaps by calls of its own, and nobody says what.
         Hook::Dlclose => tracer::libraries_unloaded(),
-        Hook::Fork => process::check_fork(),
-        Hook::Unshare | Hook::Setns => ticker::resume(),
+        Hook::Fork if frame.result as i32 == 0 => process::check_fork(),
+        Hook::Fork => {
+            let numbers = [frame.notes[0], frame.notes[1]];
+            if let Some(thread) = threads::current().filter(|_| numbers[0] != 0) {
+                forks::made(thread.shared, numbers, i64::from(frame.result as i32));
+            }
+        }
         Hook::PosixSpawn | Hook::PosixSpawnp if frame.result as i32 == 0 => {
             let pid = frame.arguments[0] as *const u32;
             let mut path = [0u8; 224];

@@ -13,6 +13,7 @@
 
 mod actions;
 mod calls;
+mod rights;
 
 use crate::{guard, link, tracer};
 use core::{
@@ -173,6 +174,24 @@ hooks! {
     QuickExit = quick_exit;
     Unshare = unshare;
     Setns = setns;
+    Setuid = setuid;
+    Setgid = setgid;
+    Seteuid = seteuid;
+    Setegid = setegid;
+    Setreuid = setreuid;
+    Setregid = setregid;
+    Setresuid = setresuid;
+    Setresgid = setresgid;
+    Setgroups = setgroups;
+    Initgroups = initgroups;
+    Setfsuid = setfsuid;
+    Setfsgid = setfsgid;
+    Capset = capset;
+    Prctl = prctl;
+    Syscall = syscall;
+    Waitpid = waitpid;
+    Wait4 = wait4;
+    Waitid = waitid;
     LibcStartMain = __libc_start_main;
     PthreadSetname = pthread_setname_np;
     Sigaction = sigaction;

@@ -7,7 +7,10 @@ use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Mnemonic};
 use crate::compare::{count_differences, differences};
 use crate::coverage::Coverage;
 use crate::host::HOST;
-use crate::machine::{CHANGING, CODE, DATA, Machine, Mode, Outcome, SLOT, Start, WINDOW};
+use crate::machine::{
+    CHANGING, CODE, DATA, FAR_CHANGING, FAR_CODE, FAR_DATA, Machine, Mode, Outcome, SLOT, Start,
+    WINDOW,
+};
 use crate::opcodes::{Cell, cells, is_vsib};
 use crate::operand::Frame;
 use crate::prelude::DIFFER;
@@ -44,6 +47,8 @@ const ENGINE_MEMORY: usize = 2 << 20;
 const MOST_FAILURES: u32 = 8;
 /// One in so many sequences is stepped although its counts are known by construction.
 const SAMPLE: u64 = 64;
+/// One sequence in so many lies where no arena is within reach.
+const FAR_SAMPLE: u64 = 5;
 /// Opcodes whose sequences must be stepped are chosen once in so many times.
 const STEPPED_CHOICE: u64 = 5;
 
@@ -177,9 +182,13 @@ impl Campaign {
             Random::new(self.options.seed).next() ^ number.wrapping_mul(0xd134_2543_de82_ef95),
         );
         loop {
-            let frame = Frame::random(&mut random);
+            let mut frame = Frame::random(&mut random);
             self.random_start(&mut random, &frame);
-            let code = if random.one_in(8) { CHANGING } else { CODE };
+            let mut code = if random.one_in(8) { CHANGING } else { CODE };
+            if number.is_multiple_of(FAR_SAMPLE) {
+                code = if number.is_multiple_of(2 * FAR_SAMPLE) { FAR_CHANGING } else { FAR_CODE };
+                frame.near = [FAR_DATA; 3];
+            }
             self.maker.begin(&mut self.sequence, code + self.place * SLOT);
             let wanted = 4 + random.below(13) as usize;
             let mut tries = 0;
@@ -288,7 +297,12 @@ impl Campaign {
                 let mut random = Random::new(state);
                 self.random_start(&mut random, &Frame::of_vectors());
                 self.place += 1;
-                let base = if state % 4 == 3 { CHANGING } else { CODE };
+                let base = match state % 8 {
+                    3 => CHANGING,
+                    5 => FAR_CODE,
+                    7 => FAR_CHANGING,
+                    _ => CODE,
+                };
                 self.maker.begin(&mut self.sequence, base + self.place * SLOT);
                 self.maker.put_bytes(&mut self.sequence, &code);
                 let again = (state % 2 == 1).then(Machine::again);

@@ -32,7 +32,7 @@ impl Host for Observer {
 
     fn after_syscall(&self, _: &mut ThreadState, _: &Call, _: i64, _: CallToken) {}
 
-    fn before_exec(&self, _: &mut ThreadState, _: &Call) {}
+    fn before_exec(&self, _: &mut ThreadState, _: &mut Call) {}
 
     fn thread_started(&self, _: &mut ThreadState) -> bool {
         true
@@ -43,7 +43,7 @@ impl Host for Observer {
     fn exiting(&self, _: &mut ThreadState, _: bool, _: i32) {}
 
     fn notice(&self, _: &mut ThreadState, _: Notice, at: u64, _: u64) {
-        if at != machine::CODE && at != machine::CHANGING && at != machine::handler() {
+        if !machine::CODES.contains(&at) && at != machine::handler() {
             self.unexpected.store(at, Ordering::Relaxed);
         }
     }

@@ -22,7 +22,17 @@ const AREA: usize = 0x1000_0000;
 pub const CODE: u64 = 0x7000_0000;
 /// The same code in a shared mapping: it may change at any time.
 pub const CHANGING: u64 = 0x7200_0000;
+/// The same two once more, in the middle of a reservation that leaves no place for an arena within reach.
+pub const FAR_CODE: u64 = 0x2000_0000_0000;
+/// As [`CHANGING`], there.
+pub const FAR_CHANGING: u64 = FAR_CODE + 0x200_0000;
+/// The window of data and stack, there.
+pub const FAR_DATA: u64 = FAR_CODE + 0x400_0000;
+/// Bytes of the reservation on either side.
+const RESERVED: u64 = 3 << 30;
 const CODE_BYTES: usize = 16 << 20;
+/// All mappings of the code; those that may change have the right to write.
+pub const CODES: [u64; 4] = [CODE, CHANGING, FAR_CODE, FAR_CHANGING];
 /// Bytes of one sequence's place.
 pub const SLOT: u64 = 1024;
 /// The window of data and stack.
@@ -295,9 +305,19 @@ impl Machine {
         map(AREA as u64, size_of::<Area>(), RW, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1);
         let code = memory_file(c"code", CODE_BYTES);
         let writable = map(0, CODE_BYTES, RW, libc::MAP_SHARED, code);
-        map(CODE, CODE_BYTES, RX, libc::MAP_PRIVATE, code);
-        map(CHANGING, CODE_BYTES, RX | libc::PROT_WRITE, libc::MAP_SHARED, code);
+        const RESERVATION: i32 = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        let reservation = FAR_CODE - RESERVED;
+        map(reservation, 2 * RESERVED as usize, libc::PROT_NONE, RESERVATION, -1);
+        // SAFETY: the reservation is ours, and nobody uses it.
+        unsafe {
+            libc::munmap(FAR_CODE as *mut libc::c_void, (FAR_DATA - FAR_CODE) as usize + WINDOW)
+        };
+        for (at, changing_at) in [(CODE, CHANGING), (FAR_CODE, FAR_CHANGING)] {
+            map(at, CODE_BYTES, RX, libc::MAP_PRIVATE, code);
+            map(changing_at, CODE_BYTES, RX | libc::PROT_WRITE, libc::MAP_SHARED, code);
+        }
         let data = memory_file(c"data", WINDOW);
+        map(FAR_DATA, WINDOW, RW, libc::MAP_SHARED, data);
         map(DATA, WINDOW, RW, libc::MAP_SHARED, data);
         map(FAR, WINDOW, RW, libc::MAP_SHARED, data);
         area().mask = xsave::layout().present;
@@ -370,9 +390,9 @@ impl Machine {
 
     /// The engine forgets all sequences: their places are used again.
     pub fn forget_code(&mut self) {
-        for code in [CODE, CHANGING] {
-            let rights =
-                (libc::PROT_READ | libc::PROT_EXEC) as u64 | if code == CHANGING { 2 } else { 0 };
+        for code in CODES {
+            let rights = (libc::PROT_READ | libc::PROT_EXEC) as u64
+                | if [CHANGING, FAR_CHANGING].contains(&code) { 2 } else { 0 };
             let call = libc::SYS_mprotect as u64;
             assert_eq!(self.system_call(call, [code, CODE_BYTES as u64, rights, 0]), 0);
         }

@@ -1,0 +1,67 @@
+//! Where the data of mapped files lie, as far as it is known without asking.
+//!
+//! The descriptors of restartable sequences lie there ([`super::restartable`]). Constants that only look like addresses are told
+//! from them before anything is read: a fault of the engine's own is caught, but a debugger or a tracer would see it.
+
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+/// More ranges than most programs have, neighbours merged; past them any address may be one.
+const MOST: usize = 1024;
+
+static RANGES: [[AtomicU64; 2]; MOST] = [const { [const { AtomicU64::new(0) }; 2] }; MOST];
+/// Ranges in use; more than [`MOST`] where there was no room for all.
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+
+fn known() -> impl Iterator<Item = &'static [AtomicU64; 2]> {
+    RANGES[..COUNT.load(Ordering::Acquire).min(MOST)].iter()
+}
+
+/// Forgets everything: the list is about to be read anew. Changes are made under an engine's lock.
+pub fn forget() {
+    COUNT.store(0, Ordering::Release);
+}
+
+/// Adds `[start, end)`, mapped from a file and readable.
+pub fn add(start: u64, end: u64) {
+    let count = COUNT.load(Ordering::Relaxed);
+    if let Some([_, last]) = known().last()
+        && last.load(Ordering::Relaxed) == start
+    {
+        last.store(end, Ordering::Release);
+        return;
+    }
+    if let Some([from, to]) = RANGES.get(count) {
+        to.store(end, Ordering::Relaxed);
+        from.store(start, Ordering::Relaxed);
+    }
+    COUNT.store(count + 1, Ordering::Release);
+}
+
+/// `[start, end)` is something else now.
+pub fn remove(start: u64, end: u64) {
+    let mut behind = None;
+    for [from, to] in known() {
+        let (first, last) = (from.load(Ordering::Relaxed), to.load(Ordering::Relaxed));
+        if first < end && start < last {
+            if last > end {
+                behind = Some((end, last));
+            }
+            to.store(start.max(first), Ordering::Release);
+        }
+    }
+    if let Some((start, end)) = behind {
+        add(start, end);
+    }
+}
+
+/// Whether `len` bytes from `at` may be a file's.
+pub fn may_hold(at: u64, len: u64) -> bool {
+    match COUNT.load(Ordering::Acquire) {
+        // Nobody keeps the list: the tracer is another one.
+        0 => true,
+        count if count > MOST => true,
+        _ => known().any(|[from, to]| {
+            from.load(Ordering::Relaxed) <= at && at + len <= to.load(Ordering::Relaxed)
+        }),
+    }
+}

@@ -1,0 +1,132 @@
+//! Calls by which a program restricts what it, and so the engine in it, may ask of the kernel.
+//!
+//! # Design
+//! A filter is obeyed from before it is installed ([`crate::seccomp`]); what the engine will want later, and may then not ask
+//! for, is fetched before: the list of executable mappings, and blocks for new threads.
+//! With system-call user dispatch (prctl(2), PR_SET_SYSCALL_USER_DISPATCH) the kernel looks at where a call is made
+//! from, and the engine makes the application's calls from a place of its own: such a thread is released, and where no other one
+//! is followed the application's handlers are given to the kernel, so that nothing of ours is entered any more.
+
+use core::sync::atomic::Ordering;
+
+use super::app_memory::read_memory;
+use super::block::Refusal;
+use super::engine::Engine;
+use super::thread::ThreadState;
+use crate::contract::{Call, Notice};
+use crate::seccomp::{self, BpfInstruction, Installing};
+use crate::sys::nr;
+
+/// prctl(2) and seccomp(2) (`include/uapi/linux/{prctl,seccomp}.h`).
+const PR_SET_SECCOMP: u64 = 22;
+const PR_SET_SYSCALL_USER_DISPATCH: u64 = 59;
+const PR_SYS_DISPATCH_ON: u64 = 1;
+const SECCOMP_MODE_STRICT: u64 = 1;
+const SECCOMP_MODE_FILTER: u64 = 2;
+const SECCOMP_SET_MODE_STRICT: u64 = 0;
+const SECCOMP_SET_MODE_FILTER: u64 = 1;
+/// Threads that can still be followed where a filter forbids to map memory.
+const SPARE_BLOCKS: usize = 4;
+
+/// What a call restricts.
+enum Restriction {
+    Strict,
+    /// By the `struct sock_fprog` at this address.
+    Filter(u64),
+    UserDispatch,
+}
+
+impl Restriction {
+    fn of(call: &Call) -> Option<Restriction> {
+        let [first, second, third, ..] = call.arguments;
+        match (call.number, first, second) {
+            (nr::PRCTL, PR_SET_SECCOMP, SECCOMP_MODE_STRICT)
+            | (nr::SECCOMP, SECCOMP_SET_MODE_STRICT, _) => Some(Restriction::Strict),
+            (nr::PRCTL, PR_SET_SECCOMP, SECCOMP_MODE_FILTER)
+            | (nr::SECCOMP, SECCOMP_SET_MODE_FILTER, _) => Some(Restriction::Filter(third)),
+            (nr::PRCTL, PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_ON) => {
+                Some(Restriction::UserDispatch)
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Engine {
+    /// A prctl or seccomp call of the application. `None` when the thread was released and makes it natively.
+    pub(super) fn restricting_call(&self, thread: &mut ThreadState, call: &Call) -> Option<i64> {
+        let installing = match Restriction::of(call) {
+            None => return Some(self.pass(thread, call)),
+            Some(Restriction::UserDispatch) => {
+                self.release(thread, Notice::Untranslatable, Refusal::Unsupported as u64);
+                self.give_actions_back();
+                return None;
+            }
+            Some(Restriction::Strict) => self.restrict(seccomp::install_strict),
+            Some(Restriction::Filter(program)) => {
+                let mut room = [BpfInstruction { code: 0, jump_true: 0, jump_false: 0, k: 0 };
+                    seccomp::MAX_INSTRUCTIONS];
+                let program = read_program(program, &mut room);
+                self.restrict(|| seccomp::install(program))
+            }
+        };
+        let result = self.pass(thread, call);
+        if result < 0 {
+            installing.undo();
+        }
+        Some(result)
+    }
+
+    fn restrict(&self, install: impl Fn() -> Installing) -> Installing {
+        self.with_tables(|tables| {
+            tables.code.read(&tables.guarded);
+            let installing = install();
+            if seccomp::allows(nr::MMAP, &[0, 1 << 20, 3, 0x22, u64::MAX, 0]) {
+                return installing;
+            }
+            installing.undo();
+            for _ in 0..SPARE_BLOCKS {
+                self.spare_block(tables);
+            }
+            install()
+        })
+    }
+}
+
+/// The program that a `struct sock_fprog` describes; `None` if it cannot be read.
+fn read_program(at: u64, room: &mut [BpfInstruction]) -> Option<&[BpfInstruction]> {
+    let mut description = [0u8; 16];
+    if !read_memory(at, &mut description) {
+        return None;
+    }
+    let length = usize::from(u16::from_le_bytes([description[0], description[1]]));
+    let program = u64::from_le_bytes(description[8..].try_into().ok()?);
+    let room = room.get_mut(..length)?;
+    // SAFETY: instructions are plain data, without padding: any bytes are a value.
+    let bytes = unsafe {
+        core::slice::from_raw_parts_mut(room.as_mut_ptr().cast::<u8>(), size_of_val(room))
+    };
+    read_memory(program, bytes).then_some(room)
+}
+
+impl Engine {
+    /// Nobody is followed any more: signals go to the application's own handlers.
+    fn give_actions_back(&self) {
+        if !self.follows_somebody() {
+            super::app_memory::faults_are_not_served();
+            self.restore_actions();
+        }
+    }
+
+    fn follows_somebody(&self) -> bool {
+        self.with_tables(|tables| {
+            tables.blocks.as_slice().iter().any(|&block| {
+                // SAFETY: blocks are never unmapped; the two words are atomics.
+                let block = unsafe { &*(block as *const ThreadState) };
+                block.followed.load(Ordering::Acquire) && !block.ended.load(Ordering::Acquire)
+            })
+        })
+    }
+}
+
+const _: () = assert!(size_of::<BpfInstruction>() == 8);
