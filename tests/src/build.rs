@@ -118,7 +118,7 @@ impl Source {
         let native = repository().join("tests/native");
         let frame = native.join("frame.c");
         let inputs = [self.path.clone(), frame.clone(), native.join("frame.h")];
-        let directory = output_directory();
+        let directory = output_directory("native-programs");
         let executable = directory.join(format!("{}-{}", self.name, linking.word()));
         if is_newer(&executable, &inputs) {
             return executable;
@@ -165,22 +165,25 @@ impl Linking {
     }
 }
 
-fn output_directory() -> PathBuf {
+/// The folder of that name beside this test's own executable, which programs are compiled into.
+pub(crate) fn output_directory(name: &str) -> PathBuf {
     let directory = crate::artifacts::own_target()
         .unwrap_or_else(|| repository().join("target/debug"))
-        .join("native-programs");
+        .join(name);
     std::fs::create_dir_all(&directory)
         .unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
     directory
 }
 
-fn fresh_number() -> String {
+/// A word that no other file of a test has.
+pub(crate) fn fresh_number() -> String {
     use std::sync::atomic::{AtomicU32, Ordering};
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!("{}.{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-fn is_newer(output: &Path, inputs: &[PathBuf]) -> bool {
+/// Whether a file is newer than all that it is made of.
+pub(crate) fn is_newer(output: &Path, inputs: &[PathBuf]) -> bool {
     let changed = |path: &Path| path.metadata().and_then(|data| data.modified()).ok();
     let Some(output) = changed(output) else { return false };
     inputs.iter().all(|input| changed(input).is_some_and(|input| input < output))
