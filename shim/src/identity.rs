@@ -214,11 +214,6 @@ impl Identity {
         self.pid
     }
 
-    /// The parent's number.
-    pub fn ppid(&self) -> u32 {
-        self.ppid
-    }
-
     /// The header of a segment.
     pub fn header(&self, segment: u32) -> Header<'_> {
         let tracer = match self.settings.tracer {

@@ -65,7 +65,7 @@ pub fn set_file(path: &str) {
         Err(Refusal::Error(sys::ENOENT)) => {}
         Err(refusal) => {
             LEVEL.store(0, Ordering::Relaxed);
-            if !output_folder::is_child_of_trace() {
+            if !output_folder::has_reporter() {
                 on_standard_error(&format!("log_file {path}: {refusal}; nothing is logged"));
             }
             return;

@@ -115,6 +115,7 @@ fn decide(startup: &Startup) -> Option<Identity> {
     }
     let id = |kind| startup.auxiliary(kind).unwrap_or_default() as u32;
     places::set_user(id(AT_EUID), id(AT_EGID));
+    output_folder::set_reporter(settings::variable(startup, conf::REPORTER).is_some());
     let source = Source::of(startup);
     let settings = match source.settings(startup) {
         Ok(settings) => settings,
@@ -131,6 +132,7 @@ fn decide(startup: &Startup) -> Option<Identity> {
         LogLevel::Debug => 4,
     });
     log::set_file(&settings.log_file);
+    let asks_for_trace = traced;
     let (traced, pin) = match &source {
         Source::Environment => (traced, None),
         Source::Trace(orders) => (true, Some(orders.folder)),
@@ -138,8 +140,9 @@ fn decide(startup: &Startup) -> Option<Identity> {
     };
     let role = if traced { Role::Program } else { usual_role };
     let is_chosen = chosen_role(role).is_some_and(|role| settings.roles.contains(&role));
-    if let Source::Conf(why) = &source {
-        settings::tell(why, is_chosen);
+    if let Source::Conf(doubt) = &source {
+        let is_expected = is_chosen || (asks_for_trace && doubt.is_place);
+        settings::tell(&doubt.why, is_expected && !output_folder::has_reporter());
     }
     if matches!(role, Role::Jvm | Role::Other) {
         return None;

@@ -51,6 +51,7 @@ pub fn variables(wishes: &Wishes<'_>, trace_id: &str) -> Result<(Variables, Sett
     let mut variables = vec![
         ("LD_PRELOAD", preload(wishes.shim, std::env::var_os("LD_PRELOAD"))),
         (TRACE, trace_id.into()),
+        (conf::REPORTER, "analyzer".into()),
         ("SPARKANALYZER_OUTPUT_DIR", wishes.records.into()),
         ("SPARKANALYZER_TRACER", wishes.tracer.name().into()),
     ];
