@@ -11,7 +11,7 @@ use crate::{
     output_folder,
     places::{self, Refusal, c_path},
     process,
-    sys::{self, flag},
+    sys::{self, flag, nr},
 };
 use alloc::format;
 use conf::trust;
@@ -101,6 +101,9 @@ pub fn always(text: fmt::Arguments<'_>) {
         }
         return;
     }
+    if ![nr::OPENAT, nr::FSTAT, nr::WRITE, nr::CLOSE].into_iter().all(places::may) {
+        return;
+    }
     // SAFETY: a leaked C string.
     let path = unsafe { CStr::from_ptr(path) };
     let opened = match open_existing(path) {
@@ -129,6 +132,9 @@ pub fn on_standard_error(text: &str) -> bool {
     if is_standard_error(2) {
         sys::write_all(2, line.bytes());
         return true;
+    }
+    if ![nr::OPENAT, nr::FSTAT, nr::WRITE, nr::CLOSE].into_iter().all(places::may) {
+        return false;
     }
     let pid = own_pid();
     let path = c_path(format!("/proc/{pid}/fd/2").into_bytes());

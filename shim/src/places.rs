@@ -56,7 +56,7 @@ pub fn look_at_user() {
 }
 
 /// Whether no filter that the process has installed keeps us from a call.
-fn may(number: u64) -> bool {
+pub fn may(number: u64) -> bool {
     engine::seccomp::allows(number, &[0; 6])
 }
 
@@ -115,9 +115,13 @@ pub fn open_file(
 
 /// What lies at a path where a file or folder could not be opened, if that is why.
 fn kind_in_the_way(path: &CStr) -> Option<Refusal> {
-    let status = sys::lstat_at(sys::AT_FDCWD, path).ok()?;
+    let status = kind_of(path)?;
     let is_usual = trust::regular(&place(&status)).is_ok() || is_folder(&status);
     (!is_usual).then_some(Refusal::Flaw(Flaw::Kind(status.mode)))
+}
+
+fn kind_of(path: &CStr) -> Option<Status> {
+    may(nr::NEWFSTATAT).then(|| sys::lstat_at(sys::AT_FDCWD, path).ok()).flatten()
 }
 
 fn is_folder(status: &Status) -> bool {
@@ -130,7 +134,7 @@ pub fn open_folder(path: &CStr) -> Result<(i32, Status), Refusal> {
     let flags = flag::O_PATH | flag::O_DIRECTORY | flag::O_NOFOLLOW | flag::O_CLOEXEC;
     let fd = sys::open(path, flags, 0);
     if sys::failed(fd) {
-        let found = sys::lstat_at(sys::AT_FDCWD, path).ok().filter(|status| !is_folder(status));
+        let found = kind_of(path).filter(|status| !is_folder(status));
         let found = found.map(|status| Refusal::Flaw(Flaw::Kind(status.mode)));
         return Err(found.unwrap_or(Refusal::Error(fd)));
     }
