@@ -13,6 +13,8 @@ pub struct Limits {
     /// Bytes of memory for translations and tables; past it all translations are dropped and made anew,
     /// or threads released.
     pub memory: usize,
+    /// Nothing was executed of the program yet: it cannot have set a handler.
+    pub from_start: bool,
 }
 
 /// A thread that is, was or will be followed.

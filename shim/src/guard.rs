@@ -11,7 +11,7 @@
 //!
 //! # Limitations
 //!
-//! A panic where no entry is noted has nowhere to return to: the ticker thread ends; the constructor
+//! A panic where no entry is noted has nowhere to return to: the ticker ends; the constructor
 //! notes itself; any other thread ends the process with SIGABRT, after the line in the log. The engine
 //! sets its own way out for code on its own stack.
 

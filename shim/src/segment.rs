@@ -254,22 +254,20 @@ impl Segments {
 
     fn try_open(&mut self, identity: &Identity) -> Result<(), Refusal> {
         const EPERM: i64 = -1;
-        if !may(nr::OPENAT) || !may(nr::CLOSE) || !may(nr::FSTAT) {
+        const EEXIST: i64 = -17;
+        /// Segments that are looked for.
+        const MAX_FOUND: u32 = 1000;
+        if ![nr::OPENAT, nr::CLOSE, nr::FSTAT].into_iter().all(may) {
             return Err(Refusal::Error(EPERM));
         }
         places::look_at_user();
         let folder = identity.output_folder.open(!identity.is_traced)?;
-        let mut name = [0u8; 256];
-        let result = file_name::encode(
-            &mut name[..255],
-            &identity.file_prefix,
-            &identity.process_id,
-            self.next,
-        );
-        let made = match (result, CStr::from_bytes_until_nul(&name)) {
-            (Ok(_), Ok(name)) => make_file(folder as u64, name, 0),
-            _ => Err(Refusal::Error(-36)), // ENAMETOOLONG
-        };
+        let mut made = make_segment(identity, folder, self.next);
+        // A helper that was killed has left its files, and not how many.
+        while matches!(made, Err(Refusal::Error(EEXIST))) && self.next < MAX_FOUND {
+            self.next += 1;
+            made = make_segment(identity, folder, self.next);
+        }
         sys::close(folder);
         let (fd, status) = made?;
         let mut buffer = vec![0; MAX_HEADER_BYTES];
@@ -336,6 +334,22 @@ fn write_at(fd: i32, bytes: &[u8], offset: u64) -> Result<(), i64> {
         }
     }
     Ok(())
+}
+
+/// Makes the file of a segment.
+fn make_segment(
+    identity: &Identity,
+    folder: i32,
+    segment: u32,
+) -> Result<(i32, sys::Status), Refusal> {
+    const ENAMETOOLONG: i64 = -36;
+    let mut name = [0u8; 256];
+    let (prefix, id) = (&identity.file_prefix, &identity.process_id);
+    let result = file_name::encode(&mut name[..255], prefix, id, segment);
+    match (result, CStr::from_bytes_until_nul(&name)) {
+        (Ok(_), Ok(name)) => make_file(folder as u64, name, 0),
+        _ => Err(Refusal::Error(ENAMETOOLONG)),
+    }
 }
 
 fn truncate(fd: i32, size: u64) {

@@ -1,4 +1,4 @@
-//! The helper of a counted process: it takes snapshots and writes the record files.
+//! The ticker, the helper of a counted process: it takes snapshots and writes the record files.
 //!
 //! # Design
 //!
@@ -31,7 +31,9 @@ mod rights;
 
 pub use rights::{mirror, mirrored, mirrors};
 
-use crate::{clock, guard, heap, lock::Lock, process, recorder, segment::Segments, sys, tls};
+use crate::{
+    clock, filtered, guard, heap, lock::Lock, process, recorder, segment::Segments, sys, tls,
+};
 use alloc::boxed::Box;
 use core::{
     fmt,
@@ -238,6 +240,9 @@ pub fn flush(nanoseconds: u64) -> bool {
 
 /// Writes the queue on the calling thread; the file is closed again.
 fn write_here() -> bool {
+    if !filtered::may_be_counted() {
+        return false;
+    }
     let written = OWN_FILES.with(|()| {
         let identity = process::identity();
         let mut segments = match SEGMENTS.swap(0, Ordering::AcqRel) {

@@ -115,10 +115,13 @@ pub fn prepare() {
     if let Some(why) = crate::gum::refusal() {
         return unavailable(why);
     }
+    if sys::is_simulated() {
+        return unavailable("Valgrind runs the program");
+    }
     #[cfg(feature = "faults")]
     arm_fault();
     let memory = process::memory_shares(&identity.settings).1;
-    match Chosen::new(&SHIM, Limits { memory }) {
+    match Chosen::new(&SHIM, Limits { memory, from_start: extent() == Extent::Everything }) {
         Some(tracer) => TRACER.store(Box::into_raw(Box::new(tracer)), Ordering::Release),
         None => unavailable("the kernel refuses memory"),
     }
@@ -405,6 +408,9 @@ impl Host<Thread> for Shim {
             if is_filter(call) {
                 on_own_tls(thread, |_| recorder::make_room_for_good());
             }
+            if is_debugging(call) {
+                on_own_tls(thread, |_| tell_of_debugger());
+            }
             if is_user_dispatch(call) {
                 on_own_tls(thread, |_| process::give_up("system-call user dispatch"));
             }
@@ -630,6 +636,25 @@ fn is_filter(call: &Call) -> bool {
     const PR_SET_SECCOMP: u64 = 22;
     call.number == engine::sys::nr::SECCOMP
         || (call.number == sys::nr::PRCTL && call.arguments[0] == PR_SET_SECCOMP)
+}
+
+/// Whether a call makes one of the traced programs another's debugger.
+fn is_debugging(call: &Call) -> bool {
+    const PTRACE: u64 = 101;
+    const TRACEME: u64 = 0;
+    const ATTACH: u64 = 16;
+    const SEIZE: u64 = 0x4206;
+    call.number == PTRACE && [TRACEME, ATTACH, SEIZE].contains(&call.arguments[0])
+}
+
+/// A debugger stops a thread wherever it is, not where the engine could show the application's state.
+fn tell_of_debugger() {
+    static TOLD: AtomicBool = AtomicBool::new(false);
+    if !TOLD.swap(true, Ordering::Relaxed) {
+        let text =
+            format_args!("a debugger among the programs sees registers and code of the tracer");
+        threads::notice(notice::PART_NOT_COUNTED, 0, text);
+    }
 }
 
 /// Whether from this call on the kernel refuses calls by the place that they are made from: ours too.

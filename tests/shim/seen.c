@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -134,6 +135,35 @@ static int process_numbers(void) {
     return 0;
 }
 
+/* A debugger that wants to know of every new thread and process, over a child that makes one. */
+static int debugger(void) {
+    int ends[2];
+    char byte = 0;
+    int stops[2] = {0, 0}, clones = 0, status;
+    if (pipe(ends)) return 2;
+    pid_t child = fork();
+    if (!child) {
+        if (read(ends[0], &byte, 1) != 1) _exit(1);
+        pid_t other = fork();
+        if (!other) _exit(66);
+        waitpid(other, &status, 0);
+        _exit(77);
+    }
+    if (ptrace(PTRACE_SEIZE, child, 0, PTRACE_O_TRACEFORK | PTRACE_O_TRACECLONE)) return 2;
+    if (write(ends[1], &byte, 1) != 1) return 2;
+    for (pid_t pid; (pid = waitpid(-1, &status, __WALL)) > 0;) {
+        if (WIFEXITED(status)) {
+            printf("%s: exit %d\n", pid == child ? "child" : "other", WEXITSTATUS(status));
+            continue;
+        }
+        stops[pid == child]++;
+        clones += status >> 16 == PTRACE_EVENT_CLONE;
+        ptrace(PTRACE_CONT, pid, 0, status >> 16 ? 0 : WSTOPSIG(status));
+    }
+    printf("%d and %d stops, %d clones\n", stops[1], stops[0], clones);
+    return 0;
+}
+
 static void write_a_thousand_times(void) {
     int file = open("/dev/shm", O_TMPFILE | O_WRONLY, 0600);
     if (file < 0) file = open("/tmp", O_TMPFILE | O_WRONLY, 0600);
@@ -181,6 +211,7 @@ int main(int argc, char **argv) {
     if (!strcmp(way, "kill_thread")) return kill_thread();
     if (!strcmp(way, "group")) return group();
     if (!strcmp(way, "process_numbers")) return process_numbers();
+    if (!strcmp(way, "debugger")) return debugger();
     if (!strcmp(way, "exec_fails")) return exec_fails();
     if (!strncmp(way, "end_by_", 7)) return ends(way + 7);
     return 2;

@@ -70,6 +70,17 @@ fn soon(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// The helper of a process, which may be about to be started.
+fn helper(of: u32) -> u32 {
+    let mut found = Vec::new();
+    soon("a helper", || {
+        found = helpers(of);
+        !found.is_empty()
+    });
+    assert_eq!(found.len(), 1, "{found:?}");
+    found[0]
+}
+
 struct Running {
     child: Child,
     stdout: BufReader<std::process::ChildStdout>,
@@ -145,9 +156,7 @@ fn no_right_that_the_process_has_given_up() {
             let mut running = Running::start(command.arg(way).env("SPARKANALYZER_TRACER", tracer));
             assert_eq!(running.line(), "given up", "{tracer} {way}");
             let pid = running.child.id();
-            let helpers = helpers(pid);
-            assert_eq!(helpers.len(), 1, "{tracer} {way}: {helpers:?}");
-            let (own, helper) = (status(pid), status(helpers[0]));
+            let (own, helper) = (status(pid), status(helper(pid)));
             for line in RIGHTS {
                 assert_eq!(own.get(line), helper.get(line), "{tracer} {way}: {line}");
             }
@@ -176,7 +185,7 @@ fn no_right_that_a_thread_has_given_up() {
         let mut running =
             Running::start(command.arg("by_a_thread").env("SPARKANALYZER_TRACER", tracer));
         assert_eq!(running.line(), "given up", "{tracer}");
-        let helper = helpers(running.child.id())[0];
+        let helper = helper(running.child.id());
         assert_eq!(status(helper)["Uid"], "1001\t1001\t1001\t1001", "{tracer}");
         assert!(running.finish().success(), "{tracer}");
     }
@@ -218,7 +227,8 @@ fn seen(test: &str) -> Option<(Artifacts, tempfile::TempDir, PathBuf)> {
 fn the_process_sees_itself_as_natively() {
     let test = "the_process_sees_itself_as_natively";
     let Some((artifacts, _directory, program)) = seen(test) else { return };
-    let mut ways = vec!["threads", "fork", "wait", "wait_all", "unshare", "kill_thread", "group"];
+    let mut ways =
+        vec!["threads", "fork", "wait", "wait_all", "unshare", "kill_thread", "group", "debugger"];
     if is_root() {
         ways.extend(["time_namespace", "process_numbers"]);
     }
@@ -325,9 +335,56 @@ fn an_exec_that_fails() {
         let mut running =
             Running::start(command.arg("exec_fails").env("SPARKANALYZER_TRACER", tracer));
         assert_eq!(running.line(), "still here", "{tracer}");
-        assert_eq!(helpers(running.child.id()).len(), 1, "{tracer}: it has come again");
+        helper(running.child.id());
         assert!(running.finish().success(), "{tracer}");
         let processes = processes(records.path());
+        assert_eq!(processes[0].total("file_write_calls"), 1000, "{tracer}");
+    }
+}
+
+/// Valgrind serves no process that shares memory, and sees the engine's own code: the program runs without both.
+#[test]
+fn a_program_under_valgrind() {
+    let test = "a_program_under_valgrind";
+    let Some(artifacts) = artifacts::need(test) else { return };
+    if Command::new("valgrind").arg("--version").output().is_err() {
+        return skip(test, "valgrind is not installed");
+    }
+    let run = |mut command: Command| {
+        let output = command.args(["-q", "/bin/echo", "hello"]).output().expect("starts");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.stdout, stderr, output.status.code())
+    };
+    let native = run(Command::new("valgrind"));
+    for tracer in TRACERS {
+        let records = folder_for_all();
+        let mut command = counted(&artifacts, Path::new("valgrind"), records.path());
+        command.env("SPARKANALYZER_TRACER", tracer);
+        assert_eq!(run(command), native, "{tracer}");
+        let processes = processes(records.path());
+        let last = processes.last().expect("a process");
+        assert!(last.ended && last.notices.contains(&records::notice::NO_SNAPSHOTS), "{last:?}");
+    }
+}
+
+/// Whoever kills the helper takes snapshots away: the process goes on, and writes its end itself.
+#[test]
+fn a_helper_that_is_killed() {
+    let test = "a_helper_that_is_killed";
+    let Some((artifacts, _directory, program)) = seen(test) else { return };
+    for tracer in TRACERS {
+        let records = folder_for_all();
+        let mut command = counted(&artifacts, &program, records.path());
+        let mut running =
+            Running::start(command.arg("exec_fails").env("SPARKANALYZER_TRACER", tracer));
+        assert_eq!(running.line(), "still here", "{tracer}");
+        let helper = helper(running.child.id());
+        // SAFETY: a child of our child, which is not waited for.
+        unsafe { libc::kill(helper.cast_signed(), libc::SIGKILL) };
+        soon("killed", || status(helper).get("State").is_some_and(|state| state.starts_with('Z')));
+        assert!(running.finish().success(), "{tracer}");
+        let processes = processes(records.path());
+        assert!(processes[0].ended, "{tracer}: its end is recorded");
         assert_eq!(processes[0].total("file_write_calls"), 1000, "{tracer}");
     }
 }

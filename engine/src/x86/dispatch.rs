@@ -158,7 +158,7 @@ impl Engine {
         let mut at_entry = true;
         match thread.exit {
             EXIT_ENTER if thread.fresh => {
-                super::syscall::tell_tid(thread);
+                super::syscall::await_tid(thread);
                 thread.fresh = false;
                 if !self.host.thread_started(thread) {
                     self.leave(thread);

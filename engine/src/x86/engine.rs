@@ -73,6 +73,8 @@ pub struct Engine {
     inside: AtomicUsize,
     /// Set by [`abandon`].
     broken: AtomicBool,
+    /// The next thread to be attached is the program's first, before its first instruction.
+    at_start: AtomicBool,
     pub(super) actions: Actions,
     /// Signals that leave a core file come to the engine first.
     pub(super) cores: AtomicBool,
@@ -136,6 +138,7 @@ impl Engine {
             tables: UnsafeCell::new(tables),
             inside: AtomicUsize::new(0),
             broken: AtomicBool::new(false),
+            at_start: AtomicBool::new(limits.from_start),
             actions: Actions::new(),
             cores: AtomicBool::new(false),
             arenas: [const { AtomicU64::new(0) }; MAX_ARENAS],
@@ -159,7 +162,10 @@ impl Engine {
         thread.ended.store(false, Ordering::Release);
         // What happened natively since the thread was last followed.
         (thread.stacked, thread.last_entry, thread.trap_not_before) = (0, 0, 0);
-        self.adopt_actions();
+        if !self.at_start.swap(false, Ordering::AcqRel) {
+            self.adopt_actions();
+        }
+        signal::serve(self);
         self.borrow_fatal_signals();
         self.adopt_alternate_stack(thread);
         thread.followed.store(true, Ordering::Release);

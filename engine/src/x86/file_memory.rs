@@ -5,6 +5,8 @@
 
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use super::app_memory::read_memory;
+
 /// More ranges than most programs have, neighbours merged; past them any address may be one.
 const MOST: usize = 1024;
 
@@ -54,14 +56,24 @@ pub fn remove(start: u64, end: u64) {
     }
 }
 
-/// Whether `len` bytes from `at` may be a file's.
-pub fn may_hold(at: u64, len: u64) -> bool {
+/// Reads what may be a file's data; whether it could be read. The address is told from others without touching it.
+pub fn read(at: u64, into: &mut [u8]) -> bool {
+    let end = at.wrapping_add(into.len() as u64);
     match COUNT.load(Ordering::Acquire) {
-        // Nobody keeps the list: the tracer is another one.
-        0 => true,
-        count if count > MOST => true,
-        _ => known().any(|[from, to]| {
-            from.load(Ordering::Relaxed) <= at && at + len <= to.load(Ordering::Relaxed)
-        }),
+        // Nobody keeps the list (the tracer is another one), or it is not whole.
+        0 => return read_memory(at, into),
+        count if count > MOST => return read_memory(at, into),
+        _ => {}
     }
+    let is_inside = known().any(|[from, to]| {
+        from.load(Ordering::Relaxed) <= at && at < end && end <= to.load(Ordering::Relaxed)
+    });
+    if is_inside {
+        for (offset, byte) in into.iter_mut().enumerate() {
+            // SAFETY: mapped and readable: calls that take it away are seen, and are made under the same lock as this. A
+            // file that was cut short meanwhile breaks the program natively too.
+            *byte = unsafe { ((at as usize + offset) as *const u8).read_volatile() };
+        }
+    }
+    is_inside
 }

@@ -11,7 +11,6 @@
 
 use iced_x86::{Mnemonic, OpKind};
 
-use super::app_memory::read_memory;
 use super::{Instruction, file_memory};
 
 /// The word before every abort handler on x86 (`RSEQ_SIG` of librseq, glibc and tcmalloc; the kernel checks it).
@@ -44,7 +43,7 @@ fn address_taken(instruction: &Instruction) -> Option<u64> {
 
 fn is_descriptor(at: u64) -> bool {
     let mut bytes = [0u8; DESCRIPTOR];
-    if !file_memory::may_hold(at, DESCRIPTOR as u64) || !read_memory(at, &mut bytes) {
+    if !file_memory::read(at, &mut bytes) {
         return false;
     }
     let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
@@ -54,7 +53,6 @@ fn is_descriptor(at: u64) -> bool {
     head as u32 == 0
         && (1..LONGEST_SECTION).contains(&length)
         && abort.wrapping_sub(start) >= length
-        && file_memory::may_hold(abort.wrapping_sub(4), 4)
-        && read_memory(abort.wrapping_sub(4), &mut signature)
+        && file_memory::read(abort.wrapping_sub(4), &mut signature)
         && u32::from_le_bytes(signature) == SIGNATURE
 }

@@ -68,6 +68,7 @@ pub(super) struct Pending {
     /// The application's mask, to be given back.
     mask: u64,
     info: [u64; 16],
+    software: super::signal_frame::Software,
 }
 
 impl Pending {
@@ -275,9 +276,9 @@ fn is_trap_flag(signal: i32, info: &Info) -> bool {
 const EINTR: i64 = 4;
 /// Handlers on one stack, each interrupted by the next. Under a storm of SA_NODEFER signals the stack would be used up
 /// else, because a signal takes longer here than natively: from here on each handler returns before the next signal.
-const MOST_STACKED: u32 = 16;
+pub(super) const MOST_STACKED: u32 = 16;
 /// Signals that instructions of the handler raise.
-const SYNCHRONOUS: u64 = 1 << (SIGILL - 1)
+pub(super) const SYNCHRONOUS: u64 = 1 << (SIGILL - 1)
     | 1 << (SIGTRAP - 1)
     | 1 << (SIGBUS - 1)
     | 1 << (SIGFPE - 1)
@@ -324,7 +325,7 @@ impl Engine {
                 unsafe { core::mem::transmute(handler as usize) };
             // SAFETY: the kernel's frame.
             let mask = unsafe { (*context).mask };
-            restore_signals(self.mask_of_handler(signal, mask));
+            restore_signals(self.usual_mask_of_handler(signal, mask));
             handler(signal, info, context);
         } else {
             self.default_action(signal);
@@ -466,10 +467,7 @@ impl Engine {
             context.stack.flags &= !SS_AUTODISARM;
         }
         // Another signal may come here: it finds the thread at the handler's first instruction, as natively.
-        let mut mask = self.mask_of_handler(signal, before);
-        if thread.stacked > MOST_STACKED {
-            mask |= !SYNCHRONOUS;
-        }
+        let mask = self.mask_of_handler(thread, signal, before);
         thread.set_blocked(mask);
         self.give_mask_to_handler(thread, mask);
         Answer::Follow
@@ -567,8 +565,15 @@ impl Engine {
         info: &Info,
         context: &mut UserContext,
     ) {
-        thread.pending =
-            Pending { signal, stepping: false, trapping: false, mask: context.mask, info: *info };
+        thread.pending = Pending {
+            signal,
+            stepping: false,
+            trapping: false,
+            mask: context.mask,
+            info: *info,
+            // SAFETY: the kernel's frame.
+            software: unsafe { super::signal_frame::software_of(context.fpstate) },
+        };
         context.mask = app_memory::held_signals();
         if self.may_queue() {
             self.keep_one_shot(signal);
@@ -604,7 +609,8 @@ impl Engine {
         let pending = thread.pending;
         if !self.may_queue() && self.actions.handler(pending.signal) > 1 {
             thread.pending.signal = 0;
-            let mask = self.enter_handler(thread, pending.signal, &pending.info, pending.mask);
+            let Pending { signal, info, software, mask, .. } = pending;
+            let mask = self.enter_handler(thread, signal, &info, &software, mask);
             return self.give_mask_to_handler(thread, mask);
         }
         self.queue_pending(thread);

@@ -7,7 +7,7 @@
 //! mask is set by an rt_sigreturn to a small frame on the engine's own stack.
 
 use core::arch::asm;
-use core::arch::x86_64::{__cpuid, __cpuid_count, _fxsave64};
+use core::arch::x86_64::_fxsave64;
 
 use super::engine::Engine;
 use super::signal::{
@@ -44,46 +44,46 @@ const MXCSR_AT: u64 = 24;
 const XMM_AT: u64 = 160;
 const SS_DISABLE: u32 = 2;
 
-/// The components that the kernel has switched on, and the bytes that XSAVE needs for them; `None` on CPUs without it.
-fn extended_state() -> Option<(u64, u64)> {
-    const OSXSAVE: u32 = 1 << 27;
-    if __cpuid(1).ecx & OSXSAVE == 0 {
-        return None;
+/// What the kernel wrote into the part of a frame's vector state that is software's: `struct _fpx_sw_bytes`. Zeros where the
+/// frame has the legacy part alone.
+pub(super) type Software = [u64; 6];
+
+/// The same, of a frame that the kernel has made.
+///
+/// # Safety
+/// `fpstate` must be the kernel's, or 0.
+pub(super) unsafe fn software_of(fpstate: u64) -> Software {
+    let none = [0; 6];
+    if fpstate == 0 {
+        return none;
     }
-    let (low, high): (u32, u32);
-    // SAFETY: the kernel has switched XSAVE on.
-    unsafe {
-        asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high, options(nomem, nostack));
-    }
-    Some((u64::from(high) << 32 | u64::from(low), u64::from(__cpuid_count(0xd, 0).ebx)))
+    // SAFETY: inside the FXSAVE area.
+    let found = unsafe { ((fpstate + SOFTWARE) as *const Software).read_unaligned() };
+    if found[0] as u32 == MAGIC_1 { found } else { none }
 }
 
 /// Saves the vector state below `end`, as the kernel does; the address of the area.
 ///
 /// # Safety
 /// There must be room below `end`.
-unsafe fn save_state(thread: &ThreadState, end: u64) -> u64 {
-    let extended = extended_state();
-    let bytes = extended.map_or(LEGACY_BYTES, |(_, bytes)| bytes);
+unsafe fn save_state(thread: &ThreadState, end: u64, software: &Software) -> u64 {
+    // Magic number and size with the number behind; components; size.
+    let [magic, components, bytes, ..] = *software;
+    let is_extended = magic != 0;
+    let bytes = if is_extended { u64::from(bytes as u32) } else { LEGACY_BYTES };
     let at = (end - bytes - size_of::<u32>() as u64) & !63;
     // SAFETY: the caller vouches for the room; the area is aligned to 64 bytes.
     unsafe {
-        match extended {
-            Some((components, bytes)) => {
-                core::ptr::write_bytes((at + LEGACY_BYTES) as *mut u8, 0, HEADER_BYTES);
-                asm!("xsave64 [{at}]", at = in(reg) at, in("eax") u32::MAX, in("edx") u32::MAX,
-                    options(nostack));
-                let software = at + SOFTWARE;
-                core::ptr::write_bytes(software as *mut u8, 0, 48);
-                (software as *mut u32).write(MAGIC_1);
-                ((software + 4) as *mut u32).write(bytes as u32 + size_of::<u32>() as u32);
-                ((software + 8) as *mut u64).write(components);
-                ((software + 16) as *mut u32).write(bytes as u32);
-                ((at + bytes) as *mut u32).write_unaligned(MAGIC_2);
-                // What the block holds is in use, whatever the CPU says of the registers now.
-                *((at + LEGACY_BYTES) as *mut u64) |= 2;
-            }
-            None => _fxsave64(at as *mut u8),
+        if is_extended {
+            core::ptr::write_bytes((at + LEGACY_BYTES) as *mut u8, 0, HEADER_BYTES);
+            asm!("xsave64 [{at}]", at = in(reg) at, in("eax") components as u32,
+                in("edx") (components >> 32) as u32, options(nostack));
+            ((at + SOFTWARE) as *mut Software).write_unaligned(*software);
+            ((at + bytes) as *mut u32).write_unaligned(MAGIC_2);
+            // What the block holds is in use, whatever the CPU says of the registers now.
+            *((at + LEGACY_BYTES) as *mut u64) |= 2;
+        } else {
+            _fxsave64(at as *mut u8);
         }
         ((at + MXCSR_AT) as *mut u32).write(thread.mxcsr);
         core::ptr::copy_nonoverlapping(
@@ -96,16 +96,19 @@ unsafe fn save_state(thread: &ThreadState, end: u64) -> u64 {
 }
 
 /// The state that a handler begins with.
-fn reset_state() {
+fn reset_state(components: u64) {
     /// The protection keys of memory stay.
     const PKRU: u64 = 1 << 9;
     #[repr(C, align(64))]
     struct Area([u8; LEGACY_BYTES as usize + HEADER_BYTES]);
     let mut area = Area([0; LEGACY_BYTES as usize + HEADER_BYTES]);
     area.0[MXCSR_AT as usize..][..4].copy_from_slice(&INITIAL_MXCSR.to_le_bytes());
-    match extended_state() {
-        Some((components, _)) => {
-            let components = components & !PKRU;
+    match components & !PKRU {
+        0 => {
+            // SAFETY: no operands; the engine uses no x87 register.
+            unsafe { asm!("fninit", options(nomem, nostack)) }
+        }
+        components => {
             // SAFETY: a header of zeros asks for the initial configuration; nothing behind it is read. The engine keeps nothing
             // in vector registers across this.
             unsafe {
@@ -116,8 +119,6 @@ fn reset_state() {
                     out("xmm12") _, out("xmm13") _, out("xmm14") _, out("xmm15") _);
             }
         }
-        // SAFETY: no operands; the engine uses no x87 register.
-        None => unsafe { asm!("fninit", options(nomem, nostack)) },
     }
 }
 
@@ -136,6 +137,7 @@ impl Engine {
         thread: &mut ThreadState,
         signal: i32,
         info: &Info,
+        software: &Software,
         mask: u64,
     ) -> u64 {
         let action = self.actions.entry(signal);
@@ -148,7 +150,7 @@ impl Engine {
         // SAFETY: the application's stack, where the kernel would put the frame too: where there is no room the application
         // dies of it natively.
         let (frame, area) = unsafe {
-            let area = save_state(thread, end);
+            let area = save_state(thread, end, software);
             let at = ((area - size_of::<Frame>() as u64) & !15) - 8;
             core::ptr::write_bytes(at as *mut u8, 0, size_of::<Frame>());
             (&mut *(at as *mut Frame), area)
@@ -156,8 +158,13 @@ impl Engine {
         frame.return_address = action.restorer.unwrap_or(restorer());
         frame.info = *info;
         let context = &mut frame.context;
-        context.flags = WITH_SEGMENTS | if extended_state().is_some() { EXTENDED } else { 0 };
-        context.stack = AlternateStack { flags: 0, ..stack };
+        context.flags = WITH_SEGMENTS | if software[0] != 0 { EXTENDED } else { 0 };
+        // As the kernel saves it, for the handler's return to restore.
+        context.stack = match thread.disarmed {
+            true => AlternateStack { start: 0, flags: SS_DISABLE, padding: 0, size: 0 },
+            false if to_alternate => AlternateStack { flags: 0, ..stack },
+            false => stack,
+        };
         for (register, &at) in CONTEXT.iter().enumerate() {
             context.registers[at] = thread.gpr[register] as i64;
         }
@@ -173,10 +180,10 @@ impl Engine {
             unsafe { sys::optional(nr::SIGALTSTACK, [&raw const none as u64, 0, 0, 0, 0, 0]) };
             thread.disarmed = true;
         }
-        reset_state();
+        reset_state(software[1]);
         self.begin_handler(thread, signal, frame);
         self.keep_one_shot_off(signal);
-        let mask = self.mask_of_handler(signal, mask);
+        let mask = self.mask_of_handler(thread, signal, mask);
         thread.set_blocked(mask);
         mask
     }

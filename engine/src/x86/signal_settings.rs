@@ -311,9 +311,15 @@ impl Engine {
         }
     }
 
+    /// As [`Engine::usual_mask_of_handler`], for a thread that stands at the handler's beginning: more under a storm of signals.
+    pub(super) fn mask_of_handler(&self, thread: &ThreadState, signal: i32, before: u64) -> u64 {
+        let mask = self.usual_mask_of_handler(signal, before);
+        if thread.stacked > signal::MOST_STACKED { mask | !signal::SYNCHRONOUS } else { mask }
+    }
+
     /// The signals that are blocked while a handler runs, where `before` were when its signal came. HotSpot's handler, which
     /// has everything blocked, writes to the headers of compiled methods: with guarded memory SIGSEGV must come.
-    pub(super) fn mask_of_handler(&self, signal: i32, before: u64) -> u64 {
+    pub(super) fn usual_mask_of_handler(&self, signal: i32, before: u64) -> u64 {
         let cell = &self.actions.table[signal as usize];
         let itself = match cell.flags.load(Ordering::Relaxed) & SA_NODEFER {
             0 => 1 << (signal - 1),

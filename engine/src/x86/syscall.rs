@@ -195,20 +195,14 @@ struct NewTask {
     flags: u64,
     /// The child's stack pointer; 0 = the parent's.
     stack: u64,
-    /// Where the kernel is to write its id for the parent, and for the child; 0 = nowhere.
-    parent_tid: u64,
+    /// Where the kernel is to write its id for the child; 0 = nowhere.
     child_tid: u64,
 }
 
 impl NewTask {
-    fn new(flags: u64, stack: u64, parent_tid: u64, child_tid: u64) -> NewTask {
-        let asked = |flag: u64, at: u64| if flags & flag != 0 { at } else { 0 };
-        NewTask {
-            flags,
-            stack,
-            parent_tid: asked(CLONE_PARENT_SETTID, parent_tid),
-            child_tid: asked(CLONE_CHILD_SETTID, child_tid),
-        }
+    fn new(flags: u64, stack: u64, child_tid: u64) -> NewTask {
+        let is_asked = flags & CLONE_CHILD_SETTID != 0;
+        NewTask { flags, stack, child_tid: if is_asked { child_tid } else { 0 } }
     }
 
     /// In a child of fork: its id, without a call where the application has asked for it.
@@ -237,26 +231,18 @@ pub(super) fn restore_signals(mask: u64) {
     unsafe { sys::syscall6(nr::RT_SIGPROCMASK, [2, &raw const mask as u64, 0, 8, 0, 0]) };
 }
 
-/// States of [`ThreadState::tid_told`].
-const TID_NOT_TOLD: u32 = 0;
-const TID_BEING_TOLD: u32 = 1;
-const TID_TOLD: u32 = 2;
-
-/// A new thread's id goes where its creator wants it (CLONE_PARENT_SETTID): before either of the two goes on, and once, for
-/// libc has the kernel clear the same word at the thread's end.
-pub(super) fn tell_tid(child: &ThreadState) {
-    let told = &child.tid_told;
-    let first =
-        told.compare_exchange(TID_NOT_TOLD, TID_BEING_TOLD, Ordering::AcqRel, Ordering::Acquire);
-    if first.is_ok() {
-        if child.tid_for_parent != 0 {
-            write_memory(child.tid_for_parent, &child.tid.to_le_bytes());
+/// A new thread learns its id: its creator tells it as soon as the call has returned there.
+pub(super) fn await_tid(child: &mut ThreadState) {
+    const LOOKS: u32 = 20_000;
+    let tid_at = &raw const child.tid;
+    for _ in 0..LOOKS {
+        // SAFETY: the thread's own block; its creator writes the word.
+        if unsafe { core::ptr::read_volatile(tid_at) } != 0 {
+            return;
         }
-        told.store(TID_TOLD, Ordering::Release);
-    }
-    while told.load(Ordering::Acquire) == TID_BEING_TOLD {
         super::thread::relax();
     }
+    child.tid = ThreadState::ask_tid();
 }
 
 /// Blocks the application's signals around the making of a new task, faults of the engine's own excepted.
@@ -430,8 +416,8 @@ impl Engine {
             nr::FORK => NewTask::default(),
             nr::VFORK => NewTask { flags: CLONE_VM | CLONE_VFORK, ..NewTask::default() },
             nr::CLONE => {
-                let [flags, stack, parent_tid, child_tid, ..] = call.arguments;
-                NewTask::new(flags, stack, parent_tid, child_tid)
+                let [flags, stack, _, child_tid, ..] = call.arguments;
+                NewTask::new(flags, stack, child_tid)
             }
             _ => {
                 let size = (call.arguments[1] as usize).min(CLONE_ARGS);
@@ -444,7 +430,7 @@ impl Engine {
                 };
                 let (stack, size) = (field(40), field(48));
                 let stack = if stack == 0 { 0 } else { stack + size };
-                NewTask::new(field(0), stack, field(24), field(16))
+                NewTask::new(field(0), stack, field(16))
             }
         };
         if new.flags & CLONE_VM == 0 {
@@ -545,12 +531,13 @@ impl Engine {
         child.set_blocked(thread.new_task_mask);
         child.inherited_word = thread.inherited_word;
         child.fresh = true;
-        // The kernel writes the child's id to its block, before it runs; from there it goes where the application wants it.
-        child.tid_for_parent = new.parent_tid;
-        child.tid_told.store(TID_NOT_TOLD, Ordering::Relaxed);
+        // Its id, which the application may not be asked for: the kernel writes it to the block where the application wants it
+        // nowhere else; else this thread does, a moment later.
+        child.tid = 0;
         let tid_at = &raw mut child.tid as u64;
         let mut arguments = call.arguments;
-        if call.number == nr::CLONE {
+        if new.flags & CLONE_PARENT_SETTID != 0 {
+        } else if call.number == nr::CLONE {
             arguments[0] |= CLONE_PARENT_SETTID;
             arguments[2] = tid_at;
         } else {
@@ -564,7 +551,8 @@ impl Engine {
         if result < 0 {
             self.give_back(child);
         } else {
-            tell_tid(child);
+            // SAFETY: the child waits for it; a word that only becomes what it is already, if the kernel wrote it.
+            unsafe { core::ptr::write_volatile(tid_at as *mut u32, result as u32) };
         }
         Some(result)
     }

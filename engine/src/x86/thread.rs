@@ -8,7 +8,7 @@
 
 use core::arch::asm;
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use super::engine::Engine;
 use super::targets::Way;
@@ -91,9 +91,6 @@ pub struct ThreadState {
     /// Another one, which the threads that it starts begin with.
     pub(super) inherited_word: u64,
     pub(super) tid: u32,
-    /// Where a new thread's creator wants its id; 0 = nowhere. Whether it was written there.
-    pub(super) tid_for_parent: u64,
-    pub(super) tid_told: AtomicU32,
     pub(super) followed: AtomicBool,
     /// A vfork-like child runs in this memory, with this GS base; the thread itself sleeps.
     pub(super) vforked: AtomicBool,

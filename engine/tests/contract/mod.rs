@@ -115,8 +115,9 @@ fn difference<T: Tracer>(tracer: &'static T, work: fn() -> u64, less: fn() -> u6
 
 /// Whether the tracer keeps the contract; panics where it does not.
 pub fn keeps<T: Tracer>() {
-    let tracer: &'static T =
-        Box::leak(Box::new(T::new(&Listener, Limits { memory: 64 << 20 }).expect("memory")));
+    let tracer: &'static T = Box::leak(Box::new(
+        T::new(&Listener, Limits { memory: 64 << 20, from_start: false }).expect("memory"),
+    ));
     let only = |metrics: &[(Metric, u64)]| -> Totals {
         let mut totals = [0; METRICS];
         for &(metric, count) in metrics {

@@ -56,8 +56,9 @@ fn followed<R>(engine: &'static Engine, work: impl FnOnce() -> R) -> (R, u64) {
 
 #[test]
 fn threads_come_and_go() {
-    let engine: &'static Engine =
-        Box::leak(Box::new(Engine::new(&Listener, Limits { memory: 4 << 20 }).expect("memory")));
+    let engine: &'static Engine = Box::leak(Box::new(
+        Engine::new(&Listener, Limits { memory: 4 << 20, from_start: false }).expect("memory"),
+    ));
     natively_set_handler(SIGUSR1, note_place);
 
     counts_are_the_same_each_time(engine);

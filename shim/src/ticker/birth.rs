@@ -11,7 +11,7 @@
 
 use super::{ALIVE, HELPER, POINTER, STOP, WAKE, lives};
 use crate::{
-    clock, log, process,
+    clock, filtered, log, process,
     sys::{self, nr},
     tls,
 };
@@ -60,10 +60,16 @@ pub fn give() -> Result<(), fmt::Arguments<'static>> {
     if ALIVE.load(Ordering::Acquire) != 0 {
         return Err(format_args!("the one before has not ended"));
     }
+    if !filtered::may_be_counted() {
+        return Err(format_args!("a filter of system calls"));
+    }
     if BORN_ELSEWHERE.load(Ordering::Relaxed)
         || (!BORN_HERE.load(Ordering::Relaxed) && would_be_first())
     {
         return Err(format_args!("its children are born into another namespace"));
+    }
+    if sys::is_simulated() {
+        return Err(format_args!("Valgrind runs it, which serves no process that shares memory"));
     }
     let tls_bytes = (-tls::offset()) as usize;
     let area_bytes = STACK_BYTES + (tls_bytes + CONTROL_BYTES).next_multiple_of(4096);

@@ -283,20 +283,22 @@ pub fn serve() {
         return;
     }
     let [a, b, c, d, e, f] = core::array::from_fn(|index| ARGUMENTS[index].load(Ordering::Relaxed));
-    let answer = match NUMBER.load(Ordering::Relaxed) {
+    let number = NUMBER.load(Ordering::Relaxed);
+    let is_filter = number == nr::SECCOMP || (number == nr::PRCTL && a == PR_SET_SECCOMP);
+    let answer = match number {
         JOIN_USER_NAMESPACE => join_user_namespace(),
         nr::LANDLOCK_RESTRICT_SELF => restrict(a, b),
         // SAFETY: a call that the program is about to make with these arguments.
         number => unsafe { sys::call6(number, a, b, c, d, e, f) },
     };
-    if !SETTLING.load(Ordering::Relaxed) {
+    if !is_filter {
         // The kernel forgets it when credentials change.
         birth::ask_for_signal();
     }
     ANSWER.store(if sys::failed(answer) { answer } else { 0 }, Ordering::Relaxed);
     DONE.store(asked, Ordering::Release);
     sys::futex_wake(&DONE, u32::MAX >> 1);
-    while SETTLING.load(Ordering::Acquire) && !birth::is_orphan() {
+    while is_filter && SETTLING.load(Ordering::Acquire) && !birth::is_orphan() {
         sys::futex_wait(&DONE, asked, 1_000_000);
     }
 }

@@ -321,7 +321,8 @@ impl Machine {
         map(DATA, WINDOW, RW, libc::MAP_SHARED, data);
         map(FAR, WINDOW, RW, libc::MAP_SHARED, data);
         area().mask = xsave::layout().present;
-        let engine = Engine::new(&HOST, engine::Limits { memory }).expect("memory for the engine");
+        let engine = Engine::new(&HOST, engine::Limits { memory, from_start: false })
+            .expect("memory for the engine");
         #[allow(static_mut_refs)]
         // SAFETY: one thread.
         unsafe {

@@ -1,6 +1,6 @@
 //! Both runs side by side: what differs, and what `complete` says although something is missing.
 
-use super::run::{Guest, LOADER, Seen, Traced};
+use super::run::{FILES, Guest, LOADER, Seen, Traced};
 use super::session::End;
 use crate::artifacts::Artifacts;
 
@@ -80,9 +80,6 @@ pub fn compare_with(
         traced.messages
     ))
 }
-
-/// More record files than any of the programs can need.
-const FILES: usize = 500;
 
 /// A library that begins one record file after the other fills the disk.
 pub fn too_many_files(traced: &Traced) -> Option<String> {

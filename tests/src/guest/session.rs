@@ -39,12 +39,24 @@ pub fn in_session(command: &mut Command) {
 /// # Panics
 /// When it cannot be waited for.
 pub fn wait(child: &mut Child, limit: Duration) -> End {
+    wait_unless(child, limit, || false)
+}
+
+/// The same, and the session is ended as well when something goes without bound.
+///
+/// # Panics
+/// When it cannot be waited for.
+pub(super) fn wait_unless(
+    child: &mut Child,
+    limit: Duration,
+    is_boundless: impl Fn() -> bool,
+) -> End {
     let start = Instant::now();
     let mut nap = Duration::from_micros(500);
     let end = loop {
         match child.try_wait().expect("waits") {
             Some(status) => break End::of(status),
-            None if start.elapsed() > limit => break End::Hung,
+            None if start.elapsed() > limit || is_boundless() => break End::Hung,
             None => std::thread::sleep(nap),
         }
         nap = (nap * 2).min(Duration::from_millis(10));
