@@ -55,6 +55,8 @@ impl Machine {
         }
         command.current_dir(self.folder.path()).args(["doctor", "--format", "json"]);
         command.args(["--shim", "libshim.so", "--conf", "conf.toml", "--spark-home", "spark"]);
+        // What they say of a program that runs followed is in tests of their own.
+        command.arg("--quick");
         let output = command.args(more).output().unwrap();
         let all: Value = serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|error| panic!("{error}: {output:?}"));
@@ -114,9 +116,14 @@ fn each_fault_is_found_with_its_remedy() {
     let (code, found) = machine.complaint("output_dir", &[]);
     contains(&found, "mode 777");
     assert_eq!(code, 6);
+    machine.set_mode("records", 0o770);
+    contains(&machine.complaint("output_dir", &[]).1, "mode 770");
     machine.set_mode("records", 0o1777);
     assert_eq!(level(&machine.examine(&[]).1, "output_dir"), "good");
-    fs::remove_dir(machine.path("records")).unwrap();
+    fs::rename(machine.path("records"), machine.path("elsewhere")).unwrap();
+    std::os::unix::fs::symlink("elsewhere", machine.path("records")).unwrap();
+    contains(&machine.complaint("output_dir", &[]).1, "no folder of its own");
+    fs::remove_file(machine.path("records")).unwrap();
     contains(&machine.complaint("output_dir", &[]).1, "does not exist");
     // Mistakes in conf files.
     fs::write(machine.path("conf.toml"), "metrics = [\"memry\"]\n").unwrap();

@@ -76,6 +76,7 @@ fn the_environment_is_inherited_in_its_order_and_extended() {
             "ZEBRA",
             "LD_PRELOAD",
             "SPARKANALYZER_TRACE",
+            "SPARKANALYZER_REPORTER",
             "SPARKANALYZER_OUTPUT_DIR",
             "SPARKANALYZER_TRACER",
             "ASAN_OPTIONS"

@@ -41,3 +41,6 @@ pub fn trace_settings_file(id: &str) -> Option<String> {
     let is_name = is_plain && (1..=LONGEST).contains(&id.len());
     is_name.then(|| alloc::format!(".trace-{id}.toml"))
 }
+
+/// In the environment of a trace's processes: the analyzer tells of those that cannot write, and they need not.
+pub const REPORTER: &str = "SPARKANALYZER_REPORTER";

@@ -193,7 +193,8 @@ settings! {
     /// Where the record files go. Made if it is missing (mode 0750, for the process's user alone). It must belong to
     /// root or to the process's effective user, and nobody else may write to it unless it is sticky (mode 1777, for
     /// several users); nor may it be a symbolic link. Files get the process's own group, even where the folder is
-    /// set-gid. A process that should be counted and cannot write there says so on standard error, once.
+    /// set-gid. A process that should be counted and cannot write there says so on standard error, once; under
+    /// `analyzer trace` the analyzer says it.
     output_dir: String = String::from("/var/tmp/sparkanalyzer");
     /// Name of a record file, before "-<process id>.<segment>.sar": %n node, %h host, %p pid,
     /// %a application id, %e executor id, %r role, %{NAME} an environment variable, %% a percent sign.

@@ -15,7 +15,7 @@ pub const VARIABLE: &[u8] = b"SPARKANALYZER_FILTERED";
 const ENTRY: &[u8] = b"SPARKANALYZER_FILTERED=1\0";
 
 /// What the library may ask of the kernel in a program that it counts.
-const CALLS: [u64; 58] = [
+const CALLS: [u64; 59] = [
     nr::READ,
     nr::WRITE,
     nr::OPEN,
@@ -43,12 +43,16 @@ const CALLS: [u64; 58] = [
     nr::CHDIR,
     nr::MKDIR,
     nr::READLINK,
+    nr::FCHMOD,
+    nr::FCHOWN,
     nr::UMASK,
     nr::GETUID,
     nr::GETEUID,
+    nr::GETEGID,
     nr::GETPPID,
     nr::SETPGID,
     engine_nr::SIGALTSTACK,
+    nr::STATFS,
     nr::PRCTL,
     nr::ARCH_PRCTL,
     nr::GETTID,
@@ -58,6 +62,7 @@ const CALLS: [u64; 58] = [
     nr::TGKILL,
     nr::OPENAT,
     nr::NEWFSTATAT,
+    nr::UNLINKAT,
     nr::FALLOCATE,
     engine_nr::RT_TGSIGQUEUEINFO,
     nr::GETRANDOM,
@@ -70,10 +75,6 @@ const CALLS: [u64; 58] = [
     nr::TIMER_SETTIME,
     nr::RT_SIGPENDING,
     nr::RT_SIGTIMEDWAIT,
-    nr::FCHOWN,
-    nr::FCHMOD,
-    nr::GETEGID,
-    nr::UNLINKAT,
 ];
 
 /// Whether a program that this process executes can be counted: no filter, or one that allows all that is needed.

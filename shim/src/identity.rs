@@ -74,6 +74,7 @@ impl Identity {
         startup: &Startup,
         settings: Settings,
         output_folder: OutputFolder,
+        is_traced: bool,
         role: Role,
         spark_role: Role,
         spark: SparkIds,
@@ -107,7 +108,7 @@ impl Identity {
             parent_fork: 0,
             role,
             spark_role,
-            is_traced: variable(b"SPARKANALYZER_TRACE").is_some_and(|id| !id.is_empty()),
+            is_traced,
             // Many a thing may be called java: the JDK's launcher has this function.
             is_java_launcher: spark_role == Role::Jvm && link::find(c"JLI_Launch").is_some(),
             application_id: spark.application.clone().leak(),
@@ -211,11 +212,6 @@ impl Identity {
     /// The process's number.
     pub fn pid(&self) -> u32 {
         self.pid
-    }
-
-    /// The parent's number.
-    pub fn ppid(&self) -> u32 {
-        self.ppid
     }
 
     /// The header of a segment.

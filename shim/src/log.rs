@@ -11,7 +11,7 @@ use crate::{
     output_folder,
     places::{self, Refusal, c_path},
     process,
-    sys::{self, flag},
+    sys::{self, flag, nr},
 };
 use alloc::format;
 use conf::trust;
@@ -65,7 +65,7 @@ pub fn set_file(path: &str) {
         Err(Refusal::Error(sys::ENOENT)) => {}
         Err(refusal) => {
             LEVEL.store(0, Ordering::Relaxed);
-            if !output_folder::is_child_of_trace() {
+            if !output_folder::has_reporter() {
                 on_standard_error(&format!("log_file {path}: {refusal}; nothing is logged"));
             }
             return;
@@ -101,6 +101,9 @@ pub fn always(text: fmt::Arguments<'_>) {
         }
         return;
     }
+    if ![nr::OPENAT, nr::FSTAT, nr::WRITE, nr::CLOSE].into_iter().all(places::may) {
+        return;
+    }
     // SAFETY: a leaked C string.
     let path = unsafe { CStr::from_ptr(path) };
     let opened = match open_existing(path) {
@@ -130,8 +133,10 @@ pub fn on_standard_error(text: &str) -> bool {
         sys::write_all(2, line.bytes());
         return true;
     }
-    let counted = process::is_counted().then(|| process::identity().pid());
-    let pid = counted.unwrap_or_else(sys::getpid);
+    if ![nr::OPENAT, nr::FSTAT, nr::WRITE, nr::CLOSE].into_iter().all(places::may) {
+        return false;
+    }
+    let pid = own_pid();
     let path = c_path(format!("/proc/{pid}/fd/2").into_bytes());
     let fd = sys::open(&path, flag::O_WRONLY | flag::O_APPEND | flag::CAREFUL, 0);
     if sys::failed(fd) {
@@ -143,6 +148,12 @@ pub fn on_standard_error(text: &str) -> bool {
     }
     sys::close(fd as i32);
     is_open
+}
+
+/// The counted process's number; who writes for it has another one.
+fn own_pid() -> u32 {
+    let counted = process::is_counted().then(|| process::identity().pid());
+    counted.unwrap_or_else(sys::getpid)
 }
 
 /// A program may close its standard error and get the number again for a file of its own.
@@ -160,7 +171,7 @@ struct Line {
 impl Line {
     fn of(text: fmt::Arguments<'_>) -> Line {
         let mut line = Line { bytes: [0; 512], used: 0 };
-        let _ = write!(Escaping(&mut line), "sparkanalyzer[{}]: {text}", sys::getpid());
+        let _ = write!(Escaping(&mut line), "sparkanalyzer[{}]: {text}", own_pid());
         line.bytes[line.used] = b'\n';
         line.used += 1;
         line

@@ -5,13 +5,12 @@
 //!
 //! It is looked at before counting begins, and again each time a file is made in it, through its descriptor. What
 //! others can change is refused ([`conf::trust`]), and files never get the folder's group. A process that should be
-//! counted and cannot write says so on standard error, once; of a trace's processes the first one alone does, as the
-//! analyzer tells of its children, whose output is not ours.
+//! counted and cannot write says so on standard error, once; not under `analyzer trace`: there the analyzer tells of
+//! it, and the output of the programs is not ours.
 
 use crate::{
     log,
     places::{self, Refusal, absolute, c_path},
-    process,
     sys::{self, nr},
 };
 use alloc::{boxed::Box, ffi::CString, format, string::String, vec, vec::Vec};
@@ -21,10 +20,13 @@ use core::{
     ptr::null_mut,
     sync::atomic::{AtomicBool, AtomicPtr, Ordering},
 };
+use engine::sys::optional;
 use guest::escape::Bytes;
 
 /// Whether this process, or the one that it was forked from, has said that it cannot write.
 static TOLD: AtomicBool = AtomicBool::new(false);
+/// Whether an analyzer says what this process does not.
+static HAS_REPORTER: AtomicBool = AtomicBool::new(false);
 /// What it could not say yet, or null.
 static PENDING: AtomicPtr<String> = AtomicPtr::new(null_mut());
 
@@ -42,23 +44,24 @@ impl OutputFolder {
         OutputFolder { path: c_path(without_end(absolute(path))), pin }
     }
 
-    /// Opens it, for the names in it; made if it is missing and `may_make`.
-    pub fn open_or_make(&self, may_make: bool) -> Result<i32, Refusal> {
-        match self.open() {
-            Err(Refusal::Error(sys::ENOENT)) if self.pin.is_none() && may_make => {
+    /// Opens it, for the names in it; made if it is missing and may be.
+    pub fn open(&self, may_make: bool) -> Result<i32, Refusal> {
+        match self.open_existing() {
+            Err(Refusal::Error(sys::ENOENT)) if may_make && self.pin.is_none() => {
                 // SAFETY: the path is NUL-terminated and only read.
-                let result = unsafe { sys::call2(nr::MKDIR, self.path.as_ptr() as u64, 0o750) };
+                let result =
+                    unsafe { optional(nr::MKDIR, [self.path.as_ptr() as u64, 0o750, 0, 0, 0, 0]) };
                 const EEXIST: i64 = -17;
                 if sys::failed(result) && result != EEXIST {
                     return Err(Refusal::Error(result));
                 }
-                self.open()
+                self.open_existing()
             }
             opened => opened,
         }
     }
 
-    fn open(&self) -> Result<i32, Refusal> {
+    fn open_existing(&self) -> Result<i32, Refusal> {
         let (fd, status) = places::open_folder(&self.path)?;
         if self.pin.is_some_and(|pin| pin != (status.device, status.inode)) {
             sys::close(fd);
@@ -69,7 +72,7 @@ impl OutputFolder {
 
     /// Whether files could be made in it. Nothing is: a process may end before it has something to write.
     pub fn check(&self) -> Result<(), Refusal> {
-        match self.open() {
+        match self.open_existing() {
             Ok(fd) => {
                 sys::close(fd);
                 may_write(&self.path)
@@ -87,7 +90,7 @@ impl OutputFolder {
     ///
     /// Sizes say nothing of it, and others can make files in a sticky folder: theirs must not stop our snapshots.
     pub fn bytes(&self) -> Option<u64> {
-        let folder = self.open().ok()?;
+        let folder = self.open_existing().ok()?;
         let flags = sys::flag::O_DIRECTORY | sys::flag::O_CLOEXEC;
         // SAFETY: the path is NUL-terminated and only read.
         let fd = unsafe { sys::call4(nr::OPENAT, folder as u64, c".".as_ptr() as u64, flags, 0) };
@@ -164,9 +167,19 @@ fn may_write(path: &CStr) -> Result<(), Refusal> {
     if sys::failed(result) { Err(Refusal::Error(result)) } else { Ok(()) }
 }
 
+/// Notes whether an analyzer tells of the processes of this trace.
+pub fn set_reporter(is_there: bool) {
+    HAS_REPORTER.store(is_there, Ordering::Relaxed);
+}
+
+/// Whether it does: then the program's standard error stays its own.
+pub fn has_reporter() -> bool {
+    HAS_REPORTER.load(Ordering::Relaxed)
+}
+
 /// Says that nothing can be written: in the log, and once on standard error, with what to do.
 pub fn tell(folder: &OutputFolder, why: &Refusal) {
-    let is_first = !TOLD.swap(true, Ordering::Relaxed) && !is_child_of_trace();
+    let is_first = !TOLD.swap(true, Ordering::Relaxed) && !has_reporter();
     if !is_first || !log::uses_standard_error() {
         let text = format_args!("cannot write records to {folder}: {why}; nothing is counted");
         log::line(log::Level::Error, text);
@@ -189,23 +202,4 @@ pub fn tell_what_is_pending() {
         // SAFETY: from a box, by whoever swaps it out alone.
         log::on_standard_error(&unsafe { Box::from_raw(text) });
     }
-}
-
-/// Whether the parent has the mark of a trace, or hides what it has.
-pub fn is_child_of_trace() -> bool {
-    let has_mark = |environment: &[u8]| {
-        environment.split(|&byte| byte == 0).any(|one| {
-            one.strip_prefix(b"SPARKANALYZER_TRACE=").is_some_and(|value| !value.is_empty())
-        })
-    };
-    const LARGEST_ENVIRONMENT: usize = 6 << 20;
-    let environment = |process: &str| {
-        let path = c_path(format!("/proc/{process}/environ").into_bytes());
-        sys::read_file(&path, LARGEST_ENVIRONMENT)
-    };
-    let counted = process::is_counted().then(|| process::identity().ppid());
-    let parent = format!("{}", counted.unwrap_or_else(sys::getppid));
-    // Who hides its environment is taken for one that has the mark.
-    environment("self").is_ok_and(|own| has_mark(&own))
-        && environment(&parent).map_or(true, |above| has_mark(&above))
 }

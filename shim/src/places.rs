@@ -9,9 +9,11 @@ use core::{
     fmt,
     sync::atomic::{AtomicU32, Ordering},
 };
+use engine::sys::optional;
 
-/// The effective user, as it was found last.
+/// The effective user and group, as they were found last.
 static USER: AtomicU32 = AtomicU32::new(0);
+static GROUP: AtomicU32 = AtomicU32::new(0);
 
 /// Why a place cannot be used.
 #[derive(Clone, Copy, Debug)]
@@ -40,9 +42,22 @@ impl From<Flaw> for Refusal {
     }
 }
 
-/// Notes the effective user. At the start of a process the kernel has told it unasked.
-pub fn set_user(user: u32) {
+/// Notes the effective user and group: at the start of a process the kernel has told them unasked.
+pub fn set_user(user: u32, group: u32) {
     USER.store(user, Ordering::Relaxed);
+    GROUP.store(group, Ordering::Relaxed);
+}
+
+/// Asks who they are now.
+pub fn look_at_user() {
+    if may(nr::GETEUID) && may(nr::GETEGID) {
+        set_user(sys::geteuid(), sys::getegid());
+    }
+}
+
+/// Whether no filter that the process has installed keeps us from a call.
+pub fn may(number: u64) -> bool {
+    engine::seccomp::allows(number, &[0; 6])
 }
 
 /// The effective user that was noted last.
@@ -100,9 +115,13 @@ pub fn open_file(
 
 /// What lies at a path where a file or folder could not be opened, if that is why.
 fn kind_in_the_way(path: &CStr) -> Option<Refusal> {
-    let status = sys::lstat_at(sys::AT_FDCWD, path).ok()?;
+    let status = kind_of(path)?;
     let is_usual = trust::regular(&place(&status)).is_ok() || is_folder(&status);
     (!is_usual).then_some(Refusal::Flaw(Flaw::Kind(status.mode)))
+}
+
+fn kind_of(path: &CStr) -> Option<Status> {
+    may(nr::NEWFSTATAT).then(|| sys::lstat_at(sys::AT_FDCWD, path).ok()).flatten()
 }
 
 fn is_folder(status: &Status) -> bool {
@@ -115,7 +134,7 @@ pub fn open_folder(path: &CStr) -> Result<(i32, Status), Refusal> {
     let flags = flag::O_PATH | flag::O_DIRECTORY | flag::O_NOFOLLOW | flag::O_CLOEXEC;
     let fd = sys::open(path, flags, 0);
     if sys::failed(fd) {
-        let found = sys::lstat_at(sys::AT_FDCWD, path).ok().filter(|status| !is_folder(status));
+        let found = kind_of(path).filter(|status| !is_folder(status));
         let found = found.map(|status| Refusal::Flaw(Flaw::Kind(status.mode)));
         return Err(found.unwrap_or(Refusal::Error(fd)));
     }
@@ -132,15 +151,16 @@ pub fn make_file(folder: u64, name: &CStr, flags: u64) -> Result<(i32, Status), 
     let flags =
         flags | flag::O_WRONLY | flag::O_CREAT | flag::O_EXCL | flag::O_NOFOLLOW | flag::CAREFUL;
     // The folder's group must not get it open in the moment before it has another.
+    let mode = if may(nr::FCHMOD) { 0o600 } else { 0o640 };
     // SAFETY: the name is NUL-terminated and only read.
-    let fd = unsafe { sys::call4(nr::OPENAT, folder, name.as_ptr() as u64, flags, 0o600) };
+    let fd = unsafe { sys::call4(nr::OPENAT, folder, name.as_ptr() as u64, flags, mode) };
     if sys::failed(fd) {
         return Err(Refusal::Error(fd));
     }
     let made = settle(fd as u64);
     if made.is_err() {
         // SAFETY: the name is NUL-terminated; the file was made above and has nothing in it.
-        unsafe { sys::call3(nr::UNLINKAT, folder, name.as_ptr() as u64, 0) };
+        unsafe { optional(nr::UNLINKAT, [folder, name.as_ptr() as u64, 0, 0, 0, 0]) };
         sys::close(fd as i32);
     }
     Ok((fd as i32, made?))
@@ -150,17 +170,17 @@ pub fn make_file(folder: u64, name: &CStr, flags: u64) -> Result<(i32, Status), 
 fn settle(fd: u64) -> Result<Status, Refusal> {
     let status = sys::fstat(fd).unwrap_or_default();
     trust::regular(&place(&status))?;
-    let group = sys::getegid();
+    let group = GROUP.load(Ordering::Relaxed);
     if status.group != group {
         const SAME_OWNER: u64 = u32::MAX as u64;
         // SAFETY: our own new file.
-        let result = unsafe { sys::call3(nr::FCHOWN, fd, SAME_OWNER, u64::from(group)) };
+        let result = unsafe { optional(nr::FCHOWN, [fd, SAME_OWNER, u64::from(group), 0, 0, 0]) };
         if sys::failed(result) {
             return Err(Refusal::Error(result));
         }
     }
     // SAFETY: as above. A file system without modes has its own way.
-    unsafe { sys::call2(nr::FCHMOD, fd, 0o640) };
+    unsafe { optional(nr::FCHMOD, [fd, 0o640, 0, 0, 0, 0]) };
     Ok(status)
 }
 
@@ -185,8 +205,11 @@ fn look(path: &[u8]) -> Look {
             None => Look::Unknown,
         };
     }
+    // Only where it matters: what others could write to, and no sticky folder.
     const GROUP_OR_WORLD: u32 = 0o022;
-    let is_read_only = status.mode & GROUP_OR_WORLD != 0 && is_read_only(&path);
+    const STICKY: u32 = 0o1000;
+    let is_open = status.mode & GROUP_OR_WORLD != 0 && status.mode & STICKY == 0;
+    let is_read_only = is_open && is_read_only(&path);
     Look::Place(Place { is_read_only, ..place(&status) })
 }
 

@@ -23,7 +23,7 @@ use core::{
     ffi::{CStr, c_void},
     sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, Ordering},
 };
-use guest::role::{self, Role, SparkIds, split_variable};
+use guest::role::{self, Role, SparkIds};
 use records::{ProcessEndReason, TaskMethod, notice};
 
 /// Its presence makes every process passive.
@@ -32,6 +32,8 @@ const KILL_SWITCH: &CStr = c"/etc/sparkanalyzer/disable";
 const AT_SECURE: u64 = 23;
 /// `AT_EUID`: the effective user.
 const AT_EUID: u64 = 12;
+/// `AT_EGID`: the effective group.
+const AT_EGID: u64 = 14;
 /// `AT_EXECFN`: the path given to exec.
 const AT_EXECFN: u64 = 31;
 
@@ -98,9 +100,7 @@ fn decide(startup: &Startup) -> Option<Identity> {
         _ => b"",
     };
     let arguments = || startup.arguments().map(CStr::to_bytes);
-    if startup.environment().any(|variable| {
-        split_variable(variable.to_bytes()).is_some_and(|(name, _)| name == filtered::VARIABLE)
-    }) {
+    if settings::variable(startup, filtered::VARIABLE).is_some() {
         return None;
     }
     let traced = settings::variable(startup, settings::TRACE).is_some_and(|id| !id.is_empty());
@@ -113,7 +113,9 @@ fn decide(startup: &Startup) -> Option<Identity> {
     if (has_none && !traced) || sys::exists(KILL_SWITCH) || link::is_replaced() {
         return None;
     }
-    places::set_user(startup.auxiliary(AT_EUID).unwrap_or_default() as u32);
+    let id = |kind| startup.auxiliary(kind).unwrap_or_default() as u32;
+    places::set_user(id(AT_EUID), id(AT_EGID));
+    output_folder::set_reporter(settings::variable(startup, conf::REPORTER).is_some());
     let source = Source::of(startup);
     let settings = match source.settings(startup) {
         Ok(settings) => settings,
@@ -130,6 +132,7 @@ fn decide(startup: &Startup) -> Option<Identity> {
         LogLevel::Debug => 4,
     });
     log::set_file(&settings.log_file);
+    let asks_for_trace = traced;
     let (traced, pin) = match &source {
         Source::Environment => (traced, None),
         Source::Trace(orders) => (true, Some(orders.folder)),
@@ -137,8 +140,9 @@ fn decide(startup: &Startup) -> Option<Identity> {
     };
     let role = if traced { Role::Program } else { usual_role };
     let is_chosen = chosen_role(role).is_some_and(|role| settings.roles.contains(&role));
-    if let Source::Conf(why) = &source {
-        settings::tell(why, is_chosen);
+    if let Source::Conf(doubt) = &source {
+        let is_expected = is_chosen || (asks_for_trace && doubt.is_place);
+        settings::tell(&doubt.why, is_expected && !output_folder::has_reporter());
     }
     if matches!(role, Role::Jvm | Role::Other) {
         return None;
@@ -165,7 +169,7 @@ fn decide(startup: &Startup) -> Option<Identity> {
         output_folder::tell(&folder, &refusal);
         return None;
     }
-    Some(Identity::gather(startup, settings, folder, role, spark_role, spark))
+    Some(Identity::gather(startup, settings, folder, traced, role, spark_role, spark))
 }
 
 /// How the configured memory is divided, in bytes: the shim's own heap, and the engine's translations.

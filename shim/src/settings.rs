@@ -43,7 +43,15 @@ pub enum Source {
     /// The settings that root's trace left in its folder.
     Trace(Orders),
     /// Root's conf file alone, and why.
-    Conf(String),
+    Conf(Doubt),
+}
+
+/// What speaks against the environment.
+pub struct Doubt {
+    /// In words.
+    pub why: String,
+    /// Whether it is a place that others can change, which may be a mistake, and no sign of another user.
+    pub is_place: bool,
 }
 
 /// The settings of a trace that root runs.
@@ -54,11 +62,11 @@ pub struct Orders {
 }
 
 /// A variable's value.
-pub fn variable(startup: &Startup, name: &str) -> Option<&'static [u8]> {
+pub fn variable(startup: &Startup, name: impl AsRef<[u8]>) -> Option<&'static [u8]> {
     startup
         .environment()
         .filter_map(|variable| split_variable(variable.to_bytes()))
-        .find(|(known, _)| *known == name.as_bytes())
+        .find(|(known, _)| *known == name.as_ref())
         .map(|(_, value)| value)
 }
 
@@ -111,15 +119,15 @@ impl Source {
     }
 }
 
-/// Says that the environment is not followed, and why: in the log; of a process that is counted on standard error
-/// too, as its records go elsewhere than somebody expects.
-pub fn tell(why: &str, is_counted: bool) {
+/// Says that the environment is not followed, and why: in the log; on standard error too where somebody expects
+/// records that go elsewhere, or nowhere.
+pub fn tell(why: &str, is_expected: bool) {
     let path = conf::DEFAULT_PATH;
     let text = format!("{why}: the environment is not followed, settings are those of {path}");
-    if !is_counted || !log::uses_standard_error() {
+    if !is_expected || !log::uses_standard_error() {
         log::line(log::Level::Warn, format_args!("{text}"));
     }
-    if is_counted {
+    if is_expected {
         log::on_standard_error(&text);
     }
 }
@@ -152,9 +160,10 @@ fn read(
 }
 
 /// What speaks against the environment, if anything does.
-fn doubt<'v>(variable: &impl Fn(&str) -> Option<&'v [u8]>) -> Option<String> {
+fn doubt<'v>(variable: &impl Fn(&str) -> Option<&'v [u8]>) -> Option<Doubt> {
     if let Some(name) = trust::other_user(variable) {
-        return Some(format!("{name} says that another user's environment came along"));
+        let why = format!("{name} says that another user's environment came along");
+        return Some(Doubt { why, is_place: false });
     }
     // A log file may be everybody's, so its folder is looked at; the file is when it is opened.
     let folder_of = |path: &[u8]| {
@@ -167,7 +176,8 @@ fn doubt<'v>(variable: &impl Fn(&str) -> Option<&'v [u8]>) -> Option<String> {
         let path = absolute(value);
         let path = if is_file { folder_of(&path) } else { path };
         if let Err((place, flaw)) = places::check_way(&path) {
-            return Some(format!("{name}: {}: {flaw}", Bytes(&place)));
+            let why = format!("{name}: {}: {flaw}", Bytes(&place));
+            return Some(Doubt { why, is_place: true });
         }
     }
     None

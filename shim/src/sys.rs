@@ -143,8 +143,9 @@ pub fn write_all(fd: i32, mut bytes: &[u8]) {
 
 /// Opens a file; `path` ends with NUL. The descriptor, or a negated errno.
 pub fn open(path: &core::ffi::CStr, flags: u64, mode: u64) -> i64 {
+    let arguments = [AT_FDCWD, path.as_ptr() as u64, flags, mode, 0, 0];
     // SAFETY: the path is NUL-terminated and the kernel only reads it.
-    unsafe { call4(nr::OPENAT, AT_FDCWD, path.as_ptr() as u64, flags, mode) }
+    unsafe { engine::sys::optional(nr::OPENAT, arguments) }
 }
 
 /// Closes a descriptor that the shim itself opened.
@@ -389,8 +390,8 @@ fn status_at(directory: u64, path: &core::ffi::CStr, flags: u64) -> Result<Statu
     let mut raw = core::mem::MaybeUninit::<RawStat>::uninit();
     // SAFETY: as above; the path is NUL-terminated.
     unsafe {
-        let result =
-            call4(nr::NEWFSTATAT, directory, path.as_ptr() as u64, raw.as_mut_ptr() as u64, flags);
+        let arguments = [directory, path.as_ptr() as u64, raw.as_mut_ptr() as u64, flags, 0, 0];
+        let result = engine::sys::optional(nr::NEWFSTATAT, arguments);
         if failed(result) { Err(result) } else { Ok(status_of(raw.assume_init_ref())) }
     }
 }

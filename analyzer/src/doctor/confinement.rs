@@ -23,10 +23,26 @@ const PROFILES: [(&[&str], &str); 4] = [
     (&["perf_event_open"], "a container engine's default, or kernel.perf_event_paranoid"),
 ];
 
+/// What became of each probe.
+pub struct Answers(Vec<(&'static str, Answer)>);
+
+/// Tries all system calls.
+pub fn ask() -> Answers {
+    Answers(PROBES.iter().map(|probe| (probe.name, probe.ask())).collect())
+}
+
+impl Answers {
+    /// What became of this one.
+    pub fn of(&self, name: &str) -> Answer {
+        let found = self.0.iter().find(|(known, _)| *known == name);
+        found.map_or(Answer::Unknown, |(_, answer)| *answer)
+    }
+}
+
 /// Says what confines processes here; the names of the system calls that are refused.
-pub fn check(findings: &mut Findings) -> Vec<&'static str> {
+pub fn check(findings: &mut Findings, answers: &Answers) -> Vec<&'static str> {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let refused = check_system_calls(findings, &status);
+    let refused = check_system_calls(findings, &status, answers);
     check_limits(findings);
     check_kernel(findings);
     refused
@@ -38,7 +54,11 @@ fn field<'s>(status: &'s str, name: &str) -> Option<&'s str> {
     line.split_once(':').map(|(_, value)| value.trim())
 }
 
-fn check_system_calls(findings: &mut Findings, status: &str) -> Vec<&'static str> {
+fn check_system_calls(
+    findings: &mut Findings,
+    status: &str,
+    Answers(answers): &Answers,
+) -> Vec<&'static str> {
     let filters = field(status, "Seccomp_filters").unwrap_or("some");
     let filter = match field(status, "Seccomp") {
         Some("0") => "no filter of system calls".to_owned(),
@@ -60,7 +80,6 @@ fn check_system_calls(findings: &mut Findings, status: &str) -> Vec<&'static str
     if denies_write_execute() {
         marks.push("PR_SET_MDWE".into());
     }
-    let answers: Vec<_> = PROBES.iter().map(|probe| (probe.name, probe.ask())).collect();
     let refused: Vec<_> =
         answers.iter().filter(|(_, answer)| answer.is_refusal()).map(|(name, _)| *name).collect();
     let named = |name: &str, answer: Answer| match answer {
@@ -95,7 +114,8 @@ pub fn profile_of(refused: &[&str]) -> Option<&'static str> {
     PROFILES.iter().find(|(marks, _)| is_like(marks)).map(|(_, profile)| *profile)
 }
 
-fn errno(error: i32) -> &'static str {
+/// An errno's name.
+pub fn errno(error: i32) -> &'static str {
     match error {
         libc::EPERM => "EPERM",
         libc::EACCES => "EACCES",

@@ -3,18 +3,23 @@
 use std::ffi::CString;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::Duration;
 
 use conf::Settings;
 use conf::settings::Enabled;
+use conf::trust::{self, Flaw, Place, Who};
 use serde_json::Value;
 
-use super::{Findings, said_by, writable_by_others};
+use super::{Findings, bounded, writable_by_others};
 use crate::conf_file;
 use crate::shim;
 use crate::trace::{KILL_SWITCH, Tracer};
+
+/// How long /bin/true may take.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Checks that the library is there, nobody else can change it, and that it can be loaded.
 pub fn check(findings: &mut Findings, said: Option<&Path>) -> Option<PathBuf> {
@@ -48,21 +53,16 @@ pub fn check(findings: &mut Findings, said: Option<&Path>) -> Option<PathBuf> {
         );
         return None;
     }
-    let loaded = Command::new("/bin/true")
-        .env_clear()
-        .env("LD_PRELOAD", &path)
-        .stdin(Stdio::null())
-        .output();
-    match loaded {
+    match bounded::run(Command::new("/bin/true").env("LD_PRELOAD", &path), PATIENCE) {
         // ld.so says on standard error what it cannot preload, and goes on without.
-        Ok(output) if output.status.success() && output.stderr.is_empty() => {
+        Ok(run) if run.is_success() && run.stderr.is_empty() => {
             findings.good("loading", "the system's loader takes it");
             Some(path)
         }
-        Ok(output) => {
+        Ok(run) => {
             findings.problem(
                 "loading",
-                said_by(&output),
+                run.said(),
                 "the message is the loader's; a library of another machine or a cut file? install it anew",
             );
             None
@@ -142,11 +142,10 @@ pub fn check_conf(findings: &mut Findings, said: Option<&Path>) -> Option<Settin
 
 /// Checks the folder for record files.
 pub fn check_output_dir(findings: &mut Findings, settings: &Settings) {
-    const WORLD_WRITABLE: u32 = 0o002;
-    const STICKY: u32 = 0o1000;
     let path = Path::new(&settings.output_dir);
     let name = path.display();
-    let metadata = match fs::metadata(path) {
+    // The library follows no link in the folder's place either.
+    let metadata = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             findings.warning(
@@ -167,35 +166,33 @@ pub fn check_output_dir(findings: &mut Findings, settings: &Settings) {
     };
     // SAFETY: it has no preconditions.
     let own = unsafe { libc::geteuid() };
-    let (mode, owner) = (metadata.permissions().mode() & 0o7777, metadata.uid());
-    if !metadata.is_dir() {
-        findings.problem(
+    let (mode, owner) = (metadata.mode() & 0o7777, metadata.uid());
+    let place = Place { mode: metadata.mode(), owner, is_read_only: false };
+    let who = Who { user: own, is_in_namespace: is_in_user_namespace() };
+    match trust::folder(&place, &who) {
+        Err(Flaw::Kind(_)) => findings.problem(
             "output_dir",
-            format!("{name} is no folder"),
-            "name a folder as output_dir",
-        );
-    } else if mode & WORLD_WRITABLE != 0 && mode & STICKY == 0 {
-        findings.problem(
+            format!("{name} is no folder of its own"),
+            "name a folder as output_dir, not a link to one",
+        ),
+        Err(Flaw::Mode(_)) => findings.problem(
             "output_dir",
             format!(
-                "{name} has mode {mode:o}: anybody could replace record files, so none is written"
+                "{name} has mode {mode:o}: others could replace record files, so none is written"
             ),
-            format!("chmod 1777 {name}; chown root {name}"),
-        );
-    } else if owner != 0 && owner != own {
-        findings.problem(
+            format!("chmod go-w {name}; for several users: install -d -o root -m 1777 {name}"),
+        ),
+        Err(_) => findings.problem(
             "output_dir",
             format!("{name} belongs to user {owner}, neither root nor you ({own})"),
-            format!("chown root {name}, or another output_dir"),
-        );
-    } else if !is_writable(path) {
-        findings.problem(
+            format!("install -d -o root -m 1777 {name}, as root, or another output_dir"),
+        ),
+        Ok(()) if !is_writable(path) => findings.problem(
             "output_dir",
             format!("{name} (mode {mode:o}, user {owner}) cannot be written by you ({own})"),
             format!("install -d -m 1777 {name}, as root, if several users run executors"),
-        );
-    } else {
-        findings.good("output_dir", format!("{name}, mode {mode:o}, user {owner}"));
+        ),
+        Ok(()) => findings.good("output_dir", format!("{name}, mode {mode:o}, user {owner}")),
     }
     if let Some(free) = free_bytes(path)
         && free < settings.max_bytes_per_directory.0
@@ -212,29 +209,36 @@ pub fn check_output_dir(findings: &mut Findings, settings: &Settings) {
     }
 }
 
+/// Whether users may have no number in this process's user namespace.
+fn is_in_user_namespace() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    !map.is_empty() && !map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
 /// Counts a program, as `trace` does: the one proof that all of it works together.
 pub fn check_counts(findings: &mut Findings, shim: &Path) {
     const REMEDY: &str = "analyzer trace -- /bin/true says more";
     let Ok(own) = std::env::current_exe() else {
         return findings.skipped("counting", "the analyzer does not find itself");
     };
-    let output = Command::new(own)
-        .args(["trace", "--json", "/dev/stdout", "--shim"])
-        .arg(shim)
-        .args(["--", "/bin/true"])
-        .stdin(Stdio::null())
-        .output();
-    let output = match output {
-        Ok(output) => output,
+    let Ok(folder) = tempfile::tempdir() else {
+        return findings.skipped("counting", "no temporary folder");
+    };
+    let json = folder.path().join("json");
+    let mut command = Command::new(own);
+    command.arg("trace").arg("--json").arg(&json).arg("--shim").arg(shim).args(["--", "/bin/true"]);
+    let run = match bounded::run(&mut command, PATIENCE) {
+        Ok(run) => run,
         Err(error) => return findings.skipped("counting", error.to_string()),
     };
-    let counted = serde_json::from_slice::<Value>(&output.stdout).ok();
+    let text = fs::read(&json).unwrap_or_default();
+    let counted = serde_json::from_slice::<Value>(&text).ok();
     let instructions = counted.as_ref().and_then(|all| all["totals"]["instructions"].as_u64());
     match instructions {
-        Some(instructions @ 1..) if output.status.success() => {
+        Some(instructions @ 1..) if run.is_success() => {
             findings.good("counting", format!("/bin/true executed {instructions} instructions"));
         }
-        _ => findings.problem("counting", format!("/bin/true: {}", said_by(&output)), REMEDY),
+        _ => findings.problem("counting", format!("/bin/true: {}", run.said()), REMEDY),
     }
 }
 

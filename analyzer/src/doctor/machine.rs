@@ -3,9 +3,11 @@
 use std::fs;
 
 use super::Findings;
+use super::confinement::{Answers, errno};
+use super::probe::{Answer, WRITE_AND_EXECUTE};
 
 /// Checks it.
-pub fn check(findings: &mut Findings) {
+pub fn check(findings: &mut Findings, answers: &Answers) {
     let read = |path: &str| fs::read_to_string(path).map(|text| text.trim().to_owned()).ok();
     let kernel = read("/proc/sys/kernel/osrelease").unwrap_or_else(|| "unknown".into());
     match std::env::consts::ARCH {
@@ -17,7 +19,8 @@ pub fn check(findings: &mut Findings) {
         ),
     }
     check_processor(findings, &read("/proc/cpuinfo").unwrap_or_default());
-    check_executable_memory(findings, read("/sys/fs/selinux/enforce").as_deref() == Some("1"));
+    let is_enforcing = read("/sys/fs/selinux/enforce").as_deref() == Some("1");
+    check_executable_memory(findings, answers.of(WRITE_AND_EXECUTE), is_enforcing);
     if read("/proc/sys/vm/overcommit_memory").as_deref() == Some("2") {
         findings.warning(
             "memory",
@@ -48,32 +51,23 @@ fn check_processor(findings: &mut Findings, cpuinfo: &str) {
     }
 }
 
-/// Maps memory that may be written, then executed, and both at once, as the engine's code cache is.
-fn check_executable_memory(findings: &mut Findings, is_enforcing: bool) {
-    const LEN: usize = 4096;
-    // SAFETY: a new anonymous mapping; nothing lies there.
-    let page = unsafe {
-        libc::mmap(
-            std::ptr::null_mut(),
-            LEN,
-            libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC,
-            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-            -1,
-            0,
-        )
-    };
+/// Memory that may be written and executed at once, as the engine's code cache is.
+fn check_executable_memory(findings: &mut Findings, answer: Answer, is_enforcing: bool) {
     let selinux = if is_enforcing { ", SELinux enforcing" } else { "" };
-    if page == libc::MAP_FAILED {
-        let error = std::io::Error::last_os_error();
-        findings.problem(
-            "code memory",
-            format!("memory that is writable and executable is denied: {error}{selinux}"),
-            "allow execmem to the executors' domain (SELinux), or loosen the seccomp profile or \
-             MemoryDenyWriteExecute of the service; tracer = \"none\" counts system calls without it",
-        );
-        return;
-    }
-    // SAFETY: the mapping made above, which nobody else knows.
-    unsafe { libc::munmap(page, LEN) };
-    findings.good("code memory", format!("may be written and executed{selinux}"));
+    let error = match answer {
+        Answer::Refused(error) => errno(error).to_owned(),
+        Answer::Killed(signal) => format!("signal {signal} kills who asks"),
+        Answer::Allowed => {
+            return findings.good("code memory", format!("may be written and executed{selinux}"));
+        }
+        Answer::Unknown => {
+            return findings.skipped("code memory", "a child that asks could not be started");
+        }
+    };
+    findings.problem(
+        "code memory",
+        format!("memory that is writable and executable is denied: {error}{selinux}"),
+        "allow execmem to the executors' domain (SELinux), or loosen the seccomp profile or \
+         MemoryDenyWriteExecute of the service; tracer = \"none\" counts system calls without it",
+    );
 }

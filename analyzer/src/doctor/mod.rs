@@ -1,5 +1,6 @@
 //! `analyzer doctor`: whether counting would work here, and what to do where not.
 
+mod bounded;
 mod confinement;
 mod job;
 mod library;
@@ -171,8 +172,9 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let spark_home = args.spark_home.clone().or_else(|| variable("SPARK_HOME"));
     let java_home = args.java_home.clone().or_else(|| variable("JAVA_HOME"));
     let mut findings = Findings::default();
-    machine::check(&mut findings);
-    let refused = confinement::check(&mut findings);
+    let answers = confinement::ask();
+    machine::check(&mut findings, &answers);
+    let refused = confinement::check(&mut findings, &answers);
     let settings = library::check_conf(&mut findings, args.conf.as_deref());
     let shim = library::check(&mut findings, args.shim.as_deref());
     if let Some(settings) = &settings {

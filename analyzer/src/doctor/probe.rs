@@ -31,6 +31,9 @@ pub struct Probe {
     call: fn() -> Result<i64, i32>,
 }
 
+/// The probe of what the engine's code cache needs.
+pub const WRITE_AND_EXECUTE: &str = "mmap (write and execute)";
+
 /// Some that profiles of containers and services refuse.
 pub const PROBES: [Probe; 11] = [
     Probe { name: "process_vm_readv", call: process_vm_readv },
@@ -40,7 +43,7 @@ pub const PROBES: [Probe; 11] = [
     Probe { name: "clone (shared memory)", call: clone_with_memory },
     Probe { name: "memfd_create", call: memfd_create },
     Probe { name: "mprotect (to execute)", call: mprotect_to_execute },
-    Probe { name: "mmap (write and execute)", call: mmap_to_write_and_execute },
+    Probe { name: WRITE_AND_EXECUTE, call: mmap_to_write_and_execute },
     Probe { name: "io_uring_setup", call: io_uring_setup },
     Probe { name: "userfaultfd", call: userfaultfd },
     Probe { name: "unshare (user namespace)", call: unshare },

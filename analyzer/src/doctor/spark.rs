@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::Duration;
 
-use super::{Findings, said_by};
+use super::{Findings, bounded};
 
+/// How long `java -version` may take.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Java versions that the project's tests run.
 const TESTED_JAVA: [&str; 1] = ["17"];
 /// Spark versions that the project's tests run.
@@ -20,12 +23,12 @@ pub fn check_java(
 ) -> Option<PathBuf> {
     let java = home.map_or_else(|| PathBuf::from("java"), |home| home.join("bin/java"));
     let mut command = Command::new(&java);
-    command.arg("-version").stdin(Stdio::null());
+    command.arg("-version");
     if let Some(shim) = shim {
         command.env("LD_PRELOAD", shim);
     }
-    let output = match command.output() {
-        Ok(output) => output,
+    let run = match bounded::run(&mut command, PATIENCE) {
+        Ok(run) => run,
         Err(error) if home.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
             findings.skipped("java", "no java in PATH and JAVA_HOME is not set");
             return None;
@@ -36,14 +39,13 @@ pub fn check_java(
             return None;
         }
     };
-    let said = said_by(&output);
-    if !output.status.success() {
+    if !run.is_success() {
         let remedy = "does it work without LD_PRELOAD? Then report this; else install Java anew";
-        findings.problem("java", format!("{}: {said}", java.display()), remedy);
+        findings.problem("java", format!("{}: {}", java.display(), run.said()), remedy);
         return None;
     }
     // openjdk version "17.0.15" 2025-04-15; 1.8.0 is 8.
-    let version = said.split('"').nth(1).unwrap_or("unknown").to_owned();
+    let version = run.stderr.split('"').nth(1).unwrap_or("unknown").to_owned();
     let numbers = version.strip_prefix("1.").unwrap_or(&version);
     let major = numbers.split(['.', '-', '+', '_']).next().unwrap_or_default();
     let found = format!("{version} ({})", java.display());

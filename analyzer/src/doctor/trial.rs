@@ -1,28 +1,24 @@
 //! Programs that are run here natively and followed: their output, their end and what was counted say what would
 //! break in this environment.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::Findings;
+use super::bounded::{Run, run};
 use super::confinement::profile_of;
 
 /// The class of Trial.java.
 const CLASS: &[u8] = include_bytes!("Trial.class");
-/// How long a trial may take natively, and followed: much longer is a hang.
-const PATIENCE: Duration = Duration::from_secs(120);
-
-/// What a run left.
-struct Run {
-    /// `None`: it hung and was killed.
-    status: Option<ExitStatus>,
-    stdout: String,
-    stderr: String,
-}
+/// How long a trial may take natively; followed it may take so long and a hundred times what it took natively.
+const PATIENCE: Duration = Duration::from_secs(30);
+const TIMES: u32 = 100;
+/// But no longer than this.
+const END_OF_PATIENCE: Duration = Duration::from_secs(120);
 
 /// Runs this executable's own trial, threads with signals, and a tiny JVM where there is one.
 pub fn check(findings: &mut Findings, shim: &Path, java: Option<&Path>, refused: &[&str]) {
@@ -58,8 +54,8 @@ fn compare(
 ) {
     let mut native = Command::new(program.get_program());
     native.args(program.get_args());
-    let native = match run(&mut native, folder) {
-        Ok(native) if native.status.is_some_and(|status| status.success()) => native,
+    let native = match run(&mut native, PATIENCE) {
+        Ok(native) if native.is_success() => native,
         Ok(native) => {
             let why = format!("it does not run natively: {}", native.said());
             return findings.skipped(check, why);
@@ -71,7 +67,8 @@ fn compare(
     let mut traced = Command::new(own);
     traced.arg("trace").arg("--json").arg(&json).arg("--shim").arg(shim).arg("--");
     traced.arg(program.get_program()).args(program.get_args());
-    let followed = match run(&mut traced, folder) {
+    let patience = (PATIENCE + native.took * TIMES).min(END_OF_PATIENCE);
+    let followed = match run(&mut traced, patience) {
         Ok(followed) => followed,
         Err(error) => return findings.skipped(check, error.to_string()),
     };
@@ -124,47 +121,4 @@ fn verdict(native: &Run, followed: &Run, counted: &Value) -> Verdict {
             Verdict::Partly(format!("as natively, but nothing is counted: {}", followed.said()))
         }
     }
-}
-
-impl Run {
-    /// What it said last and how it ended, in short.
-    fn said(&self) -> String {
-        const LONGEST: usize = 400;
-        let text = format!("{}{}", self.stdout, self.stderr);
-        let text: Vec<char> = text.trim().chars().collect();
-        let text: String = text[text.len().saturating_sub(LONGEST)..].iter().collect();
-        let end = self.status.map_or_else(|| "killed".to_owned(), |status| status.to_string());
-        if text.is_empty() { end } else { format!("{end}: {text}") }
-    }
-}
-
-/// Runs a command with its output in files, so that what it leaves behind cannot keep us waiting.
-fn run(command: &mut Command, folder: &Path) -> std::io::Result<Run> {
-    use std::os::unix::process::CommandExt;
-
-    let (stdout, stderr) = (folder.join("stdout"), folder.join("stderr"));
-    command.stdin(Stdio::null()).stdout(File::create(&stdout)?).stderr(File::create(&stderr)?);
-    // Other words for a locale would differ, and other settings of the library would not be this trial's.
-    command.env("LC_ALL", "C").env_remove("LD_PRELOAD");
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with(conf::ENVIRONMENT_PREFIX) {
-            command.env_remove(name);
-        }
-    }
-    let mut child = command.process_group(0).spawn()?;
-    let begin = Instant::now();
-    let status = loop {
-        match child.try_wait()? {
-            Some(status) => break Some(status),
-            None if begin.elapsed() > PATIENCE => {
-                // SAFETY: the group that was made for this child, which was not waited for yet.
-                unsafe { libc::kill(-child.id().cast_signed(), libc::SIGKILL) };
-                child.wait()?;
-                break None;
-            }
-            None => std::thread::sleep(Duration::from_millis(10)),
-        }
-    };
-    let text = |path: &Path| fs::read(path).map(|text| String::from_utf8_lossy(&text).into_owned());
-    Ok(Run { status, stdout: text(&stdout)?, stderr: text(&stderr)? })
 }

@@ -32,6 +32,9 @@ pub struct Wishes<'a> {
     pub conf: Option<&'a Path>,
 }
 
+/// Names and values.
+pub type Variables = Vec<(&'static str, OsString)>;
+
 /// The options of AddressSanitizer's run-time library, which refuses to run behind another library, ours, unless told.
 const ASAN_OPTIONS: &str = "ASAN_OPTIONS";
 
@@ -44,13 +47,11 @@ const TRACE: &str = "SPARKANALYZER_TRACE";
 ///
 /// # Errors
 /// When the conf file cannot be read, or has a mistake.
-pub fn variables(
-    wishes: &Wishes<'_>,
-    trace_id: &str,
-) -> Result<(Vec<(&'static str, OsString)>, Settings), Failure> {
+pub fn variables(wishes: &Wishes<'_>, trace_id: &str) -> Result<(Variables, Settings), Failure> {
     let mut variables = vec![
         ("LD_PRELOAD", preload(wishes.shim, std::env::var_os("LD_PRELOAD"))),
         (TRACE, trace_id.into()),
+        (conf::REPORTER, "analyzer".into()),
         ("SPARKANALYZER_OUTPUT_DIR", wishes.records.into()),
         ("SPARKANALYZER_TRACER", wishes.tracer.name().into()),
     ];

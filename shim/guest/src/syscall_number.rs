@@ -97,8 +97,8 @@ numbers! {
     WAITID = 247;
     OPENAT = 257;
     NEWFSTATAT = 262;
-    RENAMEAT = 264;
     UNLINKAT = 263;
+    RENAMEAT = 264;
     UNSHARE = 272;
     SPLICE = 275;
     TEE = 276;
