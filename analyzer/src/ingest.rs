@@ -15,6 +15,7 @@ use crate::exit::{Exit, Failure};
 use crate::history_server::{self, Download};
 use crate::progress::{self, style};
 use crate::record_files;
+use crate::shown;
 use crate::store::{self, Added, OfStore, Runs, Snapshots, StoreError, Table, WritableStore};
 use crate::terminal::{ERROR, WARNING};
 
@@ -185,7 +186,8 @@ fn follow(args: &Args) -> Result<ExitCode, Failure> {
                 Err(failure) if matches!(failure.exit, Exit::Environment | Exit::BadOutput) => {
                     sizes = before;
                     if told.insert(failure.message.clone()) {
-                        anstream::eprintln!("{WARNING}warning:{WARNING:#} {}", failure.message);
+                        let message = shown::message(&failure.message);
+                        anstream::eprintln!("{WARNING}warning:{WARNING:#} {message}");
                     }
                 }
                 Err(failure) => return Err(failure),
@@ -261,6 +263,7 @@ impl<'a> Ingest<'a> {
         if !self.is_news(message) {
             return;
         }
+        let message = shown::message(message);
         self.bar.suspend(|| anstream::eprintln!("{ERROR}error:{ERROR:#} {message}"));
     }
 
@@ -269,6 +272,7 @@ impl<'a> Ingest<'a> {
         if !self.is_news(message) {
             return;
         }
+        let message = shown::message(message);
         self.bar.suspend(|| anstream::eprintln!("{WARNING}warning:{WARNING:#} {message}"));
     }
 
@@ -302,6 +306,7 @@ impl<'a> Ingest<'a> {
                 // A folder of logs may hold anything else.
                 Err(ReadError::NoLog(message)) if !source.is_named => {
                     if self.is_news(&message) {
+                        let message = shown::message(&message);
                         self.bar.suspend(|| anstream::eprintln!("note: {message}; passed over"));
                     }
                     continue;
@@ -311,12 +316,13 @@ impl<'a> Ingest<'a> {
                     continue;
                 }
             }
-            let name = source.name.display();
+            let name = source.name.display().to_string();
             if log.bad_lines > 0 {
                 self.warn(&format!("{name}: {} lines are no events; left out", log.bad_lines));
             }
             if log.is_cut && self.told.is_none() {
                 // So it is with every application that is still running: nothing is lost.
+                let name = shown::message(&name);
                 self.bar.suspend(|| {
                     anstream::eprintln!("note: {name}: the end is cut; read up to there");
                 });

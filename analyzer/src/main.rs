@@ -14,6 +14,7 @@ mod history_server;
 mod ingest;
 mod inspect;
 mod metric_list;
+mod new_file;
 mod output;
 mod processes;
 mod progress;
@@ -23,6 +24,7 @@ mod report;
 mod rewrite;
 mod schema;
 mod shim;
+mod shown;
 mod spark_conf;
 mod store;
 mod terminal;
@@ -49,7 +51,7 @@ fn main() -> ExitCode {
     match run(parsed.command) {
         Ok(code) => code,
         Err(failure) => {
-            anstream::eprintln!("{ERROR}error:{ERROR:#} {}", failure.message);
+            anstream::eprintln!("{ERROR}error:{ERROR:#} {}", shown::message(&failure.message));
             failure.exit.into()
         }
     }

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use elf::regular_file;
 use records::{
     Group, LeftOut, MAX_HEADER_BYTES, MAX_PIECE_TAIL_BYTES, RECORD_BYTES, ReadError, Segment,
     file_name,
@@ -28,7 +29,7 @@ impl RecordFile {
     /// # Errors
     /// What the system says, with the path.
     pub fn load(path: &Path) -> Result<RecordFile, String> {
-        match fs::read(path) {
+        match regular_file::read(path, MAX_LOADED_BYTES) {
             Ok(bytes) => Ok(RecordFile { path: path.to_owned(), bytes }),
             Err(error) => Err(format!("{}: {error}", path.display())),
         }
@@ -62,6 +63,8 @@ pub struct Read {
     pub left_out: LeftOut,
 }
 
+/// A file that is read as a whole has at most so many bytes.
+const MAX_LOADED_BYTES: u64 = 4 << 30;
 /// Size of the pieces, in bytes.
 const PIECE_BYTES: usize = 1 << 20;
 const _: () = assert!(PIECE_BYTES > 2 * MAX_PIECE_TAIL_BYTES);
@@ -73,7 +76,7 @@ impl RecordStream {
     /// Why it cannot be read or is no readable segment, with the path.
     pub fn open(path: &Path) -> Result<RecordStream, String> {
         let at = |error: io::Error| format!("{}: {error}", path.display());
-        let file = File::open(path).map_err(at)?;
+        let file = regular_file::open(path).map_err(at)?;
         let mut head = vec![0; MAX_HEADER_BYTES];
         let mut length = fill(&file, &mut head, 0).map_err(at)?;
         loop {

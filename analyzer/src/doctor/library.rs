@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 
 use conf::Settings;
 use conf::settings::Enabled;
+use elf::regular_file;
 use serde_json::Value;
 
 use super::{Findings, said_by, writable_by_others};
@@ -88,7 +89,7 @@ pub fn check_conf(findings: &mut Findings, said: Option<&Path>) -> Option<Settin
     let variable = environment.iter().find(|(name, _)| name == "SPARKANALYZER_CONF");
     let named = said.map(Path::to_owned).or_else(|| variable.map(|(_, path)| PathBuf::from(path)));
     let path = named.clone().unwrap_or_else(|| PathBuf::from(conf::DEFAULT_PATH));
-    let text = match fs::read_to_string(&path) {
+    let text = match regular_file::read_to_string(&path, conf::MAX_FILE_BYTES) {
         Ok(text) => Some(text),
         Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => None,
         Err(error) => {

@@ -183,7 +183,10 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
             job::check(&mut findings, spark_home.as_deref(), shim, settings.as_ref(), arguments);
         }
     }
-    let mut out = Output::new(None)?;
+    let mut out = match args.format {
+        Format::Table => Output::new(None)?,
+        Format::Json => Output::data(None)?,
+    };
     let printed = match args.format {
         Format::Table => table(&mut out, &findings),
         Format::Json => print_json(&mut out, &findings),

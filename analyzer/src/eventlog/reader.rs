@@ -1,8 +1,9 @@
 //! Reading a log's lines.
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
+
+use elf::regular_file;
 
 use super::application::Application;
 use super::event::{Event, NEEDED};
@@ -245,7 +246,7 @@ impl<'l> Log<'l> {
             Stream::Open(path, from) => (path, from),
             Stream::File(path) => {
                 refuse_other_codecs(&path)?;
-                let file = File::open(&path).map_err(|error| at(&path, &error))?;
+                let file = regular_file::open(&path).map_err(|error| at(&path, &error))?;
                 (path, Box::new(file))
             }
         };

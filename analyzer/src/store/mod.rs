@@ -29,6 +29,7 @@ mod folder;
 mod kept;
 mod process_tables;
 mod server;
+mod server_url;
 mod spark;
 mod spark_tables;
 mod table;

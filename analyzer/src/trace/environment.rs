@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, absolute};
 
+use elf::regular_file;
 use records::MetricSet;
 
 use super::Tracer;
@@ -81,7 +82,7 @@ fn check_settings(variables: &[(&'static str, OsString)]) -> Result<(), Failure>
         .collect();
     let said = all.iter().find(|(name, _)| name == "SPARKANALYZER_CONF");
     let path = said.map_or(conf::DEFAULT_PATH, |(_, path)| path);
-    let text = match std::fs::read_to_string(path) {
+    let text = match regular_file::read_to_string(Path::new(path), conf::MAX_FILE_BYTES) {
         Ok(text) => Some(text),
         Err(error) if said.is_none() && error.kind() == std::io::ErrorKind::NotFound => None,
         Err(error) => return Err(Failure::new(Exit::BadInput, format!("{path}: {error}"))),

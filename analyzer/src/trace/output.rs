@@ -1,11 +1,11 @@
 //! Where a trace leaves its files: the folder of the record files, and the JSON file.
 
 use std::fs::{DirBuilder, File};
-use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf, absolute};
 
 use crate::exit::{Exit, Failure};
+use crate::output::Output;
 use crate::record_files;
 
 /// The folder that the shim writes to; a temporary one goes away with this value.
@@ -77,14 +77,8 @@ impl Drop for Folder {
 ///
 /// # Errors
 /// When it cannot be written.
-pub fn open_json(path: &Path) -> Result<Box<dyn Write>, Failure> {
-    if path == Path::new("-") {
-        return Ok(Box::new(std::io::stdout()));
-    }
-    match File::create(path) {
-        Ok(file) => Ok(Box::new(file)),
-        Err(error) => Err(unwritable(path, &error)),
-    }
+pub fn open_json(path: &Path) -> Result<Output, Failure> {
+    Output::data(Some(path).filter(|path| *path != Path::new("-")))
 }
 
 fn unwritable(path: &Path, error: &std::io::Error) -> Failure {

@@ -9,6 +9,7 @@ use polars::prelude::DataFrame;
 
 use super::super::take::{COUNTS, KnownProcess, completeness};
 use super::super::{Snapshots, StoreError, Table};
+use super::below;
 use super::manifest::{KEPT, Manifest, STAGING};
 use super::part::{ROWS_PER_GROUP, scan};
 
@@ -102,11 +103,13 @@ pub fn unpack(
                 if !wanted.contains(&key) {
                     continue;
                 }
-                let path = root.join(STAGING).join(format!("packed-{source}-{segment}"));
+                let place = Path::new(STAGING).join(format!("packed-{source}-{segment}"));
+                let path = root.join(&place);
                 let cannot = |error| StoreError::Write { path: path.clone(), error };
                 if open.as_ref().is_none_or(|(one, _)| *one != key) {
-                    std::fs::create_dir_all(root.join(STAGING)).map_err(cannot)?;
-                    let file = File::create(&path).map_err(cannot)?;
+                    // A run before this one may have left it.
+                    below::remove(root, &place).map_err(cannot)?;
+                    let file = below::create(root, &place).map_err(cannot)?;
                     unpacked.insert(key.clone(), path.clone());
                     open = Some((key, file));
                 }
@@ -131,10 +134,12 @@ pub fn unpack(
 pub fn unpack_one(packed: &Path) -> Result<PathBuf, StoreError> {
     let at = |error| StoreError::Read { path: packed.to_owned(), error };
     let plain = packed.with_extension("sar");
+    // A run before this one may have left it.
+    let _ = std::fs::remove_file(&plain);
     let decoder = File::open(packed).and_then(zstd::Decoder::new).map_err(at)?;
     let mut decoder = BufReader::new(decoder);
     decoder.skip_until(b'\n').map_err(at)?;
-    let copied = File::create(&plain).and_then(|file| {
+    let copied = File::options().write(true).create_new(true).open(&plain).and_then(|file| {
         let mut file = BufWriter::new(file);
         std::io::copy(&mut decoder, &mut file)?;
         file.flush()
