@@ -10,7 +10,7 @@ use indicatif::ProgressBar;
 
 use crate::dump::{describe, printable};
 use crate::duration;
-use crate::eventlog::{self, Log, PIECE_BYTES, Piece, ReadError, Source};
+use crate::eventlog::{self, Limits, Log, PIECE_BYTES, Piece, ReadError, Source};
 use crate::exit::{Exit, Failure};
 use crate::history_server::{self, Download};
 use crate::progress::{self, style};
@@ -54,6 +54,22 @@ pub struct Args {
     /// (no more), or one in so much time (10s, 500ms, 1m); `report --by time` cuts tasks at them
     #[arg(long, value_name = "all|last|EVERY", default_value = "last", value_parser = snapshots)]
     snapshots: Snapshots,
+
+    /// An event log with more bytes of lines, unpacked, is refused: some kilobytes may be packed that
+    /// unpack to as many gigabytes
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().bytes)]
+    max_log_bytes: u64,
+
+    /// An event log with more jobs, stages, tasks, executors, queries and ids in their lists is refused: reports
+    /// hold what is known of each task
+    #[arg(long, value_name = "N", default_value_t = Limits::default().entries)]
+    max_log_entries: u64,
+}
+
+impl Args {
+    fn limits(&self) -> Limits {
+        Limits { bytes: self.max_log_bytes, entries: self.max_log_entries }
+    }
 }
 
 /// What was done so far.
@@ -299,7 +315,7 @@ impl<'a> Ingest<'a> {
         for source in logs {
             let bar = self.bar.clone();
             let progress = |bytes| bar.inc(bytes);
-            let mut log = Log::open(source, &progress);
+            let mut log = Log::open(source, &progress).within(self.args.limits());
             match self.take_log(source, &mut log)? {
                 Ok(Added::New) => self.new_logs += 1,
                 Ok(Added::Known) => self.known_logs += 1,

@@ -139,7 +139,7 @@ impl Known {
             heads: Vec::new(),
             executors: take(&mut piece.executors),
             jobs: take(&mut piece.jobs),
-            stages: std::mem::take(&mut piece.stages),
+            stages: std::mem::take(&mut piece.stages).into_values().collect(),
             tasks: take(&mut piece.tasks),
             sql: take(&mut piece.sql),
         };

@@ -173,7 +173,10 @@ pub fn names(root: &Path, relative: &Path) -> io::Result<Vec<OsString>> {
         Ok(folder) => folder,
     };
     let mut names = Vec::new();
-    for entry in Dir::read_from(&folder)? {
+    // Such a descriptor lists nothing.
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = rustix::fs::openat(&folder, ".", flags, Mode::empty())?;
+    for entry in Dir::new(folder)? {
         let entry = entry?;
         let name = OsStr::from_bytes(entry.file_name().to_bytes());
         if name != "." && name != ".." {
