@@ -165,6 +165,7 @@ fn agent() -> Result<ureq::Agent, String> {
     Ok(ureq::Agent::config_builder()
         .timeout_connect(Some(Duration::from_secs(10)))
         .timeout_recv_response(Some(TIMEOUT))
+        .timeout_per_read(Some(TIMEOUT))
         .timeout_global(Some(WHOLE_TIMEOUT))
         .http_status_as_error(false)
         .max_redirects(0)

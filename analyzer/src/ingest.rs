@@ -36,8 +36,8 @@ pub struct Args {
     #[command(flatten)]
     place: OfStore,
 
-    /// An event log of Spark (repeatable); - is standard input; http://HOST:PORT/APP[/ATTEMPT] is downloaded
-    /// from a history server
+    /// An event log of Spark (repeatable); - is standard input; http(s)://HOST:PORT/APP[/ATTEMPT] is
+    /// downloaded from a history server (SSL_CERT_FILE: whose certificates are believed)
     #[arg(long, value_name = "PATH|URL|-")]
     event_log: Vec<PathBuf>,
 

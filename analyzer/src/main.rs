@@ -1,6 +1,7 @@
 //! `analyzer`: traces programs, and loads and reports what the preloaded shim recorded.
 
 mod cli;
+mod clip;
 mod counts;
 mod diff;
 mod doctor;
@@ -20,6 +21,7 @@ mod processes;
 mod progress;
 mod purge;
 mod record_files;
+mod redaction;
 mod report;
 mod rewrite;
 mod schema;

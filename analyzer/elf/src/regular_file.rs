@@ -3,6 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -44,8 +45,14 @@ fn refused(what: &str) -> io::Error {
 /// # Errors
 /// As [`open`], and when it is larger.
 pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let file = open(path)?;
     let mut bytes = Vec::new();
-    io::Read::read_to_end(&mut io::Read::take(open(path)?, most + 1), &mut bytes)?;
+    // It may grow meanwhile, and in /proc the length is not known.
+    if file.metadata()?.len() <= most {
+        io::Read::read_to_end(&mut io::Read::take(file, most + 1), &mut bytes)?;
+    } else {
+        return Err(io::Error::other(format!("larger than {most} bytes")));
+    }
     if bytes.len() as u64 > most {
         return Err(io::Error::other(format!("larger than {most} bytes")));
     }
@@ -59,6 +66,32 @@ pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 pub fn read_to_string(path: &Path, most: u64) -> io::Result<String> {
     let no_text = |_| io::Error::new(io::ErrorKind::InvalidData, "no UTF-8 text");
     String::from_utf8(read(path, most)?).map_err(no_text)
+}
+
+/// Where the next data begins at or behind `at`, if there is any (lseek(2), SEEK_DATA).
+///
+/// # Errors
+/// What the system says.
+pub fn next_data(file: &File, at: u64) -> io::Result<Option<u64>> {
+    match seek(file, at, libc::SEEK_DATA) {
+        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(None),
+        found => found.map(Some),
+    }
+}
+
+/// Where the data at `at` ends: at a hole, or at the end of the file.
+///
+/// # Errors
+/// What the system says.
+pub fn data_end(file: &File, at: u64) -> io::Result<u64> {
+    seek(file, at, libc::SEEK_HOLE)
+}
+
+fn seek(file: &File, at: u64, whence: libc::c_int) -> io::Result<u64> {
+    let at = i64::try_from(at).map_err(|_| io::ErrorKind::FileTooLarge)?;
+    // SAFETY: the descriptor is open as long as `file` lives; lseek touches no memory.
+    let found = unsafe { libc::lseek64(file.as_raw_fd(), at, whence) };
+    u64::try_from(found).map_err(|_| io::Error::last_os_error())
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use object::read::ReadCache;
 use crate::image::Image;
 use crate::layout::Layout;
 use crate::plan::{self, Plan, Refusal};
-use crate::regular_file;
+use crate::regular_file::{self, data_end, next_data};
 
 /// How much is copied at a time.
 const CHUNK: usize = 1 << 20;
@@ -220,26 +220,6 @@ fn has_data_after(file: &File, start: u64) -> io::Result<bool> {
         at = end;
     }
     Ok(false)
-}
-
-/// Where the next data begins at or behind `at`, if there is any (lseek(2), SEEK_DATA).
-fn next_data(file: &File, at: u64) -> io::Result<Option<u64>> {
-    match seek(file, at, libc::SEEK_DATA) {
-        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(None),
-        found => found.map(Some),
-    }
-}
-
-/// Where the data at `at` ends: at a hole, or at the end of the file.
-fn data_end(file: &File, at: u64) -> io::Result<u64> {
-    seek(file, at, libc::SEEK_HOLE)
-}
-
-fn seek(file: &File, at: u64, whence: libc::c_int) -> io::Result<u64> {
-    let at = i64::try_from(at).map_err(|_| io::ErrorKind::FileTooLarge)?;
-    // SAFETY: the descriptor is open as long as `file` lives; lseek touches no memory.
-    let found = unsafe { libc::lseek64(file.as_raw_fd(), at, whence) };
-    u64::try_from(found).map_err(|_| io::Error::last_os_error())
 }
 
 /// What makes a program run with other rights than its caller's.

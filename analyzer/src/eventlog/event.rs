@@ -5,8 +5,10 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{IgnoredAny, SeqAccess, Visitor};
+use serde::de::{self, DeserializeSeed, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+
+use crate::{clip, redaction};
 
 /// Names of [`SparkMetrics`]' values, in order.
 pub const SPARK_METRICS: [&str; 21] = [
@@ -36,10 +38,6 @@ pub const SPARK_METRICS: [&str; 21] = [
 /// A task's metrics as Spark measured them, in the order of [`SPARK_METRICS`].
 pub type SparkMetrics = [Option<u64>; SPARK_METRICS.len()];
 
-/// Bytes of a text that are kept: names of calls, queries and traces of exceptions may be of any length.
-const MAX_TEXT_BYTES: usize = 4096;
-/// What stands at the end of a text that was clipped.
-const CLIPPED: &str = " ... (clipped)";
 /// Ids of a list that are kept; with one more it is too long.
 pub(super) const MAX_IDS: usize = 1_000_000;
 
@@ -112,37 +110,53 @@ pub(super) struct Name<'l> {
     pub event: Cow<'l, str>,
 }
 
-/// A text that is not longer than is kept.
-struct Text(String);
+/// Reads a text as it is kept.
+struct Clip {
+    is_id: bool,
+}
 
-impl<'de> Deserialize<'de> for Text {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Text, D::Error> {
-        struct Clip;
-        impl Visitor<'_> for Clip {
-            type Value = Text;
+impl<'de> DeserializeSeed<'de> for Clip {
+    type Value = Option<String>;
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text")
-            }
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Option<String>, D::Error> {
+        from.deserialize_option(self)
+    }
+}
 
-            fn visit_str<E>(self, text: &str) -> Result<Text, E> {
-                if text.len() <= MAX_TEXT_BYTES {
-                    return Ok(Text(text.to_owned()));
-                }
-                let end = text.floor_char_boundary(MAX_TEXT_BYTES);
-                Ok(Text([&text[..end], CLIPPED].concat()))
-            }
-        }
-        from.deserialize_str(Clip)
+impl<'de> Visitor<'de> for Clip {
+    type Value = Option<String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text")
+    }
+
+    fn visit_none<E>(self) -> Result<Option<String>, E> {
+        Ok(None)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, from: D) -> Result<Option<String>, D::Error> {
+        from.deserialize_str(self)
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Option<String>, E> {
+        Ok(Some(match self.is_id {
+            true => clip::id(text.to_owned()),
+            // Clipped first: the work is bounded, and no name is parted from its value but at the end.
+            false => redaction::text(&clip::text(text)).into_owned(),
+        }))
     }
 }
 
 fn text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
-    Ok(Option::<Text>::deserialize(from)?.map(|text| text.0))
+    Clip { is_id: false }.deserialize(from)
 }
 
-fn known_text<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
-    Ok(Text::deserialize(from)?.0)
+fn id<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    Clip { is_id: true }.deserialize(from)
+}
+
+fn known_id<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    id(from)?.ok_or_else(|| de::Error::custom("null in the place of an id"))
 }
 
 /// A list of ids, of which one more than there may be are kept.
@@ -180,9 +194,9 @@ pub(super) struct LogStart {
 pub(super) struct ApplicationStart {
     #[serde(rename = "App Name", default, deserialize_with = "text")]
     pub name: Option<String>,
-    #[serde(rename = "App ID", default, deserialize_with = "text")]
+    #[serde(rename = "App ID", default, deserialize_with = "id")]
     pub id: Option<String>,
-    #[serde(rename = "App Attempt ID", default, deserialize_with = "text")]
+    #[serde(rename = "App Attempt ID", default, deserialize_with = "id")]
     pub attempt: Option<String>,
     #[serde(rename = "Timestamp", default)]
     pub time: Option<i64>,
@@ -198,7 +212,7 @@ pub(super) struct ApplicationEnd {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct ExecutorAdded {
-    #[serde(rename = "Executor ID", deserialize_with = "known_text")]
+    #[serde(rename = "Executor ID", deserialize_with = "known_id")]
     pub id: String,
     #[serde(rename = "Timestamp", default)]
     pub time: Option<i64>,
@@ -208,7 +222,7 @@ pub(super) struct ExecutorAdded {
 
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct ExecutorInfo {
-    #[serde(rename = "Host", default, deserialize_with = "text")]
+    #[serde(rename = "Host", default, deserialize_with = "id")]
     pub host: Option<String>,
     #[serde(rename = "Total Cores", default)]
     pub cores: Option<i64>,
@@ -216,7 +230,7 @@ pub(super) struct ExecutorInfo {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct ExecutorRemoved {
-    #[serde(rename = "Executor ID", deserialize_with = "known_text")]
+    #[serde(rename = "Executor ID", deserialize_with = "known_id")]
     pub id: String,
     #[serde(rename = "Timestamp", default)]
     pub time: Option<i64>,
@@ -234,9 +248,9 @@ pub(super) struct BlockManagerAdded {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct BlockManagerId {
-    #[serde(rename = "Executor ID", deserialize_with = "known_text")]
+    #[serde(rename = "Executor ID", deserialize_with = "known_id")]
     pub executor: String,
-    #[serde(rename = "Host", default, deserialize_with = "text")]
+    #[serde(rename = "Host", default, deserialize_with = "id")]
     pub host: Option<String>,
 }
 
@@ -338,9 +352,9 @@ pub(super) struct TaskInfo {
     pub launched: Option<i64>,
     #[serde(rename = "Finish Time", default)]
     pub finished: Option<i64>,
-    #[serde(rename = "Executor ID", default, deserialize_with = "text")]
+    #[serde(rename = "Executor ID", default, deserialize_with = "id")]
     pub executor: Option<String>,
-    #[serde(rename = "Host", default, deserialize_with = "text")]
+    #[serde(rename = "Host", default, deserialize_with = "id")]
     pub host: Option<String>,
     #[serde(rename = "Locality", default, deserialize_with = "text")]
     pub locality: Option<String>,

@@ -37,7 +37,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { bytes: 64 << 30, entries: 4_000_000 }
+        Limits { bytes: 64 << 30, entries: 2_000_000 }
     }
 }
 

@@ -19,6 +19,10 @@ pub const DEFAULT: &str = "sparkanalyzer-store";
 pub struct OfStore {
     /// The store: a folder, made by `ingest`, or a database, mysql://USER@HOST[:PORT]/DATABASE (made by
     /// `analyzer schema init`)
+    ///
+    /// Beyond this machine the way to a database is TLS, with a certificate for HOST by a public CA, or by the one that
+    /// ?root_cert_path=FILE names. ?tls=verify-ca looks at no name, ?tls=off goes without TLS. Others:
+    /// password_file, socket, server_key_path, cert_chain_path with priv_key_path.
     #[arg(long, visible_alias = "mysql", value_name = "DIR|URL", default_value = DEFAULT)]
     pub store: Address,
 }

@@ -23,6 +23,7 @@
 
 mod address;
 mod applications;
+mod claims;
 mod columns;
 mod error;
 mod folder;

@@ -96,6 +96,7 @@ impl Followed {
         of.application = known(header.application_id).or(of.application.take());
         of.executor = known(header.executor_id).or(of.executor.take());
         loop {
+            self.position += record_files::hole_at(&file, self.position as usize)? as u64;
             file.seek(SeekFrom::Start(self.position))?;
             let mut piece = Vec::new();
             (&file).take(PIECE_BYTES).read_to_end(&mut piece)?;

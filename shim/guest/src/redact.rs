@@ -364,6 +364,10 @@ fn value_behind(text: &[u8], name: &[u8], end: usize) -> Option<(usize, usize)> 
         }
         return Some((from, to.min(text.len())));
     }
+    // What is inside has names of its own.
+    if text.get(at).is_some_and(|byte| matches!(byte, b'(' | b'[' | b'{')) {
+        return None;
+    }
     let is_header = is_known(name) && separator == b':' || contains(&lower(name), b"authorization");
     let mut to = value_end(text, at);
     // Authorization: Bearer abc

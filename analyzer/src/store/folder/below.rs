@@ -34,10 +34,11 @@ pub enum Missing {
 }
 
 /// A link, named: the system's words for it are of levels of links.
-fn named(error: Errno) -> io::Error {
+fn named(error: Errno, name: &OsStr) -> io::Error {
     match error {
         Errno::LOOP | Errno::MLINK => {
-            io::Error::other("is a symbolic link, which is not followed in a store")
+            let name = name.display();
+            io::Error::other(format!("{name} is a symbolic link, which is not followed in a store"))
         }
         other => other.into(),
     }
@@ -62,8 +63,8 @@ pub fn folder(root: &Path, relative: &Path, missing: Missing) -> io::Result<Owne
         }
         at = match rustix::fs::openat(&at, name, flags, Mode::empty()) {
             Ok(next) => next,
-            Err(Errno::NOTDIR) if is_link(&at, name) => return Err(named(Errno::LOOP)),
-            Err(error) => return Err(named(error)),
+            Err(Errno::NOTDIR) if is_link(&at, name) => return Err(named(Errno::LOOP, name)),
+            Err(error) => return Err(named(error, name)),
         };
     }
     Ok(at)
@@ -96,7 +97,7 @@ pub fn open(root: &Path, relative: &Path) -> io::Result<File> {
 fn regular(folder: &OwnedFd, name: &OsStr, flags: OFlags) -> io::Result<File> {
     let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = rustix::fs::openat(folder, name, flags, Mode::from_raw_mode(FILE_MODE));
-    let file = File::from(file.map_err(named)?);
+    let file = File::from(file.map_err(|error| named(error, name))?);
     match file.metadata()?.is_file() {
         true => Ok(file),
         false => Err(io::Error::other("is no regular file")),

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use polars::prelude::DataFrame;
 
+use super::super::claims::Claim;
 use super::super::take::{COUNTS, KnownProcess, completeness};
 use super::super::{Snapshots, StoreError, Table};
 use super::below;
@@ -34,6 +35,10 @@ impl Known {
         let mut known = Known::default();
         for part in manifest.parts.iter().filter(|part| part.log.is_none()) {
             let rows = 16 * ROWS_PER_GROUP;
+            let columns = ["process_id", "node", "pid", "start_real_ns"];
+            scan(root, part, Table::Processes.name(), Some(&columns), rows, &mut |frame| {
+                known.take_claims(&frame)
+            })?;
             scan(root, part, Table::Segments.name(), None, rows, &mut |frame| {
                 known.take_segments(&frame, part.id, part.snapshots)
             })?;
@@ -47,6 +52,18 @@ impl Known {
             })?;
         }
         Ok(known)
+    }
+
+    fn take_claims(&mut self, frame: &DataFrame) -> Result<(), StoreError> {
+        let (ids, nodes) = (frame.column("process_id")?.str()?, frame.column("node")?.str()?);
+        let (pids, starts) = (frame.column("pid")?.i64()?, frame.column("start_real_ns")?.i64()?);
+        for at in 0..frame.height() {
+            let known = (ids.get(at), pids.get(at), starts.get(at));
+            let (Some(id), Some(pid), Some(start_real_ns)) = known else { continue };
+            let claim = Claim { pid, start_real_ns, node: nodes.get(at).map(str::to_owned) };
+            self.processes.entry(id.to_owned()).or_default().claim = Some(claim);
+        }
+        Ok(())
     }
 
     fn take_segments(

@@ -260,8 +260,13 @@ impl Manifest {
     /// When the store cannot be written.
     pub fn recover(&mut self, root: &Path) -> Result<(), StoreError> {
         let _exclusive = lock_to_exchange(root)?;
-        self.settle(root)?;
         let staging = root.join(STAGING);
+        // A link that somebody planted; what it leads to stays.
+        if staging.is_symlink() {
+            let removed = fs::remove_file(&staging);
+            removed.map_err(|error| StoreError::Write { path: staging.clone(), error })?;
+        }
+        self.settle(root)?;
         match fs::remove_dir_all(&staging) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(StoreError::Write { path: staging, error });
