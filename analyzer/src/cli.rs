@@ -171,7 +171,7 @@ const SPARK_CONF_EXAMPLES: [&str; 4] = [
 
 const SCHEMA_EXAMPLES: [&str; 3] = [
     "analyzer schema init --store mysql://admin@db/runs",
-    "analyzer schema upgrade --store 'mysql://admin@db/runs?root_cert_path=/etc/ca.pem'   with TLS",
+    "analyzer schema upgrade --store 'mysql://admin@db/runs?root_cert_path=/etc/ca.pem'   by a CA of one's own",
     "analyzer schema grants --store mysql://admin@db/runs | mariadb -h db",
 ];
 

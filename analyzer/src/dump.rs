@@ -1,7 +1,7 @@
 //! `analyzer dump`: what a record file holds, record by record.
 
 use std::fmt::Write as _;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -12,7 +12,10 @@ use serde_json::{Map, Value, json};
 
 use crate::exit::{Exit, Failure};
 use crate::metric_list;
+use crate::output;
 use crate::record_files::{RecordFile, hex, known};
+use crate::shown;
+pub use crate::shown::printable;
 use crate::terminal::{ERROR, WARNING};
 
 /// Show what record files hold
@@ -50,7 +53,7 @@ enum Format {
 pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let chosen = args.metrics.iter().fold(MetricSet::EMPTY, |set, one| set.union(one.metrics));
     let chosen = if args.metrics.is_empty() { MetricSet::ALL } else { chosen };
-    let mut out = BufWriter::new(io::stdout().lock());
+    let mut out = output::standard_data();
     let mut exit = Exit::Success;
     for path in &args.files {
         let file = match RecordFile::load(path) {
@@ -77,7 +80,8 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         match printed.and_then(|left_out| out.flush().map(|()| left_out)) {
             Ok(left_out) if left_out.total() > 0 => {
                 let reasons = describe(&left_out);
-                anstream::eprintln!("{WARNING}warning:{WARNING:#} {name}: left out {reasons}");
+                let message = shown::message(&format!("{name}: left out {reasons}"));
+                anstream::eprintln!("{WARNING}warning:{WARNING:#} {message}");
                 if exit == Exit::Success {
                     exit = Exit::Partial;
                 }
@@ -94,7 +98,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
 }
 
 fn complain(message: &str) {
-    anstream::eprintln!("{ERROR}error:{ERROR:#} {message}");
+    anstream::eprintln!("{ERROR}error:{ERROR:#} {}", shown::message(message));
 }
 
 /// Says how many bytes were left out, and why.
@@ -230,19 +234,6 @@ fn print_values(out: &mut impl Write, values: &Values, chosen: MetricSet) -> io:
         let _ = write!(line, "{space}{item}");
     }
     if line.is_empty() { Ok(()) } else { writeln!(out, "{:17}{line}", "") }
-}
-
-/// Control characters could steer the reader's terminal: they are shown as escapes.
-pub fn printable(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for character in text.chars() {
-        if character.is_control() {
-            shown.extend(character.escape_default());
-        } else {
-            shown.push(character);
-        }
-    }
-    shown
 }
 
 fn text_of(value: &Value) -> String {

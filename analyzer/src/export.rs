@@ -106,7 +106,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
             format!("{}: nothing to export: no executor and no task in it", args.place.store);
         return Err(Failure::new(Exit::BadInput, message));
     }
-    let mut out = Output::new(args.output.as_deref())?;
+    let mut out = Output::data(args.output.as_deref())?;
     let printed = match args.to {
         Format::Prometheus => prometheus(&mut out, &answer, &by, &figures),
         Format::Chrome => {

@@ -10,11 +10,12 @@ use indicatif::ProgressBar;
 
 use crate::dump::{describe, printable};
 use crate::duration;
-use crate::eventlog::{self, Log, PIECE_BYTES, Piece, ReadError, Source};
+use crate::eventlog::{self, Limits, Log, PIECE_BYTES, Piece, ReadError, Source};
 use crate::exit::{Exit, Failure};
 use crate::history_server::{self, Download};
 use crate::progress::{self, style};
 use crate::record_files;
+use crate::shown;
 use crate::store::{self, Added, OfStore, Runs, Snapshots, StoreError, Table, WritableStore};
 use crate::terminal::{ERROR, WARNING};
 
@@ -35,8 +36,8 @@ pub struct Args {
     #[command(flatten)]
     place: OfStore,
 
-    /// An event log of Spark (repeatable); - is standard input; http://HOST:PORT/APP[/ATTEMPT] is downloaded
-    /// from a history server
+    /// An event log of Spark (repeatable); - is standard input; http(s)://HOST:PORT/APP[/ATTEMPT] is
+    /// downloaded from a history server (SSL_CERT_FILE: whose certificates are believed)
     #[arg(long, value_name = "PATH|URL|-")]
     event_log: Vec<PathBuf>,
 
@@ -53,6 +54,22 @@ pub struct Args {
     /// (no more), or one in so much time (10s, 500ms, 1m); `report --by time` cuts tasks at them
     #[arg(long, value_name = "all|last|EVERY", default_value = "last", value_parser = snapshots)]
     snapshots: Snapshots,
+
+    /// An event log with more bytes of lines, unpacked, is refused: some kilobytes may be packed that
+    /// unpack to as many gigabytes
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::default().bytes)]
+    max_log_bytes: u64,
+
+    /// An event log with more jobs, stages, tasks, executors, queries and ids in their lists is refused: reports
+    /// hold what is known of each task
+    #[arg(long, value_name = "N", default_value_t = Limits::default().entries)]
+    max_log_entries: u64,
+}
+
+impl Args {
+    fn limits(&self) -> Limits {
+        Limits { bytes: self.max_log_bytes, entries: self.max_log_entries }
+    }
 }
 
 /// What was done so far.
@@ -185,7 +202,8 @@ fn follow(args: &Args) -> Result<ExitCode, Failure> {
                 Err(failure) if matches!(failure.exit, Exit::Environment | Exit::BadOutput) => {
                     sizes = before;
                     if told.insert(failure.message.clone()) {
-                        anstream::eprintln!("{WARNING}warning:{WARNING:#} {}", failure.message);
+                        let message = shown::message(&failure.message);
+                        anstream::eprintln!("{WARNING}warning:{WARNING:#} {message}");
                     }
                 }
                 Err(failure) => return Err(failure),
@@ -261,6 +279,7 @@ impl<'a> Ingest<'a> {
         if !self.is_news(message) {
             return;
         }
+        let message = shown::message(message);
         self.bar.suspend(|| anstream::eprintln!("{ERROR}error:{ERROR:#} {message}"));
     }
 
@@ -269,6 +288,7 @@ impl<'a> Ingest<'a> {
         if !self.is_news(message) {
             return;
         }
+        let message = shown::message(message);
         self.bar.suspend(|| anstream::eprintln!("{WARNING}warning:{WARNING:#} {message}"));
     }
 
@@ -295,13 +315,14 @@ impl<'a> Ingest<'a> {
         for source in logs {
             let bar = self.bar.clone();
             let progress = |bytes| bar.inc(bytes);
-            let mut log = Log::open(source, &progress);
+            let mut log = Log::open(source, &progress).within(self.args.limits());
             match self.take_log(source, &mut log)? {
                 Ok(Added::New) => self.new_logs += 1,
                 Ok(Added::Known) => self.known_logs += 1,
                 // A folder of logs may hold anything else.
                 Err(ReadError::NoLog(message)) if !source.is_named => {
                     if self.is_news(&message) {
+                        let message = shown::message(&message);
                         self.bar.suspend(|| anstream::eprintln!("note: {message}; passed over"));
                     }
                     continue;
@@ -311,12 +332,13 @@ impl<'a> Ingest<'a> {
                     continue;
                 }
             }
-            let name = source.name.display();
+            let name = source.name.display().to_string();
             if log.bad_lines > 0 {
                 self.warn(&format!("{name}: {} lines are no events; left out", log.bad_lines));
             }
             if log.is_cut && self.told.is_none() {
                 // So it is with every application that is still running: nothing is lost.
+                let name = shown::message(&name);
                 self.bar.suspend(|| {
                     anstream::eprintln!("note: {name}: the end is cut; read up to there");
                 });

@@ -2,7 +2,6 @@
 
 mod print;
 
-use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -13,11 +12,12 @@ use elf::facts::Facts;
 use elf::functions::{self, Functions};
 use elf::layout::Layout;
 use elf::plan::SHIM_NAME;
-use elf::{Image, OutOfReach};
+use elf::{Image, OutOfReach, regular_file};
 use indicatif::{ProgressBar, ProgressStyle};
 use object::read::{ReadCache, ReadRef};
 
 use crate::exit::{Exit, Failure};
+use crate::output;
 
 /// Say what can be known of a program without running it
 ///
@@ -88,7 +88,10 @@ struct Contents {
 /// When the file cannot be read or is no ELF file, or the output cannot be written.
 pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let inspected = inspect(&args.program)?;
-    let mut out = BufWriter::new(anstream::AutoStream::auto(io::stdout()).lock());
+    let mut out: Box<dyn Write> = match args.format {
+        Format::Table => Box::new(BufWriter::new(anstream::AutoStream::auto(io::stdout()).lock())),
+        Format::Json | Format::Csv => output::standard_data(),
+    };
     let printed = match (args.format, args.by) {
         (Format::Json, _) => print::json(&inspected, &mut out),
         (Format::Table, None) => print::table(&inspected, &mut out),
@@ -108,11 +111,8 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
 
 fn inspect(path: &Path) -> Result<Inspected, Failure> {
     let bad = |why: String| Failure::new(Exit::BadInput, format!("{}: {why}", path.display()));
-    let file = File::open(path).map_err(|error| bad(error.to_string()))?;
+    let file = regular_file::open(path).map_err(|error| bad(error.to_string()))?;
     let found = file.metadata().map_err(|error| bad(error.to_string()))?;
-    if !found.is_file() {
-        return Err(bad("not a regular file".to_owned()));
-    }
     let image = Image::read(&file).map_err(|why| bad(format!("no ELF file to inspect: {why}")))?;
     let cache = ReadCache::new(&file);
     let (contents, rewrite) = if image.is_x86_64() {

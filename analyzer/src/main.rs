@@ -1,6 +1,7 @@
 //! `analyzer`: traces programs, and loads and reports what the preloaded shim recorded.
 
 mod cli;
+mod clip;
 mod conf_file;
 mod counts;
 mod diff;
@@ -15,15 +16,18 @@ mod history_server;
 mod ingest;
 mod inspect;
 mod metric_list;
+mod new_file;
 mod output;
 mod processes;
 mod progress;
 mod purge;
 mod record_files;
+mod redaction;
 mod report;
 mod rewrite;
 mod schema;
 mod shim;
+mod shown;
 mod spark_conf;
 mod store;
 mod terminal;
@@ -50,7 +54,7 @@ fn main() -> ExitCode {
     match run(parsed.command) {
         Ok(code) => code,
         Err(failure) => {
-            anstream::eprintln!("{ERROR}error:{ERROR:#} {}", failure.message);
+            anstream::eprintln!("{ERROR}error:{ERROR:#} {}", shown::message(&failure.message));
             failure.exit.into()
         }
     }

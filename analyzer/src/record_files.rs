@@ -5,10 +5,13 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use elf::regular_file;
 use records::{
     Group, LeftOut, MAX_HEADER_BYTES, MAX_PIECE_TAIL_BYTES, RECORD_BYTES, ReadError, Segment,
     file_name,
 };
+
+use crate::clip;
 
 /// A record file's bytes, as they were at the moment of loading.
 ///
@@ -28,7 +31,7 @@ impl RecordFile {
     /// # Errors
     /// What the system says, with the path.
     pub fn load(path: &Path) -> Result<RecordFile, String> {
-        match fs::read(path) {
+        match regular_file::read(path, MAX_LOADED_BYTES) {
             Ok(bytes) => Ok(RecordFile { path: path.to_owned(), bytes }),
             Err(error) => Err(format!("{}: {error}", path.display())),
         }
@@ -62,6 +65,8 @@ pub struct Read {
     pub left_out: LeftOut,
 }
 
+/// A file that is read as a whole has at most so many bytes.
+const MAX_LOADED_BYTES: u64 = 1 << 30;
 /// Size of the pieces, in bytes.
 const PIECE_BYTES: usize = 1 << 20;
 const _: () = assert!(PIECE_BYTES > 2 * MAX_PIECE_TAIL_BYTES);
@@ -73,7 +78,7 @@ impl RecordStream {
     /// Why it cannot be read or is no readable segment, with the path.
     pub fn open(path: &Path) -> Result<RecordStream, String> {
         let at = |error: io::Error| format!("{}: {error}", path.display());
-        let file = File::open(path).map_err(at)?;
+        let file = regular_file::open(path).map_err(at)?;
         let mut head = vec![0; MAX_HEADER_BYTES];
         let mut length = fill(&file, &mut head, 0).map_err(at)?;
         loop {
@@ -105,13 +110,12 @@ impl RecordStream {
         &self.path
     }
 
-    /// Bytes of the file, as of now.
+    /// What the system knows of the file, as of now.
     ///
     /// # Errors
     /// What the system says, with the path.
-    pub fn bytes(&self) -> Result<u64, String> {
-        let metadata = self.file.metadata();
-        Ok(metadata.map_err(|error| format!("{}: {error}", self.path.display()))?.len())
+    pub fn metadata(&self) -> Result<fs::Metadata, String> {
+        self.file.metadata().map_err(|error| format!("{}: {error}", self.path.display()))
     }
 
     /// The header's bytes.
@@ -141,6 +145,13 @@ impl RecordStream {
         let (mut rest, mut count) = (0, 0);
         let mut left_out = LeftOut::default();
         loop {
+            let hole = hole_at(&self.file, at)
+                .map_err(|error| format!("{}: {error}", self.path.display()))?;
+            if hole > 0 {
+                // Zeros are empty records, and what was carried over is a part of them.
+                left_out = left_out.and(&LeftOut { empty: hole, ..LeftOut::default() });
+                (at, rest) = (at + hole, 0);
+            }
             let read = fill(&self.file, &mut piece[rest..], (at + rest) as u64)
                 .map_err(|error| format!("{}: {error}", self.path.display()))?;
             let length = rest + read;
@@ -162,6 +173,23 @@ impl RecordStream {
             at = next;
         }
     }
+}
+
+/// Bytes of whole records from here on that were never written, if they are more than some pieces: a file of a
+/// terabyte may take no room. Those at the end of the file too, but for less than a piece.
+///
+/// # Errors
+/// What the system says.
+pub fn hole_at(file: &File, at: usize) -> io::Result<usize> {
+    let end = file.metadata()?.len();
+    let data = match regular_file::next_data(file, at as u64) {
+        Ok(data) => data.unwrap_or(end),
+        // Some file systems do not know.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Ok(0),
+        Err(error) => return Err(error),
+    };
+    let hole = data.saturating_sub(at as u64) as usize;
+    Ok(if hole > 2 * PIECE_BYTES { hole / RECORD_BYTES * RECORD_BYTES - PIECE_BYTES } else { 0 })
 }
 
 /// Reads until the buffer is full or the file ends; the number of bytes.
@@ -220,6 +248,11 @@ fn find_below(folder: &Path, found: &mut Vec<PathBuf>) -> Result<(), String> {
 /// The process id as text: 32 hexadecimal digits.
 pub fn hex(process: &records::ProcessId) -> String {
     file_name::hex(process).iter().map(|&digit| char::from(digit)).collect()
+}
+
+/// The same of an id, which every row of a table may repeat: longer ones are clipped.
+pub fn known_id(text: &[u8]) -> Option<String> {
+    known(text).map(clip::id)
 }
 
 /// Text as the system gave it; bytes that are no UTF-8 become U+FFFD. Unknown (empty) is `None`.

@@ -8,8 +8,8 @@ use std::process::ExitCode;
 use elf::rewrite::{Change, Error, Prepared, prepare};
 
 use crate::exit::{Exit, Failure};
-use crate::shim;
 use crate::terminal::WARNING;
+use crate::{shim, shown};
 
 /// Make a program or shared library load libshim.so by itself
 ///
@@ -87,12 +87,15 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     for thing in &lost {
         anstream::eprintln!(
             "{WARNING}warning:{WARNING:#} {}: {thing} could not be kept",
-            output.display()
+            shown::message(&output.display().to_string())
         );
     }
     if prepared.plan.needs_linux_5_18 {
         let why = "starts on Linux 5.18 and newer only: it has more than 256 MiB of zeroed memory";
-        anstream::eprintln!("{WARNING}warning:{WARNING:#} {}: {why}", output.display());
+        anstream::eprintln!(
+            "{WARNING}warning:{WARNING:#} {}: {why}",
+            shown::message(&output.display().to_string())
+        );
     }
     Ok(if lost.is_empty() { Exit::Success } else { Exit::Partial }.into())
 }

@@ -1,6 +1,5 @@
 //! Where `libshim.so` is.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use crate::exit::{Exit, Failure};
@@ -79,7 +78,7 @@ fn check(path: &Path, origin: &str) -> Result<PathBuf, Failure> {
         Failure::new(Exit::Environment, format!("{} ({origin}): {why}", path.display()))
     };
     let full = path.canonicalize().map_err(|error| fail(error.to_string()))?;
-    let file = File::open(&full).map_err(|error| fail(error.to_string()))?;
+    let file = elf::regular_file::open(&full).map_err(|error| fail(error.to_string()))?;
     let image = Image::read(file).map_err(|why| fail(format!("not a library: {why}")))?;
     if !image.is_x86_64() || image.kind != Kind::SharedObject {
         return Err(fail("not a shared library for x86-64".to_owned()));

@@ -30,6 +30,8 @@ pub use settings::{SETTINGS, Setting, Settings, document};
 
 /// Where the file is looked for unless `SPARKANALYZER_CONF` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/sparkanalyzer/sparkanalyzer.toml";
+/// A file of settings has at most so many bytes: the shim reads no more.
+pub const MAX_FILE_BYTES: u64 = 1 << 20;
 /// What the environment's names of settings start with.
 pub const ENVIRONMENT_PREFIX: &str = "SPARKANALYZER_";
 

@@ -61,6 +61,35 @@ upgraded() {
 }
 check "upgraded while a process has the library mapped; a changed conf stays" upgraded
 
+added() {
+    local code=0
+    echo 'echo added' >"$FROM/bin/added"
+    install || code=$?
+    rm "$FROM/bin/added"
+    [ "$code" = 3 ] && [ ! -e "$PREFIX/bin/added" ]
+}
+check "a file that SHA256SUMS does not name is refused" added
+
+others() {
+    local code=0
+    ln -s "$WORK" "$WORK/link"
+    install --records-dir "$WORK/link" || code=$?
+    [ "$code" = 4 ] || return 1
+    install --records-dir "$WORK/records" && [ "$(stat -c %a "$WORK/records")" = 1777 ] || return 1
+    install --records-dir "$WORK/records" || return 1
+    # Only root can give a folder away.
+    [ "$(id -u)" = 0 ] || return 0
+    code=0
+    chown 70001 "$WORK/records"
+    install --records-dir "$WORK/records" || code=$?
+    [ "$code" = 4 ] || return 1
+    code=0
+    mkdir "$WORK/planted" && chown 70001 "$WORK/planted"
+    "$FROM/install.sh" --prefix "$WORK/planted" --conf-dir "$CONF" || code=$?
+    [ "$code" = 4 ] && [ -z "$(ls "$WORK/planted")" ]
+}
+check "folders that are links or somebody else's are refused" others
+
 refused() {
     local code=0
     echo x >>"$FROM/README.md"

@@ -22,6 +22,7 @@ mod mark;
 pub mod plan;
 mod privilege;
 mod reach;
+pub mod regular_file;
 pub mod rewrite;
 mod script;
 mod search;

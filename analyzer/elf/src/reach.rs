@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::image::{Image, Kind};
-use super::{find_program, privilege, script};
+use super::{find_program, privilege, regular_file, script};
 
 /// How often the kernel lets one interpreter lead to the next (Linux `fs/exec.c`, `exec_binprm`).
 const MAX_INTERPRETERS: usize = 5;
@@ -157,7 +157,7 @@ fn follow(file: &Path, path: Option<&OsStr>, left: usize) -> Result<PathBuf, Out
         path: file.to_owned(),
         why: error.to_string(),
     };
-    let mut opened = File::open(file).map_err(unreadable)?;
+    let mut opened = regular_file::open(file).map_err(unreadable)?;
     let mut head = Vec::with_capacity(script::HEAD);
     opened.by_ref().take(script::HEAD as u64).read_to_end(&mut head).map_err(unreadable)?;
     if head.starts_with(b"\x7fELF") {

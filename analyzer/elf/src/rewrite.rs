@@ -16,6 +16,7 @@ use object::read::ReadCache;
 use crate::image::Image;
 use crate::layout::Layout;
 use crate::plan::{self, Plan, Refusal};
+use crate::regular_file::{self, data_end, next_data};
 
 /// How much is copied at a time.
 const CHUNK: usize = 1 << 20;
@@ -82,11 +83,8 @@ pub fn prepare(path: &Path, change: Change<'_>) -> Result<Prepared, Error> {
     let unreadable =
         |error: io::Error| Error::Input { path: path.to_owned(), why: error.to_string() };
     let refused = |why| Error::Refused { path: path.to_owned(), why };
-    let file = File::open(path).map_err(unreadable)?;
+    let file = regular_file::open(path).map_err(unreadable)?;
     let found = file.metadata().map_err(unreadable)?;
-    if !found.is_file() {
-        return Err(Error::Input { path: path.to_owned(), why: "not a regular file".to_owned() });
-    }
     let image = Image::read(&file).map_err(|why| refused(Refusal::Malformed(why)))?;
     if !image.is_x86_64() {
         return Err(refused(Refusal::Foreign));
@@ -117,7 +115,7 @@ pub fn prepare(path: &Path, change: Change<'_>) -> Result<Prepared, Error> {
 
 /// The library that a rewritten program needs, by the name that it has there; `None` for any other file.
 pub fn needed_shim(path: &Path) -> Option<PathBuf> {
-    let cache = ReadCache::new(File::open(path).ok()?);
+    let cache = ReadCache::new(regular_file::open(path).ok()?);
     let dynamic = Layout::read(&cache).ok()?.dynamic().ok()??;
     let names =
         dynamic.strings_of(object::elf::DT_NEEDED).map(OsStr::from_bytes).map(PathBuf::from);
@@ -222,26 +220,6 @@ fn has_data_after(file: &File, start: u64) -> io::Result<bool> {
         at = end;
     }
     Ok(false)
-}
-
-/// Where the next data begins at or behind `at`, if there is any (lseek(2), SEEK_DATA).
-fn next_data(file: &File, at: u64) -> io::Result<Option<u64>> {
-    match seek(file, at, libc::SEEK_DATA) {
-        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(None),
-        found => found.map(Some),
-    }
-}
-
-/// Where the data at `at` ends: at a hole, or at the end of the file.
-fn data_end(file: &File, at: u64) -> io::Result<u64> {
-    seek(file, at, libc::SEEK_HOLE)
-}
-
-fn seek(file: &File, at: u64, whence: libc::c_int) -> io::Result<u64> {
-    let at = i64::try_from(at).map_err(|_| io::ErrorKind::FileTooLarge)?;
-    // SAFETY: the descriptor is open as long as `file` lives; lseek touches no memory.
-    let found = unsafe { libc::lseek64(file.as_raw_fd(), at, whence) };
-    u64::try_from(found).map_err(|_| io::Error::last_os_error())
 }
 
 /// What makes a program run with other rights than its caller's.

@@ -238,7 +238,11 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     };
     let (a, b) = (read(&args.a)?, read(&args.b)?);
     let changes = compare(&a, &b, &figures);
-    let mut out = Output::new(args.output.as_deref())?;
+    let path = args.output.as_deref();
+    let mut out = match args.format {
+        Format::Table => Output::new(path)?,
+        Format::Markdown | Format::Json => Output::data(path)?,
+    };
     let printed = match args.format {
         Format::Table => print::table(&mut out, [&a, &b], &changes, args.threshold),
         Format::Markdown => print::markdown(&mut out, [&a, &b], &changes, args.threshold),

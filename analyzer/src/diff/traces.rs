@@ -1,9 +1,9 @@
 //! Results of `trace --json` as runs.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
+use elf::regular_file;
 use records::METRICS;
 use serde::Deserialize;
 use serde_json::Value;
@@ -42,6 +42,9 @@ impl Process {
     }
 }
 
+/// Bytes of a trace's result: a million processes do not need more.
+const MAX_BYTES: u64 = 1 << 30;
+
 /// Whether a side is of such files: each of these names, separated by commas, is one of a file.
 pub fn are_files(names: &str) -> bool {
     names.split(',').all(|name| Path::new(name).is_file())
@@ -55,7 +58,8 @@ pub fn read(names: &str) -> Result<Runs, Failure> {
     let mut runs = Runs { ids: Vec::new(), order: Vec::new(), rows: BTreeMap::new() };
     for name in names.split(',') {
         let failed = |why: String| Failure::new(Exit::BadInput, format!("{name}: {why}"));
-        let bytes = fs::read(name).map_err(|error| failed(error.to_string()))?;
+        let bytes = regular_file::read(Path::new(name), MAX_BYTES)
+            .map_err(|error| failed(error.to_string()))?;
         let document: Document = serde_json::from_slice(&bytes).map_err(|error| {
             failed(format!(
                 "no result of `analyzer trace --json` ({error}), and a store is a folder"

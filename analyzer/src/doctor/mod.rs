@@ -119,12 +119,12 @@ pub struct Findings(Vec<Finding>);
 impl Findings {
     /// All is well.
     pub fn good(&mut self, check: &'static str, found: impl Into<String>) {
-        self.0.push(Finding { check, level: Level::Good, found: found.into(), remedy: None });
+        self.0.push(Finding { check, level: Level::Good, found: harmless(found), remedy: None });
     }
 
     /// It was not looked at.
     pub fn skipped(&mut self, check: &'static str, why: impl Into<String>) {
-        self.0.push(Finding { check, level: Level::Skipped, found: why.into(), remedy: None });
+        self.0.push(Finding { check, level: Level::Skipped, found: harmless(why), remedy: None });
     }
 
     /// Counting works, but.
@@ -134,7 +134,7 @@ impl Findings {
         found: impl Into<String>,
         remedy: impl Into<String>,
     ) {
-        let (found, remedy) = (found.into(), Some(remedy.into()));
+        let (found, remedy) = (harmless(found), Some(harmless(remedy)));
         self.0.push(Finding { check, level: Level::Warning, found, remedy });
     }
 
@@ -145,13 +145,18 @@ impl Findings {
         found: impl Into<String>,
         remedy: impl Into<String>,
     ) {
-        let (found, remedy) = (found.into(), Some(remedy.into()));
+        let (found, remedy) = (harmless(found), Some(harmless(remedy)));
         self.0.push(Finding { check, level: Level::Problem, found, remedy });
     }
 
     fn worst(&self) -> Level {
         self.0.iter().map(|one| one.level).max().unwrap_or(Level::Good)
     }
+}
+
+/// Without the passwords of addresses.
+fn harmless(text: impl Into<String>) -> String {
+    crate::shown::without_passwords(&text.into())
 }
 
 /// What a program printed and how it ended, at most so many characters of it.
@@ -201,7 +206,10 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
             job::check(&mut findings, spark_home.as_deref(), shim, settings.as_ref(), arguments);
         }
     }
-    let mut out = Output::new(None)?;
+    let mut out = match args.format {
+        Format::Table => Output::new(None)?,
+        Format::Json => Output::data(None)?,
+    };
     let printed = match args.format {
         Format::Table => table(&mut out, &findings),
         Format::Json => print_json(&mut out, &findings),

@@ -77,10 +77,14 @@ pub fn check(findings: &mut Findings, home: Option<&Path>) {
     }
     let folder =
         std::env::var_os("SPARK_CONF_DIR").map_or_else(|| home.join("conf"), PathBuf::from);
-    let defaults =
-        properties(&fs::read_to_string(folder.join("spark-defaults.conf")).unwrap_or_default());
+    let defaults = properties(&text(&folder.join("spark-defaults.conf")));
     check_event_log(findings, &folder, &defaults);
     check_switched_on(findings, &folder, &defaults);
+}
+
+/// What a file of Spark's settings holds; nothing if it cannot be read.
+fn text(path: &Path) -> String {
+    elf::regular_file::read_to_string(path, conf::MAX_FILE_BYTES).unwrap_or_default()
 }
 
 fn version(home: &Path) -> Option<String> {
@@ -131,7 +135,7 @@ fn check_event_log(findings: &mut Findings, folder: &Path, defaults: &BTreeMap<S
 
 /// Whether one of the usual places preloads the library.
 fn check_switched_on(findings: &mut Findings, folder: &Path, defaults: &BTreeMap<String, String>) {
-    let script = fs::read_to_string(folder.join("spark-env.sh")).unwrap_or_default();
+    let script = text(&folder.join("spark-env.sh"));
     let in_script = script.lines().map(str::trim).find(|line| {
         !line.starts_with('#') && line.contains("LD_PRELOAD") && line.contains("libshim.so")
     });

@@ -1,6 +1,7 @@
 //! What event logs say about one attempt of an application.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use super::event::{Event, SparkMetrics, StageInfo, TaskEvent};
 
@@ -25,8 +26,8 @@ pub struct Application {
     pub executors: BTreeMap<String, Executor>,
     /// By job id.
     pub jobs: BTreeMap<i64, Job>,
-    /// The stages' attempts.
-    pub stages: Vec<Stage>,
+    /// The stages' attempts, by id and attempt.
+    pub stages: BTreeMap<(i64, i64), Stage>,
     /// By TID.
     pub tasks: BTreeMap<i64, Task>,
     /// By execution id.
@@ -216,10 +217,11 @@ impl Application {
     }
 
     fn add_stage(&mut self, stage: Stage) {
-        let key = |stage: &Stage| (stage.id, stage.attempt);
-        match self.stages.binary_search_by_key(&key(&stage), key) {
-            Ok(place) => self.stages[place].merge(stage),
-            Err(place) => self.stages.insert(place, stage),
+        match self.stages.entry((stage.id, stage.attempt)) {
+            Entry::Occupied(mut known) => known.get_mut().merge(stage),
+            Entry::Vacant(free) => {
+                free.insert(stage);
+            }
         }
     }
 
@@ -276,9 +278,7 @@ impl Application {
         agree(&mut self.ended, other.ended);
         by_key(&mut self.executors, other.executors, Executor::merge);
         by_key(&mut self.jobs, other.jobs, Job::merge);
-        for stage in other.stages {
-            self.add_stage(stage);
-        }
+        other.stages.into_values().for_each(|stage| self.add_stage(stage));
         by_key(&mut self.tasks, other.tasks, Task::merge);
         by_key(&mut self.sql, other.sql, SqlExecution::merge);
     }

@@ -2,7 +2,13 @@
 //!
 //! Every field has a default: versions differ, and a missing figure is unknown, not an error.
 
-use serde::Deserialize;
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{self, DeserializeSeed, IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use crate::{clip, redaction};
 
 /// Names of [`SparkMetrics`]' values, in order.
 pub const SPARK_METRICS: [&str; 21] = [
@@ -32,77 +38,169 @@ pub const SPARK_METRICS: [&str; 21] = [
 /// A task's metrics as Spark measured them, in the order of [`SPARK_METRICS`].
 pub type SparkMetrics = [Option<u64>; SPARK_METRICS.len()];
 
+/// Ids of a list that are kept; with one more it is too long.
+pub(super) const MAX_IDS: usize = 1_000_000;
+
 /// An event that says something we keep.
-#[derive(Debug, Deserialize)]
-#[serde(tag = "Event")]
+#[derive(Debug)]
 pub(super) enum Event {
-    #[serde(rename = "SparkListenerLogStart")]
     LogStart(LogStart),
-    #[serde(rename = "SparkListenerApplicationStart")]
     ApplicationStart(ApplicationStart),
-    #[serde(rename = "SparkListenerApplicationEnd")]
     ApplicationEnd(ApplicationEnd),
-    #[serde(rename = "SparkListenerExecutorAdded")]
     ExecutorAdded(ExecutorAdded),
-    #[serde(rename = "SparkListenerExecutorRemoved")]
     ExecutorRemoved(ExecutorRemoved),
-    #[serde(rename = "SparkListenerBlockManagerAdded")]
     BlockManagerAdded(BlockManagerAdded),
-    #[serde(rename = "SparkListenerJobStart")]
     JobStart(JobStart),
-    #[serde(rename = "SparkListenerJobEnd")]
     JobEnd(JobEnd),
-    #[serde(rename = "SparkListenerStageSubmitted")]
     StageSubmitted(StageEvent),
-    #[serde(rename = "SparkListenerStageCompleted")]
     StageCompleted(StageEvent),
-    #[serde(rename = "SparkListenerTaskStart")]
     TaskStart(Box<TaskEvent>),
-    #[serde(rename = "SparkListenerTaskEnd")]
     TaskEnd(Box<TaskEvent>),
-    #[serde(rename = "org.apache.spark.sql.execution.ui.SparkListenerSQLExecutionStart")]
     SqlStart(SqlStart),
-    #[serde(rename = "org.apache.spark.sql.execution.ui.SparkListenerSQLExecutionEnd")]
     SqlEnd(SqlEnd),
-    #[serde(other)]
     Other,
 }
 
-/// The names of the events above; a line that names another one need not be parsed.
-pub(super) const NEEDED: [&str; 14] = [
-    "SparkListenerLogStart",
-    "SparkListenerApplicationStart",
-    "SparkListenerApplicationEnd",
-    "SparkListenerExecutorAdded",
-    "SparkListenerExecutorRemoved",
-    "SparkListenerBlockManagerAdded",
-    "SparkListenerJobStart",
-    "SparkListenerJobEnd",
-    "SparkListenerStageSubmitted",
-    "SparkListenerStageCompleted",
-    "SparkListenerTaskStart",
-    "SparkListenerTaskEnd",
-    "org.apache.spark.sql.execution.ui.SparkListenerSQLExecutionStart",
-    "org.apache.spark.sql.execution.ui.SparkListenerSQLExecutionEnd",
-];
+impl Event {
+    /// Reads the event of this name. A derived enum would hold the whole line once more before it is
+    /// understood, at 32 bytes for each number of a list.
+    ///
+    /// # Errors
+    /// When it is no such event.
+    pub(super) fn parse(name: &str, line: &[u8]) -> serde_json::Result<Event> {
+        use serde_json::from_slice as read;
+        Ok(match name {
+            "SparkListenerLogStart" => Event::LogStart(read(line)?),
+            "SparkListenerApplicationStart" => Event::ApplicationStart(read(line)?),
+            "SparkListenerApplicationEnd" => Event::ApplicationEnd(read(line)?),
+            "SparkListenerExecutorAdded" => Event::ExecutorAdded(read(line)?),
+            "SparkListenerExecutorRemoved" => Event::ExecutorRemoved(read(line)?),
+            "SparkListenerBlockManagerAdded" => Event::BlockManagerAdded(read(line)?),
+            "SparkListenerJobStart" => Event::JobStart(read(line)?),
+            "SparkListenerJobEnd" => Event::JobEnd(read(line)?),
+            "SparkListenerStageSubmitted" => Event::StageSubmitted(read(line)?),
+            "SparkListenerStageCompleted" => Event::StageCompleted(read(line)?),
+            "SparkListenerTaskStart" => Event::TaskStart(read(line)?),
+            "SparkListenerTaskEnd" => Event::TaskEnd(read(line)?),
+            "org.apache.spark.sql.execution.ui.SparkListenerSQLExecutionStart" => {
+                Event::SqlStart(read(line)?)
+            }
+            "org.apache.spark.sql.execution.ui.SparkListenerSQLExecutionEnd" => {
+                Event::SqlEnd(read(line)?)
+            }
+            _ => Event::Other,
+        })
+    }
+
+    /// The ids in its lists.
+    pub(super) fn ids(&self) -> usize {
+        match self {
+            Event::JobStart(start) => start.stages.len(),
+            Event::StageSubmitted(stage) | Event::StageCompleted(stage) => stage.info.parents.len(),
+            _ => 0,
+        }
+    }
+}
+
+/// The name of an event, wherever it stands on the line.
+#[derive(Debug, Deserialize)]
+pub(super) struct Name<'l> {
+    /// The name.
+    #[serde(rename = "Event", borrow)]
+    pub event: Cow<'l, str>,
+}
+
+/// Reads a text as it is kept.
+struct Clip {
+    is_id: bool,
+}
+
+impl<'de> DeserializeSeed<'de> for Clip {
+    type Value = Option<String>;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Option<String>, D::Error> {
+        from.deserialize_option(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Clip {
+    type Value = Option<String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text")
+    }
+
+    fn visit_none<E>(self) -> Result<Option<String>, E> {
+        Ok(None)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, from: D) -> Result<Option<String>, D::Error> {
+        from.deserialize_str(self)
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Option<String>, E> {
+        Ok(Some(match self.is_id {
+            true => clip::id(text.to_owned()),
+            // Clipped first: the work is bounded, and no name is parted from its value but at the end.
+            false => redaction::text(&clip::text(text)).into_owned(),
+        }))
+    }
+}
+
+fn text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    Clip { is_id: false }.deserialize(from)
+}
+
+fn id<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    Clip { is_id: true }.deserialize(from)
+}
+
+fn known_id<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    id(from)?.ok_or_else(|| de::Error::custom("null in the place of an id"))
+}
+
+/// A list of ids, of which one more than there may be are kept.
+fn ids<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<i64>, D::Error> {
+    struct First;
+    impl<'de> Visitor<'de> for First {
+        type Value = Vec<i64>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of ids")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<i64>, A::Error> {
+            let mut ids = Vec::new();
+            while ids.len() <= MAX_IDS {
+                match list.next_element()? {
+                    Some(id) => ids.push(id),
+                    None => return Ok(ids),
+                }
+            }
+            while list.next_element::<IgnoredAny>()?.is_some() {}
+            Ok(ids)
+        }
+    }
+    from.deserialize_seq(First)
+}
 
 #[derive(Debug, Deserialize)]
 pub(super) struct LogStart {
-    #[serde(rename = "Spark Version", default)]
+    #[serde(rename = "Spark Version", default, deserialize_with = "text")]
     pub spark_version: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct ApplicationStart {
-    #[serde(rename = "App Name", default)]
+    #[serde(rename = "App Name", default, deserialize_with = "text")]
     pub name: Option<String>,
-    #[serde(rename = "App ID", default)]
+    #[serde(rename = "App ID", default, deserialize_with = "id")]
     pub id: Option<String>,
-    #[serde(rename = "App Attempt ID", default)]
+    #[serde(rename = "App Attempt ID", default, deserialize_with = "id")]
     pub attempt: Option<String>,
     #[serde(rename = "Timestamp", default)]
     pub time: Option<i64>,
-    #[serde(rename = "User", default)]
+    #[serde(rename = "User", default, deserialize_with = "text")]
     pub user: Option<String>,
 }
 
@@ -114,7 +212,7 @@ pub(super) struct ApplicationEnd {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct ExecutorAdded {
-    #[serde(rename = "Executor ID")]
+    #[serde(rename = "Executor ID", deserialize_with = "known_id")]
     pub id: String,
     #[serde(rename = "Timestamp", default)]
     pub time: Option<i64>,
@@ -124,7 +222,7 @@ pub(super) struct ExecutorAdded {
 
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct ExecutorInfo {
-    #[serde(rename = "Host", default)]
+    #[serde(rename = "Host", default, deserialize_with = "id")]
     pub host: Option<String>,
     #[serde(rename = "Total Cores", default)]
     pub cores: Option<i64>,
@@ -132,11 +230,11 @@ pub(super) struct ExecutorInfo {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct ExecutorRemoved {
-    #[serde(rename = "Executor ID")]
+    #[serde(rename = "Executor ID", deserialize_with = "known_id")]
     pub id: String,
     #[serde(rename = "Timestamp", default)]
     pub time: Option<i64>,
-    #[serde(rename = "Removed Reason", default)]
+    #[serde(rename = "Removed Reason", default, deserialize_with = "text")]
     pub reason: Option<String>,
 }
 
@@ -150,9 +248,9 @@ pub(super) struct BlockManagerAdded {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct BlockManagerId {
-    #[serde(rename = "Executor ID")]
+    #[serde(rename = "Executor ID", deserialize_with = "known_id")]
     pub executor: String,
-    #[serde(rename = "Host", default)]
+    #[serde(rename = "Host", default, deserialize_with = "id")]
     pub host: Option<String>,
 }
 
@@ -162,7 +260,7 @@ pub(super) struct JobStart {
     pub id: i64,
     #[serde(rename = "Submission Time", default)]
     pub time: Option<i64>,
-    #[serde(rename = "Stage IDs", default)]
+    #[serde(rename = "Stage IDs", default, deserialize_with = "ids")]
     pub stages: Vec<i64>,
     #[serde(rename = "Properties", default)]
     pub properties: Option<JobProperties>,
@@ -170,11 +268,11 @@ pub(super) struct JobStart {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct JobProperties {
-    #[serde(rename = "spark.job.description", default)]
+    #[serde(rename = "spark.job.description", default, deserialize_with = "text")]
     pub description: Option<String>,
-    #[serde(rename = "spark.jobGroup.id", default)]
+    #[serde(rename = "spark.jobGroup.id", default, deserialize_with = "text")]
     pub group: Option<String>,
-    #[serde(rename = "spark.sql.execution.id", default)]
+    #[serde(rename = "spark.sql.execution.id", default, deserialize_with = "text")]
     pub sql_execution: Option<String>,
 }
 
@@ -190,7 +288,7 @@ pub(super) struct JobEnd {
 
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct JobResult {
-    #[serde(rename = "Result", default)]
+    #[serde(rename = "Result", default, deserialize_with = "text")]
     pub name: Option<String>,
 }
 
@@ -206,17 +304,17 @@ pub(super) struct StageInfo {
     pub id: i64,
     #[serde(rename = "Stage Attempt ID", default)]
     pub attempt: i64,
-    #[serde(rename = "Stage Name", default)]
+    #[serde(rename = "Stage Name", default, deserialize_with = "text")]
     pub name: Option<String>,
     #[serde(rename = "Number of Tasks", default)]
     pub tasks: Option<i64>,
-    #[serde(rename = "Parent IDs", default)]
+    #[serde(rename = "Parent IDs", default, deserialize_with = "ids")]
     pub parents: Vec<i64>,
     #[serde(rename = "Submission Time", default)]
     pub submitted: Option<i64>,
     #[serde(rename = "Completion Time", default)]
     pub completed: Option<i64>,
-    #[serde(rename = "Failure Reason", default)]
+    #[serde(rename = "Failure Reason", default, deserialize_with = "text")]
     pub failure: Option<String>,
 }
 
@@ -236,7 +334,7 @@ pub(super) struct TaskEvent {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct TaskEndReason {
-    #[serde(rename = "Reason", default)]
+    #[serde(rename = "Reason", default, deserialize_with = "text")]
     pub name: Option<String>,
 }
 
@@ -254,11 +352,11 @@ pub(super) struct TaskInfo {
     pub launched: Option<i64>,
     #[serde(rename = "Finish Time", default)]
     pub finished: Option<i64>,
-    #[serde(rename = "Executor ID", default)]
+    #[serde(rename = "Executor ID", default, deserialize_with = "id")]
     pub executor: Option<String>,
-    #[serde(rename = "Host", default)]
+    #[serde(rename = "Host", default, deserialize_with = "id")]
     pub host: Option<String>,
-    #[serde(rename = "Locality", default)]
+    #[serde(rename = "Locality", default, deserialize_with = "text")]
     pub locality: Option<String>,
     #[serde(rename = "Speculative", default)]
     pub speculative: Option<bool>,
@@ -373,7 +471,7 @@ impl TaskMetrics {
 pub(super) struct SqlStart {
     #[serde(rename = "executionId")]
     pub id: i64,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "text")]
     pub description: Option<String>,
     #[serde(default)]
     pub time: Option<i64>,

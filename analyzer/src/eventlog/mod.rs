@@ -27,5 +27,5 @@ mod source;
 
 pub use application::{Application, Executor, Job, SqlExecution, Stage, Task};
 pub use event::{SPARK_METRICS, SparkMetrics};
-pub use reader::{Log, PIECE_BYTES, Piece, ReadError};
+pub use reader::{Limits, Log, PIECE_BYTES, Piece, ReadError};
 pub use source::{Source, find};

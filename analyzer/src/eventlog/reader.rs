@@ -1,11 +1,12 @@
 //! Reading a log's lines.
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use elf::regular_file;
+
 use super::application::Application;
-use super::event::{Event, NEEDED};
+use super::event::{Event, MAX_IDS, Name};
 use super::source::Source;
 
 /// The first bytes of a zstd frame (RFC 8878, 3.1.1).
@@ -13,13 +14,32 @@ const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// Codecs of Spark that are not served, by their file name extensions.
 const OTHER_CODECS: [&str; 3] = ["lz4", "snappy", "lzf"];
 /// A line that is longer is passed over: plans are long, but not that long.
-const MAX_LINE_BYTES: u64 = 64 << 20;
+const MAX_LINE_BYTES: u64 = 32 << 20;
 /// So much of it is looked at, for the name of its event.
 const LONG_LINE_BYTES: usize = 4096;
 /// Bytes of lines after which what they said is handed over ...
-pub const PIECE_BYTES: usize = 128 << 20;
+pub const PIECE_BYTES: usize = 64 << 20;
 /// ... of which each counts so many more: what a short one says takes more memory than it does.
 const ENTRY_BYTES: usize = 640;
+
+/// Bytes of an id in a list, as it is held and as it is written.
+const ID_BYTES: usize = 32;
+
+/// What a log may hold: somebody else may have made it, and some kilobytes can be packed that unpack to as
+/// many gigabytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of its lines (`--max-log-bytes`).
+    pub bytes: u64,
+    /// Jobs, stages, tasks, executors and queries, and ids in lists of them (`--max-log-entries`).
+    pub entries: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { bytes: 64 << 30, entries: 2_000_000 }
+    }
+}
 
 /// What a log says of an application, or a part of that.
 #[derive(Debug, PartialEq)]
@@ -54,6 +74,11 @@ pub struct Log<'l> {
     next: Option<Box<Event>>,
     has_pieces: bool,
     has_ended: bool,
+    limits: Limits,
+    /// Bytes of lines that were read.
+    plain_bytes: u64,
+    /// Entries that were read.
+    entries: u64,
     /// Lines read.
     pub lines_read: u64,
     /// Lines that are no event at all.
@@ -131,6 +156,12 @@ impl<'l> Log<'l> {
         log
     }
 
+    /// The same log, held to these limits.
+    pub fn within(mut self, limits: Limits) -> Log<'l> {
+        self.limits = limits;
+        self
+    }
+
     /// One stream as a log, plain or packed.
     pub fn of(name: &Path, from: Box<dyn Read + 'l>, progress: &'l dyn Fn(u64)) -> Log<'l> {
         let mut log = Log::new(name, progress);
@@ -151,6 +182,9 @@ impl<'l> Log<'l> {
             next: None,
             has_pieces: false,
             has_ended: false,
+            limits: Limits::default(),
+            plain_bytes: 0,
+            entries: 0,
             lines_read: 0,
             bad_lines: 0,
             is_cut: false,
@@ -223,7 +257,8 @@ impl<'l> Log<'l> {
             match understand(&self.line) {
                 Some(Event::Other) => {}
                 Some(event) => {
-                    self.bytes += self.line.len() + ENTRY_BYTES;
+                    self.bytes += self.line.len() + ENTRY_BYTES + ID_BYTES * event.ids();
+                    self.count(&event)?;
                     return Ok(Some(event));
                 }
                 None if self.line.ends_with(b"\n") => self.bad_lines += 1,
@@ -239,13 +274,37 @@ impl<'l> Log<'l> {
         }
     }
 
+    /// Counts what an event says, and refuses the log if it is too much.
+    fn count(&mut self, event: &Event) -> Result<(), ReadError> {
+        let ids = event.ids();
+        if ids > MAX_IDS {
+            return Err(at(
+                &self.name,
+                &format!("line {}: a list of more than {MAX_IDS} ids", self.lines_read),
+            ));
+        }
+        self.entries += 1 + ids as u64;
+        // Most have a start and an end.
+        if self.entries > 2 * self.limits.entries {
+            let most = self.limits.entries;
+            let what = "jobs, stages, tasks, executors, queries and ids in their lists";
+            return Err(at(
+                &self.name,
+                &format!(
+                    "more than {most} {what}; if that is right: --max-log-entries with a larger number"
+                ),
+            ));
+        }
+        Ok(())
+    }
+
     /// Lines of a stream, plain or packed.
     fn unpacked(&self, stream: Stream<'l>) -> Result<(PathBuf, Box<dyn BufRead + 'l>), ReadError> {
         let (path, from): (PathBuf, Box<dyn Read + 'l>) = match stream {
             Stream::Open(path, from) => (path, from),
             Stream::File(path) => {
                 refuse_other_codecs(&path)?;
-                let file = File::open(&path).map_err(|error| at(&path, &error))?;
+                let file = regular_file::open(&path).map_err(|error| at(&path, &error))?;
                 (path, Box::new(file))
             }
         };
@@ -263,11 +322,23 @@ impl<'l> Log<'l> {
     fn read_line(&mut self) -> Result<bool, ReadError> {
         self.line.clear();
         let Some((path, lines)) = &mut self.lines else { return Ok(false) };
-        let mut read = lines.take(MAX_LINE_BYTES).read_until(b'\n', &mut self.line);
+        let left = self.limits.bytes.saturating_sub(self.plain_bytes) + 1;
+        let mut lines = lines.take(left);
+        let mut read = lines.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut self.line);
         if read.is_ok() && self.line.len() as u64 == MAX_LINE_BYTES && !self.line.ends_with(b"\n") {
             read = lines.skip_until(b'\n');
             self.line.truncate(LONG_LINE_BYTES);
             self.line.extend(b"}\n");
+        }
+        self.plain_bytes += left - lines.limit();
+        if self.plain_bytes > self.limits.bytes {
+            let most = self.limits.bytes;
+            return Err(at(
+                path,
+                &format!(
+                    "more than {most} bytes of lines; if that is right: --max-log-bytes with a larger number"
+                ),
+            ));
         }
         match read {
             Ok(_) => {}
@@ -287,16 +358,22 @@ impl<'l> Log<'l> {
 fn understand(line: &[u8]) -> Option<Event> {
     // Spark writes the key first: most lines can be skipped without parsing them.
     if let Some(rest) = line.strip_prefix(b"{\"Event\":\"")
-        && let Some(end) = rest.iter().position(|&byte| byte == b'"')
-        && !NEEDED.iter().any(|name| name.as_bytes() == &rest[..end])
+        && let Some(end) = rest.iter().position(|&byte| byte == b'"' || byte == b'\\')
+        && rest[end] == b'"'
+        && let Ok(name) = std::str::from_utf8(&rest[..end])
         && line.trim_ascii_end().ends_with(b"}")
+        && let Ok(event) = Event::parse(name, line)
     {
-        return Some(Event::Other);
+        return Some(event);
     }
-    match serde_json::from_slice(line) {
+    let read = |line: &[u8]| {
+        let Name { event } = serde_json::from_slice(line)?;
+        Event::parse(&event, line)
+    };
+    match read(line) {
         Ok(event) => Some(event),
         // Names may hold bytes that are no UTF-8.
-        Err(_) => serde_json::from_str(&String::from_utf8_lossy(line)).ok(),
+        Err(_) => read(String::from_utf8_lossy(line).as_bytes()).ok(),
     }
 }
 

@@ -17,6 +17,7 @@ use records::{
 
 use crate::counts::Counts;
 use crate::record_files::known;
+use crate::redaction;
 use crate::store::{ENGINE_EXACT, ENGINE_NONE, Snapshots};
 
 pub use coverage::Coverage;
@@ -281,7 +282,7 @@ impl History {
         counters: Option<Counts>,
     ) {
         let directory = self.directories.entry(number).or_insert_with(|| Directory {
-            path: String::from_utf8_lossy(path).into_owned(),
+            path: redaction::path(&String::from_utf8_lossy(path)).into_owned(),
             flags: Flags::NONE,
             counters: Counts::default(),
         });
@@ -320,7 +321,13 @@ impl History {
         b: u64,
         text: &[u8],
     ) {
-        let text = String::from_utf8_lossy(text).into_owned();
+        let text = String::from_utf8_lossy(text);
+        // Of a notice it may be anything; else it is a program's path.
+        let text = match code {
+            Some(_) => redaction::text(&text),
+            None => redaction::path(&text),
+        }
+        .into_owned();
         self.settled.remarks.push(Remark {
             tid: group.tid,
             mono_ns: group.stamp.mono_ns,

@@ -5,7 +5,7 @@ use records::{Flags, TaskId, TaskMethod, TaskOutcome};
 use super::Snapshot;
 use super::coverage::Coverage;
 use crate::counts::Counts;
-use crate::record_files::known;
+use crate::record_files::known_id;
 
 /// One attempt of a task on its thread.
 #[derive(Clone, Debug)]
@@ -58,8 +58,8 @@ impl Task {
             attempt: task.attempt,
             task_id: task.task_id,
             method: task.method,
-            application_id: known(task.application_id),
-            executor_id: known(task.executor_id),
+            application_id: known_id(task.application_id),
+            executor_id: known_id(task.executor_id),
             start_ns: None,
             end_ns: None,
             outcome: TaskOutcome::UNKNOWN,

@@ -172,7 +172,8 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let path = args.output.as_deref();
     let mut out = match args.format {
         Format::Parquet => Output::raw(path)?,
-        _ => Output::new(path)?,
+        Format::Table => Output::new(path)?,
+        _ => Output::data(path)?,
     };
     let printed = match args.format {
         Format::Table if args.columns.is_empty() => report.table(&mut out, &default_blocks(&by)),

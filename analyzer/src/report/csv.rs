@@ -37,15 +37,36 @@ impl Report<'_> {
     }
 }
 
-/// A text that begins like a formula is quoted with an apostrophe: spreadsheets would run it.
+/// What begins like a formula gets an apostrophe in front: spreadsheets would run it. Where a semicolon, a
+/// tab or a line end separates cells by the reader's settings, quotes do not keep a text together, so each place
+/// behind one is looked at.
+fn disarmed(text: &str) -> String {
+    let mut disarmed = String::with_capacity(text.len());
+    let mut begins = true;
+    for character in text.chars() {
+        match character {
+            ';' | '\t' | '\r' | '\n' => begins = true,
+            '=' | '+' | '-' | '@' | '＝' | '＋' | '－' | '＠' => {
+                if std::mem::take(&mut begins) {
+                    disarmed.push('\'');
+                }
+            }
+            '"' | '\'' | ' ' => {}
+            _ => begins = false,
+        }
+        disarmed.push(character);
+    }
+    disarmed
+}
+
+/// A cell as RFC 4180 has it, and no formula.
 pub fn csv_cell(value: &Value) -> String {
     let text = match value {
         Value::Null => return String::new(),
         Value::String(text) => text.clone(),
         other => return other.to_string(),
     };
-    let text =
-        if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}") } else { text };
+    let text = disarmed(&text);
     if text.contains(['"', ',', '\n', '\r']) {
         format!("\"{}\"", text.replace('"', "\"\""))
     } else {
@@ -62,6 +83,9 @@ mod tests {
     fn csv_cells_are_quoted_and_disarmed() {
         assert_eq!(csv_cell(&json!("a,\"b\"")), "\"a,\"\"b\"\"\"");
         assert_eq!(csv_cell(&json!("=1+1")), "'=1+1");
+        assert_eq!(csv_cell(&json!("a;=1+1")), "a;'=1+1");
+        assert_eq!(csv_cell(&json!("a\t \"@x\"")), "\"a\t \"\"'@x\"\"\"");
+        assert_eq!(csv_cell(&json!("a;b-c=d")), "a;b-c=d");
         assert_eq!(csv_cell(&json!(-1)), "-1");
         assert_eq!(csv_cell(&Value::Null), "");
     }

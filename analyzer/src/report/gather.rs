@@ -9,6 +9,7 @@ use super::figure::Scale;
 use super::grouped;
 use super::jobs::Jobs;
 use super::key::{Dimension, Key, Part, Place, Span};
+use super::limits;
 use super::logged::LoggedTasks;
 use super::notes::Notes;
 use super::pieces::Pieces;
@@ -324,6 +325,9 @@ pub fn gather(store: &dyn Store, question: &Question<'_>) -> Result<Answer, Stor
         sums.add_outside();
     }
     let mut answer = sums.answer;
+    if answer.rows.are_too_many() {
+        return Err(limits::too_many("rows in the report", limits::rows()));
+    }
     answer.jobs = jobs;
     read_notices(store, &selected, &mut answer.notes)?;
     answer.written = written(store, &selected)?;

@@ -7,6 +7,7 @@ use polars::prelude::{DataFrame, PolarsResult};
 use super::figure::LOCALITIES;
 use super::gather::{Nodes, Sums};
 use super::key::Place;
+use super::limits;
 use super::rated::{read, text};
 use super::rows::{SaidRun, SparkSaid};
 use crate::eventlog::SPARK_METRICS;
@@ -44,6 +45,7 @@ pub struct LoggedTasks {
     pub tasks: Vec<LoggedTask>,
     /// Application id -> its attempts.
     pub apps: HashMap<String, Vec<LoggedApp>>,
+    are_too_many: bool,
 }
 
 impl LoggedTasks {
@@ -80,7 +82,13 @@ impl LoggedTasks {
         store: &dyn Store,
         applications: &[String],
     ) -> Result<(), StoreError> {
-        store.scan(Table::SparkTasks, None, applications, &mut |frame| Ok(self.take(&frame)?))
+        store.scan(Table::SparkTasks, None, applications, &mut |frame| {
+            self.take(&frame)?;
+            match self.are_too_many {
+                true => Err(limits::too_many("tasks in the event logs", limits::logged_tasks())),
+                false => Ok(()),
+            }
+        })
     }
 
     /// Takes in rows of the table.
@@ -92,6 +100,10 @@ impl LoggedTasks {
             .iter()
             .map(|name| frame.column(name).cloned())
             .collect::<Result<Vec<_>, _>>()?;
+        if self.tasks.len() + frame.height() > limits::logged_tasks() {
+            self.are_too_many = true;
+            return Ok(());
+        }
         for at in 0..frame.height() {
             let text_of = |name| text(frame.column(name).ok()?, at);
             let number = |name| frame.column(name).ok()?.i64().ok()?.get(at);

@@ -14,6 +14,7 @@ mod grouped;
 mod html;
 mod jobs;
 mod key;
+mod limits;
 mod logged;
 mod markdown;
 mod notes;

@@ -9,6 +9,7 @@ use records::{METRIC_COUNT, METRICS, MetricSet, TaskMethod};
 
 use super::figure::{Figure, LOCALITIES, MILLION, RATIOS};
 use super::key::{Dimension, Key};
+use super::limits;
 use crate::eventlog::{SPARK_METRICS, SparkMetrics};
 
 /// A sum that knows what it lacks.
@@ -474,12 +475,22 @@ fn quotient(over: Said, under: Said, factor: u64) -> Said {
 pub struct Rows {
     /// A row is 2 kB: the tree moves and leaves room for pointers.
     rows: BTreeMap<Key, Box<Row>>,
+    /// Where goes what is of one row too many.
+    surplus: Option<Box<Row>>,
 }
 
 impl Rows {
     /// The row with this key.
     pub fn at(&mut self, key: Key) -> &mut Row {
+        if self.rows.len() >= limits::rows() && !self.rows.contains_key(&key) {
+            return self.surplus.get_or_insert_default();
+        }
         self.rows.entry(key).or_default()
+    }
+
+    /// Whether there are more than a report may have.
+    pub fn are_too_many(&self) -> bool {
+        self.surplus.is_some()
     }
 
     /// Moves a part of a row's counters to another row. Nothing of them is unknown there: what is, stays.

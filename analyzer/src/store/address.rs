@@ -5,11 +5,11 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::time::Duration;
 
-use mysql::{Opts, OptsBuilder};
+use mysql::Opts;
 
-use super::StoreError;
+use super::{StoreError, server_url};
+use crate::shown;
 
 /// The store that commands take when none is named: a folder here.
 pub const DEFAULT: &str = "sparkanalyzer-store";
@@ -19,6 +19,10 @@ pub const DEFAULT: &str = "sparkanalyzer-store";
 pub struct OfStore {
     /// The store: a folder, made by `ingest`, or a database, mysql://USER@HOST[:PORT]/DATABASE (made by
     /// `analyzer schema init`)
+    ///
+    /// Beyond this machine the way to a database is TLS, with a certificate for HOST by a public CA, or by the one that
+    /// ?root_cert_path=FILE names. ?tls=verify-ca looks at no name, ?tls=off goes without TLS. Others:
+    /// password_file, socket, server_key_path, cert_chain_path with priv_key_path.
     #[arg(long, visible_alias = "mysql", value_name = "DIR|URL", default_value = DEFAULT)]
     pub store: Address,
 }
@@ -33,12 +37,8 @@ pub struct MayBeOfStore {
 
 /// Schemes of a server's address.
 const SCHEMES: [&str; 2] = ["mysql://", "mariadb://"];
-/// The environment variable that may hold the password.
-const PASSWORD: &str = "SPARKANALYZER_MYSQL_PASSWORD";
-/// The parameter of the URL that names a file with the password on its first line.
-const PASSWORD_FILE: &str = "password_file";
-/// How long to wait for a server that does not answer, unless the URL says otherwise.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// What begins a server's address that somebody wrote in another way; a folder is hardly called so.
+const LIKE_SCHEMES: [&str; 3] = ["mysql:", "mariadb:", "jdbc:"];
 
 /// The value of `--store`. It is shown without the password, and so any text is taken here: clap would
 /// repeat a wrong one.
@@ -53,6 +53,8 @@ pub struct Server {
     pub name: String,
     /// The database.
     pub database: String,
+    /// Whether the URL names a CA: then it is the only one that vouches for the server.
+    pub own_ca: bool,
 }
 
 impl FromStr for Address {
@@ -78,53 +80,26 @@ impl fmt::Debug for Address {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.url() {
-            None => self.folder().display().fmt(f),
-            Some(rest) => f.write_str(&shown(rest)),
+            Some(rest) => f.write_str(&server_url::shown(rest)),
+            None => match self.like_scheme() {
+                Some(scheme) => write!(f, "{scheme}***"),
+                None => f.write_str(&shown::message(&self.0.to_string_lossy())),
+            },
         }
     }
-}
-
-/// Host, port and database of a URL's part after the scheme.
-fn shown(rest: &str) -> String {
-    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
-    // A password may hold an @ that somebody forgot to write as %40.
-    let place = path.rsplit_once('@').map_or(path, |(_, place)| place);
-    match parameter(query, "socket") {
-        None => format!("{}{place}", SCHEMES[0]),
-        Some(socket) => format!("{}{place} ({socket})", SCHEMES[0]),
-    }
-}
-
-fn parameter(query: &str, name: &str) -> Option<String> {
-    let value = query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))?;
-    Some(unescape(value))
-}
-
-/// Decodes `%xx`.
-fn unescape(text: &str) -> String {
-    let mut bytes = Vec::new();
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let code = tail.get(..2).and_then(|code| std::str::from_utf8(code).ok());
-        match code.and_then(|code| u8::from_str_radix(code, 16).ok()) {
-            Some(byte) if *first == b'%' => {
-                bytes.push(byte);
-                rest = &tail[2..];
-            }
-            _ => {
-                bytes.push(*first);
-                rest = tail;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 impl Address {
     /// The URL's part after the scheme, if it is a server's address.
     fn url(&self) -> Option<&str> {
-        let text = self.0.to_str()?;
-        SCHEMES.iter().find_map(|scheme| text.strip_prefix(scheme))
+        SCHEMES.iter().find_map(|scheme| without_prefix(self.0.to_str()?.trim(), scheme))
+    }
+
+    /// What begins it, if it is like a server's address but none.
+    fn like_scheme(&self) -> Option<&'static str> {
+        // What is no UTF-8 may be an address too.
+        let text = self.0.to_string_lossy();
+        LIKE_SCHEMES.into_iter().find(|scheme| without_prefix(text.trim(), scheme).is_some())
     }
 
     /// The folder, if it is no server.
@@ -137,47 +112,20 @@ impl Address {
     /// # Errors
     /// When the URL is not right, or the file with the password cannot be read.
     pub fn server(&self) -> Result<Option<Server>, StoreError> {
-        let Some(rest) = self.url() else { return Ok(None) };
-        let name = shown(rest);
-        let wrong = |why: &str| StoreError::Address(format!("{name}: {why}"));
-        let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let password = match parameter(query, PASSWORD_FILE) {
-            Some(file) => {
-                let text = std::fs::read_to_string(&file)
-                    .map_err(|error| wrong(&format!("{PASSWORD_FILE} {file}: {error}")))?;
-                Some(text.lines().next().unwrap_or_default().to_owned())
-            }
-            None => std::env::var(PASSWORD).ok(),
-        };
-        let is_ours = |pair: &&str| pair.starts_with(PASSWORD_FILE);
-        let others: Vec<_> = query.split('&').filter(|pair| !is_ours(pair)).collect();
-        let url = format!("{}{path}?{}", SCHEMES[0], others.join("&"));
-        let url = url.trim_end_matches('?');
-        let opts = Opts::from_url(url).map_err(|error| {
-            let why = match error {
-                // Its text may be a part of the password.
-                mysql::UrlError::ParseError(_) => "no URL".to_owned(),
-                other => other.to_string(),
-            };
-            wrong(&format!("{why} (mysql://USER[:PASSWORD]@HOST[:PORT]/DATABASE)"))
-        })?;
-        let Some(database) = opts.get_db_name().filter(|name| !name.is_empty()) else {
-            return Err(wrong("the database is missing (mysql://USER@HOST/DATABASE)"));
-        };
-        let database = database.to_owned();
-        let mut builder = OptsBuilder::from_opts(opts.clone());
-        if opts.get_pass().is_none() {
-            builder = builder.pass(password);
+        match (self.url(), self.like_scheme()) {
+            (Some(rest), _) => server_url::parse(rest).map(Some),
+            (None, Some(_)) => Err(StoreError::Address(format!(
+                "{self}: no address of a server (mysql://USER[:PASSWORD]@HOST[:PORT]/DATABASE)"
+            ))),
+            (None, None) => Ok(None),
         }
-        if opts.get_ssl_opts().is_some() {
-            // The client would leave TLS for the socket of a server on this machine.
-            builder = builder.prefer_socket(false);
-        }
-        if opts.get_tcp_connect_timeout().is_none() {
-            builder = builder.tcp_connect_timeout(Some(CONNECT_TIMEOUT));
-        }
-        Ok(Some(Server { opts: builder.into(), name, database }))
     }
+}
+
+/// What is behind the prefix, which may be in capitals.
+fn without_prefix<'t>(text: &'t str, prefix: &str) -> Option<&'t str> {
+    let head = text.get(..prefix.len())?;
+    head.eq_ignore_ascii_case(prefix).then(|| &text[prefix.len()..])
 }
 
 #[cfg(test)]
@@ -195,12 +143,31 @@ mod tests {
             "mariadb://me:sec@ret@db.example:3307/runs?socket=/run/x",
             "mysql://me:secret@db.example:not-a-port/runs",
             "mysql://me:secret@[/runs",
+            "MySQL://me:secret@db/runs",
+            "  mysql://me:secret@db/runs",
+            "mysql://me:se?cret@db/runs",
+            "mysql://me:1?secret@db/runs",
+            "mysql://me:1?sec=ret@db/runs",
+            "mysql://me:se/cret@db/runs",
+            "mysql://me:1#secret@db/runs",
+            "mysql://me:p@se?cret@db/runs",
+            "mysql://me@db/runs?password=secret",
+            "mysql://me@db/runs?password=se%zzcret&nonsense=secret",
+            "mysql://me:secret",
+            "mysql:/me:secret@db/runs",
+            "mysql:me:secret@db/runs",
+            "jdbc:mysql://me:secret@db/runs",
+            "jdbc:mysql://db/runs?user=me&password=secret",
+            "s3a://key:secret@bucket/runs",
         ] {
             let server = address(text).server();
             let error = server.err().map(|error| error.to_string()).unwrap_or_default();
             let all = format!("{} {:?} {error}", address(text), address(text));
             assert!(!all.contains("sec") && !all.contains("ret"), "{all}");
-            assert!(all.contains("/runs"), "{all}");
+            let is_like_one = ["mysql:/m", "mysql:m", "jdbc:", "mysql://me:secret"];
+            let names_place =
+                !is_like_one.iter().any(|one| text.starts_with(one)) || text.contains("@db.");
+            assert!(!names_place || all.contains("/runs"), "{all}");
         }
     }
 

@@ -77,7 +77,14 @@ impl Runs {
             return Ok(folder.path().to_owned());
         }
         let at = self.at.clone().unwrap_or_else(std::env::temp_dir);
-        let made = std::fs::create_dir_all(&at).and_then(|()| TempDir::with_prefix_in("log-", &at));
+        let is_safe =
+            |at: &Path| self.at.is_none() || at.symlink_metadata().is_ok_and(|at| at.is_dir());
+        let made = std::fs::create_dir_all(&at).and_then(|()| match is_safe(&at) {
+            true => TempDir::with_prefix_in("log-", &at),
+            false => {
+                Err(std::io::Error::other("is a symbolic link, which is not followed in a store"))
+            }
+        });
         let folder = made.map_err(|error| StoreError::Write { path: at, error })?;
         Ok(self.folder.insert(folder).path().to_owned())
     }
@@ -132,7 +139,7 @@ impl Known {
             heads: Vec::new(),
             executors: take(&mut piece.executors),
             jobs: take(&mut piece.jobs),
-            stages: std::mem::take(&mut piece.stages),
+            stages: std::mem::take(&mut piece.stages).into_values().collect(),
             tasks: take(&mut piece.tasks),
             sql: take(&mut piece.sql),
         };

@@ -7,6 +7,7 @@ use records::{Event, Group, LeftOut};
 use serde::Serialize;
 
 use super::{Snapshots, StoreError};
+use crate::clip;
 use crate::eventlog::Application;
 use crate::record_files::RecordStream;
 
@@ -235,12 +236,8 @@ pub fn escape(id: &str) -> String {
         }
     }
     if escaped.len() > MAX_NAME_BYTES {
-        // FNV-1a (RFC 9923), for names that no person reads to their end.
-        let hash = id.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
         escaped.truncate(MAX_NAME_BYTES);
-        escaped.push_str(&format!("~{hash:016x}"));
+        escaped.push_str(&format!("~{:016x}", clip::hash(id)));
     }
     escaped
 }

@@ -23,12 +23,14 @@
 
 mod address;
 mod applications;
+mod claims;
 mod columns;
 mod error;
 mod folder;
 mod kept;
 mod process_tables;
 mod server;
+mod server_url;
 mod spark;
 mod spark_tables;
 mod table;

@@ -11,7 +11,8 @@ use super::kept::Completeness;
 use super::table::Table;
 use crate::dump::arguments;
 use crate::history::{Directory, History, Remark, Settled, Snapshot, Task, Thread};
-use crate::record_files::{hex, known};
+use crate::record_files::{hex, known, known_id};
+use crate::redaction;
 
 /// What all tables say about where a row comes from.
 #[derive(Clone, Debug)]
@@ -32,13 +33,14 @@ impl Origin {
     /// Of a process whose last segment has this header. A local-mode driver says of its tasks alone which
     /// application and executor they are of.
     pub fn of(header: &Header<'_>, history: &History) -> Origin {
-        let or = |text: &[u8], sole: Option<&str>| known(text).or_else(|| sole.map(str::to_owned));
+        let or =
+            |text: &[u8], sole: Option<&str>| known_id(text).or_else(|| sole.map(str::to_owned));
         Origin {
             process: hex(&header.process_id),
-            cluster: known(header.cluster),
-            node: known(header.node),
+            cluster: known_id(header.cluster),
+            node: known_id(header.node),
             application: or(header.application_id, history.application.value()),
-            attempt: known(header.application_attempt),
+            attempt: known_id(header.application_attempt),
             executor: or(header.executor_id, history.executor.value()),
             real_minus_mono: (header.start_real_ns as i64)
                 .wrapping_sub(header.start_mono_ns as i64),
@@ -196,9 +198,12 @@ fn processes(rows: &[ProcessRow]) -> PolarsResult<DataFrame> {
         .text("application_attempt", |(row, _)| row.origin.attempt.as_deref())
         .text("executor_id", |(row, _)| row.origin.executor.as_deref())
         .made_text("comm", |(_, header)| known(header.comm))
-        .made_text("exe", |(_, header)| known(header.exe))
+        .made_text("exe", |(_, header)| {
+            known(header.exe).map(|exe| redaction::path(&exe).into_owned())
+        })
         .made_text("command_line", |(_, header)| {
-            known(arguments(header.command_line).join(" ").as_bytes())
+            let line = redaction::command_line(header.command_line);
+            known(arguments(&line).join(" ").as_bytes())
         })
         .made_text("tracer", |(_, header)| known(header.tracer))
         .text("task_method", |(_, header)| Some(header.task_method.name()))

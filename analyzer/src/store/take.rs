@@ -1,18 +1,19 @@
 //! Taking record files in: which processes changed, and the rows of their tables, for either store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use polars::prelude::DataFrame;
 use records::{ProcessEndReason, TaskMethod};
 
+use super::claims::{self, Claim, Owner};
 use super::folder::part::ROWS_PER_GROUP;
 use super::kept::{Completeness, Wanted, pack};
 use super::process_tables::{Origin, Rows, missing_segments};
 use super::{Progress, Snapshots, StoreError, Table, Taken};
 use crate::history::History;
-use crate::record_files::{RecordStream, hex, known as known_text};
+use crate::record_files::{RecordStream, hex, known_id};
 
 /// Groups of a process after which what is settled goes to the tables.
 const GROUPS_AT_ONCE: usize = 4096;
@@ -49,14 +50,16 @@ pub struct Plan {
 #[derive(Clone, Debug)]
 pub struct Found {
     path: PathBuf,
+    claim: Claim,
+    owner: Owner,
+    header: LastHeader,
     /// Its bytes.
     pub bytes: u64,
 }
 
-/// What a process's last header says.
+/// What a header says; a process's last one counts.
 #[derive(Clone, Debug, Default)]
 struct LastHeader {
-    segment: u32,
     application: Option<String>,
     node: Option<String>,
     has_tasks: bool,
@@ -67,7 +70,6 @@ struct LastHeader {
 pub struct Files {
     /// By segment.
     pub segments: BTreeMap<u32, Vec<Found>>,
-    last: LastHeader,
 }
 
 impl Files {
@@ -86,6 +88,8 @@ pub struct KnownProcess {
     pub segments: BTreeMap<u32, Completeness>,
     /// Whether its sources are kept.
     pub is_kept: bool,
+    /// What its first header said that it is.
+    pub claim: Option<Claim>,
 }
 
 /// The columns of [`Completeness`] in the table of segments.
@@ -114,8 +118,8 @@ pub fn take_inventory(
     let mut inventory: BTreeMap<String, Files> = BTreeMap::new();
     for path in files {
         let opened = RecordStream::open(path);
-        let (stream, bytes) = match opened.and_then(|stream| Ok((stream.bytes()?, stream))) {
-            Ok((bytes, stream)) => (stream, bytes),
+        let (stream, metadata) = match opened.and_then(|stream| Ok((stream.metadata()?, stream))) {
+            Ok((metadata, stream)) => (stream, metadata),
             Err(message) => {
                 taken.left_out.push(message);
                 progress(std::fs::metadata(path).map_or(0, |metadata| metadata.len()));
@@ -125,18 +129,20 @@ pub fn take_inventory(
         let Ok(segment) = stream.segment() else { continue };
         let header = segment.header();
         let id = hex(&header.process_id);
-        taken.applications.extend(known_text(header.application_id));
+        taken.applications.extend(known_id(header.application_id));
         taken.processes.insert(id.clone());
         let files = inventory.entry(id).or_default();
-        if header.segment >= files.last.segment {
-            files.last = LastHeader {
-                segment: header.segment,
-                application: known_text(header.application_id),
-                node: known_text(header.node),
+        let found = Found {
+            path: path.clone(),
+            claim: Claim::of(header),
+            owner: Owner::of(&metadata),
+            header: LastHeader {
+                application: known_id(header.application_id),
+                node: known_id(header.node),
                 has_tasks: header.role == b"driver" || header.task_method != TaskMethod::UNKNOWN,
-            };
-        }
-        let found = Found { path: path.clone(), bytes };
+            },
+            bytes: metadata.len(),
+        };
         files.segments.entry(header.segment).or_default().push(found);
     }
     inventory
@@ -170,15 +176,28 @@ pub fn plan(
     taken: &mut Taken,
     progress: Progress<'_>,
 ) -> Option<(Plan, Vec<u32>)> {
+    let all = files.segments.values().flatten();
+    let all = all.map(|file| (file.path.as_path(), &file.claim, file.owner));
+    let own = claims::own(id, all, process.and_then(|process| process.claim.as_ref()), taken);
+    let own: HashSet<&Path> = own.into_iter().collect();
+    let mut last = LastHeader::default();
     let is_finer = process.is_some_and(|process| snapshots.is_finer_than(process.snapshots));
     let (mut sources, mut new, mut old, mut bytes) = (BTreeMap::new(), 0, 0, 0);
     for (segment, mut found) in files.segments.clone() {
+        found.retain(|file| own.contains(file.path.as_path()));
+        // They come in their order.
+        if let Some(file) = found.last() {
+            last = file.header.clone();
+        }
+        if found.is_empty() {
+            continue;
+        }
         let stored = process.and_then(|process| process.segments.get(&segment));
         let is_same = |file: &Found| {
             stored.is_some_and(|stored| stored.bytes == file.bytes && stored.left_out() == 0)
         };
         if found.len() == 1 && (stored.is_none() || is_same(&found[0])) {
-            let Found { path, bytes: size } = found.remove(0);
+            let Found { path, bytes: size, .. } = found.remove(0);
             match stored {
                 None => new += 1,
                 Some(_) => {
@@ -237,7 +256,6 @@ pub fn plan(
     if !is_new {
         return None;
     }
-    let last = files.last.clone();
     let stored = process.map(|process| process.snapshots).unwrap_or_default();
     let snapshots = snapshots.or_finer(stored);
     let plan = Plan {

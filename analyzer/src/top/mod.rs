@@ -141,7 +141,10 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         screen::run(&mut source, &mut threads, view, args.interval)?;
         return Ok(Exit::Success.into());
     }
-    let mut out = Output::new(None)?;
+    let mut out = match args.format {
+        Format::Table => Output::new(None)?,
+        Format::Json => Output::data(None)?,
+    };
     let printed = match args.format {
         Format::Table => plain::table(&mut out, &threads, &view),
         Format::Json => plain::json(&mut out, &threads, &view),

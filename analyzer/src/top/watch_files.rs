@@ -1,10 +1,10 @@
 //! Record files as they grow.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use elf::regular_file;
 use records::{
     Event, Flags, Group, MAX_HEADER_BYTES, METRICS, ReadError, Segment, file_name, metric,
 };
@@ -72,7 +72,7 @@ impl RecordFiles {
 
 impl Followed {
     fn read(&mut self, process: &str, threads: &mut Threads) -> std::io::Result<()> {
-        let mut file = File::open(&self.path)?;
+        let mut file = regular_file::open(&self.path)?;
         if self.header.is_empty() {
             let mut start = Vec::new();
             (&file).take(MAX_HEADER_BYTES as u64).read_to_end(&mut start)?;
@@ -96,6 +96,7 @@ impl Followed {
         of.application = known(header.application_id).or(of.application.take());
         of.executor = known(header.executor_id).or(of.executor.take());
         loop {
+            self.position += record_files::hole_at(&file, self.position as usize)? as u64;
             file.seek(SeekFrom::Start(self.position))?;
             let mut piece = Vec::new();
             (&file).take(PIECE_BYTES).read_to_end(&mut piece)?;

@@ -14,13 +14,14 @@ mod table;
 pub use environment::KILL_SWITCH;
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::exit::{Exit, Failure, after_help};
 use crate::metric_list;
 use crate::shim;
+use crate::shown::Harmless;
 use crate::terminal::WARNING;
 use child::Child;
 use elf::OutOfReach;
@@ -170,6 +171,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         variables.push(("SPARKANALYZER_GUM_FORCE", "1".into()));
     }
     if let Some(reason) = &out_of_reach {
+        let reason = crate::shown::message(&reason.to_string());
         anstream::eprintln!("{WARNING}warning:{WARNING:#} runs uncounted: {reason}");
     }
     let before = folder.list()?;
@@ -179,10 +181,8 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let remains = Remains::read(&folder, &before, &environment::mark(&id))?;
     let outcome = Outcome::new(&args.program, args.tracer, ended, remains, out_of_reach);
     if let Some(mut out) = json {
-        let name = args.json.unwrap_or_default();
-        json::write(&outcome, &mut out).and_then(|()| out.flush()).map_err(|error| {
-            Failure::new(Exit::BadOutput, format!("{}: {error}", name.display()))
-        })?;
+        let written = json::write(&outcome, &mut out);
+        out.finish(written)?;
     }
     let mut screen = Vec::new();
     let written = match args.format {
@@ -190,7 +190,12 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         Format::Json => json::write(&outcome, &mut screen),
     };
     // Nobody may be listening on standard error any more; the program's exit code still counts.
-    let _ = written.and_then(|()| anstream::stderr().write_all(&screen));
+    let _ = written.and_then(|()| match args.format {
+        Format::Json if io::stderr().is_terminal() => {
+            Harmless::new(io::stderr()).write_all(&screen)
+        }
+        _ => anstream::stderr().write_all(&screen),
+    });
     Ok(ExitCode::from(outcome.ended.exit_code()))
 }
 

@@ -10,6 +10,7 @@ use conf::Settings;
 use conf::trust::{self, Place, Who};
 
 use crate::exit::{Exit, Failure};
+use crate::output::Output;
 use crate::record_files;
 
 /// How often a temporary folder is removed that somebody fills meanwhile.
@@ -152,14 +153,8 @@ impl Drop for Folder {
 ///
 /// # Errors
 /// When it cannot be written.
-pub fn open_json(path: &Path) -> Result<Box<dyn Write>, Failure> {
-    if path == Path::new("-") {
-        return Ok(Box::new(std::io::stdout()));
-    }
-    match File::create(path) {
-        Ok(file) => Ok(Box::new(file)),
-        Err(error) => Err(unwritable(path, &error)),
-    }
+pub fn open_json(path: &Path) -> Result<Output, Failure> {
+    Output::data(Some(path).filter(|path| *path != Path::new("-")))
 }
 
 fn unwritable(path: &Path, error: &std::io::Error) -> Failure {

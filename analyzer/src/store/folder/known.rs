@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 
 use polars::prelude::DataFrame;
 
+use super::super::claims::Claim;
 use super::super::take::{COUNTS, KnownProcess, completeness};
 use super::super::{Snapshots, StoreError, Table};
+use super::below;
 use super::manifest::{KEPT, Manifest, STAGING};
 use super::part::{ROWS_PER_GROUP, scan};
 
@@ -33,6 +35,10 @@ impl Known {
         let mut known = Known::default();
         for part in manifest.parts.iter().filter(|part| part.log.is_none()) {
             let rows = 16 * ROWS_PER_GROUP;
+            let columns = ["process_id", "node", "pid", "start_real_ns"];
+            scan(root, part, Table::Processes.name(), Some(&columns), rows, &mut |frame| {
+                known.take_claims(&frame)
+            })?;
             scan(root, part, Table::Segments.name(), None, rows, &mut |frame| {
                 known.take_segments(&frame, part.id, part.snapshots)
             })?;
@@ -46,6 +52,18 @@ impl Known {
             })?;
         }
         Ok(known)
+    }
+
+    fn take_claims(&mut self, frame: &DataFrame) -> Result<(), StoreError> {
+        let (ids, nodes) = (frame.column("process_id")?.str()?, frame.column("node")?.str()?);
+        let (pids, starts) = (frame.column("pid")?.i64()?, frame.column("start_real_ns")?.i64()?);
+        for at in 0..frame.height() {
+            let known = (ids.get(at), pids.get(at), starts.get(at));
+            let (Some(id), Some(pid), Some(start_real_ns)) = known else { continue };
+            let claim = Claim { pid, start_real_ns, node: nodes.get(at).map(str::to_owned) };
+            self.processes.entry(id.to_owned()).or_default().claim = Some(claim);
+        }
+        Ok(())
     }
 
     fn take_segments(
@@ -102,11 +120,13 @@ pub fn unpack(
                 if !wanted.contains(&key) {
                     continue;
                 }
-                let path = root.join(STAGING).join(format!("packed-{source}-{segment}"));
+                let place = Path::new(STAGING).join(format!("packed-{source}-{segment}"));
+                let path = root.join(&place);
                 let cannot = |error| StoreError::Write { path: path.clone(), error };
                 if open.as_ref().is_none_or(|(one, _)| *one != key) {
-                    std::fs::create_dir_all(root.join(STAGING)).map_err(cannot)?;
-                    let file = File::create(&path).map_err(cannot)?;
+                    // A run before this one may have left it.
+                    below::remove(root, &place).map_err(cannot)?;
+                    let file = below::create(root, &place).map_err(cannot)?;
                     unpacked.insert(key.clone(), path.clone());
                     open = Some((key, file));
                 }
@@ -131,10 +151,12 @@ pub fn unpack(
 pub fn unpack_one(packed: &Path) -> Result<PathBuf, StoreError> {
     let at = |error| StoreError::Read { path: packed.to_owned(), error };
     let plain = packed.with_extension("sar");
+    // A run before this one may have left it.
+    let _ = std::fs::remove_file(&plain);
     let decoder = File::open(packed).and_then(zstd::Decoder::new).map_err(at)?;
     let mut decoder = BufReader::new(decoder);
     decoder.skip_until(b'\n').map_err(at)?;
-    let copied = File::create(&plain).and_then(|file| {
+    let copied = File::options().write(true).create_new(true).open(&plain).and_then(|file| {
         let mut file = BufWriter::new(file);
         std::io::copy(&mut decoder, &mut file)?;
         file.flush()

@@ -9,13 +9,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::super::kept::escape;
 use super::super::{Snapshots, StoreError};
+use super::below;
+use crate::new_file::NewFile;
 
 /// The schema that this program writes and reads.
 pub const SCHEMA: u32 = 2;
@@ -80,32 +82,46 @@ impl Part {
     pub fn discard(&self, root: &Path) {
         for table in self.rows.keys() {
             // Whatever hinders it, the folder of temporary files goes as a whole.
-            let _ = fs::remove_file(self.staged(root, table));
+            let _ = below::remove(root, &self.staged(table));
         }
     }
 
     /// Where a table's file belongs.
     pub fn path(&self, root: &Path, table: &str) -> PathBuf {
-        let application = self.application.as_deref().map_or_else(|| NO_APPLICATION.into(), escape);
-        root.join(table).join(format!("app={application}")).join(format!("{:08}.parquet", self.id))
+        root.join(self.place(table))
     }
 
-    /// Where a table's file is written.
-    pub fn staged(&self, root: &Path, table: &str) -> PathBuf {
-        root.join(STAGING).join(format!("{:08}-{table}.parquet", self.id))
+    /// The same, from the store's folder on.
+    pub fn place(&self, table: &str) -> PathBuf {
+        let application = self.application.as_deref().map_or_else(|| NO_APPLICATION.into(), escape);
+        Path::new(table).join(format!("app={application}")).join(format!("{:08}.parquet", self.id))
+    }
+
+    /// Where a table's file is written, from the store's folder on.
+    pub fn staged(&self, table: &str) -> PathBuf {
+        Path::new(STAGING).join(format!("{:08}-{table}.parquet", self.id))
+    }
+
+    /// Whether its tables are a store's: other names could lead anywhere.
+    fn is_sound(&self) -> bool {
+        let is_table = |name: &String| {
+            name == KEPT || super::super::Table::ALL.iter().any(|table| table.name() == name)
+        };
+        self.rows.keys().all(is_table)
     }
 }
 
 /// Whether a name in a new store's folder is one that an interrupted first ingest leaves.
 pub fn is_ours(name: &str) -> bool {
-    [".lock", READERS, STAGING].contains(&name) || name.starts_with(".store.json")
+    [".lock", READERS, STAGING].contains(&name)
+        || [".store.json", ".sparkanalyzer-"].iter().any(|begin| name.starts_with(begin))
 }
 
 /// Waits until no writer exchanges files, and keeps writers from it until the lock is dropped. Without a
 /// lock (on a store of which nobody may write a file, or on a file system without locks) a report may meet
 /// a file that was replaced, and says so.
 pub fn lock_to_read(root: &Path) -> Option<File> {
-    let file = File::open(root.join(READERS)).ok()?;
+    let file = below::open(root, Path::new(READERS)).ok()?;
     file.lock_shared().ok()?;
     Some(file)
 }
@@ -113,7 +129,7 @@ pub fn lock_to_read(root: &Path) -> Option<File> {
 /// Waits until nobody reads.
 fn lock_to_exchange(root: &Path) -> Result<File, StoreError> {
     let path = root.join(READERS);
-    let file = File::create(&path);
+    let file = below::lock_file(root, READERS);
     let locked = file.and_then(|file| match file.lock() {
         Err(error) if error.kind() != io::ErrorKind::Unsupported => Err(error),
         _ => Ok(file),
@@ -133,7 +149,12 @@ impl Manifest {
     /// When there is no store, or it has another schema.
     pub fn read(root: &Path) -> Result<Manifest, StoreError> {
         let path = root.join(MARK);
-        let text = match fs::read(&path) {
+        let text = below::open(root, Path::new(MARK)).and_then(|mut file| {
+            let mut text = Vec::new();
+            file.read_to_end(&mut text)?;
+            Ok(text)
+        });
+        let text = match text {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(StoreError::Missing(root.to_owned()));
@@ -149,7 +170,12 @@ impl Manifest {
     /// When it has another schema or is damaged.
     pub fn parse(text: &[u8], root: &Path) -> Result<Manifest, StoreError> {
         match serde_json::from_slice::<Manifest>(text) {
-            Ok(manifest) if manifest.schema == SCHEMA => Ok(manifest),
+            Ok(manifest) if manifest.schema == SCHEMA => {
+                match manifest.parts.iter().all(Part::is_sound) {
+                    true => Ok(manifest),
+                    false => Err(StoreError::Damaged(root.join(MARK))),
+                }
+            }
             Ok(other) => Err(StoreError::Schema { path: root.to_owned(), found: other.schema }),
             Err(_) => Err(StoreError::Damaged(root.join(MARK))),
         }
@@ -165,7 +191,7 @@ impl Manifest {
 
     /// Whether there is one.
     pub fn is_there(root: &Path) -> bool {
-        root.join(MARK).exists()
+        root.join(MARK).symlink_metadata().is_ok()
     }
 
     /// Writes it.
@@ -174,19 +200,14 @@ impl Manifest {
     /// When it cannot be written; then the old one stands.
     pub fn write(&self, root: &Path) -> Result<(), StoreError> {
         let path = root.join(MARK);
-        let temporary = root.join(format!(".{MARK}"));
         let written = serde_json::to_vec(self).map_err(io::Error::from).and_then(|text| {
-            let mut file = File::create(&temporary)?;
-            file.write_all(&text)?;
-            file.sync_all()?;
-            fs::rename(&temporary, &path)?;
+            let new = NewFile::with_mode(&path, below::FILE_MODE)?;
+            new.file().write_all(&text)?;
+            new.file().sync_all()?;
+            new.finish()?;
             File::open(root)?.sync_all()
         });
-        written.map_err(|error| {
-            // The first error is the one to tell.
-            let _ = fs::remove_file(&temporary);
-            StoreError::Write { path, error }
-        })
+        written.map_err(|error| StoreError::Write { path, error })
     }
 
     /// A number for a new part.
@@ -222,13 +243,9 @@ impl Manifest {
     fn settle(&self, root: &Path) -> Result<(), StoreError> {
         for part in &self.parts {
             for table in part.rows.keys() {
-                let (from, to) = (part.staged(root, table), part.path(root, table));
-                if !from.exists() {
-                    continue;
-                }
-                let moved = fs::create_dir_all(to.parent().unwrap_or(root))
-                    .and_then(|()| fs::rename(&from, &to));
-                moved.map_err(|error| StoreError::Write { path: to, error })?;
+                let (from, to) = (part.staged(table), part.place(table));
+                let moved = below::rename(root, &from, &to);
+                moved.map_err(|error| StoreError::Write { path: root.join(to), error })?;
             }
         }
         // It stays if there is more in it.
@@ -243,15 +260,21 @@ impl Manifest {
     /// When the store cannot be written.
     pub fn recover(&mut self, root: &Path) -> Result<(), StoreError> {
         let _exclusive = lock_to_exchange(root)?;
-        self.settle(root)?;
         let staging = root.join(STAGING);
+        // A link that somebody planted; what it leads to stays.
+        if staging.is_symlink() {
+            let removed = fs::remove_file(&staging);
+            removed.map_err(|error| StoreError::Write { path: staging.clone(), error })?;
+        }
+        self.settle(root)?;
         match fs::remove_dir_all(&staging) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(StoreError::Write { path: staging, error });
             }
             _ => {}
         }
-        let is_whole = |part: &Part| part.rows.keys().all(|table| part.path(root, table).exists());
+        let is_whole =
+            |part: &Part| part.rows.keys().all(|table| below::is_there(root, &part.place(table)));
         if !self.parts.iter().all(is_whole) {
             self.parts.retain(is_whole);
             self.write(root)?;
@@ -264,16 +287,19 @@ impl Manifest {
         let ours: BTreeSet<PathBuf> = self
             .parts
             .iter()
-            .flat_map(|part| part.rows.keys().map(|table| part.path(root, table)))
+            .flat_map(|part| part.rows.keys().map(|table| part.place(table)))
             .collect();
         let tables = super::super::Table::ALL.iter().map(|table| table.name());
         for table in tables.chain([KEPT]) {
-            for folder in entries(&root.join(table))? {
-                for file in entries(&folder)? {
+            let at = |path: PathBuf| move |error| StoreError::Write { path, error };
+            let table = Path::new(table);
+            for folder in below::names(root, table).map_err(at(root.join(table)))? {
+                let folder = table.join(folder);
+                for file in below::names(root, &folder).map_err(at(root.join(&folder)))? {
+                    let file = folder.join(file);
                     if !ours.contains(&file) && file.extension().is_some_and(|end| end == "parquet")
                     {
-                        fs::remove_file(&file)
-                            .map_err(|error| StoreError::Write { path: file, error })?;
+                        below::remove(root, &file).map_err(at(root.join(&file)))?;
                     }
                 }
             }
@@ -282,35 +308,12 @@ impl Manifest {
     }
 }
 
-/// What is in a folder, if it is one.
-fn entries(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
-    let at = |error| StoreError::Read { path: folder.to_owned(), error };
-    match fs::read_dir(folder) {
-        Ok(entries) => entries.map(|entry| Ok(entry.map_err(at)?.path())).collect(),
-        Err(error)
-            if [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory].contains(&error.kind()) =>
-        {
-            Ok(Vec::new())
-        }
-        Err(error) => Err(at(error)),
-    }
-}
-
 /// Removes a part's files.
 fn remove(root: &Path, part: &Part) -> Result<(), StoreError> {
     for table in part.rows.keys() {
-        let path = part.path(root, table);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(StoreError::Write { path, error });
-            }
-            _ => {
-                // The last file of an application takes its folder along.
-                if let Some(folder) = path.parent() {
-                    let _ = fs::remove_dir(folder);
-                }
-            }
-        }
+        let place = part.place(table);
+        below::remove(root, &place)
+            .map_err(|error| StoreError::Write { path: root.join(place), error })?;
     }
     Ok(())
 }

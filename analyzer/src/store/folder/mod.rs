@@ -9,6 +9,7 @@
 //! be thousands of small files. The table `kept` has the sources of what may still grow: of processes
 //! whose end was not seen or whose files are not whole.
 
+pub mod below;
 pub mod known;
 mod manifest;
 pub mod part;
@@ -18,6 +19,7 @@ mod take;
 use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use polars::prelude::DataFrame;
@@ -55,7 +57,8 @@ impl FolderStore {
             let path = path.to_owned();
             move |error| StoreError::Write { path, error }
         };
-        fs::create_dir_all(root).map_err(write_error(root))?;
+        let mut folders = fs::DirBuilder::new();
+        folders.recursive(true).mode(0o750).create(root).map_err(write_error(root))?;
         if !Manifest::is_there(root) {
             let mut entries = fs::read_dir(root).map_err(write_error(root))?;
             let is_foreign = |name: std::ffi::OsString| !manifest::is_ours(&name.to_string_lossy());
@@ -64,7 +67,7 @@ impl FolderStore {
             }
         }
         let path = root.join(".lock");
-        let lock = File::create(&path).map_err(write_error(&path))?;
+        let lock = below::lock_file(root, ".lock").map_err(write_error(&path))?;
         match lock.lock() {
             Ok(()) => {}
             // Some network file systems know no locks: then the user must see to it.

@@ -1,7 +1,7 @@
 //! Writing a part's files and reading them.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,6 +14,7 @@ use polars::prelude::{
 use polars::io::parquet::metadata::FileMetadataRef;
 
 use super::super::StoreError;
+use super::below;
 use super::manifest::Part;
 
 /// Rows that are written together: a reader skips them together, by their least and greatest values.
@@ -111,10 +112,10 @@ impl<'s> PartWriter<'s> {
             return Ok(());
         }
         if !self.files.contains_key(table) {
-            let path = self.part.staged(self.root, table);
-            let file = fs::create_dir_all(path.parent().unwrap_or(self.root))
-                .and_then(|()| File::create(&path))
-                .map_err(|error| StoreError::Write { path: path.clone(), error })?;
+            let path = self.part.staged(table);
+            let file = below::create(self.root, &path)
+                .map_err(|error| StoreError::Write { path: self.root.join(&path), error })?;
+            let path = self.root.join(path);
             // Parts are made side by side: each by one thread.
             // polars writes page by page, some kilobytes each.
             let file = Arc::new(Mutex::new(BufWriter::with_capacity(BUFFER_BYTES, file)));
@@ -167,7 +168,7 @@ impl Drop for PartWriter<'_> {
     fn drop(&mut self) {
         for file in self.files.values() {
             // Whatever hinders it, the next writer removes them.
-            let _ = fs::remove_file(&file.path);
+            let _ = std::fs::remove_file(&file.path);
         }
     }
 }
@@ -195,10 +196,11 @@ impl PartReader {
     ) -> Result<Option<PartReader>, StoreError> {
         let Some(&rows) = part.rows.get(table) else { return Ok(None) };
         let place = part.path(root, table);
-        let file = match File::open(&place) {
+        let settled = || below::open(root, &part.place(table));
+        let file = match settled() {
             // It was committed a moment ago.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                File::open(part.staged(root, table)).or_else(|_| File::open(&place))
+                below::open(root, &part.staged(table)).or_else(|_| settled())
             }
             other => other,
         };

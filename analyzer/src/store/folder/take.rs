@@ -1,6 +1,6 @@
 //! The parts of record files: by all processors at once.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -64,14 +64,15 @@ pub fn take(
         (&one.application, &one.node, &one.id).cmp(&(&other.application, &other.node, &other.id))
     });
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let chunks = chunks(plans, processors as u64);
+    let alone = Folders::of(&plans);
+    let chunks = chunks(plans, processors as u64, &alone);
     let jobs: Vec<(Part, Vec<Plan>)> = chunks
         .into_iter()
         .map(|plans| {
             let first = plans.first();
             let snapshots = first.map_or(snapshots, |plan| plan.snapshots);
             let mut part = Part::empty(manifest.number(), snapshots);
-            part.application = first.and_then(|plan| plan.application.clone());
+            part.application = first.and_then(|plan| alone.folder(plan)).map(str::to_owned);
             (part, plans)
         })
         .collect();
@@ -102,8 +103,40 @@ pub fn take(
     made.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Cuts the plans, which are in their order, into parts of one application.
-fn chunks(plans: Vec<Plan>, processors: u64) -> Vec<Vec<Plan>> {
+/// Applications that come together and have folders of their own; of more, small ones share those of no
+/// application: thousands of them would be tens of thousands of folders and files.
+const MANY_APPLICATIONS: usize = 100;
+/// An application with fewer bytes is small.
+const SMALL_BYTES: u64 = 1 << 20;
+
+/// Which applications have folders of their own.
+struct Folders {
+    /// Application -> its bytes; nothing if there are few.
+    bytes: HashMap<Option<String>, u64>,
+}
+
+impl Folders {
+    fn of(plans: &[Plan]) -> Folders {
+        let mut bytes: HashMap<Option<String>, u64> = HashMap::new();
+        for plan in plans {
+            *bytes.entry(plan.application.clone()).or_default() += plan.bytes;
+        }
+        if bytes.len() <= MANY_APPLICATIONS {
+            bytes.clear();
+        }
+        Folders { bytes }
+    }
+
+    /// The application in whose folder a process's rows go.
+    fn folder<'p>(&self, plan: &'p Plan) -> Option<&'p str> {
+        let is_small = |bytes: &u64| *bytes < SMALL_BYTES;
+        let shares = self.bytes.get(&plan.application).is_some_and(is_small);
+        plan.application.as_deref().filter(|_| !shares)
+    }
+}
+
+/// Cuts the plans, which are in their order, into parts of one folder.
+fn chunks(plans: Vec<Plan>, processors: u64, folders: &Folders) -> Vec<Vec<Plan>> {
     let whole: u64 = plans.iter().map(|plan| plan.bytes).sum();
     let limit =
         (whole / (4 * processors)).clamp(*PART_INPUT_BYTES.start(), *PART_INPUT_BYTES.end());
@@ -111,7 +144,7 @@ fn chunks(plans: Vec<Plan>, processors: u64) -> Vec<Vec<Plan>> {
     let mut bytes = 0;
     for plan in plans {
         let fits = chunks.last().and_then(|chunk| chunk.last()).is_some_and(|last| {
-            (&last.application, last.snapshots) == (&plan.application, plan.snapshots)
+            (folders.folder(last), last.snapshots) == (folders.folder(&plan), plan.snapshots)
                 && !last.is_alone
                 && !plan.is_alone
                 && bytes + plan.bytes <= limit

@@ -1,10 +1,13 @@
 //! A connection with the session that this program needs, transactions, and reading tables.
 
 use std::cell::Cell;
+use std::net::TcpStream;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::panic::{self, AssertUnwindSafe};
 use std::time::Duration;
 
 use mysql::prelude::Queryable;
-use mysql::{AccessMode, Conn, Params, Transaction, TxOpts, Value};
+use mysql::{AccessMode, Conn, OptsBuilder, Params, Transaction, TxOpts, Value};
 use polars::prelude::{Column, DataFrame, NamedFrom, Series};
 
 use super::super::StoreError;
@@ -13,6 +16,7 @@ use super::super::table::{Kind, Table};
 use super::error::ServerError;
 use super::load::Loader;
 use super::schema::{VERSION, key_column};
+use super::trust;
 
 /// How often a transaction that met another one is done again.
 const ATTEMPTS: u32 = 20;
@@ -41,7 +45,7 @@ impl Connection {
     /// When the server cannot be reached or refuses.
     pub fn open(server: Server, purpose: Purpose) -> Result<Connection, StoreError> {
         let named = |error: mysql::Error| ServerError::from(error).of(&server.name);
-        let mut conn = Conn::new(server.opts).map_err(named)?;
+        let mut conn = connect(&server)?;
         let isolation = match purpose {
             Purpose::Read => "REPEATABLE READ",
             // Fewer locks between ingests; each locks its source's row first.
@@ -170,6 +174,38 @@ impl Connection {
             other => other,
         })
     }
+}
+
+/// How long a server may take for each of its words until it knows the user.
+const HANDSHAKE: Duration = Duration::from_secs(30);
+
+/// Connects. Until the server knows the user it has little time; statements may take theirs.
+fn connect(server: &Server) -> Result<Conn, ServerError> {
+    let named = |error: mysql::Error| ServerError::from(error).of(&server.name);
+    if server.own_ca && !trust::only_named_ca() {
+        return Err(ServerError::other_ca().of(&server.name));
+    }
+    let opts = OptsBuilder::from_opts(server.opts.clone())
+        .read_timeout(Some(HANDSHAKE))
+        .write_timeout(Some(HANDSHAKE));
+    // The client takes some wrong answers for impossible.
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
+    let connected = panic::catch_unwind(AssertUnwindSafe(|| Conn::new(opts)));
+    panic::set_hook(hook);
+    let conn =
+        connected.map_err(|_| ServerError::not_understood().of(&server.name))?.map_err(named)?;
+    // SAFETY: the connection keeps its socket open for longer than this borrow.
+    let socket = unsafe { BorrowedFd::borrow_raw(conn.as_raw_fd()) };
+    // Whatever the socket's family, these are options of every socket.
+    let socket = socket.try_clone_to_owned().map(TcpStream::from);
+    socket
+        .and_then(|socket| {
+            socket.set_read_timeout(None)?;
+            socket.set_write_timeout(None)
+        })
+        .map_err(|error| named(error.into()))?;
+    Ok(conn)
 }
 
 /// Rows that are read at once.

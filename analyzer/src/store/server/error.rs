@@ -1,8 +1,10 @@
 //! What a server says when it cannot or will not.
 
 use std::fmt;
+use std::io;
 
 use crate::exit::Exit;
+use crate::shown;
 
 /// A server's refusal, with the server's name once it is known.
 #[derive(Debug)]
@@ -15,6 +17,10 @@ pub struct ServerError {
 #[derive(Debug)]
 enum Kind {
     Client(mysql::Error),
+    /// The client gave up on what the server said.
+    NotUnderstood,
+    /// Another server was connected to, by another rule of whom to believe.
+    OtherCa,
     /// Rows were not taken as they were sent.
     NotClean {
         table: &'static str,
@@ -48,6 +54,47 @@ impl ServerError {
     pub fn not_clean(table: &'static str, sent: u64, taken: u64, warnings: String) -> ServerError {
         let kind = Kind::NotClean { table, sent, taken, warnings };
         ServerError { server: String::new(), kind }
+    }
+
+    /// The server's answer makes no sense.
+    pub fn not_understood() -> ServerError {
+        ServerError { server: String::new(), kind: Kind::NotUnderstood }
+    }
+
+    /// The server's CA cannot be the only one that counts any more.
+    pub fn other_ca() -> ServerError {
+        ServerError { server: String::new(), kind: Kind::OtherCa }
+    }
+
+    /// What the system or TLS says, if it is that.
+    fn io(&self) -> Option<&io::Error> {
+        match &self.kind {
+            Kind::Client(mysql::Error::IoError(error)) => Some(error),
+            Kind::Client(mysql::Error::CodecError(error)) => {
+                std::error::Error::source(error)?.downcast_ref()
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the server wanted the password in a way that would have given it away.
+    fn is_key_wanted(&self) -> bool {
+        self.io().is_some_and(|error| error.kind() == io::ErrorKind::NotADirectory)
+    }
+
+    fn is_late(&self) -> bool {
+        self.io().is_some_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// What TLS does not like.
+    fn tls(&self) -> Option<String> {
+        match &self.kind {
+            Kind::Client(mysql::Error::TlsError(error)) => Some(error.to_string()),
+            _ => {
+                let inner = self.io()?.get_ref()?.downcast_ref::<rustls::Error>()?;
+                Some(inner.to_string())
+            }
+        }
     }
 
     /// The same error, of this server.
@@ -113,6 +160,18 @@ impl ServerError {
             Some(code::TOO_LARGE) => "; raise the server's max_allowed_packet to 16 MiB or more",
             _ => match &self.kind {
                 Kind::NotClean { .. } => "; nothing of it was stored",
+                Kind::OtherCa => "; give each server's URL its root_cert_path",
+                _ if self.is_key_wanted() => {
+                    "; use TLS (tls=required), or name the server's own key: server_key_path=public_key.pem"
+                }
+                Kind::Client(mysql::Error::DriverError(mysql::DriverError::TlsNotSupported)) => {
+                    "; switch TLS on there, or ask for a connection that others can listen to and answer: \
+                     tls=off"
+                }
+                _ if self.tls().is_some() => {
+                    "; name the CA's certificate (root_cert_path=FILE), without a look at the host's name: \
+                     tls=verify-ca"
+                }
                 Kind::Client(mysql::Error::MySqlError(_)) => "",
                 _ => {
                     "; is the server running and reachable? the same command again goes on where it \
@@ -132,14 +191,21 @@ impl fmt::Display for ServerError {
         }
         match &self.kind {
             Kind::Client(mysql::Error::MySqlError(error)) => {
-                write!(f, "{} (error {})", error.message, error.code)?;
+                write!(f, "{} (error {})", shown::message(&error.message), error.code)?;
             }
+            _ if self.is_key_wanted() => f.write_str(
+                "the server wants the password encrypted with a key that it sends itself; it was not sent",
+            )?,
+            _ if self.is_late() => f.write_str("the server gives no answer")?,
+            _ if self.tls().is_some() => write!(f, "TLS: {}", self.tls().unwrap_or_default())?,
             // The client's own words may hold its options.
             Kind::Client(mysql::Error::IoError(error)) => write!(f, "{error}")?,
             Kind::Client(mysql::Error::CodecError(error)) => write!(f, "{error}")?,
             Kind::Client(mysql::Error::DriverError(error)) => write!(f, "{error}")?,
-            Kind::Client(mysql::Error::TlsError(error)) => write!(f, "TLS: {error}")?,
-            Kind::Client(_) => write!(f, "the server's answer was not understood")?,
+            Kind::Client(_) | Kind::NotUnderstood => {
+                write!(f, "the server's answer was not understood")?;
+            }
+            Kind::OtherCa => write!(f, "a server was connected to that other CAs may vouch for")?,
             Kind::NotClean { table, sent, taken, warnings } => write!(
                 f,
                 "table {table}: {sent} rows sent, {taken} taken, the server warned: {warnings}"

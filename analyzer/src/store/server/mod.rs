@@ -14,6 +14,7 @@ mod error;
 mod load;
 mod process_rows;
 mod schema;
+mod trust;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

@@ -9,6 +9,7 @@ use mysql::prelude::Queryable;
 use mysql::{Row, Transaction};
 use polars::prelude::{BooleanChunked, DataFrame, NewChunkedArray};
 
+use super::super::claims::Claim;
 use super::super::folder::known::unpack_one;
 use super::super::process_tables::Origin;
 use super::super::table::Table;
@@ -22,6 +23,9 @@ pub struct Known {
     /// The processes, by their ids.
     pub processes: HashMap<String, KnownProcess>,
 }
+
+/// Process id, process number, start and node.
+type Stored = (String, Option<i64>, Option<i64>, Option<String>);
 
 impl Known {
     /// Reads it.
@@ -55,6 +59,17 @@ impl Known {
             if let Some(process) = processes.get_mut(&id) {
                 process.snapshots = Snapshots::of_interval(interval_ns);
                 process.is_kept = is_kept;
+            }
+        }
+        let query = format!(
+            "SELECT `process_id`, `pid`, `start_real_ns`, `node` FROM `processes` WHERE `process_id` IN ({list})"
+        );
+        let claims: Vec<Stored> = connection.exec(query, ids.to_vec())?;
+        for (id, pid, start, node) in claims {
+            if let (Some(process), Some((pid, start_real_ns))) =
+                (processes.get_mut(&id), pid.zip(start))
+            {
+                process.claim = Some(Claim { pid, start_real_ns, node });
             }
         }
         Ok(Known { processes })

@@ -19,6 +19,7 @@ use tempfile::TempDir;
 
 use crate::exit::Exit;
 use crate::progress::{self, Step};
+use crate::shown;
 
 /// The script.
 const DRIVER: &str = include_str!("driver.py");
@@ -278,7 +279,7 @@ fn listen(pipe: PipeReader) -> Arc<Mutex<VecDeque<String>>> {
         for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
             let line = String::from_utf8_lossy(&line).into_owned();
             if progress::is_verbose() {
-                anstream::eprintln!("spark: {line}");
+                anstream::eprintln!("spark: {}", shown::message(&line));
             } else if line.contains(STARVING) && !is_starving {
                 is_starving = true;
                 anstream::eprintln!(
