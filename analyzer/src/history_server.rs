@@ -80,7 +80,8 @@ pub fn download(address: &Path) -> Result<Download, String> {
     io::copy(&mut answer.body_mut().as_reader(), &mut archive).map_err(|error| wrong(&error))?;
     archive.rewind().map_err(|error| wrong(&error))?;
     unpack(archive, folder.path()).map_err(|error| wrong(&error))?;
-    let mut sources = find(folder.path()).map_err(|_| wrong(&"no event log in the answer"))?;
+    let found = find(folder.path()).map_err(|_| wrong(&"no event log in the answer"))?;
+    let mut sources = found.sources;
     for source in &mut sources {
         let file = source.name.file_name().unwrap_or_default().to_string_lossy();
         source.name = PathBuf::from(format!("{address}: {file}"));

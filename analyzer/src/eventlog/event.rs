@@ -1,8 +1,12 @@
 //! The events that are needed, as Spark writes them (org.apache.spark.util.JsonProtocol).
 //!
-//! Every field has a default: versions differ, and a missing figure is unknown, not an error.
+//! Every field has a default: versions differ, and a figure that is missing, negative or of another kind is unknown, not
+//! an error: what else the event says counts.
 
 use serde::Deserialize;
+
+use super::lenient::{any_text, or_default, signed, unsigned};
+use super::plan::PlanNode;
 
 /// Names of [`SparkMetrics`]' values, in order.
 pub const SPARK_METRICS: [&str; 21] = [
@@ -61,15 +65,21 @@ pub(super) enum Event {
     #[serde(rename = "SparkListenerTaskEnd")]
     TaskEnd(Box<TaskEvent>),
     #[serde(rename = "org.apache.spark.sql.execution.ui.SparkListenerSQLExecutionStart")]
-    SqlStart(SqlStart),
+    SqlStart(Box<SqlStart>),
     #[serde(rename = "org.apache.spark.sql.execution.ui.SparkListenerSQLExecutionEnd")]
     SqlEnd(SqlEnd),
+    #[serde(
+        rename = "org.apache.spark.sql.execution.ui.SparkListenerSQLAdaptiveExecutionUpdate"
+    )]
+    SqlAdapted(Box<SqlAdapted>),
+    #[serde(rename = "org.apache.spark.sql.execution.ui.SparkListenerDriverAccumUpdates")]
+    SqlDriverMetrics(SqlDriverMetrics),
     #[serde(other)]
     Other,
 }
 
 /// The names of the events above; a line that names another one need not be parsed.
-pub(super) const NEEDED: [&str; 14] = [
+pub(super) const NEEDED: [&str; 16] = [
     "SparkListenerLogStart",
     "SparkListenerApplicationStart",
     "SparkListenerApplicationEnd",
@@ -84,31 +94,33 @@ pub(super) const NEEDED: [&str; 14] = [
     "SparkListenerTaskEnd",
     "org.apache.spark.sql.execution.ui.SparkListenerSQLExecutionStart",
     "org.apache.spark.sql.execution.ui.SparkListenerSQLExecutionEnd",
+    "org.apache.spark.sql.execution.ui.SparkListenerSQLAdaptiveExecutionUpdate",
+    "org.apache.spark.sql.execution.ui.SparkListenerDriverAccumUpdates",
 ];
 
 #[derive(Debug, Deserialize)]
 pub(super) struct LogStart {
-    #[serde(rename = "Spark Version", default)]
+    #[serde(rename = "Spark Version", default, deserialize_with = "or_default")]
     pub spark_version: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct ApplicationStart {
-    #[serde(rename = "App Name", default)]
+    #[serde(rename = "App Name", default, deserialize_with = "or_default")]
     pub name: Option<String>,
-    #[serde(rename = "App ID", default)]
+    #[serde(rename = "App ID", default, deserialize_with = "or_default")]
     pub id: Option<String>,
-    #[serde(rename = "App Attempt ID", default)]
+    #[serde(rename = "App Attempt ID", default, deserialize_with = "or_default")]
     pub attempt: Option<String>,
-    #[serde(rename = "Timestamp", default)]
+    #[serde(rename = "Timestamp", default, deserialize_with = "signed")]
     pub time: Option<i64>,
-    #[serde(rename = "User", default)]
+    #[serde(rename = "User", default, deserialize_with = "or_default")]
     pub user: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct ApplicationEnd {
-    #[serde(rename = "Timestamp", default)]
+    #[serde(rename = "Timestamp", default, deserialize_with = "signed")]
     pub time: Option<i64>,
 }
 
@@ -116,17 +128,17 @@ pub(super) struct ApplicationEnd {
 pub(super) struct ExecutorAdded {
     #[serde(rename = "Executor ID")]
     pub id: String,
-    #[serde(rename = "Timestamp", default)]
+    #[serde(rename = "Timestamp", default, deserialize_with = "signed")]
     pub time: Option<i64>,
-    #[serde(rename = "Executor Info", default)]
+    #[serde(rename = "Executor Info", default, deserialize_with = "or_default")]
     pub info: ExecutorInfo,
 }
 
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct ExecutorInfo {
-    #[serde(rename = "Host", default)]
+    #[serde(rename = "Host", default, deserialize_with = "or_default")]
     pub host: Option<String>,
-    #[serde(rename = "Total Cores", default)]
+    #[serde(rename = "Total Cores", default, deserialize_with = "signed")]
     pub cores: Option<i64>,
 }
 
@@ -134,9 +146,9 @@ pub(super) struct ExecutorInfo {
 pub(super) struct ExecutorRemoved {
     #[serde(rename = "Executor ID")]
     pub id: String,
-    #[serde(rename = "Timestamp", default)]
+    #[serde(rename = "Timestamp", default, deserialize_with = "signed")]
     pub time: Option<i64>,
-    #[serde(rename = "Removed Reason", default)]
+    #[serde(rename = "Removed Reason", default, deserialize_with = "or_default")]
     pub reason: Option<String>,
 }
 
@@ -144,7 +156,7 @@ pub(super) struct ExecutorRemoved {
 pub(super) struct BlockManagerAdded {
     #[serde(rename = "Block Manager ID")]
     pub id: BlockManagerId,
-    #[serde(rename = "Timestamp", default)]
+    #[serde(rename = "Timestamp", default, deserialize_with = "signed")]
     pub time: Option<i64>,
 }
 
@@ -152,7 +164,7 @@ pub(super) struct BlockManagerAdded {
 pub(super) struct BlockManagerId {
     #[serde(rename = "Executor ID")]
     pub executor: String,
-    #[serde(rename = "Host", default)]
+    #[serde(rename = "Host", default, deserialize_with = "or_default")]
     pub host: Option<String>,
 }
 
@@ -160,21 +172,21 @@ pub(super) struct BlockManagerId {
 pub(super) struct JobStart {
     #[serde(rename = "Job ID")]
     pub id: i64,
-    #[serde(rename = "Submission Time", default)]
+    #[serde(rename = "Submission Time", default, deserialize_with = "signed")]
     pub time: Option<i64>,
-    #[serde(rename = "Stage IDs", default)]
+    #[serde(rename = "Stage IDs", default, deserialize_with = "or_default")]
     pub stages: Vec<i64>,
-    #[serde(rename = "Properties", default)]
+    #[serde(rename = "Properties", default, deserialize_with = "or_default")]
     pub properties: Option<JobProperties>,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct JobProperties {
-    #[serde(rename = "spark.job.description", default)]
+    #[serde(rename = "spark.job.description", default, deserialize_with = "or_default")]
     pub description: Option<String>,
-    #[serde(rename = "spark.jobGroup.id", default)]
+    #[serde(rename = "spark.jobGroup.id", default, deserialize_with = "or_default")]
     pub group: Option<String>,
-    #[serde(rename = "spark.sql.execution.id", default)]
+    #[serde(rename = "spark.sql.execution.id", default, deserialize_with = "or_default")]
     pub sql_execution: Option<String>,
 }
 
@@ -182,16 +194,24 @@ pub(super) struct JobProperties {
 pub(super) struct JobEnd {
     #[serde(rename = "Job ID")]
     pub id: i64,
-    #[serde(rename = "Completion Time", default)]
+    #[serde(rename = "Completion Time", default, deserialize_with = "signed")]
     pub time: Option<i64>,
-    #[serde(rename = "Job Result", default)]
+    #[serde(rename = "Job Result", default, deserialize_with = "or_default")]
     pub result: JobResult,
 }
 
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct JobResult {
-    #[serde(rename = "Result", default)]
+    #[serde(rename = "Result", default, deserialize_with = "or_default")]
     pub name: Option<String>,
+    #[serde(rename = "Exception", default, deserialize_with = "or_default")]
+    pub exception: Option<Exception>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Exception {
+    #[serde(rename = "Message", default, deserialize_with = "or_default")]
+    pub message: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -204,137 +224,214 @@ pub(super) struct StageEvent {
 pub(super) struct StageInfo {
     #[serde(rename = "Stage ID")]
     pub id: i64,
-    #[serde(rename = "Stage Attempt ID", default)]
+    #[serde(rename = "Stage Attempt ID", default, deserialize_with = "or_default")]
     pub attempt: i64,
-    #[serde(rename = "Stage Name", default)]
+    #[serde(rename = "Stage Name", default, deserialize_with = "or_default")]
     pub name: Option<String>,
-    #[serde(rename = "Number of Tasks", default)]
+    #[serde(rename = "Number of Tasks", default, deserialize_with = "signed")]
     pub tasks: Option<i64>,
-    #[serde(rename = "Parent IDs", default)]
+    #[serde(rename = "Parent IDs", default, deserialize_with = "or_default")]
     pub parents: Vec<i64>,
-    #[serde(rename = "Submission Time", default)]
+    #[serde(rename = "Submission Time", default, deserialize_with = "signed")]
     pub submitted: Option<i64>,
-    #[serde(rename = "Completion Time", default)]
+    #[serde(rename = "Completion Time", default, deserialize_with = "signed")]
     pub completed: Option<i64>,
-    #[serde(rename = "Failure Reason", default)]
+    #[serde(rename = "Failure Reason", default, deserialize_with = "or_default")]
     pub failure: Option<String>,
+    #[serde(rename = "Details", default, deserialize_with = "or_default")]
+    pub details: Option<String>,
+    #[serde(rename = "RDD Info", default, deserialize_with = "or_default")]
+    pub rdds: Vec<RddInfo>,
+    #[serde(rename = "Accumulables", default, deserialize_with = "or_default")]
+    pub accumulables: Vec<Accumulable>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct RddInfo {
+    #[serde(rename = "RDD ID", default)]
+    pub id: i64,
+    #[serde(rename = "Name", default, deserialize_with = "or_default")]
+    pub name: Option<String>,
+    /// JSON in a text.
+    #[serde(rename = "Scope", default, deserialize_with = "or_default")]
+    pub scope: Option<String>,
+    #[serde(rename = "Callsite", default, deserialize_with = "or_default")]
+    pub call_site: Option<String>,
+    #[serde(rename = "Parent IDs", default, deserialize_with = "or_default")]
+    pub parents: Vec<i64>,
+    #[serde(rename = "Storage Level", default, deserialize_with = "or_default")]
+    pub storage: StorageLevel,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct StorageLevel {
+    #[serde(rename = "Use Disk", default)]
+    pub disk: bool,
+    #[serde(rename = "Use Memory", default)]
+    pub memory: bool,
+    #[serde(rename = "Use Off Heap", default)]
+    pub off_heap: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Accumulable {
+    #[serde(rename = "ID", default)]
+    pub id: i64,
+    /// A text or a number, as the version has it.
+    #[serde(rename = "Value", default, deserialize_with = "any_text")]
+    pub value: Option<String>,
+    #[serde(rename = "Metadata", default, deserialize_with = "or_default")]
+    pub metadata: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct TaskEvent {
     #[serde(rename = "Stage ID")]
     pub stage: i64,
-    #[serde(rename = "Stage Attempt ID", default)]
+    #[serde(rename = "Stage Attempt ID", default, deserialize_with = "or_default")]
     pub stage_attempt: i64,
     #[serde(rename = "Task Info")]
     pub info: TaskInfo,
-    #[serde(rename = "Task End Reason", default)]
+    #[serde(rename = "Task End Reason", default, deserialize_with = "or_default")]
     pub reason: Option<TaskEndReason>,
-    #[serde(rename = "Task Metrics", default)]
+    #[serde(rename = "Task Metrics", default, deserialize_with = "or_default")]
     pub metrics: Option<TaskMetrics>,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct TaskEndReason {
-    #[serde(rename = "Reason", default)]
+    #[serde(rename = "Reason", default, deserialize_with = "or_default")]
     pub name: Option<String>,
+    #[serde(rename = "Class Name", default, deserialize_with = "or_default")]
+    pub class: Option<String>,
+    #[serde(rename = "Description", default, deserialize_with = "or_default")]
+    pub description: Option<String>,
+    #[serde(rename = "Kill Reason", default, deserialize_with = "or_default")]
+    pub killed: Option<String>,
+    #[serde(rename = "Loss Reason", default, deserialize_with = "or_default")]
+    pub lost: Option<String>,
+    #[serde(rename = "Message", default, deserialize_with = "or_default")]
+    pub message: Option<String>,
+}
+
+impl TaskEndReason {
+    /// Why the task did not succeed, in a line; none if it did.
+    pub fn failure(&self) -> Option<String> {
+        let said = [&self.description, &self.killed, &self.lost, &self.message];
+        let said = said.into_iter().flatten().find_map(|text| first_line(text));
+        let class = self.class.as_deref().and_then(|name| name.rsplit('.').next());
+        match (class, said) {
+            (Some(class), Some(said)) if !said.contains(class) => Some(format!("{class}: {said}")),
+            (_, Some(said)) => Some(said),
+            (class, None) => class.map(str::to_owned),
+        }
+    }
+}
+
+/// The longest text that is kept of a failure, in characters.
+const FAILURE: usize = 500;
+
+/// The first line of a text that has something in it.
+pub(super) fn first_line(text: &str) -> Option<String> {
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
+    Some(line.chars().take(FAILURE).collect())
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct TaskInfo {
     #[serde(rename = "Task ID")]
     pub id: i64,
-    #[serde(rename = "Index", default)]
+    #[serde(rename = "Index", default, deserialize_with = "signed")]
     pub index: Option<i64>,
-    #[serde(rename = "Attempt", default)]
+    #[serde(rename = "Attempt", default, deserialize_with = "signed")]
     pub attempt: Option<i64>,
-    #[serde(rename = "Partition ID", default)]
+    #[serde(rename = "Partition ID", default, deserialize_with = "signed")]
     pub partition: Option<i64>,
-    #[serde(rename = "Launch Time", default)]
+    #[serde(rename = "Launch Time", default, deserialize_with = "signed")]
     pub launched: Option<i64>,
-    #[serde(rename = "Finish Time", default)]
+    #[serde(rename = "Finish Time", default, deserialize_with = "signed")]
     pub finished: Option<i64>,
-    #[serde(rename = "Executor ID", default)]
+    #[serde(rename = "Executor ID", default, deserialize_with = "or_default")]
     pub executor: Option<String>,
-    #[serde(rename = "Host", default)]
+    #[serde(rename = "Host", default, deserialize_with = "or_default")]
     pub host: Option<String>,
-    #[serde(rename = "Locality", default)]
+    #[serde(rename = "Locality", default, deserialize_with = "or_default")]
     pub locality: Option<String>,
-    #[serde(rename = "Speculative", default)]
+    #[serde(rename = "Speculative", default, deserialize_with = "or_default")]
     pub speculative: Option<bool>,
-    #[serde(rename = "Failed", default)]
+    #[serde(rename = "Failed", default, deserialize_with = "or_default")]
     pub failed: Option<bool>,
-    #[serde(rename = "Killed", default)]
+    #[serde(rename = "Killed", default, deserialize_with = "or_default")]
     pub killed: Option<bool>,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct TaskMetrics {
-    #[serde(rename = "Executor Run Time", default)]
+    #[serde(rename = "Executor Run Time", default, deserialize_with = "unsigned")]
     run: Option<u64>,
-    #[serde(rename = "Executor CPU Time", default)]
+    #[serde(rename = "Executor CPU Time", default, deserialize_with = "unsigned")]
     cpu: Option<u64>,
-    #[serde(rename = "JVM GC Time", default)]
+    #[serde(rename = "JVM GC Time", default, deserialize_with = "unsigned")]
     gc: Option<u64>,
-    #[serde(rename = "Executor Deserialize Time", default)]
+    #[serde(rename = "Executor Deserialize Time", default, deserialize_with = "unsigned")]
     deserialize: Option<u64>,
-    #[serde(rename = "Executor Deserialize CPU Time", default)]
+    #[serde(rename = "Executor Deserialize CPU Time", default, deserialize_with = "unsigned")]
     deserialize_cpu: Option<u64>,
-    #[serde(rename = "Result Serialization Time", default)]
+    #[serde(rename = "Result Serialization Time", default, deserialize_with = "unsigned")]
     result_serialization: Option<u64>,
-    #[serde(rename = "Result Size", default)]
+    #[serde(rename = "Result Size", default, deserialize_with = "unsigned")]
     result_size: Option<u64>,
-    #[serde(rename = "Peak Execution Memory", default)]
+    #[serde(rename = "Peak Execution Memory", default, deserialize_with = "unsigned")]
     peak_memory: Option<u64>,
-    #[serde(rename = "Memory Bytes Spilled", default)]
+    #[serde(rename = "Memory Bytes Spilled", default, deserialize_with = "unsigned")]
     memory_spilled: Option<u64>,
-    #[serde(rename = "Disk Bytes Spilled", default)]
+    #[serde(rename = "Disk Bytes Spilled", default, deserialize_with = "unsigned")]
     disk_spilled: Option<u64>,
-    #[serde(rename = "Shuffle Read Metrics", default)]
+    #[serde(rename = "Shuffle Read Metrics", default, deserialize_with = "or_default")]
     shuffle_read: ShuffleRead,
-    #[serde(rename = "Shuffle Write Metrics", default)]
+    #[serde(rename = "Shuffle Write Metrics", default, deserialize_with = "or_default")]
     shuffle_write: ShuffleWrite,
-    #[serde(rename = "Input Metrics", default)]
+    #[serde(rename = "Input Metrics", default, deserialize_with = "or_default")]
     input: Input,
-    #[serde(rename = "Output Metrics", default)]
+    #[serde(rename = "Output Metrics", default, deserialize_with = "or_default")]
     output: Output,
 }
 
 #[derive(Debug, Default, Deserialize)]
 struct ShuffleRead {
-    #[serde(rename = "Remote Bytes Read", default)]
+    #[serde(rename = "Remote Bytes Read", default, deserialize_with = "unsigned")]
     remote_bytes: Option<u64>,
-    #[serde(rename = "Local Bytes Read", default)]
+    #[serde(rename = "Local Bytes Read", default, deserialize_with = "unsigned")]
     local_bytes: Option<u64>,
-    #[serde(rename = "Total Records Read", default)]
+    #[serde(rename = "Total Records Read", default, deserialize_with = "unsigned")]
     records: Option<u64>,
-    #[serde(rename = "Fetch Wait Time", default)]
+    #[serde(rename = "Fetch Wait Time", default, deserialize_with = "unsigned")]
     fetch_wait: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 struct ShuffleWrite {
-    #[serde(rename = "Shuffle Bytes Written", default)]
+    #[serde(rename = "Shuffle Bytes Written", default, deserialize_with = "unsigned")]
     bytes: Option<u64>,
-    #[serde(rename = "Shuffle Records Written", default)]
+    #[serde(rename = "Shuffle Records Written", default, deserialize_with = "unsigned")]
     records: Option<u64>,
-    #[serde(rename = "Shuffle Write Time", default)]
+    #[serde(rename = "Shuffle Write Time", default, deserialize_with = "unsigned")]
     time: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 struct Input {
-    #[serde(rename = "Bytes Read", default)]
+    #[serde(rename = "Bytes Read", default, deserialize_with = "unsigned")]
     bytes: Option<u64>,
-    #[serde(rename = "Records Read", default)]
+    #[serde(rename = "Records Read", default, deserialize_with = "unsigned")]
     records: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 struct Output {
-    #[serde(rename = "Bytes Written", default)]
+    #[serde(rename = "Bytes Written", default, deserialize_with = "unsigned")]
     bytes: Option<u64>,
-    #[serde(rename = "Records Written", default)]
+    #[serde(rename = "Records Written", default, deserialize_with = "unsigned")]
     records: Option<u64>,
 }
 
@@ -373,16 +470,36 @@ impl TaskMetrics {
 pub(super) struct SqlStart {
     #[serde(rename = "executionId")]
     pub id: i64,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub description: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "signed")]
     pub time: Option<i64>,
+    #[serde(rename = "sparkPlanInfo", default, deserialize_with = "or_default")]
+    pub plan: Option<PlanNode>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct SqlAdapted {
+    #[serde(rename = "executionId")]
+    pub id: i64,
+    #[serde(rename = "sparkPlanInfo", default, deserialize_with = "or_default")]
+    pub plan: Option<PlanNode>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct SqlDriverMetrics {
+    #[serde(rename = "executionId")]
+    pub id: i64,
+    #[serde(rename = "accumUpdates", default, deserialize_with = "or_default")]
+    pub updates: Vec<(i64, i64)>,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct SqlEnd {
     #[serde(rename = "executionId")]
     pub id: i64,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "signed")]
     pub time: Option<i64>,
+    #[serde(rename = "errorMessage", default, deserialize_with = "or_default")]
+    pub failure: Option<String>,
 }

@@ -4,12 +4,20 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use flate2::bufread::MultiGzDecoder;
+
 use super::application::Application;
 use super::event::{Event, NEEDED};
 use super::source::Source;
 
 /// The first bytes of a zstd frame (RFC 8878, 3.1.1).
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+/// And of a skippable one (3.1.2), whose first byte is 0x50 to 0x5f: some writers begin with one.
+const SKIPPABLE_MAGIC: [u8; 3] = [0x2a, 0x4d, 0x18];
+/// The first bytes of a gzip member (RFC 1952, 2.3.1) ...
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+/// ... and of a zip archive.
+const ZIP_MAGIC: [u8; 4] = *b"PK\x03\x04";
 /// Codecs of Spark that are not served, by their file name extensions.
 const OTHER_CODECS: [&str; 3] = ["lz4", "snappy", "lzf"];
 /// A line that is longer is passed over: plans are long, but not that long.
@@ -80,6 +88,26 @@ impl ReadError {
     }
 }
 
+/// How a file is packed, by its first bytes.
+enum Packing {
+    None,
+    Zstd,
+    Gzip,
+    Zip,
+}
+
+impl Packing {
+    fn of(head: &[u8]) -> Packing {
+        match head {
+            _ if head.starts_with(&ZSTD_MAGIC) => Packing::Zstd,
+            [0x50..=0x5f, rest @ ..] if rest.starts_with(&SKIPPABLE_MAGIC) => Packing::Zstd,
+            _ if head.starts_with(&GZIP_MAGIC) => Packing::Gzip,
+            _ if head.starts_with(&ZIP_MAGIC) => Packing::Zip,
+            _ => Packing::None,
+        }
+    }
+}
+
 fn at(path: &Path, error: &dyn std::fmt::Display) -> ReadError {
     ReadError::Unreadable(format!("{}: {error}", path.display()))
 }
@@ -90,7 +118,7 @@ fn refuse_other_codecs(path: &Path) -> Result<(), ReadError> {
     let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
     if OTHER_CODECS.contains(&extension) {
         return Err(ReadError::Unreadable(format!(
-            "{}: event logs packed with {extension} are not served (zstd and plain ones are; set \
+            "{}: event logs packed with {extension} are not served (zstd, gzip and plain ones are; set \
              spark.eventLog.compression.codec=zstd)",
             path.display()
         )));
@@ -252,11 +280,20 @@ impl<'l> Log<'l> {
         let counted = Counted { inner: from, progress: self.progress };
         let mut raw = BufReader::with_capacity(1 << 16, counted);
         let head = raw.fill_buf().map_err(|error| at(&path, &error))?;
-        if !head.starts_with(&ZSTD_MAGIC) {
-            return Ok((path, Box::new(raw)));
-        }
-        let decoder = zstd::Decoder::with_buffer(raw).map_err(|error| at(&path, &error))?;
-        Ok((path, Box::new(BufReader::with_capacity(1 << 16, decoder))))
+        let packed: Box<dyn Read + 'l> = match Packing::of(head) {
+            Packing::None => return Ok((path, Box::new(raw))),
+            Packing::Zip => {
+                return Err(ReadError::Unreadable(format!(
+                    "{}: a zip archive: unpack it and give the files in it",
+                    path.display()
+                )));
+            }
+            Packing::Gzip => Box::new(MultiGzDecoder::new(raw)),
+            Packing::Zstd => {
+                Box::new(zstd::Decoder::with_buffer(raw).map_err(|error| at(&path, &error))?)
+            }
+        };
+        Ok((path, Box::new(BufReader::with_capacity(1 << 16, packed))))
     }
 
     /// Reads a line; `false` at the end of the stream. Of a line that is too long its beginning is read.
@@ -273,7 +310,10 @@ impl<'l> Log<'l> {
             Ok(_) => {}
             // A zstd frame that is still being written, or whose writer was killed.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => self.is_cut = true,
-            Err(error) if self.lines_read > 0 && error.kind() == io::ErrorKind::Other => {
+            Err(error)
+                if self.lines_read > 0
+                    && matches!(error.kind(), io::ErrorKind::Other | io::ErrorKind::InvalidData) =>
+            {
                 self.is_cut = true;
             }
             Err(error) => return Err(at(path, &error)),
@@ -333,12 +373,38 @@ mod tests {
     fn a_rolling_file_that_is_cut_does_not_hide_the_next() {
         let folder = tempfile::tempdir().unwrap();
         let files = [format!("{START}{}{{\"Event\":\"Spark", job(1)), job(2)];
-        let mut source = Source { name: folder.path().into(), files: Vec::new(), is_named: true };
+        let mut source =
+            Source { name: folder.path().into(), is_named: true, ..Source::default() };
         for (number, text) in files.iter().enumerate() {
             let path = folder.path().join(format!("events_{number}_app-1"));
             std::fs::write(&path, text).unwrap();
             source.files.push(path);
         }
         assert_eq!(read(Log::open(&source, &|_| {})), (vec![1, 2], 0, true));
+    }
+
+    #[test]
+    fn packed_logs_are_known_by_their_first_bytes() {
+        let text = format!("{START}{}", job(1));
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        io::Write::write_all(&mut gzip, text.as_bytes()).unwrap();
+        let gzip = gzip.finish().unwrap();
+        let zstd = zstd::encode_all(text.as_bytes(), 1).unwrap();
+        // A frame that says nothing: magic, length 3, three bytes.
+        let skippable = [&[0x5a, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3][..], &zstd].concat();
+        // Two members, as of logs that were put together.
+        let members = [&gzip[..], &gzip].concat();
+        for (what, bytes) in
+            [("gzip", &gzip), ("zstd", &zstd), ("skippable", &skippable), ("members", &members)]
+        {
+            let log = Log::of(Path::new("log"), Box::new(bytes.as_slice()), &|_| {});
+            assert_eq!(read(log), (vec![1], 0, false), "{what}");
+        }
+        let cut = &gzip[..gzip.len() - 4];
+        let log = Log::of(Path::new("log"), Box::new(cut), &|_| {});
+        assert_eq!(read(log), (vec![1], 0, true), "cut");
+        let zip = b"PK\x03\x04and so on".as_slice();
+        let error = Log::of(Path::new("a.zip"), Box::new(zip), &|_| {}).next_piece(1).unwrap_err();
+        assert!(error.message().contains("a.zip: a zip archive: unpack it"), "{error:?}");
     }
 }
