@@ -126,10 +126,8 @@ const PURGE_EXAMPLES: [&str; 2] = [
     "analyzer purge --store mysql://spark@db/runs --older-than 4w",
 ];
 
-const APPS_EXAMPLES: [&str; 2] = [
-    "analyzer apps",
-    "analyzer apps --store /data/runs --format csv --top 100",
-];
+const APPS_EXAMPLES: [&str; 2] =
+    ["analyzer apps", "analyzer apps --store /data/runs --format csv --top 100"];
 
 const FIGURES_EXAMPLES: [&str; 3] = [
     "analyzer figures                                what every figure means",

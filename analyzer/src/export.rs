@@ -12,8 +12,8 @@ use crate::duration;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::report::{
-    Answer, Dimension, Figure, Key, Part, Question, Row, Said, StageName, figures_for,
-    gather, meaning, unit, stage_label, stage_text,
+    Answer, Dimension, Figure, Key, Part, Question, Row, Said, StageName, figures_for, gather,
+    meaning, stage_label, stage_text, unit,
 };
 use crate::store::{self, OfStore};
 
@@ -106,7 +106,8 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     })?;
     let store = store::open(&args.place.store)?;
     let bucket_ms = i64::try_from(args.bucket.as_millis()).unwrap_or(i64::MAX);
-    let question = Question { by: &by, applications: &args.app, roles: &[], bucket_ms, lists_tasks: false };
+    let question =
+        Question { by: &by, applications: &args.app, roles: &[], bucket_ms, lists_tasks: false };
     let answer = gather(store.as_ref(), &question)?;
     if answer.rows.is_empty() {
         let message =

@@ -83,7 +83,9 @@ fn a_folder_of_logs_may_hold_anything_else() {
     assert!(notes.contains("dangling: No such file") && notes.contains("passed over"), "{notes}");
     assert!(notes.contains("pipe: no regular file"), "{notes}");
     // root may open any folder, and finds nothing in it.
-    assert!(notes.contains("closed: Permission denied") || fs::read_dir(logs.join("closed")).is_ok());
+    assert!(
+        notes.contains("closed: Permission denied") || fs::read_dir(logs.join("closed")).is_ok()
+    );
     assert_eq!(report(at, &[])["total"]["tasks"], 10);
 }
 
@@ -95,7 +97,10 @@ fn packed_logs() {
     fs::write(at.join("log"), &whole).unwrap();
     let packed = std::process::Command::new("gzip").args(["-k", "log"]).current_dir(at).status();
     assert!(packed.unwrap().success());
-    let skippable = [&[0x50, 0x2a, 0x4d, 0x18, 2, 0, 0, 0, 7, 7][..], &zstd::encode_all(&whole[..], 1).unwrap()];
+    let skippable = [
+        &[0x50, 0x2a, 0x4d, 0x18, 2, 0, 0, 0, 7, 7][..],
+        &zstd::encode_all(&whole[..], 1).unwrap(),
+    ];
     fs::write(at.join("log.zstd"), skippable.concat()).unwrap();
     for log in ["log.gz", "log.zstd"] {
         expect(at, 0, &["ingest", "--store", &format!("store-{log}"), "--event-log", log]);
@@ -116,11 +121,13 @@ fn what_is_no_input_leaves_no_store() {
     fs::write(at.join("x.sar"), "none").unwrap();
     for arguments in [&["ingest", "--event-log", "notes.txt"][..], &["ingest", "x.sar"]] {
         let (_, error) = expect(at, 3, arguments);
-        assert!(error.contains("notes.txt: not a Spark event log") || error.contains("x.sar"), "{error}");
+        assert!(
+            error.contains("notes.txt: not a Spark event log") || error.contains("x.sar"),
+            "{error}"
+        );
         assert!(!at.join("sparkanalyzer-store").exists(), "{arguments:?}");
     }
-    let (_, error) =
-        expect(at, 2, &["ingest", "x.sar", "--store", "postgres://me:secret@db/runs"]);
+    let (_, error) = expect(at, 2, &["ingest", "x.sar", "--store", "postgres://me:secret@db/runs"]);
     assert!(error.contains("postgres:// is not served") && !error.contains("secret"), "{error}");
     assert_eq!(fs::read_dir(at).unwrap().count(), 2, "no folder of that name");
 }
@@ -132,7 +139,8 @@ fn attempts_are_rows_of_their_own() {
     let at = folder.path();
     let log = fs::read_to_string(event_log()).unwrap();
     for attempt in ["1", "2"] {
-        let own = log.replace("\"App ID\":", &format!("\"App Attempt ID\":\"{attempt}\",\"App ID\":"));
+        let own =
+            log.replace("\"App ID\":", &format!("\"App Attempt ID\":\"{attempt}\",\"App ID\":"));
         fs::write(at.join(attempt), own).unwrap();
         ingest(at, 0, attempt);
     }
@@ -150,7 +158,9 @@ fn attempts_are_rows_of_their_own() {
 fn run(folder: &Path, application: &str, first: &str, second: &str) {
     let mut log = String::new();
     let mut put = |event: Value| log += &format!("{event}\n");
-    put(json!({"Event": "SparkListenerApplicationStart", "App Name": "join", "App ID": application}));
+    put(
+        json!({"Event": "SparkListenerApplicationStart", "App Name": "join", "App ID": application}),
+    );
     let scan = |name: &str, id: i64| {
         json!({"nodeName": "Scan csv ", "simpleString": "FileScan csv", "children": [],
             "metadata": {"Location": format!("InMemoryFileIndex(1 paths)[file:/data/{name}.csv]")},
@@ -158,10 +168,12 @@ fn run(folder: &Path, application: &str, first: &str, second: &str) {
     };
     // The metrics' numbers are those of the tables, whatever the stages' are.
     let table = |name: &str| if name == "large" { 1 } else { 2 };
-    put(json!({"Event": "org.apache.spark.sql.execution.ui.SparkListenerSQLExecutionStart", "executionId": 0,
+    put(
+        json!({"Event": "org.apache.spark.sql.execution.ui.SparkListenerSQLExecutionStart", "executionId": 0,
         "description": "save at <unknown>:0",
         "sparkPlanInfo": {"nodeName": "SortMergeJoin", "simpleString": "SortMergeJoin", "metadata": {}, "metrics": [],
-            "children": [scan("large", 1), scan("small", 2)]}}));
+            "children": [scan("large", 1), scan("small", 2)]}}),
+    );
     put(json!({"Event": "SparkListenerJobStart", "Job ID": 0, "Stage IDs": [0, 1],
         "Properties": {"spark.sql.execution.id": "0"}}));
     for (stage, name) in [(0, first), (1, second)] {
@@ -173,9 +185,11 @@ fn run(folder: &Path, application: &str, first: &str, second: &str) {
                     "Finish Time": 5 + time, "Failed": false, "Killed": false},
                 "Task Metrics": {"Executor Run Time": time}}));
         }
-        put(json!({"Event": "SparkListenerStageCompleted", "Stage Info": {"Stage ID": stage, "Stage Attempt ID": 0,
+        put(
+            json!({"Event": "SparkListenerStageCompleted", "Stage Info": {"Stage ID": stage, "Stage Attempt ID": 0,
             "Stage Name": "$anonfun$withThreadLocalCaptured$1 at <unknown>:0", "Number of Tasks": tasks,
-            "Parent IDs": [], "Accumulables": [{"ID": table(name), "Value": "7", "Metadata": "sql"}]}}));
+            "Parent IDs": [], "Accumulables": [{"ID": table(name), "Value": "7", "Metadata": "sql"}]}}),
+        );
     }
     fs::write(folder.join(application), log).unwrap();
     expect(folder, 0, &["ingest", "--quiet", "--event-log", application]);
@@ -231,7 +245,10 @@ fn python_workers_of_local_mode_are_of_the_application() {
     let all = report(at, &["--by", "stage"]);
     let stage_0: Vec<_> = rows(&all).iter().filter(|row| row["stage"] == 0).collect();
     assert_eq!(stage_0.len(), 1, "{stage_0:?}");
-    assert_eq!((&stage_0[0]["application_id"], &stage_0[0]["stage_attempt"]), (&APPLICATION.into(), &0.into()));
+    assert_eq!(
+        (&stage_0[0]["application_id"], &stage_0[0]["stage_attempt"]),
+        (&APPLICATION.into(), &0.into())
+    );
     let index = records::metric::by_name("file_read_bytes").unwrap() as u64 + 1;
     assert_eq!(stage_0[0]["file_read_bytes"].as_u64(), Some((40 + 4) * index));
     // Daemon and worker are in the report; that Spark kills them is no fault.

@@ -79,6 +79,27 @@ fn rows_reconcile_with_process_totals() {
     }
 }
 
+/// Threads that live when a process ends may never have written a counter: what they did is in the process's rest.
+#[test]
+fn threads_of_which_nothing_is_known_leave_totals_as_they_are() {
+    let mut writers = executors();
+    for writer in &mut writers {
+        let name = b"shutdown-hook-0";
+        writer.put(900, Flags::NONE, &Event::ThreadStart { name }, None);
+    }
+    let folder = stored(writers);
+    let [by_process, by_thread] =
+        ["process", "thread"].map(|by| report(folder.path(), &["--by", by]));
+    for metric in METRICS {
+        assert_eq!(
+            by_thread["total"][metric.name], by_process["total"][metric.name],
+            "{}",
+            metric.name
+        );
+    }
+    assert_eq!(by_thread["total"]["at_least"], by_process["total"]["at_least"]);
+}
+
 #[test]
 fn jobs_threads_and_times_are_told_apart() {
     let folder = stored(executors());

@@ -213,8 +213,10 @@ mod tests {
 
     #[test]
     fn parallel_stages_that_swap_their_ids_are_found() {
-        let a = [stage(0, "scan:x", 3, &[]), stage(1, "scan:y", 9, &[]), stage(2, "join", 8, &[0, 1])];
-        let b = [stage(0, "scan:y", 9, &[]), stage(1, "scan:x", 3, &[]), stage(2, "join", 8, &[0, 1])];
+        let a =
+            [stage(0, "scan:x", 3, &[]), stage(1, "scan:y", 9, &[]), stage(2, "join", 8, &[0, 1])];
+        let b =
+            [stage(0, "scan:y", 9, &[]), stage(1, "scan:x", 3, &[]), stage(2, "join", 8, &[0, 1])];
         assert_eq!(
             matched(&[&a, &b]),
             [[(0, 0, 1), (1, 1, 1), (2, 2, 1)], [(0, 1, 1), (1, 0, 1), (2, 2, 1)]]
@@ -253,7 +255,8 @@ mod tests {
     #[test]
     fn other_files_other_lines_and_new_stages() {
         let a = [stage(0, "scan:monday", 3, &[]), stage(1, "sum", 1, &[0])];
-        let b = [stage(5, "scan:tuesday", 4, &[]), stage(6, "sum", 1, &[5]), stage(9, "new", 1, &[])];
+        let b =
+            [stage(5, "scan:tuesday", 4, &[]), stage(6, "sum", 1, &[5]), stage(9, "new", 1, &[])];
         let found = matched(&[&a, &b]);
         assert_eq!(found[1], [(5, 0, 1), (6, 1, 1), (9, 2, 1)]);
     }

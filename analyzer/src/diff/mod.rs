@@ -288,7 +288,13 @@ fn read(side: &Side) -> Result<Found, Failure> {
     }
     let store = store::open(&side.address)?;
     let by = [Dimension::App, Dimension::Stage];
-    let question = Question { by: &by, applications: &side.runs, roles: &[], bucket_ms: 1_000, lists_tasks: false };
+    let question = Question {
+        by: &by,
+        applications: &side.runs,
+        roles: &[],
+        bucket_ms: 1_000,
+        lists_tasks: false,
+    };
     let answer = gather(store.as_ref(), &question)?;
     if let Some(id) = side.runs.iter().find(|id| !answer.known_applications.contains(*id)) {
         let known: Vec<_> = answer.known_applications.iter().cloned().collect();

@@ -244,7 +244,8 @@ impl Application {
         };
         let mut rdds: Vec<_> = info.rdds.into_iter().map(rdd).collect();
         rdds.sort_by_key(|one| one.id);
-        let of_sql = info.accumulables.into_iter().filter(|one| one.metadata.as_deref() == Some("sql"));
+        let of_sql =
+            info.accumulables.into_iter().filter(|one| one.metadata.as_deref() == Some("sql"));
         let values = of_sql.filter_map(|one| Some((one.id, one.value?.parse().ok()?)));
         let stage = Stage {
             call_site: info.details.as_deref().and_then(users_frame),

@@ -68,9 +68,7 @@ pub(super) enum Event {
     SqlStart(Box<SqlStart>),
     #[serde(rename = "org.apache.spark.sql.execution.ui.SparkListenerSQLExecutionEnd")]
     SqlEnd(SqlEnd),
-    #[serde(
-        rename = "org.apache.spark.sql.execution.ui.SparkListenerSQLAdaptiveExecutionUpdate"
-    )]
+    #[serde(rename = "org.apache.spark.sql.execution.ui.SparkListenerSQLAdaptiveExecutionUpdate")]
     SqlAdapted(Box<SqlAdapted>),
     #[serde(rename = "org.apache.spark.sql.execution.ui.SparkListenerDriverAccumUpdates")]
     SqlDriverMetrics(SqlDriverMetrics),

@@ -312,7 +312,10 @@ impl<'l> Log<'l> {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => self.is_cut = true,
             Err(error)
                 if self.lines_read > 0
-                    && matches!(error.kind(), io::ErrorKind::Other | io::ErrorKind::InvalidData) =>
+                    && matches!(
+                        error.kind(),
+                        io::ErrorKind::Other | io::ErrorKind::InvalidData
+                    ) =>
             {
                 self.is_cut = true;
             }
@@ -373,8 +376,7 @@ mod tests {
     fn a_rolling_file_that_is_cut_does_not_hide_the_next() {
         let folder = tempfile::tempdir().unwrap();
         let files = [format!("{START}{}{{\"Event\":\"Spark", job(1)), job(2)];
-        let mut source =
-            Source { name: folder.path().into(), is_named: true, ..Source::default() };
+        let mut source = Source { name: folder.path().into(), is_named: true, ..Source::default() };
         for (number, text) in files.iter().enumerate() {
             let path = folder.path().join(format!("events_{number}_app-1"));
             std::fs::write(&path, text).unwrap();

@@ -55,8 +55,7 @@ pub fn list(store: &dyn Store) -> Result<Vec<Listed>, StoreError> {
         let listed = Listed { called: called.clone(), app, started_ms, ..Listed::default() };
         found.insert(called, listed);
     }
-    let columns =
-        ["application_id", "application_attempt", "start_real_ns", "last_real_ns"];
+    let columns = ["application_id", "application_attempt", "start_real_ns", "last_real_ns"];
     store.scan(Table::Processes, Some(&columns), &[], &mut |frame| {
         for at in 0..frame.height() {
             let row = (&frame, at);
@@ -75,9 +74,7 @@ pub fn list(store: &dyn Store) -> Result<Vec<Listed>, StoreError> {
         Ok(())
     })?;
     let mut all: Vec<_> = found.into_values().collect();
-    all.sort_by(|one, other| {
-        (other.started_ms, &other.called).cmp(&(one.started_ms, &one.called))
-    });
+    all.sort_by(|one, other| (other.started_ms, &other.called).cmp(&(one.started_ms, &one.called)));
     Ok(all)
 }
 
@@ -86,7 +83,8 @@ const LATEST: &str = "latest";
 
 /// Whether a text is like a pattern, in which `*` stands for anything and `?` for one character.
 fn is_like(text: &str, pattern: &str) -> bool {
-    let (text, pattern): (Vec<char>, Vec<char>) = (text.chars().collect(), pattern.chars().collect());
+    let (text, pattern): (Vec<char>, Vec<char>) =
+        (text.chars().collect(), pattern.chars().collect());
     // The place after the last star, and how much of the text it has taken.
     let (mut at, mut of, mut star) = (0, 0, None);
     while at < text.len() {
@@ -185,12 +183,17 @@ mod tests {
         assert_eq!(of("word*").unwrap(), ["app-3"]);
         assert_eq!(of("app-?").unwrap(), ["app-3", "app-1"]);
         let error = of("word").unwrap_err();
-        assert!(error.contains("application word is not in the store (there: app-3 (word count)"), "{error}");
+        assert!(
+            error.contains("application word is not in the store (there: app-3 (word count)"),
+            "{error}"
+        );
     }
 
     #[test]
     fn patterns() {
-        for (text, pattern) in [("abc", "a*c"), ("abc", "*"), ("abc", "???"), ("aXbXc", "a*X?"), ("", "*")] {
+        for (text, pattern) in
+            [("abc", "a*c"), ("abc", "*"), ("abc", "???"), ("aXbXc", "a*X?"), ("", "*")]
+        {
             assert!(is_like(text, pattern), "{text} {pattern}");
         }
         for (text, pattern) in [("abc", "a*d"), ("abc", "??"), ("abc", ""), ("ab", "ab?")] {

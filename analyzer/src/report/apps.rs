@@ -154,7 +154,8 @@ fn table(out: &mut impl Write, lines: &[Line], all: usize) -> io::Result<()> {
             let failed = line.value("spark_failed_tasks").filter(|failed| *failed > 0);
             let failed = failed.map(|failed| format!(" {failed}f")).unwrap_or_default();
             let name = line.listed.app.name.as_deref().map(printable);
-            let figure = |name: &str| Figure::parse(name).map_or("-".into(), |one| cell(&line.row, one));
+            let figure =
+                |name: &str| Figure::parse(name).map_or("-".into(), |one| cell(&line.row, one));
             [
                 printable(&line.listed.called),
                 clipped(name.unwrap_or("-".into()), 18),

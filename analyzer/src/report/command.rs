@@ -203,7 +203,8 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         }
         return Err(Failure::new(Exit::BadInput, message));
     }
-    let width = if args.wide { usize::MAX } else { terminal::columns().unwrap_or(WIDTH).max(WIDTH) };
+    let width =
+        if args.wide { usize::MAX } else { terminal::columns().unwrap_or(WIDTH).max(WIDTH) };
     if is_first_screen {
         return first_screen(&args, &answer, listed.len(), width);
     }
@@ -281,8 +282,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         }
         Format::Html => {
             let chosen = (!args.columns.is_empty()).then_some(figures.as_slice());
-            let question =
-                Question { by: &html::BY_DIRECTORY, lists_tasks: false, ..question };
+            let question = Question { by: &html::BY_DIRECTORY, lists_tasks: false, ..question };
             let directories = gather(store.as_ref(), &question)?;
             html::print(&mut out, &answer, &directories, chosen)
         }

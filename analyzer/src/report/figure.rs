@@ -377,8 +377,7 @@ pub fn blocks(by: &[Dimension], groups: &[Group]) -> Vec<Block> {
 
 /// The blocks of all groups but the main one.
 fn default_blocks() -> Vec<(Group, Block)> {
-    let groups =
-        [Group::Memory, Group::Io, Group::Io, Group::Ratios, Group::Spark];
+    let groups = [Group::Memory, Group::Io, Group::Io, Group::Ratios, Group::Spark];
     groups.into_iter().zip(all_blocks()).collect()
 }
 

@@ -308,7 +308,8 @@ pub fn gather(store: &dyn Store, question: &Question<'_>) -> Result<Answer, Stor
     answer.tasks = question.lists_tasks.then(TaskFacts::default);
     let logged = LoggedTasks::applications(store)?;
     let mut processes = read_processes(store, &logged.attempts)?;
-    let asked: Vec<_> = question.applications.iter().map(|one| logged.attempts.id_of(one)).collect();
+    let asked: Vec<_> =
+        question.applications.iter().map(|one| logged.attempts.id_of(one)).collect();
     let ran = match store.spark() {
         Some(spark) => grouped::processes_with_tasks(spark)?,
         None => processes_with_tasks(store, &asked)?,
@@ -483,7 +484,12 @@ fn inherit_applications(processes: &mut BTreeMap<String, Process>) {
         for _ in 0..GENERATIONS {
             match above {
                 Some(one) if one.id.is_some() => {
-                    found.push((id.clone(), one.id.clone(), one.attempt.clone(), one.place.clone()));
+                    found.push((
+                        id.clone(),
+                        one.id.clone(),
+                        one.attempt.clone(),
+                        one.place.clone(),
+                    ));
                     break;
                 }
                 Some(one) => above = parent_of(&one.life),

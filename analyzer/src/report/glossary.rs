@@ -114,13 +114,19 @@ pub fn meaning(figure: Figure) -> String {
         Figure::FirstLaunch => "when the first task was launched, ms since the epoch".into(),
         Figure::LastFinish => "when the last task was finished, ms since the epoch".into(),
         Figure::Wall => "from the first task's launch to the last one's finish".into(),
-        Figure::PythonInstructions => "those of the tasks' instructions that Python workers executed".into(),
+        Figure::PythonInstructions => {
+            "those of the tasks' instructions that Python workers executed".into()
+        }
         Figure::MemoryBytes => "bytes of memory read and written by instructions".into(),
         Figure::OverOps(class, quantity) => {
             format!("calls on {}: {}", class_text(class), quantity_text(quantity))
         }
-        Figure::OverClasses(op, quantity) => format!("{}: {}", op_text(op), quantity_text(quantity)),
-        Figure::OverAll(quantity) => format!("all counted system calls: {}", quantity_text(quantity)),
+        Figure::OverClasses(op, quantity) => {
+            format!("{}: {}", op_text(op), quantity_text(quantity))
+        }
+        Figure::OverAll(quantity) => {
+            format!("all counted system calls: {}", quantity_text(quantity))
+        }
         Figure::Incoming(class) => format!("bytes read and received through {}", class_text(class)),
         Figure::Outgoing(class) => format!("bytes written and sent through {}", class_text(class)),
         Figure::Spark(index) => spark_text(SPARK_METRICS[index]).into(),
@@ -130,7 +136,8 @@ pub fn meaning(figure: Figure) -> String {
         },
         Figure::Ratio(index) => {
             let ratio = &RATIOS[index];
-            let factor = if ratio.factor == 1 { String::new() } else { format!(" times {}", ratio.factor) };
+            let factor =
+                if ratio.factor == 1 { String::new() } else { format!(" times {}", ratio.factor) };
             format!("{} divided by {}{factor}", ratio.over.name(), ratio.under.name())
         }
         Figure::Metric(index) => match METRICS[index].syscall {
@@ -138,7 +145,10 @@ pub fn meaning(figure: Figure) -> String {
                 format!("{} on {}: {}", op_text(op), class_text(class), quantity_text(quantity))
             }
             None => match METRICS[index].name {
-                "instructions" => "instructions retired at user level; a repeated string instruction is one".into(),
+                "instructions" => {
+                    "instructions retired at user level; a repeated string instruction is one"
+                        .into()
+                }
                 "memory_reads" => "memory reads of instructions".into(),
                 "memory_writes" => "memory writes of instructions".into(),
                 "memory_bytes_read" => "bytes that instructions read from memory".into(),
@@ -208,8 +218,9 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         out.finish(printed)?;
         return Ok(Exit::Success.into());
     }
-    let is_wanted =
-        |figure: &Figure| args.word.as_ref().is_none_or(|word| figure.name().contains(word.as_str()));
+    let is_wanted = |figure: &Figure| {
+        args.word.as_ref().is_none_or(|word| figure.name().contains(word.as_str()))
+    };
     let figures: Vec<_> = Figure::all().into_iter().filter(is_wanted).collect();
     if figures.is_empty() {
         let word = args.word.as_deref().unwrap_or_default();
@@ -226,7 +237,11 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         Format::Table => figures.into_iter().try_for_each(|figure| {
             let name = figure.name();
             let (unit, source) = (unit(figure), source(figure));
-            writeln!(out, "{HEADING}{name}{HEADING:#}  {unit}, {source}; tables: {}", tables(figure))?;
+            writeln!(
+                out,
+                "{HEADING}{name}{HEADING:#}  {unit}, {source}; tables: {}",
+                tables(figure)
+            )?;
             wrapped(&mut out, "      ", &meaning(figure))
         }),
     };

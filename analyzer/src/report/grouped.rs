@@ -13,10 +13,10 @@ use records::{METRICS, TaskMethod};
 use serde_json::{Value, json};
 
 use super::figure::LOCALITIES;
+use super::figure::is_peak;
 use super::gather::{Nodes, Of, Question, Ran, Sums};
 use super::key::{Dimension, Key, Place, Span};
 use super::logged::{LoggedTasks, is_wanted};
-use super::figure::is_peak;
 use super::rows::{Run, SaidRun, Share};
 use super::stage_attempts::StageAttempts;
 use super::tasks::Tasks;
@@ -167,8 +167,9 @@ pub fn add(
         shift_pieces(spark, sums, &keys, &from, &times)?;
     }
     let (Some(nodes), false) = (nodes, logged.apps.is_empty()) else { return Ok(()) };
-    let mut keys = "l.application_id, l.application_attempt, l.executor_id, l.host, l.stage, l.stage_attempt"
-        .to_owned();
+    let mut keys =
+        "l.application_id, l.application_attempt, l.executor_id, l.host, l.stage, l.stage_attempt"
+            .to_owned();
     if by.contains(&Dimension::Time) {
         keys.push_str(&format!(", {}", times.of_logged()));
     }
@@ -362,10 +363,9 @@ fn add_repeated(
         ON t.process_id = p.process_id AND t.application_id <=> p.application_id \
         JOIN repeated d ON coalesce(t.application_id, p.own) <=> d.application_id AND p.attempt <=> d.attempt \
         AND t.task_id = d.task_id";
-    let stage_attempts =
-        StageAttempts::of_frames(sums.selected, &mut |each| {
-            spark.rows(Table::Tasks, None, of_records, each)
-        })?;
+    let stage_attempts = StageAttempts::of_frames(sums.selected, &mut |each| {
+        spark.rows(Table::Tasks, None, of_records, each)
+    })?;
     // Their pieces are moved with all others'.
     let mut tasks = Tasks::new(sums, logged, &stage_attempts, None);
     spark.rows(Table::Tasks, None, of_records, &mut |frame| tasks.take(frame))?;

@@ -127,9 +127,11 @@ impl LoggedTasks {
                     has_failed: failed.zip(killed).map(|(failed, killed)| failed || killed),
                     locality: text_of("locality")
                         .and_then(|name| LOCALITIES.iter().position(|(spark, _)| *spark == name)),
-                    times: number("launched_ms").zip(number("finished_ms")).and_then(|(first, last)| {
-                        Some((u64::try_from(first).ok()?, u64::try_from(last).ok()?))
-                    }),
+                    times: number("launched_ms").zip(number("finished_ms")).and_then(
+                        |(first, last)| {
+                            Some((u64::try_from(first).ok()?, u64::try_from(last).ok()?))
+                        },
+                    ),
                     metrics: std::array::from_fn(|index| metrics[index].u64().ok()?.get(at)),
                 },
                 times: number("launched_ms").zip(number("finished_ms")),

@@ -64,7 +64,8 @@ impl Overview<'_> {
         }
         if self.others > 0 {
             let more = if self.others == 1 { "application" } else { "applications" };
-            let text = format!("{} other {more} in the store: analyzer apps, then --app", self.others);
+            let text =
+                format!("{} other {more} in the store: analyzer apps, then --app", self.others);
             wrapped_to(out, "", &text, self.width)?;
         }
         let text = "more figures: --figures memory, io, ratios, spark or all; other rows: --by; a page: --format html -o report.html";
@@ -88,7 +89,8 @@ impl Overview<'_> {
         parts.extend(facts.wall_ms.map(|ms| format!("{} wall", human(ms, Scale::Milliseconds))));
         parts.push(self.state());
         wrapped_to(out, "  ", &printable(&parts.join(", ")), self.width)?;
-        let workers = facts.executors.iter().filter(|(id, one)| *id != "driver" || one.cores.is_some());
+        let workers =
+            facts.executors.iter().filter(|(id, one)| *id != "driver" || one.cores.is_some());
         let mut parts = Vec::new();
         match workers.count() {
             0 => {}
@@ -102,11 +104,14 @@ impl Overview<'_> {
         let tasks = facts.in_tasks.said(Figure::Tasks).value().unwrap_or(0);
         parts.push(format!("{} stages", facts.stages.len()));
         parts.push(format!("{tasks} tasks"));
-        if let Some(failed) = facts.in_tasks.said(Figure::FailedTasks).value().filter(|one| *one > 0) {
+        if let Some(failed) =
+            facts.in_tasks.said(Figure::FailedTasks).value().filter(|one| *one > 0)
+        {
             parts.push(format!("{failed} of them failed or killed"));
         }
         wrapped_to(out, "  ", &parts.join(", "), self.width)?;
-        let mut parts = vec![format!("{} instructions in tasks", said(&facts.in_tasks, "instructions"))];
+        let mut parts =
+            vec![format!("{} instructions in tasks", said(&facts.in_tasks, "instructions"))];
         if facts.outside.said(Figure::Metric(records::metric::INSTRUCTIONS)) != Said::Unknown {
             parts.push(format!("{} outside", said(&facts.outside, "instructions")));
         }
@@ -147,10 +152,14 @@ impl Overview<'_> {
         }
         writeln!(out, "{HEADING}Findings, what costs most first{HEADING:#}")?;
         for (at, finding) in self.findings.iter().take(FINDINGS).enumerate() {
-            let stages: Vec<_> =
-                finding.stages.iter().map(|(stage, attempt)| stage_text(*stage, *attempt)).collect();
+            let stages: Vec<_> = finding
+                .stages
+                .iter()
+                .map(|(stage, attempt)| stage_text(*stage, *attempt))
+                .collect();
             let (shown, more) = stages.split_at(stages.len().min(8));
-            let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+            let more =
+                if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
             let place = match shown.len() {
                 0 => String::new(),
                 1 => format!(", stage {}", shown[0]),
@@ -178,7 +187,7 @@ impl Overview<'_> {
 
     fn stages(&self, out: &mut impl Write) -> io::Result<()> {
         const HEADS: [&str; 9] =
-            ["tasks", "wall", "time", "instrs", "%", "instr/rec", "in", "out", "skew"];
+            ["tasks", "wall", "time", "instrs", "%", "per rec", "in", "out", "skew"];
         let whole = self.facts.instructions.unwrap_or(0);
         let mut shown: Vec<&Stage<'_>> = self.facts.stages.iter().collect();
         if let Some(top) = self.top.filter(|top| *top < shown.len()) {
@@ -195,14 +204,14 @@ impl Overview<'_> {
             .iter()
             .map(|stage| {
                 let work = stage.row.said(Figure::Metric(records::metric::INSTRUCTIONS));
-                let records = sum(&stage.row, &["spark_input_records", "spark_shuffle_read_records"]);
+                let records =
+                    sum(&stage.row, &["spark_input_records", "spark_shuffle_read_records"]);
                 let per_record = match (work, records) {
                     (Said::Exactly(work), Some(records @ 1..)) => Some(work / records),
                     _ => None,
                 };
                 let share = work.value().filter(|_| whole > 0).map(|work| {
-                    let tenths = u128::from(work) * 1000 / u128::from(whole);
-                    format!("{}.{}", tenths / 10, tenths % 10)
+                    format!("{}", (u128::from(work) * 200 / u128::from(whole)).div_ceil(2))
                 });
                 let tasks = stage.row.said(Figure::Tasks).value().unwrap_or(0);
                 let failed = stage.row.said(Figure::FailedTasks).value().filter(|one| *one > 0);
@@ -219,29 +228,43 @@ impl Overview<'_> {
                     super::print::cell(&stage.row, Figure::Metric(records::metric::INSTRUCTIONS)),
                     share.unwrap_or("-".into()),
                     or_dash(per_record, Scale::Count),
-                    or_dash(sum(&stage.row, &["spark_input_bytes", "spark_shuffle_read_bytes"]), Scale::Bytes),
-                    or_dash(sum(&stage.row, &["spark_output_bytes", "spark_shuffle_write_bytes"]), Scale::Bytes),
-                    stage.skew().map_or("-".into(), |skew| format!("{}.{:02}", skew / 100, skew % 100)),
+                    or_dash(
+                        sum(&stage.row, &["spark_input_bytes", "spark_shuffle_read_bytes"]),
+                        Scale::Bytes,
+                    ),
+                    or_dash(
+                        sum(&stage.row, &["spark_output_bytes", "spark_shuffle_write_bytes"]),
+                        Scale::Bytes,
+                    ),
+                    stage
+                        .skew()
+                        .map_or("-".into(), |skew| format!("{}.{:02}", skew / 100, skew % 100)),
                 ]
             })
             .collect();
         let ids: Vec<_> = shown.iter().map(|stage| stage_text(stage.id.0, stage.id.1)).collect();
         let marks: Vec<_> = shown.iter().map(|stage| self.marks(stage)).collect();
         let widest = |cells: &mut dyn Iterator<Item = usize>| cells.max().unwrap_or(0);
-        let id_width = widest(&mut ids.iter().map(String::len).chain([5]));
+        let id_width = widest(&mut ids.iter().map(String::len).chain([1]));
         let mark_width = widest(&mut marks.iter().map(String::len));
         let widths: Vec<usize> = (0..HEADS.len())
             .map(|at| widest(&mut lines.iter().map(|line| line[at].len()).chain([HEADS[at].len()])))
             .collect();
         // Columns that say the same everywhere make room for names.
-        let is_told: Vec<bool> =
-            (0..HEADS.len()).map(|at| at == 0 || lines.iter().any(|line| line[at] != "-")).collect();
-        let figures: usize = widths.iter().zip(&is_told).map(|(width, told)| if *told { width + 1 } else { 0 }).sum();
+        let is_told: Vec<bool> = (0..HEADS.len())
+            .map(|at| at == 0 || lines.iter().any(|line| line[at] != "-"))
+            .collect();
+        let figures: usize = widths
+            .iter()
+            .zip(&is_told)
+            .map(|(width, told)| if *told { width + 1 } else { 0 })
+            .sum();
         let taken = id_width + 1 + figures + if mark_width > 0 { mark_width + 1 } else { 0 };
-        let longest = widest(&mut shown.iter().map(|stage| self.name(stage, usize::MAX).chars().count()));
+        let longest =
+            widest(&mut shown.iter().map(|stage| self.name(stage, usize::MAX).chars().count()));
         let room = self.width.saturating_sub(taken);
         let name_width = longest.max(4).min(room.max(14));
-        let mut head = format!("{:<id_width$} {:<name_width$}", "stage", "name");
+        let mut head = format!("{:<width$}", "stage", width = id_width + 1 + name_width);
         for ((name, width), told) in HEADS.iter().zip(&widths).zip(&is_told) {
             if *told {
                 head.push_str(&format!(" {name:>width$}"));
@@ -265,7 +288,11 @@ impl Overview<'_> {
         if hidden > 0 {
             writeln!(out, "{:>id_width$} {hidden} stages of fewer instructions (--top)", "")?;
         }
-        let mut legend = vec!["in, out: input and shuffle read, output and shuffle written", "skew: largest / median instructions of a task (its time where they are unknown)"];
+        let mut legend = vec![
+            "per rec: instructions per record read",
+            "in, out: input and shuffle read, output and shuffle written",
+            "skew: largest / median instructions of a task (its time where they are unknown)",
+        ];
         if !self.findings.is_empty() {
             legend.push("at the end: findings");
         }

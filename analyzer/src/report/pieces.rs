@@ -213,13 +213,8 @@ mod tests {
 
     #[test]
     fn buckets_are_those_that_something_was_done_in() {
-        let question = Question {
-            by: &[],
-            applications: &[],
-            roles: &[],
-            bucket_ms: 10,
-            lists_tasks: false,
-        };
+        let question =
+            Question { by: &[], applications: &[], roles: &[], bucket_ms: 10, lists_tasks: false };
         let of = |own, logged| {
             let span = question.span(own, logged).unwrap();
             (span.from_ms, span.until_ms, span.is_bucket)

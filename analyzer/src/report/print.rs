@@ -523,12 +523,7 @@ pub fn wrapped(out: &mut impl Write, prefix: &str, text: &str) -> io::Result<()>
 }
 
 /// Prints text in lines of at most so many characters, the later ones indented.
-pub fn wrapped_to(
-    out: &mut impl Write,
-    prefix: &str,
-    text: &str,
-    width: usize,
-) -> io::Result<()> {
+pub fn wrapped_to(out: &mut impl Write, prefix: &str, text: &str, width: usize) -> io::Result<()> {
     let mut line = prefix.to_owned();
     let mut is_empty = true;
     for word in text.split(' ') {

@@ -114,12 +114,7 @@ impl Spread {
 }
 
 /// What is known of a task's measure: nothing but an exact value counts.
-pub fn value(
-    key: &Key,
-    row: &super::rows::Row,
-    times: &Times,
-    measure: Measure,
-) -> Option<u64> {
+pub fn value(key: &Key, row: &super::rows::Row, times: &Times, measure: Measure) -> Option<u64> {
     match measure {
         Measure::Of(figure) => match row.said(figure) {
             Said::Exactly(value) => Some(value),

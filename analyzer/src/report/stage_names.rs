@@ -62,28 +62,41 @@ impl StageName {
             return whole;
         }
         let parts: Vec<&str> = whole.split(SEPARATOR).collect();
-        let mut best = None;
-        // As many as there is room for, the first and the last before those between.
-        for kept in 2..parts.len() {
-            let last = kept - 1;
-            let text = format!(
-                "{}{SEPARATOR}..{SEPARATOR}{}",
-                parts[0],
-                parts[parts.len() - last..].join(SEPARATOR)
-            );
-            if text.chars().count() <= width {
-                best = Some(text);
-            }
+        let compact: Vec<&str> = parts.iter().map(|part| in_brief(part)).collect();
+        let fits = |text: &String| text.chars().count() <= width;
+        let spaced = (parts.len() > 2).then(|| ends_of(&parts, SEPARATOR)).into_iter().flatten();
+        let brief = std::iter::once(compact.join(">")).chain(ends_of(&compact, ">"));
+        if let Some(text) = spaced.chain(brief).find(fits) {
+            return text;
         }
-        best.unwrap_or_else(|| {
-            // Too narrow even for these: the beginning of the first and the end of the last.
-            let last = parts.last().filter(|_| parts.len() > 1).copied().unwrap_or_default();
-            let (first, last) = (parts[0].chars(), last.chars());
-            let room = width.saturating_sub(2);
-            let own: String = first.clone().take(room - last.clone().count().min(room / 2)).collect();
-            let rest: String = last.take(room.saturating_sub(own.chars().count())).collect();
-            if rest.is_empty() { format!("{own}..") } else { format!("{own}..{rest}") }
-        })
+        // Too narrow even for these: the beginning of the first and the end of the last.
+        let room = width.saturating_sub(2);
+        let last = compact.last().filter(|_| compact.len() > 1).copied().unwrap_or_default();
+        let own = room - last.chars().count().min(room / 2);
+        let first: String = compact[0].chars().take(own).collect();
+        let rest: String = last.chars().take(room - first.chars().count()).collect();
+        format!("{first}..{rest}")
+    }
+}
+
+/// The first and the last of some operators, the more of the last the better.
+fn ends_of<'p>(parts: &'p [&'p str], between: &'p str) -> impl Iterator<Item = String> + 'p {
+    (1..parts.len().saturating_sub(1)).rev().map(move |last| {
+        let end = parts[parts.len() - last..].join(between);
+        format!("{}{between}..{between}{end}", parts[0])
+    })
+}
+
+/// An operator where there is little room: `ratings.csv` of `scan csv ratings.csv`.
+fn in_brief(operator: &str) -> &str {
+    match operator {
+        "read exchange" => "read",
+        "exchange by range" => "by range",
+        "partial aggregate" => "partial",
+        _ => match operator.strip_prefix("scan ").and_then(|rest| rest.split_once(' ')) {
+            Some((_, place)) => place,
+            None => operator,
+        },
     }
 }
 
@@ -175,8 +188,16 @@ fn without_lines(site: &str) -> String {
 
 /// The operations that made the stage's RDDs, one after the other.
 fn scopes(stage: &StageFacts) -> String {
-    let mut names: Vec<&str> = Vec::new();
-    for name in stage.rdds.iter().filter_map(|rdd| rdd.scope.as_deref()) {
+    let mut names: Vec<String> = Vec::new();
+    for scope in stage.rdds.iter().filter_map(|rdd| rdd.scope.as_deref()) {
+        let passes = PASSING.contains(&scope) && scope != "WriteFiles";
+        let name = match scope {
+            _ if passes || scope.starts_with("WholeStageCodegen") => continue,
+            "WriteFiles" => "write".to_owned(),
+            // What the user's own program calls is written as there.
+            _ if scope.starts_with(|one: char| one.is_lowercase()) => scope.to_owned(),
+            _ => words_of(scope),
+        };
         if !names.contains(&name) {
             names.push(name);
         }
@@ -334,10 +355,9 @@ mod tests {
         assert_eq!(name.full(), format!("average: {}", name.work));
         assert_eq!(name.short(100), name.work);
         assert_eq!(name.short(40), "scan csv ratings.csv > .. > exchange");
-        assert_eq!(
-            name.short(58),
-            "scan csv ratings.csv > .. > partial aggregate > exchange"
-        );
+        assert_eq!(name.short(30), "ratings.csv>..>exchange");
+        assert_eq!(name.short(33), "ratings.csv>..>partial>exchange");
+        assert_eq!(name.short(58), "scan csv ratings.csv > .. > partial aggregate > exchange");
         for width in 8..80 {
             assert!(name.short(width).chars().count() <= width, "{width}");
         }
@@ -365,7 +385,10 @@ mod tests {
         assert_eq!(text("Scan csv ", "FileScan csv [..]", place), "scan csv ratings.csv");
         assert_eq!(text("Scan parquet spark_catalog.default.t", "", None), "scan parquet t");
         assert_eq!(text("SortMergeJoin", "", None), "sort merge join");
-        assert_eq!(text("HashAggregate", "(keys=[], functions=[partial_count(1)])", None), "partial aggregate");
+        assert_eq!(
+            text("HashAggregate", "(keys=[], functions=[partial_count(1)])", None),
+            "partial aggregate"
+        );
         assert_eq!(text("Exchange", "Exchange rangepartitioning(a, 8)", None), "exchange by range");
         let insert = "Execute InsertIntoHadoopFsRelationCommand file:/srv/out/words, false, CSV";
         assert_eq!(text("Execute InsertIntoHadoopFsRelationCommand", insert, None), "write words");

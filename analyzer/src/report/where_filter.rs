@@ -130,7 +130,8 @@ struct Reader {
 
 impl Reader {
     fn word_is(&mut self, word: &str) -> bool {
-        let is_it = |token: &Token| matches!(token, Token::Word(one) if one.eq_ignore_ascii_case(word));
+        let is_it =
+            |token: &Token| matches!(token, Token::Word(one) if one.eq_ignore_ascii_case(word));
         self.tokens.next_if(is_it).is_some()
     }
 
@@ -202,7 +203,8 @@ fn number(word: &str) -> Option<f64> {
         'T' => (&word[..word.len() - 1], 1e12),
         _ => (word, 1.0),
     };
-    let is_number = digits.starts_with(|one: char| one.is_ascii_digit() || one == '.' || one == '-');
+    let is_number =
+        digits.starts_with(|one: char| one.is_ascii_digit() || one == '.' || one == '-');
     digits.parse::<f64>().ok().filter(|_| is_number).map(|number| number * factor)
 }
 
@@ -394,11 +396,8 @@ mod tests {
 
     fn key(stage: i64, node: &str) -> Key {
         let by = [Dimension::Node, Dimension::Stage];
-        let place = Place {
-            node: Some(node.into()),
-            stage: Some((stage, Some(0))),
-            ..Place::default()
-        };
+        let place =
+            Place { node: Some(node.into()), stage: Some((stage, Some(0))), ..Place::default() };
         Key::new(&by, &place, Part::Tasks)
     }
 
@@ -439,7 +438,10 @@ mod tests {
     #[test]
     fn wrong_conditions_say_what_is_wrong() {
         let error = |text: &str| text.parse::<Condition>().unwrap_err();
-        assert_eq!(error("instructoins>1"), "unknown name \"instructoins\" (did you mean \"instructions\"?)");
+        assert_eq!(
+            error("instructoins>1"),
+            "unknown name \"instructoins\" (did you mean \"instructions\"?)"
+        );
         assert!(error("instructions>lots").contains("is none"));
         assert!(error("stage=3 instructions>1").contains("out of place"));
         assert!(error("(stage=3").contains(") is missing"));

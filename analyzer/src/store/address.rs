@@ -144,10 +144,12 @@ impl Address {
     /// # Errors
     /// When it is an address of another kind, which would only make a folder of a strange name.
     pub fn local_folder(&self) -> Result<PathBuf, StoreError> {
-        let scheme = self.0.to_str().and_then(|text| text.split_once("://")).map(|(scheme, _)| scheme);
+        let scheme =
+            self.0.to_str().and_then(|text| text.split_once("://")).map(|(scheme, _)| scheme);
         let is_scheme = |text: &str| {
             let is_of_one = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.:".contains(&byte);
-            text.starts_with(|first: char| first.is_ascii_alphabetic()) && text.bytes().all(is_of_one)
+            text.starts_with(|first: char| first.is_ascii_alphabetic())
+                && text.bytes().all(is_of_one)
         };
         match scheme.filter(|scheme| is_scheme(scheme)) {
             None => Ok(self.folder()),
@@ -232,7 +234,8 @@ mod tests {
 
     #[test]
     fn other_addresses_are_no_folders() {
-        for text in ["postgres://me:secret@db/runs?x=secret", "sqlite:///runs", "s3a://bucket/runs"] {
+        for text in ["postgres://me:secret@db/runs?x=secret", "sqlite:///runs", "s3a://bucket/runs"]
+        {
             let error = address(text).local_folder().unwrap_err().to_string();
             let scheme = text.split(':').next().unwrap();
             assert!(error.contains(&format!("{scheme}:// is not served")), "{error}");

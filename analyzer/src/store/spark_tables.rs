@@ -358,8 +358,7 @@ impl Entry for (i64, SqlExecution) {
 
     fn rows(frame: &DataFrame) -> PolarsResult<Vec<Self>> {
         let (progress, plan) = (signed(frame, "progress")?, text(frame, "plan")?);
-        let (driver_metrics, failure) =
-            (text(frame, "driver_metrics")?, text(frame, "failure")?);
+        let (driver_metrics, failure) = (text(frame, "driver_metrics")?, text(frame, "failure")?);
         let (id, description) = (signed(frame, "execution")?, text(frame, "description")?);
         let (started, ended) = (signed(frame, "started_ms")?, signed(frame, "ended_ms")?);
         let row = |at| {

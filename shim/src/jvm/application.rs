@@ -136,10 +136,18 @@ impl Jni {
         // SAFETY: functions of these types at these places; the method has no parameters, so its array of them is not
         // looked at.
         unsafe {
-            let find: unsafe extern "C" fn(JniEnv, Reference, *const c_char, *const c_char) -> MethodId =
-                self.function(find);
-            let call: unsafe extern "C" fn(JniEnv, Reference, MethodId, *const c_void) -> Reference =
-                self.function(call);
+            let find: unsafe extern "C" fn(
+                JniEnv,
+                Reference,
+                *const c_char,
+                *const c_char,
+            ) -> MethodId = self.function(find);
+            let call: unsafe extern "C" fn(
+                JniEnv,
+                Reference,
+                MethodId,
+                *const c_void,
+            ) -> Reference = self.function(call);
             let method = find(self.env, class, name.as_ptr(), signature.as_ptr());
             if self.has_thrown() || method.is_null() {
                 return None;
@@ -155,7 +163,8 @@ impl Jni {
     unsafe fn class(&self, name: &CStr) -> Option<Reference> {
         // SAFETY: a function of this type at this place.
         unsafe {
-            let find: unsafe extern "C" fn(JniEnv, *const c_char) -> Reference = self.function(FIND_CLASS);
+            let find: unsafe extern "C" fn(JniEnv, *const c_char) -> Reference =
+                self.function(FIND_CLASS);
             let class = find(self.env, name.as_ptr());
             (!self.has_thrown() && !class.is_null()).then_some(class)
         }
@@ -172,13 +181,15 @@ unsafe fn with_answer(env: JniEnv) {
     unsafe {
         let jni = Jni { env, table: *env.cast::<*const usize>() };
         let push: unsafe extern "C" fn(JniEnv, i32) -> i32 = jni.function(PUSH_LOCAL_FRAME);
-        let pop: unsafe extern "C" fn(JniEnv, Reference) -> Reference = jni.function(POP_LOCAL_FRAME);
+        let pop: unsafe extern "C" fn(JniEnv, Reference) -> Reference =
+            jni.function(POP_LOCAL_FRAME);
         if push(env, REFERENCES) != 0 {
             jni.has_thrown();
             return;
         }
         if let Some(id) = id(&jni) {
-            let length: unsafe extern "C" fn(JniEnv, Reference) -> i32 = jni.function(GET_STRING_UTF_LENGTH);
+            let length: unsafe extern "C" fn(JniEnv, Reference) -> i32 =
+                jni.function(GET_STRING_UTF_LENGTH);
             let chars: unsafe extern "C" fn(JniEnv, Reference, *mut u8) -> *const u8 =
                 jni.function(GET_STRING_UTF_CHARS);
             let release: unsafe extern "C" fn(JniEnv, Reference, *const u8) =

@@ -76,7 +76,9 @@ fn slow_nodes(facts: &Facts<'_>) -> Vec<Found> {
             if times.len() < FEWEST || others.len() < FEWEST {
                 continue;
             }
-            let (Some(own), Some(usual)) = (median(times.clone()), median(others)) else { continue };
+            let (Some(own), Some(usual)) = (median(times.clone()), median(others)) else {
+                continue;
+            };
             if usual == 0 || !is_percent(own, usual, FACTOR) {
                 continue;
             }
@@ -206,7 +208,8 @@ fn wasted_work(facts: &Facts<'_>) -> Option<Found> {
         let reason: String = reason.chars().take(160).collect();
         evidence.push_str(&format!("; {reason}"));
     }
-    let gain = Gain { ms: Some(facts.on_all_cores(spent)), instructions: work.filter(|work| *work > 0) };
+    let gain =
+        Gain { ms: Some(facts.on_all_cores(spent)), instructions: work.filter(|work| *work > 0) };
     Some(Found { rule: "wasted_work", stages, evidence, gain })
 }
 

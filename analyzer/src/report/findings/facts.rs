@@ -147,7 +147,9 @@ impl<'a> Facts<'a> {
             }
             if let Some((start, end)) = task.times {
                 by_executor.entry(task.executor).or_default().push((start, end, task.task));
-                span = Some(span.map_or((start, end), |(one, other)| (one.min(start), other.max(end))));
+                span = Some(
+                    span.map_or((start, end), |(one, other)| (one.min(start), other.max(end))),
+                );
             }
         }
         let mut first = HashSet::new();
@@ -196,7 +198,8 @@ impl<'a> Facts<'a> {
 
     /// Whether a time is so many percent of the application's.
     pub fn is_part(&self, ms: u64, percent: u64) -> bool {
-        self.wall_ms.is_some_and(|wall| u128::from(ms) * 100 >= u128::from(wall) * u128::from(percent))
+        self.wall_ms
+            .is_some_and(|wall| u128::from(ms) * 100 >= u128::from(wall) * u128::from(percent))
     }
 }
 

@@ -178,7 +178,8 @@ fn lineage(
         if !lineage(&operator.children, stage, lines) {
             return false;
         }
-        let is_named = stage.metrics.has_any_of(operator) && !operator.node.starts_with("WholeStage");
+        let is_named =
+            stage.metrics.has_any_of(operator) && !operator.node.starts_with("WholeStage");
         let name = super::super::stage_names::label(operator).text;
         let place = operator.place.as_deref().unwrap_or_default();
         let detail = format!("{}{place}", without_numbers(&operator.detail));

@@ -233,8 +233,10 @@ impl Finding {
         use super::figure::Scale;
         use super::print::human;
         let ms = self.gain.ms.map(|ms| human(ms, Scale::Milliseconds));
-        let instructions =
-            self.gain.instructions.map(|count| format!("{} instructions", human(count, Scale::Count)));
+        let instructions = self
+            .gain
+            .instructions
+            .map(|count| format!("{} instructions", human(count, Scale::Count)));
         let share = match self.share {
             0 => String::new(),
             share => format!(", {}.{} %", share / 10, share % 10),

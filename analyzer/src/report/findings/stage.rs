@@ -106,8 +106,7 @@ fn data_skew(facts: &Facts<'_>, stage: &Stage<'_>) -> Option<Found> {
     let is_more = |value: Option<u64>, usual: Option<u64>| {
         value.zip(usual).map(|(value, usual)| usual > 0 && is_percent(value, usual, WORK))
     };
-    let (work, usual_work) =
-        (worst.instructions(), middle(facts, stage, &TaskFact::instructions));
+    let (work, usual_work) = (worst.instructions(), middle(facts, stage, &TaskFact::instructions));
     // An executor's first task executes far more for the same data.
     let has_more_work = is_more(work, usual_work);
     let (rows, usual_rows) = (records(worst), middle(facts, stage, &records));
@@ -146,7 +145,8 @@ fn part_of_run_time(stage: &Stage<'_>, name: &str) -> Option<(u64, u64)> {
 
 fn gc_pressure(facts: &Facts<'_>, stage: &Stage<'_>) -> Option<Found> {
     let (run, gc) = part_of_run_time(stage, "spark_gc_time_ms")?;
-    let evidence = format!("GC took {} of {} run time ({} %)", time(gc), time(run), percent(gc, run));
+    let evidence =
+        format!("GC took {} of {} run time ({} %)", time(gc), time(run), percent(gc, run));
     on(stage, "gc_pressure", evidence, ms(facts.on_all_cores(gc)))
 }
 
@@ -204,7 +204,8 @@ fn spill(_: &Facts<'_>, stage: &Stage<'_>) -> Option<Found> {
     if read > 0 {
         evidence.push_str(&format!(" for {} read", bytes(read)));
     }
-    if let Some(peak) = stage.row.said(Figure::Spark(spark("peak_execution_memory_bytes"))).value() {
+    if let Some(peak) = stage.row.said(Figure::Spark(spark("peak_execution_memory_bytes"))).value()
+    {
         evidence.push_str(&format!(", a task had {} at most", bytes(peak)));
     }
     // Who has spilled and who has not differ by more than that: nobody knows what it cost.
@@ -301,7 +302,8 @@ fn unbalanced_executors(facts: &Facts<'_>, stage: &Stage<'_>) -> Option<Found> {
     const FACTOR: u64 = 150;
     const LEAST_MS: u64 = 1000;
     let mut of_executor = std::collections::BTreeMap::<u32, u64>::new();
-    for (_, executor) in facts.executors.iter().enumerate().filter(|(_, (_, one))| one.cores.is_some())
+    for (_, executor) in
+        facts.executors.iter().enumerate().filter(|(_, (_, one))| one.cores.is_some())
     {
         let names = facts.task_names()?;
         let at = stage.tasks.iter().filter_map(|task| task.executor);
@@ -349,7 +351,8 @@ fn locality_misses(_: &Facts<'_>, stage: &Stage<'_>) -> Option<Found> {
     if tasks < FEWEST || near == 0 || !is_percent(far, tasks, PART) {
         return None;
     }
-    let evidence = format!("{far} of {tasks} tasks ran away from their data, {} of input", bytes(read));
+    let evidence =
+        format!("{far} of {tasks} tasks ran away from their data, {} of input", bytes(read));
     on(stage, "locality_misses", evidence, Gain::default())
 }
 
@@ -362,8 +365,11 @@ fn under_partitioned(facts: &Facts<'_>, stage: &Stage<'_>) -> Option<Found> {
     if tasks == 0 || tasks >= cores || usual < MEDIAN_MS || !facts.is_part(wall, PART) {
         return None;
     }
-    let evidence =
-        format!("{tasks} tasks of {} each (median) on {cores} cores, for {}", time(usual), time(wall));
+    let evidence = format!(
+        "{tasks} tasks of {} each (median) on {cores} cores, for {}",
+        time(usual),
+        time(wall)
+    );
     on(stage, "under_partitioned", evidence, ms(wall - wall * tasks / cores))
 }
 

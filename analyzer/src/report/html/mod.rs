@@ -12,8 +12,8 @@ use super::jobs::Job;
 use super::key::{Dimension, Key, Part};
 use super::rows::{Row, Rows, Said};
 use super::spread::Measure;
-use super::stage_names::StageName;
 use super::spread_print;
+use super::stage_names::StageName;
 
 /// The page; its data stands for [`DATA_MARK`].
 const PAGE: &str = include_str!("page.html");

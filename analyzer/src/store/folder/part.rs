@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use polars::prelude::{
-    BatchedWriter, Column, DataFrame, DataType, ParquetCompression, ParquetReader, ParquetWriter, PolarsError,
-    SerReader,
+    BatchedWriter, Column, DataFrame, DataType, ParquetCompression, ParquetReader, ParquetWriter,
+    PolarsError, SerReader,
 };
 
 use polars::io::parquet::metadata::FileMetadataRef;
