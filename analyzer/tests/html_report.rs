@@ -118,10 +118,7 @@ fn a_page_that_is_looked_at_and_clicked() {
     );
     assert_ne!(browser.evaluate(bars), before);
     let spread = browser.evaluate("document.querySelector('#spread tr:nth-child(2)').textContent");
-    assert!(
-        spread.as_str().unwrap().contains("csv at NativeMethodAccessorImpl.java:0"),
-        "{spread}"
-    );
+    assert!(spread.as_str().unwrap().contains("csv: scan text text.txt > explode"), "{spread}");
     // The distribution of a stage that is chosen, its skew, and the nodes beside each other.
     let drawn = "[...document.querySelectorAll('#histogram rect title')].map(one => parseInt(one.textContent)).reduce((a, b) => a + b, 0)";
     assert_eq!(browser.evaluate(drawn), 7, "tasks of stage 0");

@@ -107,6 +107,27 @@ impl Address {
         PathBuf::from(&self.0)
     }
 
+    /// The folder on this machine, if it is no server.
+    ///
+    /// # Errors
+    /// When it is an address of another kind, which would only make a folder of a strange name.
+    pub fn local_folder(&self) -> Result<PathBuf, StoreError> {
+        let scheme =
+            self.0.to_str().and_then(|text| text.split_once("://")).map(|(scheme, _)| scheme);
+        let is_scheme = |text: &str| {
+            let is_of_one = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.:".contains(&byte);
+            text.starts_with(|first: char| first.is_ascii_alphabetic())
+                && text.bytes().all(is_of_one)
+        };
+        match scheme.filter(|scheme| is_scheme(scheme)) {
+            None => Ok(self.folder()),
+            Some(scheme) => Err(StoreError::Address(format!(
+                "{self}: {scheme}:// is not served: a store is a folder or mysql://USER@HOST/DATABASE; what Spark \
+                 alone reaches (hdfs, s3a, ...) is reported by `report --engine spark`"
+            ))),
+        }
+    }
+
     /// The server, if it is one.
     ///
     /// # Errors
@@ -168,6 +189,20 @@ mod tests {
             let names_place =
                 !is_like_one.iter().any(|one| text.starts_with(one)) || text.contains("@db.");
             assert!(!names_place || all.contains("/runs"), "{all}");
+        }
+    }
+
+    #[test]
+    fn other_addresses_are_no_folders() {
+        for text in ["postgres://me:secret@db/runs?x=secret", "sqlite:///runs", "s3a://bucket/runs"]
+        {
+            let error = address(text).local_folder().unwrap_err().to_string();
+            let scheme = text.split(':').next().unwrap();
+            assert!(error.contains(&format!("{scheme}:// is not served")), "{error}");
+            assert!(!error.contains("secret"), "{error}");
+        }
+        for text in ["runs", "/data/a b", "./x:y", "a//b"] {
+            assert_eq!(address(text).local_folder().unwrap(), PathBuf::from(text));
         }
     }
 

@@ -13,6 +13,7 @@ use super::key::{Dimension, Key, Part};
 use super::rows::{Row, Rows, Said};
 use super::spread::Measure;
 use super::spread_print;
+use super::stage_names::StageName;
 
 /// The page; its data stands for [`DATA_MARK`].
 const PAGE: &str = include_str!("page.html");
@@ -133,11 +134,15 @@ fn data(answer: &Answer, directories: &Answer, chosen: Option<&[Figure]>) -> Val
         Scale::Bytes => "bytes",
         Scale::Nanoseconds => "ns",
         Scale::Milliseconds => "ms",
+        Scale::Moment => "moment",
         Scale::Millionths => "ratio",
     };
     let described: Vec<_> = figures
         .iter()
-        .map(|figure| json!({"name": figure.name(), "scale": scale(figure)}))
+        .map(|figure| {
+            let meaning = super::glossary::meaning(*figure);
+            json!({"name": figure.name(), "scale": scale(figure), "meaning": meaning})
+        })
         .collect();
     let mut notes = answer.notes.lines();
     notes.extend(answer.written.line());
@@ -267,7 +272,7 @@ fn stages(answer: &Answer) -> Vec<Value> {
                 "application": application,
                 "stage": stage,
                 "attempt": attempt,
-                "name": answer.stage_names.get(key),
+                "name": answer.stage_names.get(key).map(StageName::full),
                 "parents": parents,
             })
         })
