@@ -486,7 +486,11 @@ fn names_of_any_kind() {
             .iter()
             .map(|row| row["node"].as_str().unwrap())
             .collect();
-        let mut expected = names.to_vec();
+        // Too long a name is clipped.
+        let kept = |bytes: usize| names.map(|name| &name[..name.len().min(bytes)]);
+        let short = |name| str::split(name, " ... (clipped").next().unwrap();
+        nodes.iter_mut().for_each(|node| *node = short(node));
+        let mut expected = kept(256).to_vec();
         nodes.sort_unstable();
         expected.sort_unstable();
         assert_eq!(nodes, expected);
@@ -494,8 +498,8 @@ fn names_of_any_kind() {
             .as_array()
             .unwrap()
             .iter()
-            .map(|one| one["name"].as_str().unwrap())
+            .map(|one| short(one["name"].as_str().unwrap()))
             .collect();
-        assert_eq!(stages, names);
+        assert_eq!(stages, kept(4096));
     }
 }
