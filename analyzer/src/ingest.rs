@@ -310,6 +310,7 @@ impl<'a> Ingest<'a> {
     fn pass(&mut self, inputs: &Inputs) -> Result<(), Failure> {
         for note in &inputs.notes {
             if self.is_news(note) {
+                let note = shown::message(note);
                 self.bar.suspend(|| anstream::eprintln!("note: {note}; passed over"));
             }
         }

@@ -130,7 +130,10 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
             Line { listed, row }
         })
         .collect();
-    let mut out = Output::new(None)?;
+    let mut out = match args.format {
+        Format::Table => Output::new(None)?,
+        _ => Output::data(None)?,
+    };
     let printed = match args.format {
         Format::Table => table(&mut out, &lines, all),
         Format::Json => json_lines(&mut out, &lines),

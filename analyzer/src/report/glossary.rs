@@ -212,7 +212,10 @@ fn described(figure: Figure) -> Value {
 /// # Errors
 /// When the output cannot be written, or no figure has such a name.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let mut out = Output::new(None)?;
+    let mut out = match args.format {
+        Format::Table => Output::new(None)?,
+        _ => Output::data(None)?,
+    };
     if args.rules {
         let printed = rules(&mut out, args.format);
         out.finish(printed)?;
