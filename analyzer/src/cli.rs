@@ -195,9 +195,9 @@ const INSPECT_EXAMPLES: [&str; 3] = [
 ];
 
 const REWRITE_EXAMPLES: [&str; 3] = [
-    "analyzer rewrite --preload /usr/sbin/service -o /usr/local/sbin/service",
+    "analyzer rewrite --preload /usr/bin/gzip -o gzip.counted",
     "analyzer rewrite --preload --needed /opt/sparkanalyzer/lib/libshim.so java -o java.counted",
-    "analyzer rewrite --undo /usr/local/sbin/service -o service.original",
+    "analyzer rewrite --undo gzip.counted -o gzip.again",
 ];
 
 /// Prints the completion script for `shell`.

@@ -152,6 +152,7 @@ fn labels(key: &Key, by: &[Dimension]) -> Vec<(&'static str, String)> {
                     true => span.from_ms.to_string(),
                     false => format!("{}-{}", span.from_ms, span.until_ms),
                 }),
+                Dimension::Query => key.query.map(|query| query.to_string()),
                 Dimension::Job => key.job.map(|job| job.to_string()),
                 Dimension::Stage => key.stage.map(|stage| stage_label(stage.0, stage.1)),
                 Dimension::Task => key.task.map(|task| task.to_string()),

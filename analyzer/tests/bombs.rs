@@ -137,6 +137,31 @@ fn lists_of_millions_of_ids_are_refused_and_others_are_not() {
         }
     });
     bomb(at, "sound.zstd", |out| stage(out, 1, "sound", ""));
+    // Lists of nothing, and of nothing within nothing.
+    let nothing = "{},".repeat(9 << 20);
+    bomb(at, "plan.zstd", |out| {
+        let sql = "org.apache.spark.sql.execution.ui.SparkListenerSQLExecutionStart";
+        let plan = format!("{{\"children\":[{nothing}{{}}]}}");
+        writeln!(out, "{{\"Event\":\"{sql}\",\"executionId\":1,\"sparkPlanInfo\":{plan}}}")
+            .unwrap();
+    });
+    for list in ["RDD Info", "Accumulables"] {
+        bomb(at, &format!("{}.zstd", &list[..3]), |out| {
+            writeln!(
+                out,
+                "{{\"Event\":\"SparkListenerStageCompleted\",\"Stage Info\":{{\"Stage ID\":1,\"{list}\":[{nothing}{{}}]}}}}"
+            )
+            .unwrap();
+        });
+    }
+    let lists = ["plan.zstd", "RDD.zstd", "Acc.zstd"];
+    let arguments = lists.map(|log| ["--event-log", log]).concat();
+    let run = measured(at, &[&["ingest"], &arguments[..]].concat());
+    assert_eq!(run.code, Some(3), "{}", run.stderr);
+    for log in lists {
+        let refusal = format!("{log}: line 2: more than 1000000 elements in its lists");
+        assert!(run.stderr.contains(&refusal), "{}", run.stderr);
+    }
     let arguments = ["ids.zstd", "parents.zstd", "long-lists.zstd", "sound.zstd"]
         .map(|log| ["--event-log", log])
         .concat();

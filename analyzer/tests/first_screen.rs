@@ -128,6 +128,41 @@ fn figures_rows_and_their_order_are_chosen() {
     assert!(serde_json::from_str::<Value>(&rules).unwrap().as_array().unwrap().len() >= 19);
 }
 
+/// A row per query, and its plan: operators with the stages that ran them, as the log's numbers of metrics say.
+#[test]
+fn queries_have_rows_and_plans() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    stored(at);
+    let by_query = report(at, &["--by", "query"]);
+    let of_query: Vec<_> = rows(&by_query).iter().filter(|row| row["part"] == "tasks").collect();
+    assert_eq!(
+        (of_query.len(), &of_query[0]["query"], &of_query[0]["tasks"]),
+        (1, &0.into(), &10.into())
+    );
+    let (plans, _) = expect(at, 0, &["report", "--plan", "--format", "json"]);
+    let plans: Value = serde_json::from_str(&plans).unwrap();
+    let operators = plans["queries"][0]["operators"].as_array().unwrap();
+    let of = |node: &str| {
+        operators
+            .iter()
+            .filter(|one| one["node"].as_str().unwrap().trim() == node)
+            .collect::<Vec<_>>()
+    };
+    // The sums that the log's stages end with.
+    let scan = of("Scan text")[0];
+    assert_eq!(
+        (&scan["stages"], &scan["rows"], &scan["bytes"]),
+        (&json!([[0, 0]]), &224_833.into(), &27_129_216.into())
+    );
+    let written: Vec<_> = of("Exchange").iter().map(|one| one["stages"].clone()).collect();
+    assert_eq!(written, [json!([[4, 0], [7, 0]]), json!([[0, 0], [2, 0], [4, 0]])]);
+    assert_eq!(of("Sort")[0]["stages"], json!([[7, 0]]));
+    let (table, _) = expect(at, 0, &["report", "--plan"]);
+    assert!(table.contains("query 0: csv at") && table.contains("partial aggregate"), "{table}");
+    expect(at, 2, &["report", "--plan", "--format", "csv"]);
+}
+
 /// The legend stands where the total alone lacks a part.
 #[test]
 fn signs_are_explained() {

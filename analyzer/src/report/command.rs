@@ -1,5 +1,6 @@
 //! The command line of `analyzer report`.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use super::gather::{Answer, Question, gather};
 use super::html;
 use super::key::Dimension;
 use super::overview::Overview;
+use super::plan;
 use super::print::{Report, WIDTH};
 use super::spread::Measure;
 use super::spread_print;
@@ -105,6 +107,10 @@ pub struct Args {
     #[arg(long)]
     spread: bool,
 
+    /// The plans of SQL queries instead: each operator with its stages, rows and bytes (table and json)
+    #[arg(long, conflicts_with_all = ["by", "spread", "columns", "figures", "where", "sort", "top"])]
+    plan: bool,
+
     /// The figures to show, by the names that JSON has
     #[arg(long, visible_alias = "metrics", value_delimiter = ',', value_parser = Figure::parse, value_name = "LIST")]
     columns: Vec<Figure>,
@@ -152,7 +158,8 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         && args.columns.is_empty()
         && args.r#where.is_none()
         && args.sort.is_none()
-        && !args.spread;
+        && !args.spread
+        && !args.plan;
     let mut asked = if args.by.is_empty() { vec![Dimension::Stage] } else { args.by.clone() };
     if let Some(condition) = &args.r#where {
         // What is asked of must be told apart.
@@ -183,14 +190,19 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         apps.extend(newest.map(|one| one.called.clone()));
     }
     let has_spreads = [Format::Table, Format::Json, Format::Html].contains(&args.format);
+    if args.plan && ![Format::Table, Format::Json].contains(&args.format) {
+        let message = "--plan is for the formats table and json; the page always has it";
+        return Err(Failure::new(Exit::Usage, message));
+    }
     if args.spread && !has_spreads {
         let message = "--spread is for the formats table and json; html always has it";
         return Err(Failure::new(Exit::Usage, message));
     }
     let bucket_ms = i64::try_from(args.bucket.as_millis()).unwrap_or(i64::MAX);
     // Findings look at single tasks, which Spark keeps to itself.
-    let has_findings = args.engine == Engine::Local
-        && (is_page || is_first_screen || (args.format == Format::Json && args.by.is_empty()));
+    let has_findings = is_page
+        || args.engine == Engine::Local
+            && (is_first_screen || args.format == Format::Json && args.by.is_empty());
     let lists_tasks = has_findings;
     let question =
         Question { by: &by, applications: &apps, roles: &args.roles, bucket_ms, lists_tasks };
@@ -205,6 +217,15 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     }
     let width =
         if args.wide { usize::MAX } else { terminal::columns().unwrap_or(WIDTH).max(WIDTH) };
+    if args.plan {
+        let mut out = Output::new(args.output.as_deref())?;
+        let printed = match args.format {
+            Format::Json => writeln!(out, "{}", json!({ "queries": plan::json(&answer) })),
+            _ => plan::table(&mut out, &answer),
+        };
+        out.finish(printed)?;
+        return Ok(Exit::Success.into());
+    }
     if is_first_screen {
         return first_screen(&args, &answer, listed.len(), width);
     }

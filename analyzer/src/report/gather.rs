@@ -191,9 +191,12 @@ impl Sums<'_> {
         let called = |id: &str| process.map_or_else(|| id.to_owned(), |one| one.called(id));
         let application = of.application.map(called).or(own.application);
         let named = |(threads, tid): (&Threads, i64)| threads.named(of.process, tid);
+        let ran = application.as_deref().zip(of.stage);
+        let job = ran.and_then(|(id, stage)| self.jobs.that_ran(id, stage));
         let place = Place {
             executor: of.executor.map(str::to_owned).or(own.executor),
-            job: application.as_deref().zip(of.stage).and_then(|(id, one)| self.jobs.of(id, one)),
+            query: job.and_then(|job| job.query),
+            job: job.map(|job| job.job),
             application,
             stage: of.stage,
             thread: self.threads.as_ref().zip(of.thread).map(named),
@@ -234,7 +237,8 @@ impl Sums<'_> {
     /// Adds tasks that only the event log tells of.
     pub fn add_unrecorded(&mut self, mut place: Place, said: &SaidRun, nodes: &Nodes) {
         let application = place.application.clone().unwrap_or_default();
-        place.job = place.stage.and_then(|stage| self.jobs.of(&application, stage));
+        let job = place.stage.and_then(|stage| self.jobs.that_ran(&application, stage));
+        (place.job, place.query) = (job.map(|job| job.job), job.and_then(|job| job.query));
         let executor = place.executor.clone().unwrap_or_default();
         if let Some(node) = nodes.get(&(application.clone(), executor)) {
             place.node = Some(node.clone());

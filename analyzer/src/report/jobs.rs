@@ -11,6 +11,8 @@ pub struct Job {
     pub application: String,
     /// Job id.
     pub job: i64,
+    /// The query that it is of.
+    pub query: Option<i64>,
     /// All stages that it needs, also those that it found done.
     pub stages: Vec<i64>,
     /// First and last ms since the epoch.
@@ -42,6 +44,7 @@ impl Jobs {
             jobs.all.push(Job {
                 application: application.clone(),
                 job: *job,
+                query: facts.query,
                 stages: facts.stages.clone(),
                 times: (facts.submitted_ms, facts.completed_ms),
             });
@@ -58,6 +61,11 @@ impl Jobs {
     /// The job that ran a stage attempt: of those that list the stage the first that ran when it was submitted.
     /// Later ones list it too and skip it, unless its output was lost.
     pub fn of(&self, application: &str, stage: (i64, Option<i64>)) -> Option<i64> {
+        self.that_ran(application, stage).map(|job| job.job)
+    }
+
+    /// The same with all that is known of the job.
+    pub fn that_ran(&self, application: &str, stage: (i64, Option<i64>)) -> Option<&Job> {
         let listing = self.listing.get(&(application.to_owned(), stage.0))?;
         let key = (application.to_owned(), stage.0, stage.1.unwrap_or(0));
         let ran_then = |job: &&usize| {
@@ -67,7 +75,7 @@ impl Jobs {
             })
         };
         let index = listing.iter().find(ran_then).or_else(|| listing.first())?;
-        Some(self.all[*index].job)
+        Some(&self.all[*index])
     }
 }
 
@@ -80,6 +88,7 @@ mod tests {
         let job = |job, stages: &[i64], times: (i64, i64)| Job {
             application: "a".into(),
             job,
+            query: None,
             stages: stages.to_vec(),
             times: (Some(times.0), Some(times.1)),
         };

@@ -26,6 +26,7 @@ mod notes;
 mod overview;
 mod parquet;
 mod pieces;
+mod plan;
 mod print;
 mod rated;
 mod rows;

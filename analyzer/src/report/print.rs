@@ -58,6 +58,7 @@ fn own_text(key: &Key, dimension: Dimension) -> Option<String> {
         Dimension::Stage => key.stage.map(|stage| stage_label(stage.0, stage.1)),
         _ if dimension.is_of_tasks() && key.part == Part::Outside => Some(String::new()),
         Dimension::Time => None,
+        Dimension::Query => key.query.map(|query| query.to_string()),
         Dimension::Job => key.job.map(|job| job.to_string()),
         Dimension::Task => key.task.map(|task| task.to_string()),
     }
@@ -371,6 +372,7 @@ impl Report<'_> {
             .filter(|((application, ..), _)| is_shown(application))
             .map(|(key, parents)| {
                 let (application, stage, attempt) = key;
+                let log = self.answer.logs.stages.get(key);
                 json!({
                     "application_id": application,
                     "stage": stage,
@@ -378,6 +380,9 @@ impl Report<'_> {
                     "name": self.answer.stage_names.get(key).map(StageName::full),
                     "job": known.of(application, (*stage, Some(*attempt))),
                     "parents": parents,
+                    "submitted_ms": log.and_then(|log| log.submitted_ms),
+                    "completed_ms": log.and_then(|log| log.completed_ms),
+                    "failure": log.and_then(|log| log.failure.as_ref()),
                 })
             })
             .collect();
@@ -386,7 +391,36 @@ impl Report<'_> {
             .iter()
             .filter(|one| is_shown(&one.application))
             .map(|one| {
-                json!({"application_id": one.application, "job": one.job, "stages": one.stages})
+                let log = self.answer.logs.jobs.get(&(one.application.clone(), one.job));
+                json!({
+                    "application_id": one.application,
+                    "job": one.job,
+                    "query": one.query,
+                    "stages": one.stages,
+                    "description": log.and_then(|log| log.description.as_ref()),
+                    "submitted_ms": log.and_then(|log| log.submitted_ms),
+                    "completed_ms": log.and_then(|log| log.completed_ms),
+                    "result": log.and_then(|log| log.result.as_ref()),
+                    "failure": log.and_then(|log| log.failure.as_ref()),
+                })
+            })
+            .collect();
+        let executors: Vec<_> = self
+            .answer
+            .logs
+            .executors
+            .iter()
+            .filter(|((application, _), _)| is_shown(application))
+            .map(|((application, id), one)| {
+                json!({
+                    "application_id": application,
+                    "executor_id": id,
+                    "host": one.host,
+                    "cores": one.cores,
+                    "added_ms": one.added_ms,
+                    "removed_ms": one.removed_ms,
+                    "reason": one.reason,
+                })
             })
             .collect();
         // Null where nobody looked for any.
@@ -403,7 +437,7 @@ impl Report<'_> {
         });
         writeln!(
             out,
-            "],{spreads}\"findings\":{},\n\"total\":{},\n\"completeness\":{},\n\"process_totals\":{},\n\"overhead\":{},\n\"stages\":{},\n\"jobs\":{},\n\"notes\":{}}}",
+            "],{spreads}\"findings\":{},\n\"total\":{},\n\"completeness\":{},\n\"process_totals\":{},\n\"overhead\":{},\n\"stages\":{},\n\"jobs\":{},\n\"executors\":{},\n\"notes\":{}}}",
             json!(findings),
             Value::Object(total),
             completeness,
@@ -415,6 +449,7 @@ impl Report<'_> {
             }),
             Value::Array(stages),
             Value::Array(jobs),
+            Value::Array(executors),
             json!(self.answer.notes.lines())
         )
     }
@@ -448,6 +483,7 @@ impl Report<'_> {
                     fields.push(("time_ms", json!(key.time.map(|span| span.from_ms))));
                     fields.push(("until_ms", json!(key.time.map(|span| span.until_ms))));
                 }
+                Dimension::Query => fields.push(("query", json!(key.query))),
                 Dimension::Job => fields.push(("job", json!(key.job))),
                 Dimension::Stage => {
                     fields.push(("stage", json!(key.stage.map(|stage| stage.0))));

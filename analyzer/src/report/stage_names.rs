@@ -269,7 +269,8 @@ fn walk(
     steps.push(label(operator));
 }
 
-fn is_passing(operator: &Operator) -> bool {
+/// Whether an operator only passes on what others made.
+pub fn is_passing(operator: &Operator) -> bool {
     PASSING.contains(&operator.node.trim())
         || operator.node.starts_with("WholeStageCodegen")
         || operator.node.ends_with("QueryStage")

@@ -209,7 +209,7 @@ fn number(word: &str) -> Option<f64> {
 }
 
 /// Names of keys.
-const KEYS: [(&str, Field); 12] = [
+const KEYS: [(&str, Field); 13] = [
     ("app", Field::Key(Dimension::App)),
     ("application", Field::Key(Dimension::App)),
     ("node", Field::Key(Dimension::Node)),
@@ -217,6 +217,7 @@ const KEYS: [(&str, Field); 12] = [
     ("process", Field::Key(Dimension::Process)),
     ("thread", Field::Key(Dimension::Thread)),
     ("directory", Field::Key(Dimension::Directory)),
+    ("query", Field::Key(Dimension::Query)),
     ("job", Field::Key(Dimension::Job)),
     ("stage", Field::Key(Dimension::Stage)),
     ("task", Field::Key(Dimension::Task)),
@@ -359,6 +360,7 @@ fn of_text(own: &str, operator: Operator, value: &Value) -> Option<bool> {
 
 fn of_key(key: &Key, dimension: Dimension, operator: Operator, value: &Value) -> Option<bool> {
     let id = match dimension {
+        Dimension::Query => Some(key.query?),
         Dimension::Job => Some(key.job?),
         Dimension::Task => Some(key.task?),
         Dimension::Thread => Some(key.thread.as_ref()?.tid),
