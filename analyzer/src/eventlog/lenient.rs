@@ -92,7 +92,7 @@ pub fn any_text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D:
 pub const MAX_ELEMENTS: usize = 1_000_000;
 
 thread_local! {
-    static LEFT: Cell<usize> = const { Cell::new(0) };
+    static LEFT: Cell<usize> = const { Cell::new(MAX_ELEMENTS) };
 }
 
 /// Begins a line.

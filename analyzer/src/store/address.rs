@@ -83,7 +83,12 @@ impl fmt::Display for Address {
             Some(rest) => f.write_str(&server_url::shown(rest)),
             None => match self.like_scheme() {
                 Some(scheme) => write!(f, "{scheme}***"),
-                None => f.write_str(&shown::message(&self.0.to_string_lossy())),
+                None => {
+                    let text = self.0.to_string_lossy();
+                    // Of an address any parameter may be a secret.
+                    let end = text.find("://").and_then(|_| text.find('?'));
+                    f.write_str(&shown::message(&text[..end.unwrap_or(text.len())]))
+                }
             },
         }
     }
