@@ -101,8 +101,10 @@ event_logs=()
 for log in "$out"/event-logs/*; do event_logs+=(--event-log "$log"); done
 "$analyzer" ingest --store "$out/store" "${event_logs[@]}" "$out/records"
 
-step 6 "report per node and stage"
-"$analyzer" report --store "$out/store" --by node,stage | tee "$out/report.txt"
+step 6 "what ran, what it cost, what is wrong with it; and a page"
+"$analyzer" report --store "$out/store" --app "word count" | tee "$out/report.txt"
+"$analyzer" report --store "$out/store" --app "rating per genre" | tee -a "$out/report.txt"
+"$analyzer" report --store "$out/store" --format html --output "$out/report.html"
 
 step 7 "count a native program: gzip on the same text"
 cp "$text" "$out/text"
@@ -113,11 +115,16 @@ step 8 "done"
 cat <<TEXT
   records   $out/records
   store     $out/store (Parquet)
+  page      $out/report.html (open it in a browser)
   report    $out/report.txt; again, by task: $analyzer report --store $out/store --by task
   gzip      $out/gzip.json
 
 On your own cluster:
   1. on every worker, in conf/spark-env.sh:  export LD_PRELOAD=$bin/libshim.so SPARKANALYZER_OUTPUT_DIR=/var/tmp/sparkanalyzer
+     and where jobs are submitted, in conf/spark-defaults.conf:  spark.eventLog.enabled true  and  spark.eventLog.dir  (the directory must exist)
   2. after the job, records and event log together:  $analyzer ingest --store STORE --event-log EVENT_LOG RECORD_DIR...
-  3. look:  $analyzer report --store STORE --by node,stage
+  3. look:  $analyzer report --store STORE
+
+What the figures of this run say:
 TEXT
+python3 "$here/conclusions.py" "$analyzer" "$out/store"

@@ -65,6 +65,10 @@ pub enum Command {
     Purge(purge::Args),
     #[command(after_long_help = after_help(&REPORT_EXAMPLES))]
     Report(report::Args),
+    #[command(after_long_help = after_help(&APPS_EXAMPLES))]
+    Apps(report::AppsArgs),
+    #[command(after_long_help = after_help(&FIGURES_EXAMPLES))]
+    Figures(report::FiguresArgs),
     #[command(after_long_help = after_help(&DIFF_EXAMPLES))]
     Diff(diff::Args),
     #[command(after_long_help = after_help(&EXPORT_EXAMPLES))]
@@ -125,8 +129,20 @@ const PURGE_EXAMPLES: [&str; 2] = [
     "analyzer purge --store mysql://spark@db/runs --older-than 4w",
 ];
 
-const REPORT_EXAMPLES: [&str; 6] = [
-    "analyzer report --by node,stage",
+const APPS_EXAMPLES: [&str; 2] =
+    ["analyzer apps", "analyzer apps --store /data/runs --format csv --top 100"];
+
+const FIGURES_EXAMPLES: [&str; 3] = [
+    "analyzer figures                                what every figure means",
+    "analyzer figures shuffle --format json",
+    "analyzer figures --rules                        what makes a finding",
+];
+
+const REPORT_EXAMPLES: [&str; 9] = [
+    "analyzer report                                     the newest application: costs, findings, stages",
+    "analyzer report --app 'word count' --top 10",
+    "analyzer report --by node,stage --figures memory,io",
+    "analyzer report --by task --where 'stage=3 and instructions>1e9' --sort instructions --top 20",
     "analyzer report --by node,time --bucket 1m          after ingest --snapshots all: what ran in each minute",
     "analyzer report --format html --output report.html",
     "analyzer report --store /data/runs --by task --app app-20260101120000-0001 --format csv",
@@ -172,7 +188,7 @@ const SPARK_CONF_EXAMPLES: [&str; 4] = [
 const SCHEMA_EXAMPLES: [&str; 3] = [
     "analyzer schema init --store mysql://admin@db/runs",
     "analyzer schema upgrade --store 'mysql://admin@db/runs?root_cert_path=/etc/ca.pem'   by a CA of one's own",
-    "analyzer schema grants --store mysql://admin@db/runs | mariadb -h db",
+    "analyzer schema grants --store mysql://admin@db/runs --ingest-user spark --report-user reader | mariadb -h db",
 ];
 
 const INSPECT_EXAMPLES: [&str; 3] = [
@@ -182,9 +198,9 @@ const INSPECT_EXAMPLES: [&str; 3] = [
 ];
 
 const REWRITE_EXAMPLES: [&str; 3] = [
-    "analyzer rewrite --preload /usr/sbin/service -o /usr/local/sbin/service",
+    "analyzer rewrite --preload /usr/bin/gzip -o gzip.counted",
     "analyzer rewrite --preload --needed /opt/sparkanalyzer/lib/libshim.so java -o java.counted",
-    "analyzer rewrite --undo /usr/local/sbin/service -o service.original",
+    "analyzer rewrite --undo gzip.counted -o gzip.again",
 ];
 
 /// Prints the completion script for `shell`.

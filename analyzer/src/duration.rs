@@ -23,6 +23,7 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     let ms = length.zip(number.parse::<u64>().ok()).and_then(|(one, count)| one.checked_mul(count));
     match ms {
         Some(ms) if ms > 0 => Ok(Duration::from_millis(ms)),
+        Some(_) => Err("expected more than no time, such as 10s".into()),
         _ => Err("expected a number and ms, s, m, h, d or w, such as 10s or 90d".into()),
     }
 }
@@ -38,5 +39,6 @@ mod tests {
         for wrong in ["", "10", "s", "1y", "-1s", "0s", "1.5h", "99999999999999999999d"] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
+        assert!(parse("0s").unwrap_err().contains("more than no time"));
     }
 }

@@ -4,16 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use crate::duration;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::report::{
-    Answer, Dimension, Figure, Key, Part, Question, Row, Said, Scale, figures_for, gather,
-    stage_text,
+    Answer, Dimension, Figure, Key, Part, Question, Row, Said, StageName, figures_for, gather,
+    meaning, stage_label, stage_text, unit,
 };
-use crate::store::{self, OfStore, Store, StoreError, Table};
+use crate::store::{self, OfStore};
 
 /// Write a store's figures in the formats of other tools
 ///
@@ -44,6 +46,10 @@ pub struct Args {
         value_name = "LIST"
     )]
     by: Vec<Dimension>,
+
+    /// Width of the buckets of --by time (1h, 10m, 30s, 500ms; Prometheus)
+    #[arg(long, value_parser = duration::parse, default_value = "10s", value_name = "TIME")]
+    bucket: Duration,
 
     /// The figures, by the names that `report --format json` has
     #[arg(long, visible_alias = "metrics", value_delimiter = ',', value_parser = Figure::parse, value_name = "LIST")]
@@ -99,20 +105,31 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         FIGURES.iter().filter_map(|name| Figure::parse(name).ok()).collect()
     })?;
     let store = store::open(&args.place.store)?;
-    let question = Question { by: &by, applications: &args.app, roles: &[], bucket_ms: 1_000 };
+    let bucket_ms = i64::try_from(args.bucket.as_millis()).unwrap_or(i64::MAX);
+    let question =
+        Question { by: &by, applications: &args.app, roles: &[], bucket_ms, lists_tasks: false };
     let answer = gather(store.as_ref(), &question)?;
     if answer.rows.is_empty() {
         let message =
             format!("{}: nothing to export: no executor and no task in it", args.place.store);
         return Err(Failure::new(Exit::BadInput, message));
     }
+    let spans = match args.to {
+        Format::Prometheus => None,
+        Format::Chrome => Some(Spans::of(&answer)),
+    };
+    if spans.as_ref().is_some_and(|spans| spans.all.is_empty() && answer.task_times.is_empty()) {
+        let message = format!(
+            "{}: nothing to show in a timeline: of no task, stage and job it is known when it ran (event logs know: \
+             analyzer ingest --event-log)",
+            args.place.store
+        );
+        return Err(Failure::new(Exit::BadInput, message));
+    }
     let mut out = Output::data(args.output.as_deref())?;
-    let printed = match args.to {
-        Format::Prometheus => prometheus(&mut out, &answer, &by, &figures),
-        Format::Chrome => {
-            let spans = Spans::read(store.as_ref(), &answer)?;
-            chrome(&mut out, &answer, &spans, &figures)
-        }
+    let printed = match &spans {
+        None => prometheus(&mut out, &answer, &by, &figures),
+        Some(spans) => chrome(&mut out, &answer, spans, &figures),
     };
     out.finish(printed)?;
     Ok(Exit::Success.into())
@@ -135,8 +152,9 @@ fn labels(key: &Key, by: &[Dimension]) -> Vec<(&'static str, String)> {
                     true => span.from_ms.to_string(),
                     false => format!("{}-{}", span.from_ms, span.until_ms),
                 }),
+                Dimension::Query => key.query.map(|query| query.to_string()),
                 Dimension::Job => key.job.map(|job| job.to_string()),
-                Dimension::Stage => key.stage.map(|stage| stage_text(stage.0, stage.1)),
+                Dimension::Stage => key.stage.map(|stage| stage_label(stage.0, stage.1)),
                 Dimension::Task => key.task.map(|task| task.to_string()),
             };
             (one.name(), text(value))
@@ -159,16 +177,8 @@ fn prometheus(
 ) -> io::Result<()> {
     for figure in figures {
         let name = format!("sparkanalyzer_{}", figure.name());
-        let unit = match figure.scale() {
-            Scale::Count => "a count",
-            Scale::Bytes => "bytes",
-            Scale::Nanoseconds => "nanoseconds",
-            Scale::Milliseconds => "milliseconds",
-            Scale::Millionths => "a ratio",
-        };
-        let from =
-            if figure.name().starts_with("spark_") { "Spark's own figure" } else { "counted" };
-        writeln!(out, "# HELP {name} {from}, {unit}\n# TYPE {name} gauge")?;
+        let (meaning, unit) = (meaning(*figure), unit(*figure));
+        writeln!(out, "# HELP {name} {meaning} ({unit})\n# TYPE {name} gauge")?;
         for (key, row) in answer.rows.iter() {
             let (value, bound) = match row.said(*figure) {
                 Said::Exactly(value) => (value, "exact"),
@@ -198,35 +208,25 @@ struct Spans {
 }
 
 impl Spans {
-    fn read(store: &dyn Store, answer: &Answer) -> Result<Spans, StoreError> {
+    fn of(answer: &Answer) -> Spans {
         let shown: BTreeSet<_> =
             answer.rows.iter().filter_map(|(key, _)| Some(&key.application.as_ref()?.0)).collect();
         let mut all = Vec::new();
-        for (table, what) in [(Table::SparkJobs, "job"), (Table::SparkStages, "stage")] {
-            let Some(frame) = store.frame(table, None)? else { continue };
-            for at in 0..frame.height() {
-                let number = |name: &str| frame.column(name).ok()?.i64().ok()?.get(at);
-                let application = frame.column("application_id")?.str()?.get(at);
-                let (Some(application), Some(id)) = (application, number(what)) else { continue };
-                let (Some(first), Some(last)) = (number("submitted_ms"), number("completed_ms"))
-                else {
-                    continue;
-                };
-                if !shown.contains(&application.to_owned()) {
-                    continue;
-                }
-                let name = match number("stage_attempt") {
-                    None => format!("job {id}"),
-                    attempt => {
-                        let key = (application.to_owned(), id, attempt.unwrap_or(0));
-                        let name = answer.stage_names.get(&key).map_or("", String::as_str);
-                        format!("stage {} {name}", stage_text(id, attempt)).trim_end().to_owned()
-                    }
-                };
-                all.push((application.to_owned(), name, first, last));
+        for ((application, job), facts) in &answer.logs.jobs {
+            if let Some((first, last)) = facts.submitted_ms.zip(facts.completed_ms) {
+                all.push((application.clone(), format!("job {job}"), first, last));
             }
         }
-        Ok(Spans { all })
+        for (key, facts) in &answer.logs.stages {
+            let (application, id, attempt) = key;
+            if let Some((first, last)) = facts.submitted_ms.zip(facts.completed_ms) {
+                let name = answer.stage_names.get(key).map(StageName::full).unwrap_or_default();
+                let name = format!("stage {} {name}", stage_text(*id, Some(*attempt)));
+                all.push((application.clone(), name.trim_end().to_owned(), first, last));
+            }
+        }
+        all.retain(|(application, ..)| shown.contains(application));
+        Spans { all }
     }
 }
 

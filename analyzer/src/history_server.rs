@@ -229,7 +229,8 @@ fn download_within(address: &Path, limits: Limits) -> Result<Download, String> {
     }
     archive.rewind().map_err(|error| wrong(&error))?;
     unpack(archive, bytes, folder.path(), limits).map_err(|error| wrong(&error))?;
-    let mut sources = find(folder.path()).map_err(|_| wrong(&"no event log in the answer"))?;
+    let found = find(folder.path()).map_err(|_| wrong(&"no event log in the answer"))?;
+    let mut sources = found.sources;
     for source in &mut sources {
         let file = source.name.file_name().unwrap_or_default().to_string_lossy();
         source.name = PathBuf::from(format!("{address}: {file}"));

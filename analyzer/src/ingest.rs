@@ -14,7 +14,7 @@ use crate::eventlog::{self, Limits, Log, PIECE_BYTES, Piece, ReadError, Source};
 use crate::exit::{Exit, Failure};
 use crate::history_server::{self, Download};
 use crate::progress::{self, style};
-use crate::record_files;
+use crate::record_files::{self, RecordStream};
 use crate::shown;
 use crate::store::{self, Added, OfStore, Runs, Snapshots, StoreError, Table, WritableStore};
 use crate::terminal::{ERROR, WARNING};
@@ -25,8 +25,8 @@ use crate::terminal::{ERROR, WARNING};
 /// what the store knows already has no effect, and what has grown since is taken up. The store is a
 /// folder of Parquet tables or a MySQL or MariaDB database.
 ///
-/// Event logs: plain or zstd files, folders eventlog_v2_*, folders of logs, - for standard input, or a history
-/// server's.
+/// Event logs: files, plain or packed with zstd or gzip, folders eventlog_v2_*, folders of logs, - for standard input, or
+/// a history server's.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Record files, or folders that hold them at any depth
@@ -99,6 +99,8 @@ struct Inputs {
     files: Vec<PathBuf>,
     logs: Vec<Source>,
     complaints: Vec<String>,
+    /// What was passed over in folders of logs.
+    notes: Vec<String>,
     /// Logs that were downloaded go with it.
     _downloads: Vec<Download>,
 }
@@ -125,7 +127,10 @@ impl Inputs {
                     sources
                 })
             } else {
-                eventlog::find(path)
+                eventlog::find(path).map(|found| {
+                    inputs.notes.extend(found.notes);
+                    found.sources
+                })
             };
             match found {
                 Ok(found) => inputs.logs.extend(found),
@@ -133,6 +138,24 @@ impl Inputs {
             }
         }
         inputs
+    }
+
+    /// What is wrong with each input, if none is of use.
+    fn complaints_if_hopeless(&self) -> Option<Vec<String>> {
+        let mut complaints = self.complaints.clone();
+        for path in &self.files {
+            match RecordStream::open(path) {
+                Ok(_) => return None,
+                Err(message) => complaints.push(message),
+            }
+        }
+        for source in &self.logs {
+            if source.is_standard_input() {
+                return None;
+            }
+            complaints.push(complaint_of(source)?);
+        }
+        Some(complaints)
     }
 
     /// Leaves out what has not grown since the last round.
@@ -143,6 +166,22 @@ impl Inputs {
         self.logs.retain(|log| has_grown(&log.name, log.files.iter().map(size).sum()));
     }
 }
+
+/// What is wrong with an event log, if it says nothing of any application.
+fn complaint_of(source: &Source) -> Option<String> {
+    let mut log = Log::open(source, &|_| {});
+    loop {
+        match log.next_piece(COMPLAINT_BYTES) {
+            Ok(Some(piece)) if piece.is_last || piece.application.id.is_some() => return None,
+            Ok(Some(_)) => {}
+            Ok(None) => return None,
+            Err(error) => return Some(error.message().to_owned()),
+        }
+    }
+}
+
+/// So many bytes of lines are looked at at once to see whether something is an event log.
+const COMPLAINT_BYTES: usize = 1 << 20;
 
 /// Runs the command.
 ///
@@ -155,6 +194,12 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let inputs = Inputs::find(&args);
     if inputs.files.is_empty() && inputs.logs.is_empty() {
         return Err(Failure::new(Exit::BadInput, inputs.complaints.join("\n")));
+    }
+    // Nothing that is no record file and no event log is a reason to make a store.
+    if !store::is_there(&args.place.store)?
+        && let Some(complaints) = inputs.complaints_if_hopeless()
+    {
+        return Err(Failure::new(Exit::BadInput, complaints.join("\n")));
     }
     let mut ingest = Ingest::begin(&args, &inputs)?;
     for complaint in &inputs.complaints {
@@ -263,6 +308,12 @@ impl<'a> Ingest<'a> {
     }
 
     fn pass(&mut self, inputs: &Inputs) -> Result<(), Failure> {
+        for note in &inputs.notes {
+            if self.is_news(note) {
+                let note = shown::message(note);
+                self.bar.suspend(|| anstream::eprintln!("note: {note}; passed over"));
+            }
+        }
         self.take_records(&inputs.files)?;
         self.take_logs(&inputs.logs)?;
         self.bar.finish_and_clear();
@@ -333,6 +384,13 @@ impl<'a> Ingest<'a> {
                 }
             }
             let name = source.name.display().to_string();
+            if !source.missing.is_empty() {
+                let numbers: Vec<_> = source.missing.iter().map(u64::to_string).collect();
+                self.warn(&format!(
+                    "{name}: of the rolling files events_<n>_... number {} is missing: what they tell is not known",
+                    numbers.join(", ")
+                ));
+            }
             if log.bad_lines > 0 {
                 self.warn(&format!("{name}: {} lines are no events; left out", log.bad_lines));
             }

@@ -67,6 +67,8 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Ingest(args) => return ingest::run(args),
         Command::Purge(args) => return purge::run(&args),
         Command::Report(args) => return report::run(args),
+        Command::Apps(args) => return report::run_apps(&args),
+        Command::Figures(args) => return report::run_figures(&args),
         Command::Diff(args) => return diff::run(args),
         Command::Export(args) => return export::run(args),
         Command::Top(args) => return top::run(args),

@@ -19,6 +19,18 @@ pub struct Args {
     /// or in the file that ?password_file=FILE names
     #[arg(long, visible_alias = "mysql", value_name = "URL", required = true)]
     store: Address,
+
+    /// grants: who ingests (USER, or USER@HOST for connections from there alone)
+    #[arg(long, value_name = "USER[@HOST]")]
+    ingest_user: Option<String>,
+
+    /// grants: who makes reports
+    #[arg(long, value_name = "USER[@HOST]")]
+    report_user: Option<String>,
+
+    /// grants: who purges
+    #[arg(long, value_name = "USER[@HOST]")]
+    purge_user: Option<String>,
 }
 
 /// The actions.
@@ -28,7 +40,7 @@ enum Action {
     Init,
     /// Bring an older version's up to date; rows stay
     Upgrade,
-    /// Print the rights that ingest and report need, as SQL
+    /// Print the rights that ingest, report and purge need, as SQL for the users that are named
     Grants,
 }
 
@@ -39,7 +51,8 @@ enum Action {
 pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let made = match args.action {
         Action::Grants => {
-            print!("{}", store::grants(&args.store)?);
+            let users = [&args.ingest_user, &args.report_user, &args.purge_user];
+            print!("{}", store::grants(&args.store, users.map(Option::as_deref))?);
             return Ok(Exit::Success.into());
         }
         Action::Init => store::define(&args.store, true)?,

@@ -64,6 +64,17 @@ impl Color {
     }
 }
 
+/// How many columns standard output has, if it is a terminal.
+pub fn columns() -> Option<usize> {
+    if !std::io::IsTerminal::is_terminal(&std::io::stdout()) {
+        return None;
+    }
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the structure is the caller's own, and the kernel writes nothing but it (ioctl_tty(2)).
+    let asked = unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &raw mut size) };
+    (asked == 0 && size.ws_col > 0).then_some(usize::from(size.ws_col))
+}
+
 /// A number with thousands separators; `-` for what was not counted.
 pub fn number(value: Option<u64>) -> String {
     let Some(value) = value else {

@@ -90,11 +90,47 @@ fn a_page_that_is_looked_at_and_clicked() {
         assert_eq!(values.is_sorted(), is_ascending, "{values:?}");
         assert_ne!(values.first(), values.last());
     }
+    // What is wrong with the application comes first, as in JSON, and what it is called.
+    let json = report(at, &[]);
+    let found = browser.evaluate("document.querySelectorAll('#findings .finding').length");
+    assert_eq!(found.as_u64(), json["findings"].as_array().map(|all| all.len() as u64));
+    let facts = browser.evaluate("document.querySelector('#facts').textContent");
+    assert!(
+        facts.as_str().unwrap().starts_with("word count, app-20261121034702-0000, user root"),
+        "{facts}"
+    );
     // A filter.
     browser.click("#filter", (0.5, 0.5));
     browser.type_text("127.0.0.2");
     assert_eq!(cells(&mut browser).len(), 5);
     assert!(cells(&mut browser).iter().all(|row| row[1] == "127.0.0.2"));
+    // What is chosen is in the address, and what is shown can be taken along.
+    let address = browser.evaluate("location.hash");
+    assert!(address.as_str().unwrap().contains("filter=127.0.0.2"), "{address}");
+    let csv = browser.evaluate("csv()");
+    assert_eq!(csv.as_str().unwrap().lines().count(), 6, "{csv}");
+    // Spaces do no harm, and a filter that nothing fits says so.
+    for (filter, expected) in
+        [("stage = 0", 7), ("stage=0  syscall_calls >= 1", 7), ("no such row", 0)]
+    {
+        browser.evaluate("document.querySelector('#filter').value = ''");
+        browser.click("#filter", (0.5, 0.5));
+        browser.type_text(filter);
+        assert_eq!(cells(&mut browser).len(), expected, "{filter}");
+    }
+    let said = browser.evaluate("document.querySelector('#count').textContent");
+    assert!(said.as_str().unwrap().starts_with("no row fits the filter"), "{said}");
+    // Any figure of which something is known has its spread.
+    let known = browser.evaluate(
+        "data.figures.filter(one => data.spreads.some(spread => spread.measure === one.name)).length",
+    );
+    assert!(known.as_u64() > Some(100), "{known}");
+    // On a phone nothing is wider than the screen.
+    let narrow = json!({"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": true});
+    browser.call("Emulation.setDeviceMetricsOverride", &narrow);
+    let widths = browser.evaluate("[document.documentElement.scrollWidth, innerWidth]");
+    assert!(widths[0].as_u64() <= widths[1].as_u64(), "{widths}");
+    browser.call("Emulation.clearDeviceMetricsOverride", &json!({}));
     // A comparison of a figure, beside it: all but the rows whose figure is unknown.
     let json = report(at, &["--by", "task"]);
     let values: Vec<u64> = json["rows"]
@@ -118,10 +154,7 @@ fn a_page_that_is_looked_at_and_clicked() {
     );
     assert_ne!(browser.evaluate(bars), before);
     let spread = browser.evaluate("document.querySelector('#spread tr:nth-child(2)').textContent");
-    assert!(
-        spread.as_str().unwrap().contains("csv at NativeMethodAccessorImpl.java:0"),
-        "{spread}"
-    );
+    assert!(spread.as_str().unwrap().contains("csv: scan text text.txt > explode"), "{spread}");
     // The distribution of a stage that is chosen, its skew, and the nodes beside each other.
     let drawn = "[...document.querySelectorAll('#histogram rect title')].map(one => parseInt(one.textContent)).reduce((a, b) => a + b, 0)";
     assert_eq!(browser.evaluate(drawn), 7, "tasks of stage 0");

@@ -113,7 +113,7 @@ fn stages_are_matched_by_name_where_ids_differ() {
         assert!(one["percent"] == 0.0 || one["percent"].is_null(), "{one}");
         assert_eq!(one["stages_a"], one["stages_b"]);
     }
-    let named = |one: &&Value| one["name"] == "csv at NativeMethodAccessorImpl.java:0";
+    let named = |one: &&Value| one["name"] == "csv: read exchange > sort > write words";
     assert!(all["changes"].as_array().unwrap().iter().any(|one| named(&one)));
 }
 

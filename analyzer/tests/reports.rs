@@ -79,6 +79,27 @@ fn rows_reconcile_with_process_totals() {
     }
 }
 
+/// Threads that live when a process ends may never have written a counter: what they did is in the process's rest.
+#[test]
+fn threads_of_which_nothing_is_known_leave_totals_as_they_are() {
+    let mut writers = executors();
+    for writer in &mut writers {
+        let name = b"shutdown-hook-0";
+        writer.put(900, Flags::NONE, &Event::ThreadStart { name }, None);
+    }
+    let folder = stored(writers);
+    let [by_process, by_thread] =
+        ["process", "thread"].map(|by| report(folder.path(), &["--by", by]));
+    for metric in METRICS {
+        assert_eq!(
+            by_thread["total"][metric.name], by_process["total"][metric.name],
+            "{}",
+            metric.name
+        );
+    }
+    assert_eq!(by_thread["total"]["at_least"], by_process["total"]["at_least"]);
+}
+
 #[test]
 fn jobs_threads_and_times_are_told_apart() {
     let folder = stored(executors());
@@ -187,7 +208,7 @@ fn ratios_and_completeness_of_figures() {
     let bytes: u64 = files.map(|file| file.unwrap().metadata().unwrap().len()).sum();
     assert_eq!(report["overhead"]["record_bytes"], bytes);
     assert_eq!(report["overhead"]["cpu_ns"], Value::Null);
-    let (table, _) = expect(folder.path(), 0, &["report"]);
+    let (table, _) = expect(folder.path(), 0, &["report", "--figures", "all"]);
     assert!(table.contains("Ratios") && table.contains("barr/1k"), "{table}");
     assert!(table.contains("in 2 record files"), "{table}");
 }
@@ -273,7 +294,8 @@ fn spark_figures_stand_beside_ours() {
     assert_eq!(outside["part"], "outside tasks");
     assert_eq!(outside["spark_cpu_time_ns"], Value::Null);
     assert_eq!(report["total"]["spark_cpu_time_ns"], expect_sum(None, &["Executor CPU Time"]));
-    assert_eq!(report["stages"][0]["name"], "csv at NativeMethodAccessorImpl.java:0");
+    let name = "csv: scan text text.txt > explode > filter > partial aggregate > exchange";
+    assert_eq!(report["stages"][0]["name"], name);
     // The graph: jobs, their stages, and what these read.
     let (jobs, stages) = (report["jobs"].as_array().unwrap(), report["stages"].as_array().unwrap());
     assert_eq!(jobs.len(), of_kind("SparkListenerJobStart").count());
@@ -346,13 +368,22 @@ fn spreads_over_tasks() {
     assert!(rows.iter().all(|row| row.matches('|').count() == rows[0].matches('|').count()));
 }
 
-/// Spark 4 calls the stages of SQL queries after its own code: then the query's description says more.
+/// Spark 4 calls the stages of SQL queries after its own code: the query's plan says more.
 #[test]
-fn stages_of_spark_4_have_names() {
+fn stages_of_queries_are_called_after_their_operators() {
     let folder = tempfile::tempdir().unwrap();
     expect(folder.path(), 0, &["ingest", "--event-log", text(&rolling_event_log())]);
     let report = report(folder.path(), &[]);
     let names: Vec<_> =
         report["stages"].as_array().unwrap().iter().map(|one| &one["name"]).collect();
-    assert_eq!(names, ["csv at NativeMethodAccessorImpl.java:0"; 5]);
+    assert_eq!(
+        names,
+        [
+            "csv: scan csv joinmovies.csv > filter > broadcast",
+            "csv: scan csv joinratings.csv > filter > broadcast hash join > explode > partial aggregate > exchange",
+            "csv: read exchange > aggregate > sample",
+            "csv: read exchange > aggregate > exchange by range",
+            "csv: read exchange > sort > write genres",
+        ]
+    );
 }

@@ -1,7 +1,7 @@
 //! Who a counted process is: everything that the header of its segments says.
 
 use crate::{
-    clock, link,
+    clock, jvm, link,
     output_folder::OutputFolder,
     start::Startup,
     sys::{self, nr},
@@ -241,9 +241,15 @@ impl Identity {
             start_real_ns: self.start.real_ns,
             start_ticks: self.start_ticks,
             role: self.role.name().as_bytes(),
-            application_id: self.application_id,
+            application_id: match self.application_id {
+                [] => jvm::application::ids().0,
+                known => known,
+            },
             application_attempt: &self.spark.attempt,
-            executor_id: self.executor_id,
+            executor_id: match self.executor_id {
+                [] => jvm::application::ids().1,
+                known => known,
+            },
             comm: &self.comm,
             exe: &self.exe,
             command_line: &self.command_line,

@@ -101,9 +101,9 @@ def task_differences(task_id, start, end, event, application_id):
         "index": info["Index"],
         "attempt": info["Attempt"],
         "method": "breakpoint",
-        # The command line of a driver in local mode tells neither.
-        "application_id": application_id if executor != "driver" else None,
-        "executor_id": executor if executor != "driver" else None,
+        # In local mode no command line tells them: Spark is asked.
+        "application_id": application_id,
+        "executor_id": executor,
     }
     for record in (start, end):
         for key, value in expected.items():

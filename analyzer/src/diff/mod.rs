@@ -1,5 +1,6 @@
 //! `analyzer diff`: what changed between two runs, per stage and figure, and whether it is more than noise.
 
+mod matching;
 mod print;
 mod traces;
 
@@ -10,8 +11,9 @@ use std::str::FromStr;
 
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use crate::report::{Answer, Dimension, Figure, Part, Question, Row, Said, gather};
+use crate::report::{Answer, Dimension, Figure, Name, Part, Question, Row, Said, gather};
 use crate::store::{self, Address};
+use matching::Matching;
 
 /// Compare runs of a job or program, per stage or process and figure
 ///
@@ -20,7 +22,10 @@ use crate::store::{self, Address};
 /// several runs on both sides a change counts as more than noise if the sides' ranges do not overlap, and,
 /// with two or three runs, lie further apart than the wider of them is wide; with one run there is no telling, and "?" says so.
 ///
-/// Stages are matched by their names and order; without an event log by their ids; processes by their names and order.
+/// Stages are matched by what they do (operators of their query, or call), their numbers of tasks and the stages around them,
+/// as Spark gives ids anew in each run; those that nothing tells apart are compared together; without an event log
+/// by their ids; processes by their names and order. Counts are exact, executions are not: a JVM compiles by time, and three
+/// runs of one short job differed by 10 %.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// What was before
@@ -108,8 +113,8 @@ impl FromStr for Side {
 /// A stage or process, or what is outside tasks, or all, as it is found again in other runs.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Matched {
-    /// Where the stage stands among all, its name, and which of those with this name it is.
-    Stage(String, i64),
+    /// Where the stage stands among all, its name, and how many that nothing tells apart stand there.
+    Stage(usize, String, usize),
     /// A traced process: its name, and which of those with this name it is.
     Process(String, i64),
     Outside,
@@ -237,6 +242,15 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         chosen => chosen.to_vec(),
     };
     let (a, b) = (read(&args.a)?, read(&args.b)?);
+    let mut matching = Matching::default();
+    let firsts = [&a, &b].map(|side| match side {
+        Found::Traces(_) => 0,
+        Found::Store(answer) => add_runs(answer, &mut matching),
+    });
+    let [a, b] = [(a, 0), (b, firsts[0])].map(|(side, first)| match side {
+        Found::Traces(runs) => runs,
+        Found::Store(answer) => runs_of(&answer, &matching, first),
+    });
     let changes = compare(&a, &b, &figures);
     let path = args.output.as_deref();
     let mut out = match args.format {
@@ -263,16 +277,28 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     })
 }
 
+/// A side as it was read.
+enum Found {
+    Traces(Runs),
+    Store(Box<Answer>),
+}
+
 /// Reads the runs of a side.
-fn read(side: &Side) -> Result<Runs, Failure> {
+fn read(side: &Side) -> Result<Found, Failure> {
     if side.runs.is_empty()
         && let Some(names) = side.address.folder().to_str().filter(|names| traces::are_files(names))
     {
-        return traces::read(names);
+        return traces::read(names).map(Found::Traces);
     }
     let store = store::open(&side.address)?;
     let by = [Dimension::App, Dimension::Stage];
-    let question = Question { by: &by, applications: &side.runs, roles: &[], bucket_ms: 1_000 };
+    let question = Question {
+        by: &by,
+        applications: &side.runs,
+        roles: &[],
+        bucket_ms: 1_000,
+        lists_tasks: false,
+    };
     let answer = gather(store.as_ref(), &question)?;
     if let Some(id) = side.runs.iter().find(|id| !answer.known_applications.contains(*id)) {
         let known: Vec<_> = answer.known_applications.iter().cloned().collect();
@@ -280,45 +306,53 @@ fn read(side: &Side) -> Result<Runs, Failure> {
         let message = format!("{}: application {id} is not there (there: {known})", side.address);
         return Err(Failure::new(Exit::BadInput, message));
     }
-    let runs = runs_of(&answer);
-    if runs.ids.is_empty() {
+    if applications(&answer).is_empty() {
         let message = format!("{}: no run to compare: no executor and no task in it", side.address);
         return Err(Failure::new(Exit::BadInput, message));
     }
-    Ok(runs)
+    Ok(Found::Store(Box::new(answer)))
 }
 
-fn runs_of(answer: &Answer) -> Runs {
+/// The applications of an answer, each a run.
+fn applications(answer: &Answer) -> Vec<Name> {
+    let mut all: Vec<_> =
+        answer.rows.iter().filter_map(|(key, _)| key.application.clone()).collect();
+    all.dedup();
+    all
+}
+
+/// Adds the stages of all runs of an answer to those that are matched; how many runs there are.
+fn add_runs(answer: &Answer, matching: &mut Matching) -> usize {
+    let applications = applications(answer);
+    for application in &applications {
+        let mut stages: BTreeMap<i64, u64> = BTreeMap::new();
+        for (key, row) in answer.rows.iter() {
+            if let (Part::Tasks, Some((stage, _)), true) =
+                (key.part, key.stage, key.application.as_ref() == Some(application))
+            {
+                *stages.entry(stage).or_default() += row.said(Figure::Tasks).value().unwrap_or(0);
+            }
+        }
+        matching.add(answer, &application.0, &stages);
+    }
+    applications.len()
+}
+
+/// The runs of an answer, of which the first has this number among those that were matched.
+fn runs_of(answer: &Answer, matching: &Matching, first: usize) -> Runs {
     let mut runs = Runs { ids: Vec::new(), order: Vec::new(), rows: BTreeMap::new() };
-    let rows: Vec<_> = answer.rows.iter().collect();
-    let of_one = |row: &&(&crate::report::Key, &Row)| row.0.application.clone();
-    let mut applications: Vec<_> = rows.iter().filter_map(|row| of_one(&row)).collect();
-    applications.dedup();
-    for application in applications {
-        let own = || rows.iter().filter(|row| row.0.application.as_ref() == Some(&application));
+    for (number, application) in applications(answer).into_iter().enumerate() {
+        let own = answer.rows.iter().filter(|row| row.0.application.as_ref() == Some(&application));
         let mut of_run: BTreeMap<Matched, (BTreeSet<i64>, Row)> = BTreeMap::new();
         let mut order = Vec::new();
-        // (name, ordinal) of the stages of this run, attempts together.
-        let mut seen: BTreeMap<i64, Matched> = BTreeMap::new();
-        let mut ordinals: BTreeMap<String, i64> = BTreeMap::new();
-        for (key, row) in own() {
+        for (key, row) in own {
             let matched = match (key.part, key.stage) {
                 (Part::Outside | Part::Whole, _) => Matched::Outside,
-                (Part::Tasks, None) => Matched::Stage("unknown stage".into(), 0),
-                (Part::Tasks, Some((stage, attempt))) => seen
-                    .entry(stage)
-                    .or_insert_with(|| {
-                        let id = (application.0.clone(), stage, attempt.unwrap_or(0));
-                        match answer.stage_names.get(&id) {
-                            Some(name) => {
-                                let ordinal = ordinals.entry(name.clone()).or_default();
-                                *ordinal += 1;
-                                Matched::Stage(name.clone(), *ordinal)
-                            }
-                            None => Matched::Stage(String::new(), stage),
-                        }
-                    })
-                    .clone(),
+                (Part::Tasks, None) => Matched::Stage(usize::MAX, "unknown stage".into(), 1),
+                (Part::Tasks, Some((stage, _))) => match matching.of(first + number, stage) {
+                    Some((place, name, alike)) => Matched::Stage(place, name.to_owned(), alike),
+                    None => Matched::Stage(usize::MAX, "unknown stage".into(), 1),
+                },
             };
             if !order.contains(&matched) {
                 order.push(matched.clone());

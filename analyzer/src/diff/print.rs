@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Change, Matched, Runs, Values, Verdict};
 use crate::dump::printable;
-use crate::report::{Figure, human, markdown_cell};
+use crate::report::{Figure, human, markdown_cell, wrapped};
 use crate::terminal::HEADING;
 
 /// What a stage is called: its ids on both sides and its name.
@@ -21,10 +21,14 @@ fn label(matched: &Matched, sides: [&Runs; 2]) -> String {
         Matched::Outside => "outside tasks".into(),
         Matched::Process(name, 1) => printable(&format!("process {name}")),
         Matched::Process(name, ordinal) => printable(&format!("process {name} ({ordinal})")),
-        Matched::Stage(name, _) => {
+        Matched::Stage(_, name, alike) => {
             let (a, b) = (ids(sides[0]), ids(sides[1]));
             let ids = if a == b { a } else { format!("{a} -> {b}") };
-            printable(&format!("stage {ids} {name}")).trim_end().to_owned()
+            let (stages, together) = match alike {
+                0 | 1 => ("stage", ""),
+                _ => ("stages", "alike, compared together: "),
+            };
+            printable(&format!("{stages} {ids} {together}{name}")).trim_end().to_owned()
         }
     }
 }
@@ -97,7 +101,13 @@ pub fn table(
         out,
         "{blank}{rest} of {} figures are unchanged, changed by less than {threshold} %, within noise or unknown",
         changes.len()
-    )
+    )?;
+    if notable.iter().any(|change| change.verdict() == Some(Verdict::NoTelling)) {
+        let text = "a side has one run alone. Counts are exact, executions vary: a JVM compiles by time, and three runs of one \
+            short job differed by 10 %. Several runs of each side say what is noise.";
+        wrapped(out, "? = ", text)?;
+    }
+    Ok(())
 }
 
 /// Prints what is notable as a Markdown table.
@@ -156,11 +166,16 @@ pub fn json(out: &mut impl Write, sides: [&Runs; 2], changes: &[Change]) -> io::
             Matched::All => ("all", None),
             Matched::Outside => ("outside tasks", None),
             Matched::Process(name, _) => ("process", Some(name)),
-            Matched::Stage(name, _) => ("stage", Some(name).filter(|name| !name.is_empty())),
+            Matched::Stage(_, name, _) => ("stage", Some(name).filter(|name| !name.is_empty())),
+        };
+        let alike = match &change.matched {
+            Matched::Stage(.., alike) => Some(alike),
+            _ => None,
         };
         let line = json!({
             "part": part,
             "name": name,
+            "alike": alike,
             "stages_a": ids(&change.matched, sides[0]),
             "stages_b": ids(&change.matched, sides[1]),
             "figure": change.figure.name(),

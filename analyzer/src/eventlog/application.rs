@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use super::event::{Event, SparkMetrics, StageInfo, TaskEvent};
+use super::event::{Event, SparkMetrics, StageInfo, TaskEvent, first_line};
+use super::plan::{Metrics, PlanNode, Rdd};
 
 /// One attempt of an application, as far as its logs tell. Times are ms since the epoch.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -66,6 +67,8 @@ pub struct Job {
     pub group: Option<String>,
     /// The SQL execution that it belongs to.
     pub sql_execution: Option<String>,
+    /// Why it failed, if it did.
+    pub failure: Option<String>,
 }
 
 /// An attempt of a stage.
@@ -87,6 +90,12 @@ pub struct Stage {
     pub completed: Option<i64>,
     /// Why it failed, if it did.
     pub failure: Option<String>,
+    /// The first frame that is not Spark's of the call that led to it.
+    pub call_site: Option<String>,
+    /// Its RDDs, as [`Rdd::text`] has them.
+    pub rdds: Option<String>,
+    /// Values of its metrics of SQL, as [`Metrics::text`] has them.
+    pub sql_metrics: Option<String>,
 }
 
 /// An attempt of a task.
@@ -120,6 +129,8 @@ pub struct Task {
     pub killed: Option<bool>,
     /// How it ended: `Success`, `ExceptionFailure`, ...; unknown for open ones.
     pub reason: Option<String>,
+    /// Why it did not succeed, in a line.
+    pub failure: Option<String>,
     /// Spark's own metrics; unknown for open tasks and for those whose executor was lost.
     pub metrics: Option<SparkMetrics>,
 }
@@ -133,6 +144,14 @@ pub struct SqlExecution {
     pub started: Option<i64>,
     /// When it ended.
     pub ended: Option<i64>,
+    /// How far it had come when the plan was written.
+    pub progress: Option<i64>,
+    /// Its plan, as [`super::plan`] has it.
+    pub plan: Option<String>,
+    /// Values of metrics that the driver measured, as [`Metrics::text`] has them.
+    pub driver_metrics: Option<String>,
+    /// Why it failed, if it did.
+    pub failure: Option<String>,
 }
 
 impl Application {
@@ -184,6 +203,8 @@ impl Application {
                 let job = self.jobs.entry(end.id).or_default();
                 agree(&mut job.completed, end.time);
                 agree(&mut job.result, end.result.name);
+                let said = end.result.exception.and_then(|exception| exception.message);
+                agree(&mut job.failure, said.as_deref().and_then(first_line));
             }
             Event::StageSubmitted(stage) | Event::StageCompleted(stage) => {
                 self.take_stage(stage.info);
@@ -193,9 +214,20 @@ impl Application {
                 let execution = self.sql.entry(start.id).or_default();
                 agree(&mut execution.description, start.description);
                 agree(&mut execution.started, start.time);
+                execution.take_plan(start.plan);
+            }
+            Event::SqlAdapted(adapted) => {
+                self.sql.entry(adapted.id).or_default().take_plan(adapted.plan);
+            }
+            Event::SqlDriverMetrics(measured) => {
+                let execution = self.sql.entry(measured.id).or_default();
+                execution.driver_metrics =
+                    joined(execution.driver_metrics.take(), Metrics::text(measured.updates));
             }
             Event::SqlEnd(end) => {
-                agree(&mut self.sql.entry(end.id).or_default().ended, end.time);
+                let execution = self.sql.entry(end.id).or_default();
+                agree(&mut execution.ended, end.time);
+                agree(&mut execution.failure, end.failure.as_deref().and_then(first_line));
             }
             Event::Other => {}
         }
@@ -203,7 +235,23 @@ impl Application {
     }
 
     fn take_stage(&mut self, info: StageInfo) {
+        let rdd = |one: super::event::RddInfo| Rdd {
+            id: one.id,
+            name: one.name.unwrap_or_default(),
+            scope: one.scope.and_then(|scope| scope_name(&scope)),
+            call_site: one.call_site,
+            parents: one.parents,
+            is_cached: one.storage.disk || one.storage.memory || one.storage.off_heap,
+        };
+        let mut rdds: Vec<_> = info.rdds.into_iter().map(rdd).collect();
+        rdds.sort_by_key(|one| one.id);
+        let of_sql =
+            info.accumulables.into_iter().filter(|one| one.metadata.as_deref() == Some("sql"));
+        let values = of_sql.filter_map(|one| Some((one.id, one.value?.parse().ok()?)));
         let stage = Stage {
+            call_site: info.details.as_deref().and_then(users_frame),
+            rdds: Rdd::text(&rdds),
+            sql_metrics: Metrics::text(values.collect()),
             id: info.id,
             attempt: info.attempt,
             name: info.name,
@@ -211,7 +259,7 @@ impl Application {
             parents: info.parents,
             submitted: info.submitted,
             completed: info.completed,
-            failure: info.failure,
+            failure: info.failure.as_deref().and_then(first_line),
         };
         self.add_stage(stage);
     }
@@ -243,6 +291,7 @@ impl Application {
             speculative: info.speculative,
             failed: info.failed.filter(|_| is_end),
             killed: info.killed.filter(|_| is_end),
+            failure: event.reason.as_ref().and_then(super::event::TaskEndReason::failure),
             reason: event.reason.and_then(|reason| reason.name),
             // Metrics that are all unknown are as good as none.
             metrics: event
@@ -316,6 +365,7 @@ impl Job {
         agree(&mut self.description, other.description);
         agree(&mut self.group, other.group);
         agree(&mut self.sql_execution, other.sql_execution);
+        agree(&mut self.failure, other.failure);
     }
 }
 
@@ -325,7 +375,73 @@ impl SqlExecution {
         agree(&mut self.description, other.description);
         agree(&mut self.started, other.started);
         agree(&mut self.ended, other.ended);
+        agree(&mut self.failure, other.failure);
+        // Of two plans the one that was written when the query had come further.
+        if (other.progress, &other.plan) > (self.progress, &self.plan) {
+            (self.progress, self.plan) = (other.progress, other.plan);
+        }
+        self.driver_metrics = joined(self.driver_metrics.take(), other.driver_metrics);
     }
+
+    fn take_plan(&mut self, plan: Option<PlanNode>) {
+        if let Some((progress, text)) = plan.and_then(PlanNode::text) {
+            let (progress, plan) = (Some(progress), Some(text));
+            self.merge(SqlExecution { progress, plan, ..SqlExecution::default() });
+        }
+    }
+}
+
+/// Values of metrics of both texts; of two values of one metric, the larger.
+fn joined(one: Option<String>, other: Option<String>) -> Option<String> {
+    let (Some(one), Some(other)) = (&one, &other) else { return one.or(other) };
+    if one == other {
+        return Some(one.clone());
+    }
+    let pair = |pair: &str| {
+        let (id, value) = pair.split_once('=')?;
+        Some((id.parse().ok()?, value.parse().ok()?))
+    };
+    let mut all: BTreeMap<i64, i64> = one.split(',').filter_map(pair).collect();
+    for (id, value) in other.split(',').filter_map(pair) {
+        let known = all.entry(id).or_insert(value);
+        *known = value.max(*known);
+    }
+    Metrics::text(all.into_iter().collect())
+}
+
+/// Packages whose frames say nothing of what the user called.
+const NOT_THE_USERS: [&str; 13] = [
+    "org.apache.spark.",
+    "java.",
+    "javax.",
+    "jdk.",
+    "sun.",
+    "scala.",
+    "py4j.",
+    "java.base/",
+    "org.apache.hadoop.",
+    "org.sparkproject.",
+    "io.netty.",
+    "com.databricks.",
+    "<unknown>",
+];
+
+/// The first frame of a stack that is the user's: `Main$.count(Main.scala:12)`.
+fn users_frame(stack: &str) -> Option<String> {
+    let is_users = |frame: &&str| {
+        !frame.is_empty() && !NOT_THE_USERS.iter().any(|package| frame.starts_with(package))
+    };
+    stack.lines().map(str::trim).find(is_users).and_then(first_line)
+}
+
+/// The name in an RDD's scope, which is JSON in a text.
+fn scope_name(scope: &str) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Scope {
+        name: String,
+    }
+    let scope: Scope = serde_json::from_str(scope).ok()?;
+    Some(scope.name.trim().to_owned())
 }
 
 impl Stage {
@@ -336,6 +452,9 @@ impl Stage {
         agree(&mut self.submitted, other.submitted);
         agree(&mut self.completed, other.completed);
         agree(&mut self.failure, other.failure);
+        agree(&mut self.call_site, other.call_site);
+        agree(&mut self.rdds, other.rdds);
+        agree(&mut self.sql_metrics, other.sql_metrics);
         if other.parents > self.parents {
             self.parents = other.parents;
         }
@@ -359,6 +478,7 @@ impl Task {
         agree(&mut self.failed, other.failed);
         agree(&mut self.killed, other.killed);
         agree(&mut self.reason, other.reason);
+        agree(&mut self.failure, other.failure);
         agree(&mut self.metrics, other.metrics);
     }
 }

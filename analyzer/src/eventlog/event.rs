@@ -1,13 +1,16 @@
 //! The events that are needed, as Spark writes them (org.apache.spark.util.JsonProtocol).
 //!
-//! Every field has a default: versions differ, and a missing figure is unknown, not an error.
+//! Every field has a default: versions differ, and a figure that is missing, negative or of another kind is unknown, not
+//! an error: what else the event says counts.
 
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{self, DeserializeSeed, IgnoredAny, SeqAccess, Visitor};
+use serde::de::{self, DeserializeSeed, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use super::lenient::{any_text, list, or_default, signed, unsigned};
+use super::plan::PlanNode;
 use crate::{clip, redaction};
 
 /// Names of [`SparkMetrics`]' values, in order.
@@ -38,9 +41,6 @@ pub const SPARK_METRICS: [&str; 21] = [
 /// A task's metrics as Spark measured them, in the order of [`SPARK_METRICS`].
 pub type SparkMetrics = [Option<u64>; SPARK_METRICS.len()];
 
-/// Ids of a list that are kept; with one more it is too long.
-pub(super) const MAX_IDS: usize = 1_000_000;
-
 /// An event that says something we keep.
 #[derive(Debug)]
 pub(super) enum Event {
@@ -56,8 +56,10 @@ pub(super) enum Event {
     StageCompleted(StageEvent),
     TaskStart(Box<TaskEvent>),
     TaskEnd(Box<TaskEvent>),
-    SqlStart(SqlStart),
+    SqlStart(Box<SqlStart>),
     SqlEnd(SqlEnd),
+    SqlAdapted(Box<SqlAdapted>),
+    SqlDriverMetrics(SqlDriverMetrics),
     Other,
 }
 
@@ -87,6 +89,12 @@ impl Event {
             }
             "org.apache.spark.sql.execution.ui.SparkListenerSQLExecutionEnd" => {
                 Event::SqlEnd(read(line)?)
+            }
+            "org.apache.spark.sql.execution.ui.SparkListenerSQLAdaptiveExecutionUpdate" => {
+                Event::SqlAdapted(read(line)?)
+            }
+            "org.apache.spark.sql.execution.ui.SparkListenerDriverAccumUpdates" => {
+                Event::SqlDriverMetrics(read(line)?)
             }
             _ => Event::Other,
         })
@@ -159,31 +167,6 @@ fn known_id<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     id(from)?.ok_or_else(|| de::Error::custom("null in the place of an id"))
 }
 
-/// A list of ids, of which one more than there may be are kept.
-fn ids<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<i64>, D::Error> {
-    struct First;
-    impl<'de> Visitor<'de> for First {
-        type Value = Vec<i64>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a list of ids")
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<i64>, A::Error> {
-            let mut ids = Vec::new();
-            while ids.len() <= MAX_IDS {
-                match list.next_element()? {
-                    Some(id) => ids.push(id),
-                    None => return Ok(ids),
-                }
-            }
-            while list.next_element::<IgnoredAny>()?.is_some() {}
-            Ok(ids)
-        }
-    }
-    from.deserialize_seq(First)
-}
-
 #[derive(Debug, Deserialize)]
 pub(super) struct LogStart {
     #[serde(rename = "Spark Version", default, deserialize_with = "text")]
@@ -198,7 +181,7 @@ pub(super) struct ApplicationStart {
     pub id: Option<String>,
     #[serde(rename = "App Attempt ID", default, deserialize_with = "id")]
     pub attempt: Option<String>,
-    #[serde(rename = "Timestamp", default)]
+    #[serde(rename = "Timestamp", default, deserialize_with = "signed")]
     pub time: Option<i64>,
     #[serde(rename = "User", default, deserialize_with = "text")]
     pub user: Option<String>,
@@ -206,7 +189,7 @@ pub(super) struct ApplicationStart {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct ApplicationEnd {
-    #[serde(rename = "Timestamp", default)]
+    #[serde(rename = "Timestamp", default, deserialize_with = "signed")]
     pub time: Option<i64>,
 }
 
@@ -214,9 +197,9 @@ pub(super) struct ApplicationEnd {
 pub(super) struct ExecutorAdded {
     #[serde(rename = "Executor ID", deserialize_with = "known_id")]
     pub id: String,
-    #[serde(rename = "Timestamp", default)]
+    #[serde(rename = "Timestamp", default, deserialize_with = "signed")]
     pub time: Option<i64>,
-    #[serde(rename = "Executor Info", default)]
+    #[serde(rename = "Executor Info", default, deserialize_with = "or_default")]
     pub info: ExecutorInfo,
 }
 
@@ -224,7 +207,7 @@ pub(super) struct ExecutorAdded {
 pub(super) struct ExecutorInfo {
     #[serde(rename = "Host", default, deserialize_with = "id")]
     pub host: Option<String>,
-    #[serde(rename = "Total Cores", default)]
+    #[serde(rename = "Total Cores", default, deserialize_with = "signed")]
     pub cores: Option<i64>,
 }
 
@@ -232,7 +215,7 @@ pub(super) struct ExecutorInfo {
 pub(super) struct ExecutorRemoved {
     #[serde(rename = "Executor ID", deserialize_with = "known_id")]
     pub id: String,
-    #[serde(rename = "Timestamp", default)]
+    #[serde(rename = "Timestamp", default, deserialize_with = "signed")]
     pub time: Option<i64>,
     #[serde(rename = "Removed Reason", default, deserialize_with = "text")]
     pub reason: Option<String>,
@@ -242,7 +225,7 @@ pub(super) struct ExecutorRemoved {
 pub(super) struct BlockManagerAdded {
     #[serde(rename = "Block Manager ID")]
     pub id: BlockManagerId,
-    #[serde(rename = "Timestamp", default)]
+    #[serde(rename = "Timestamp", default, deserialize_with = "signed")]
     pub time: Option<i64>,
 }
 
@@ -258,11 +241,11 @@ pub(super) struct BlockManagerId {
 pub(super) struct JobStart {
     #[serde(rename = "Job ID")]
     pub id: i64,
-    #[serde(rename = "Submission Time", default)]
+    #[serde(rename = "Submission Time", default, deserialize_with = "signed")]
     pub time: Option<i64>,
-    #[serde(rename = "Stage IDs", default, deserialize_with = "ids")]
+    #[serde(rename = "Stage IDs", default, deserialize_with = "list")]
     pub stages: Vec<i64>,
-    #[serde(rename = "Properties", default)]
+    #[serde(rename = "Properties", default, deserialize_with = "or_default")]
     pub properties: Option<JobProperties>,
 }
 
@@ -280,9 +263,9 @@ pub(super) struct JobProperties {
 pub(super) struct JobEnd {
     #[serde(rename = "Job ID")]
     pub id: i64,
-    #[serde(rename = "Completion Time", default)]
+    #[serde(rename = "Completion Time", default, deserialize_with = "signed")]
     pub time: Option<i64>,
-    #[serde(rename = "Job Result", default)]
+    #[serde(rename = "Job Result", default, deserialize_with = "or_default")]
     pub result: JobResult,
 }
 
@@ -290,6 +273,14 @@ pub(super) struct JobEnd {
 pub(super) struct JobResult {
     #[serde(rename = "Result", default, deserialize_with = "text")]
     pub name: Option<String>,
+    #[serde(rename = "Exception", default, deserialize_with = "or_default")]
+    pub exception: Option<Exception>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Exception {
+    #[serde(rename = "Message", default, deserialize_with = "text")]
+    pub message: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -302,33 +293,77 @@ pub(super) struct StageEvent {
 pub(super) struct StageInfo {
     #[serde(rename = "Stage ID")]
     pub id: i64,
-    #[serde(rename = "Stage Attempt ID", default)]
+    #[serde(rename = "Stage Attempt ID", default, deserialize_with = "or_default")]
     pub attempt: i64,
     #[serde(rename = "Stage Name", default, deserialize_with = "text")]
     pub name: Option<String>,
-    #[serde(rename = "Number of Tasks", default)]
+    #[serde(rename = "Number of Tasks", default, deserialize_with = "signed")]
     pub tasks: Option<i64>,
-    #[serde(rename = "Parent IDs", default, deserialize_with = "ids")]
+    #[serde(rename = "Parent IDs", default, deserialize_with = "list")]
     pub parents: Vec<i64>,
-    #[serde(rename = "Submission Time", default)]
+    #[serde(rename = "Submission Time", default, deserialize_with = "signed")]
     pub submitted: Option<i64>,
-    #[serde(rename = "Completion Time", default)]
+    #[serde(rename = "Completion Time", default, deserialize_with = "signed")]
     pub completed: Option<i64>,
     #[serde(rename = "Failure Reason", default, deserialize_with = "text")]
     pub failure: Option<String>,
+    #[serde(rename = "Details", default, deserialize_with = "text")]
+    pub details: Option<String>,
+    #[serde(rename = "RDD Info", default, deserialize_with = "list")]
+    pub rdds: Vec<RddInfo>,
+    #[serde(rename = "Accumulables", default, deserialize_with = "list")]
+    pub accumulables: Vec<Accumulable>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct RddInfo {
+    #[serde(rename = "RDD ID", default)]
+    pub id: i64,
+    #[serde(rename = "Name", default, deserialize_with = "text")]
+    pub name: Option<String>,
+    /// JSON in a text.
+    #[serde(rename = "Scope", default, deserialize_with = "text")]
+    pub scope: Option<String>,
+    #[serde(rename = "Callsite", default, deserialize_with = "text")]
+    pub call_site: Option<String>,
+    #[serde(rename = "Parent IDs", default, deserialize_with = "list")]
+    pub parents: Vec<i64>,
+    #[serde(rename = "Storage Level", default, deserialize_with = "or_default")]
+    pub storage: StorageLevel,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct StorageLevel {
+    #[serde(rename = "Use Disk", default)]
+    pub disk: bool,
+    #[serde(rename = "Use Memory", default)]
+    pub memory: bool,
+    #[serde(rename = "Use Off Heap", default)]
+    pub off_heap: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Accumulable {
+    #[serde(rename = "ID", default)]
+    pub id: i64,
+    /// A text or a number, as the version has it.
+    #[serde(rename = "Value", default, deserialize_with = "any_text")]
+    pub value: Option<String>,
+    #[serde(rename = "Metadata", default, deserialize_with = "text")]
+    pub metadata: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct TaskEvent {
     #[serde(rename = "Stage ID")]
     pub stage: i64,
-    #[serde(rename = "Stage Attempt ID", default)]
+    #[serde(rename = "Stage Attempt ID", default, deserialize_with = "or_default")]
     pub stage_attempt: i64,
     #[serde(rename = "Task Info")]
     pub info: TaskInfo,
-    #[serde(rename = "Task End Reason", default)]
+    #[serde(rename = "Task End Reason", default, deserialize_with = "or_default")]
     pub reason: Option<TaskEndReason>,
-    #[serde(rename = "Task Metrics", default)]
+    #[serde(rename = "Task Metrics", default, deserialize_with = "or_default")]
     pub metrics: Option<TaskMetrics>,
 }
 
@@ -336,21 +371,54 @@ pub(super) struct TaskEvent {
 pub(super) struct TaskEndReason {
     #[serde(rename = "Reason", default, deserialize_with = "text")]
     pub name: Option<String>,
+    #[serde(rename = "Class Name", default, deserialize_with = "text")]
+    pub class: Option<String>,
+    #[serde(rename = "Description", default, deserialize_with = "text")]
+    pub description: Option<String>,
+    #[serde(rename = "Kill Reason", default, deserialize_with = "text")]
+    pub killed: Option<String>,
+    #[serde(rename = "Loss Reason", default, deserialize_with = "text")]
+    pub lost: Option<String>,
+    #[serde(rename = "Message", default, deserialize_with = "text")]
+    pub message: Option<String>,
+}
+
+impl TaskEndReason {
+    /// Why the task did not succeed, in a line; none if it did.
+    pub fn failure(&self) -> Option<String> {
+        let said = [&self.description, &self.killed, &self.lost, &self.message];
+        let said = said.into_iter().flatten().find_map(|text| first_line(text));
+        let class = self.class.as_deref().and_then(|name| name.rsplit('.').next());
+        match (class, said) {
+            (Some(class), Some(said)) if !said.contains(class) => Some(format!("{class}: {said}")),
+            (_, Some(said)) => Some(said),
+            (class, None) => class.map(str::to_owned),
+        }
+    }
+}
+
+/// The longest text that is kept of a failure, in characters.
+const FAILURE: usize = 500;
+
+/// The first line of a text that has something in it.
+pub(super) fn first_line(text: &str) -> Option<String> {
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
+    Some(line.chars().take(FAILURE).collect())
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct TaskInfo {
     #[serde(rename = "Task ID")]
     pub id: i64,
-    #[serde(rename = "Index", default)]
+    #[serde(rename = "Index", default, deserialize_with = "signed")]
     pub index: Option<i64>,
-    #[serde(rename = "Attempt", default)]
+    #[serde(rename = "Attempt", default, deserialize_with = "signed")]
     pub attempt: Option<i64>,
-    #[serde(rename = "Partition ID", default)]
+    #[serde(rename = "Partition ID", default, deserialize_with = "signed")]
     pub partition: Option<i64>,
-    #[serde(rename = "Launch Time", default)]
+    #[serde(rename = "Launch Time", default, deserialize_with = "signed")]
     pub launched: Option<i64>,
-    #[serde(rename = "Finish Time", default)]
+    #[serde(rename = "Finish Time", default, deserialize_with = "signed")]
     pub finished: Option<i64>,
     #[serde(rename = "Executor ID", default, deserialize_with = "id")]
     pub executor: Option<String>,
@@ -358,81 +426,81 @@ pub(super) struct TaskInfo {
     pub host: Option<String>,
     #[serde(rename = "Locality", default, deserialize_with = "text")]
     pub locality: Option<String>,
-    #[serde(rename = "Speculative", default)]
+    #[serde(rename = "Speculative", default, deserialize_with = "or_default")]
     pub speculative: Option<bool>,
-    #[serde(rename = "Failed", default)]
+    #[serde(rename = "Failed", default, deserialize_with = "or_default")]
     pub failed: Option<bool>,
-    #[serde(rename = "Killed", default)]
+    #[serde(rename = "Killed", default, deserialize_with = "or_default")]
     pub killed: Option<bool>,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct TaskMetrics {
-    #[serde(rename = "Executor Run Time", default)]
+    #[serde(rename = "Executor Run Time", default, deserialize_with = "unsigned")]
     run: Option<u64>,
-    #[serde(rename = "Executor CPU Time", default)]
+    #[serde(rename = "Executor CPU Time", default, deserialize_with = "unsigned")]
     cpu: Option<u64>,
-    #[serde(rename = "JVM GC Time", default)]
+    #[serde(rename = "JVM GC Time", default, deserialize_with = "unsigned")]
     gc: Option<u64>,
-    #[serde(rename = "Executor Deserialize Time", default)]
+    #[serde(rename = "Executor Deserialize Time", default, deserialize_with = "unsigned")]
     deserialize: Option<u64>,
-    #[serde(rename = "Executor Deserialize CPU Time", default)]
+    #[serde(rename = "Executor Deserialize CPU Time", default, deserialize_with = "unsigned")]
     deserialize_cpu: Option<u64>,
-    #[serde(rename = "Result Serialization Time", default)]
+    #[serde(rename = "Result Serialization Time", default, deserialize_with = "unsigned")]
     result_serialization: Option<u64>,
-    #[serde(rename = "Result Size", default)]
+    #[serde(rename = "Result Size", default, deserialize_with = "unsigned")]
     result_size: Option<u64>,
-    #[serde(rename = "Peak Execution Memory", default)]
+    #[serde(rename = "Peak Execution Memory", default, deserialize_with = "unsigned")]
     peak_memory: Option<u64>,
-    #[serde(rename = "Memory Bytes Spilled", default)]
+    #[serde(rename = "Memory Bytes Spilled", default, deserialize_with = "unsigned")]
     memory_spilled: Option<u64>,
-    #[serde(rename = "Disk Bytes Spilled", default)]
+    #[serde(rename = "Disk Bytes Spilled", default, deserialize_with = "unsigned")]
     disk_spilled: Option<u64>,
-    #[serde(rename = "Shuffle Read Metrics", default)]
+    #[serde(rename = "Shuffle Read Metrics", default, deserialize_with = "or_default")]
     shuffle_read: ShuffleRead,
-    #[serde(rename = "Shuffle Write Metrics", default)]
+    #[serde(rename = "Shuffle Write Metrics", default, deserialize_with = "or_default")]
     shuffle_write: ShuffleWrite,
-    #[serde(rename = "Input Metrics", default)]
+    #[serde(rename = "Input Metrics", default, deserialize_with = "or_default")]
     input: Input,
-    #[serde(rename = "Output Metrics", default)]
+    #[serde(rename = "Output Metrics", default, deserialize_with = "or_default")]
     output: Output,
 }
 
 #[derive(Debug, Default, Deserialize)]
 struct ShuffleRead {
-    #[serde(rename = "Remote Bytes Read", default)]
+    #[serde(rename = "Remote Bytes Read", default, deserialize_with = "unsigned")]
     remote_bytes: Option<u64>,
-    #[serde(rename = "Local Bytes Read", default)]
+    #[serde(rename = "Local Bytes Read", default, deserialize_with = "unsigned")]
     local_bytes: Option<u64>,
-    #[serde(rename = "Total Records Read", default)]
+    #[serde(rename = "Total Records Read", default, deserialize_with = "unsigned")]
     records: Option<u64>,
-    #[serde(rename = "Fetch Wait Time", default)]
+    #[serde(rename = "Fetch Wait Time", default, deserialize_with = "unsigned")]
     fetch_wait: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 struct ShuffleWrite {
-    #[serde(rename = "Shuffle Bytes Written", default)]
+    #[serde(rename = "Shuffle Bytes Written", default, deserialize_with = "unsigned")]
     bytes: Option<u64>,
-    #[serde(rename = "Shuffle Records Written", default)]
+    #[serde(rename = "Shuffle Records Written", default, deserialize_with = "unsigned")]
     records: Option<u64>,
-    #[serde(rename = "Shuffle Write Time", default)]
+    #[serde(rename = "Shuffle Write Time", default, deserialize_with = "unsigned")]
     time: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 struct Input {
-    #[serde(rename = "Bytes Read", default)]
+    #[serde(rename = "Bytes Read", default, deserialize_with = "unsigned")]
     bytes: Option<u64>,
-    #[serde(rename = "Records Read", default)]
+    #[serde(rename = "Records Read", default, deserialize_with = "unsigned")]
     records: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 struct Output {
-    #[serde(rename = "Bytes Written", default)]
+    #[serde(rename = "Bytes Written", default, deserialize_with = "unsigned")]
     bytes: Option<u64>,
-    #[serde(rename = "Records Written", default)]
+    #[serde(rename = "Records Written", default, deserialize_with = "unsigned")]
     records: Option<u64>,
 }
 
@@ -473,14 +541,34 @@ pub(super) struct SqlStart {
     pub id: i64,
     #[serde(default, deserialize_with = "text")]
     pub description: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "signed")]
     pub time: Option<i64>,
+    #[serde(rename = "sparkPlanInfo", default, deserialize_with = "or_default")]
+    pub plan: Option<PlanNode>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct SqlAdapted {
+    #[serde(rename = "executionId")]
+    pub id: i64,
+    #[serde(rename = "sparkPlanInfo", default, deserialize_with = "or_default")]
+    pub plan: Option<PlanNode>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct SqlDriverMetrics {
+    #[serde(rename = "executionId")]
+    pub id: i64,
+    #[serde(rename = "accumUpdates", default, deserialize_with = "list")]
+    pub updates: Vec<(i64, i64)>,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct SqlEnd {
     #[serde(rename = "executionId")]
     pub id: i64,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "signed")]
     pub time: Option<i64>,
+    #[serde(rename = "errorMessage", default, deserialize_with = "text")]
+    pub failure: Option<String>,
 }

@@ -4,8 +4,9 @@
 //!
 //! Lines of JSON, each an object whose key `Event` names the listener event. Spark 3 writes one plain
 //! file per application attempt by default, Spark 4 a folder `eventlog_v2_<application>` of rolling
-//! files `events_<n>_<application>[.codec][.compact]`, compressed with zstd by default. Times are
-//! milliseconds since the epoch, except CPU times and the shuffle write time, which are nanoseconds.
+//! files `events_<n>_<application>[.codec][.compact]`, compressed with zstd by default; Databricks rolls a file `eventlog`
+//! by the hour to `eventlog-<date>--<hour>-<minute>.gz` beside it. Times are milliseconds since the epoch, except CPU times
+//! and the shuffle write time, which are nanoseconds. zstd and gzip are told by the first bytes, whatever the name.
 //!
 //! # Limitations
 //!
@@ -22,10 +23,13 @@
 
 mod application;
 mod event;
+mod lenient;
+mod plan;
 pub mod reader;
 mod source;
 
 pub use application::{Application, Executor, Job, SqlExecution, Stage, Task};
 pub use event::{SPARK_METRICS, SparkMetrics};
+pub use plan::{Metrics, Operator, Rdd};
 pub use reader::{Limits, Log, PIECE_BYTES, Piece, ReadError};
 pub use source::{Source, find};

@@ -4,13 +4,21 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use elf::regular_file;
+use flate2::bufread::MultiGzDecoder;
 
 use super::application::Application;
-use super::event::{Event, MAX_IDS, Name};
+use super::event::{Event, Name};
+use super::lenient::{self, MAX_ELEMENTS};
 use super::source::Source;
 
 /// The first bytes of a zstd frame (RFC 8878, 3.1.1).
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+/// And of a skippable one (3.1.2), whose first byte is 0x50 to 0x5f: some writers begin with one.
+const SKIPPABLE_MAGIC: [u8; 3] = [0x2a, 0x4d, 0x18];
+/// The first bytes of a gzip member (RFC 1952, 2.3.1) ...
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+/// ... and of a zip archive.
+const ZIP_MAGIC: [u8; 4] = *b"PK\x03\x04";
 /// Codecs of Spark that are not served, by their file name extensions.
 const OTHER_CODECS: [&str; 3] = ["lz4", "snappy", "lzf"];
 /// A line that is longer is passed over: plans are long, but not that long.
@@ -105,6 +113,26 @@ impl ReadError {
     }
 }
 
+/// How a file is packed, by its first bytes.
+enum Packing {
+    None,
+    Zstd,
+    Gzip,
+    Zip,
+}
+
+impl Packing {
+    fn of(head: &[u8]) -> Packing {
+        match head {
+            _ if head.starts_with(&ZSTD_MAGIC) => Packing::Zstd,
+            [0x50..=0x5f, rest @ ..] if rest.starts_with(&SKIPPABLE_MAGIC) => Packing::Zstd,
+            _ if head.starts_with(&GZIP_MAGIC) => Packing::Gzip,
+            _ if head.starts_with(&ZIP_MAGIC) => Packing::Zip,
+            _ => Packing::None,
+        }
+    }
+}
+
 fn at(path: &Path, error: &dyn std::fmt::Display) -> ReadError {
     ReadError::Unreadable(format!("{}: {error}", path.display()))
 }
@@ -115,7 +143,7 @@ fn refuse_other_codecs(path: &Path) -> Result<(), ReadError> {
     let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
     if OTHER_CODECS.contains(&extension) {
         return Err(ReadError::Unreadable(format!(
-            "{}: event logs packed with {extension} are not served (zstd and plain ones are; set \
+            "{}: event logs packed with {extension} are not served (zstd, gzip and plain ones are; set \
              spark.eventLog.compression.codec=zstd)",
             path.display()
         )));
@@ -254,7 +282,14 @@ impl<'l> Log<'l> {
                 self.lines = None;
                 continue;
             }
-            match understand(&self.line) {
+            let understood = understand(&self.line);
+            if lenient::has_too_many_elements() {
+                let line = self.lines_read;
+                let message =
+                    format!("line {line}: more than {MAX_ELEMENTS} elements in its lists");
+                return Err(at(&self.name, &message));
+            }
+            match understood {
                 Some(Event::Other) => {}
                 Some(event) => {
                     self.bytes += self.line.len() + ENTRY_BYTES + ID_BYTES * event.ids();
@@ -277,12 +312,6 @@ impl<'l> Log<'l> {
     /// Counts what an event says, and refuses the log if it is too much.
     fn count(&mut self, event: &Event) -> Result<(), ReadError> {
         let ids = event.ids();
-        if ids > MAX_IDS {
-            return Err(at(
-                &self.name,
-                &format!("line {}: a list of more than {MAX_IDS} ids", self.lines_read),
-            ));
-        }
         self.entries += 1 + ids as u64;
         // Most have a start and an end.
         if self.entries > 2 * self.limits.entries {
@@ -311,11 +340,20 @@ impl<'l> Log<'l> {
         let counted = Counted { inner: from, progress: self.progress };
         let mut raw = BufReader::with_capacity(1 << 16, counted);
         let head = raw.fill_buf().map_err(|error| at(&path, &error))?;
-        if !head.starts_with(&ZSTD_MAGIC) {
-            return Ok((path, Box::new(raw)));
-        }
-        let decoder = zstd::Decoder::with_buffer(raw).map_err(|error| at(&path, &error))?;
-        Ok((path, Box::new(BufReader::with_capacity(1 << 16, decoder))))
+        let packed: Box<dyn Read + 'l> = match Packing::of(head) {
+            Packing::None => return Ok((path, Box::new(raw))),
+            Packing::Zip => {
+                return Err(ReadError::Unreadable(format!(
+                    "{}: a zip archive: unpack it and give the files in it",
+                    path.display()
+                )));
+            }
+            Packing::Gzip => Box::new(MultiGzDecoder::new(raw)),
+            Packing::Zstd => {
+                Box::new(zstd::Decoder::with_buffer(raw).map_err(|error| at(&path, &error))?)
+            }
+        };
+        Ok((path, Box::new(BufReader::with_capacity(1 << 16, packed))))
     }
 
     /// Reads a line; `false` at the end of the stream. Of a line that is too long its beginning is read.
@@ -344,7 +382,13 @@ impl<'l> Log<'l> {
             Ok(_) => {}
             // A zstd frame that is still being written, or whose writer was killed.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => self.is_cut = true,
-            Err(error) if self.lines_read > 0 && error.kind() == io::ErrorKind::Other => {
+            Err(error)
+                if self.lines_read > 0
+                    && matches!(
+                        error.kind(),
+                        io::ErrorKind::Other | io::ErrorKind::InvalidData
+                    ) =>
+            {
                 self.is_cut = true;
             }
             Err(error) => return Err(at(path, &error)),
@@ -356,6 +400,7 @@ impl<'l> Log<'l> {
 
 /// The event on a line; `None` if the line is none. Events that are not needed are `Other`.
 fn understand(line: &[u8]) -> Option<Event> {
+    lenient::begin_line();
     // Spark writes the key first: most lines can be skipped without parsing them.
     if let Some(rest) = line.strip_prefix(b"{\"Event\":\"")
         && let Some(end) = rest.iter().position(|&byte| byte == b'"' || byte == b'\\')
@@ -365,6 +410,9 @@ fn understand(line: &[u8]) -> Option<Event> {
         && let Ok(event) = Event::parse(name, line)
     {
         return Some(event);
+    }
+    if lenient::has_too_many_elements() {
+        return None;
     }
     let read = |line: &[u8]| {
         let Name { event } = serde_json::from_slice(line)?;
@@ -410,12 +458,37 @@ mod tests {
     fn a_rolling_file_that_is_cut_does_not_hide_the_next() {
         let folder = tempfile::tempdir().unwrap();
         let files = [format!("{START}{}{{\"Event\":\"Spark", job(1)), job(2)];
-        let mut source = Source { name: folder.path().into(), files: Vec::new(), is_named: true };
+        let mut source = Source { name: folder.path().into(), is_named: true, ..Source::default() };
         for (number, text) in files.iter().enumerate() {
             let path = folder.path().join(format!("events_{number}_app-1"));
             std::fs::write(&path, text).unwrap();
             source.files.push(path);
         }
         assert_eq!(read(Log::open(&source, &|_| {})), (vec![1, 2], 0, true));
+    }
+
+    #[test]
+    fn packed_logs_are_known_by_their_first_bytes() {
+        let text = format!("{START}{}", job(1));
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        io::Write::write_all(&mut gzip, text.as_bytes()).unwrap();
+        let gzip = gzip.finish().unwrap();
+        let zstd = zstd::encode_all(text.as_bytes(), 1).unwrap();
+        // A frame that says nothing: magic, length 3, three bytes.
+        let skippable = [&[0x5a, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3][..], &zstd].concat();
+        // Two members, as of logs that were put together.
+        let members = [&gzip[..], &gzip].concat();
+        for (what, bytes) in
+            [("gzip", &gzip), ("zstd", &zstd), ("skippable", &skippable), ("members", &members)]
+        {
+            let log = Log::of(Path::new("log"), Box::new(bytes.as_slice()), &|_| {});
+            assert_eq!(read(log), (vec![1], 0, false), "{what}");
+        }
+        let cut = &gzip[..gzip.len() - 4];
+        let log = Log::of(Path::new("log"), Box::new(cut), &|_| {});
+        assert_eq!(read(log), (vec![1], 0, true), "cut");
+        let zip = b"PK\x03\x04and so on".as_slice();
+        let error = Log::of(Path::new("a.zip"), Box::new(zip), &|_| {}).next_piece(1).unwrap_err();
+        assert!(error.message().contains("a.zip: a zip archive: unpack it"), "{error:?}");
     }
 }

@@ -61,6 +61,11 @@ const fn same(one: &str, other: &str) -> bool {
     true
 }
 
+/// Whether a metric of Spark's is the most that there was at any time, of which the largest is told and no sum.
+pub const fn is_peak(index: usize) -> bool {
+    index == spark("peak_execution_memory_bytes")
+}
+
 const SHUFFLE_RECORDS: Figure =
     Figure::Shuffle(spark("shuffle_read_records"), spark("shuffle_write_records"));
 const SHUFFLE_BYTES: Figure =
@@ -102,6 +107,12 @@ pub enum Figure {
     ExactTasks,
     /// Task attempts that failed or were killed, by the event log.
     FailedTasks,
+    /// When the first task was launched, by the event log.
+    FirstLaunch,
+    /// When the last task was finished.
+    LastFinish,
+    /// From the one to the other.
+    Wall,
     /// Task attempts that ran so near their data, by index of [`LOCALITIES`].
     Locality(usize),
     /// A metric of the record format, by index.
@@ -139,6 +150,8 @@ pub enum Scale {
     Nanoseconds,
     /// Milliseconds.
     Milliseconds,
+    /// Milliseconds since the epoch.
+    Moment,
     /// Millionths of something without a unit.
     Millionths,
 }
@@ -167,6 +180,7 @@ impl Figure {
         all.extend((0..SPARK_METRICS.len()).map(Figure::Spark));
         all.extend([SHUFFLE_RECORDS, SHUFFLE_BYTES]);
         all.extend((0..LOCALITIES.len()).map(Figure::Locality));
+        all.extend([Figure::FirstLaunch, Figure::LastFinish, Figure::Wall]);
         all.extend((0..RATIOS.len()).map(Figure::Ratio));
         all
     }
@@ -179,6 +193,9 @@ impl Figure {
             Figure::ExactTasks => "exact_tasks".into(),
             Figure::FailedTasks => "spark_failed_tasks".into(),
             Figure::Locality(index) => LOCALITIES[index].1.into(),
+            Figure::FirstLaunch => "spark_first_launch_ms".into(),
+            Figure::LastFinish => "spark_last_finish_ms".into(),
+            Figure::Wall => "spark_wall_ms".into(),
             Figure::PythonInstructions => "python_instructions".into(),
             Figure::MemoryBytes => "memory_bytes".into(),
             Figure::OverOps(class, quantity) => {
@@ -210,7 +227,7 @@ impl Figure {
         let names: Vec<_> = all.iter().map(|figure| figure.name()).collect();
         Err(match nearest(word, names.iter().map(String::as_str)) {
             Some(near) => format!("unknown column {word:?} (did you mean {near:?}?)"),
-            None => format!("unknown column {word:?} (the keys of --format json are the names)"),
+            None => format!("unknown column {word:?} (analyzer figures lists them)"),
         })
     }
 
@@ -256,6 +273,8 @@ impl Figure {
             | Figure::FailedTasks
             | Figure::PythonInstructions
             | Figure::Locality(_) => Scale::Count,
+            Figure::FirstLaunch | Figure::LastFinish => Scale::Moment,
+            Figure::Wall => Scale::Milliseconds,
             Figure::Ratio(_) => Scale::Millionths,
             Figure::MemoryBytes => Scale::Bytes,
             Figure::Shuffle(read, _) => Figure::Spark(read).scale(),
@@ -309,11 +328,60 @@ fn block(title: &'static str, columns: &[(&str, &str)]) -> Block {
     }
 }
 
-/// The blocks of a table when the user does not choose columns.
-pub fn default_blocks(by: &[Dimension]) -> Vec<Block> {
+/// Groups of figures that a table can show, the values of `--figures`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Group {
+    /// What matters most, in one table
+    Main,
+    /// Instructions and memory
+    Memory,
+    /// System calls, by kind of descriptor
+    Io,
+    /// Ratios of counts, with Spark's figures too
+    Ratios,
+    /// Spark's own figures
+    Spark,
+    /// All of these; every figure in CSV, Parquet and Markdown
+    All,
+}
+
+/// The names of the figures that matter most, and their heads.
+pub const MAIN_FIGURES: [(&str, &str); 10] = [
+    ("tasks", "tasks"),
+    ("spark_failed_tasks", "failed"),
+    ("instructions", "instrs"),
+    ("memory_bytes", "memory"),
+    ("syscall_calls", "calls"),
+    ("file_bytes_in", "file in"),
+    ("file_bytes_out", "file out"),
+    ("socket_bytes_in", "sock in"),
+    ("socket_bytes_out", "sock out"),
+    ("spark_run_time_ms", "run"),
+];
+
+/// The blocks of a table of these groups.
+pub fn blocks(by: &[Dimension], groups: &[Group]) -> Vec<Block> {
     if by.contains(&Dimension::Directory) {
         return vec![block("Counted: files", &FILE_FIGURES)];
     }
+    let mut blocks = Vec::new();
+    if groups.contains(&Group::Main) {
+        blocks.push(block("Figures", &MAIN_FIGURES));
+    }
+    let is_wanted = |group: Group| groups.contains(&Group::All) || groups.contains(&group);
+    blocks.extend(
+        default_blocks().into_iter().filter(|(group, _)| is_wanted(*group)).map(|(_, block)| block),
+    );
+    blocks
+}
+
+/// The blocks of all groups but the main one.
+fn default_blocks() -> Vec<(Group, Block)> {
+    let groups = [Group::Memory, Group::Io, Group::Io, Group::Ratios, Group::Spark];
+    groups.into_iter().zip(all_blocks()).collect()
+}
+
+fn all_blocks() -> Vec<Block> {
     vec![
         block(
             "Counted: instructions and memory",
@@ -401,7 +469,9 @@ mod tests {
     #[test]
     fn default_blocks_name_figures() {
         for by in [Dimension::Stage, Dimension::Directory] {
-            assert!(default_blocks(&[by]).iter().all(|block| !block.columns.is_empty()));
+            for group in [Group::Main, Group::Io, Group::All] {
+                assert!(blocks(&[by], &[group]).iter().all(|block| !block.columns.is_empty()));
+            }
         }
     }
 

@@ -11,13 +11,15 @@ use super::jobs::Jobs;
 use super::key::{Dimension, Key, Part, Place, Span};
 use super::limits;
 use super::logged::LoggedTasks;
+use super::logs::Logs;
 use super::notes::Notes;
 use super::pieces::Pieces;
 use super::print::human;
 use super::rated::{Rated, read, text};
 use super::rows::{Counted, Row, Rows, Run, SaidRun, Share};
 use super::stage_attempts::StageAttempts;
-use super::stage_names;
+use super::stage_names::{self, StageNames};
+use super::task_facts::TaskFacts;
 use super::tasks::Tasks;
 use super::threads::Threads;
 use crate::progress::Step;
@@ -32,12 +34,14 @@ const PYTHON_WORKER: &str = "python_worker";
 pub struct Question<'a> {
     /// Dimensions, with those that others imply.
     pub by: &'a [Dimension],
-    /// Application ids; empty = every application with records, or every one if there are none.
+    /// What reports call applications; empty = every application with records, or every one if there are none.
     pub applications: &'a [String],
     /// Roles of processes; empty = executors and whatever ran tasks.
     pub roles: &'a [String],
     /// Width of buckets of time, in ms.
     pub bucket_ms: i64,
+    /// Whether single tasks are to be listed, too.
+    pub lists_tasks: bool,
 }
 
 /// The answer.
@@ -51,17 +55,30 @@ pub struct Answer {
     pub process_totals: Row,
     /// What a reader should know besides.
     pub notes: Notes,
-    /// Stage attempts that the event log names: (application, stage, attempt) -> name.
-    pub stage_names: BTreeMap<(String, i64, i64), String>,
+    /// What stage attempts of the event logs are called.
+    pub stage_names: StageNames,
+    /// What event logs say of applications, executors, jobs, stages and queries.
+    pub logs: Logs,
     /// Application id -> the name that its user gave it.
     pub application_names: BTreeMap<String, String>,
     /// (application, TID) -> first and last ms since the epoch, on the driver's clock if the event log has the
     /// task, else on its node's.
     pub task_times: HashMap<(String, i64), (i64, i64)>,
+    /// Single tasks, if they were asked for.
+    pub tasks: Option<TaskFacts>,
     /// What counting wrote, of these processes.
     pub written: Written,
     /// All application ids in the store.
     pub known_applications: BTreeSet<String>,
+}
+
+impl Answer {
+    /// What reports call the applications that have rows.
+    pub fn applications(&self) -> Vec<String> {
+        let all = self.rows.iter().filter_map(|(key, _)| Some(key.application.as_ref()?.0.clone()));
+        let all: BTreeSet<_> = all.collect();
+        all.into_iter().collect()
+    }
 }
 
 /// What counting cost, as far as records know: files and their bytes. They do not know processor time.
@@ -91,14 +108,35 @@ impl Written {
 /// A process of the store.
 pub(super) struct Process {
     pub place: Place,
+    /// The application's id, which the place has as reports call it.
+    pub id: Option<String>,
     pub cluster: Option<String>,
     pub attempt: Option<String>,
-    role: Option<String>,
-    counted: Counted,
+    pub role: Option<String>,
+    pub counted: Counted,
+    life: Life,
     is_final: bool,
     missing_segments: u64,
     left_out_bytes: u64,
     tells_directories: bool,
+}
+
+/// By what a process's children are found.
+#[derive(Clone, Debug, Default)]
+struct Life {
+    boot: Option<String>,
+    container: Option<String>,
+    pid: Option<i64>,
+    ppid: Option<i64>,
+    start_ns: Option<i64>,
+}
+
+impl Process {
+    /// What reports call an application that a record of the process names.
+    pub fn called(&self, id: &str) -> String {
+        let own = self.place.application.as_ref().filter(|_| self.id.as_deref() == Some(id));
+        own.cloned().unwrap_or_else(|| id.to_owned())
+    }
 }
 
 /// The processes whose tasks a report has.
@@ -139,6 +177,8 @@ pub(super) struct Sums<'a> {
     pub jobs: &'a Jobs,
     pub threads: Option<Threads>,
     pub answer: Answer,
+    /// Ids of the applications that are asked for.
+    pub ids: &'a [String],
     /// Process -> what its tasks did.
     in_tasks: HashMap<String, [u64; METRIC_COUNT]>,
 }
@@ -146,13 +186,17 @@ pub(super) struct Sums<'a> {
 impl Sums<'_> {
     /// The key of the row of tasks.
     pub fn key(&self, of: &Of<'_>) -> Key {
-        let own = self.selected.get(of.process).map(|process| &process.place);
-        let own = own.cloned().unwrap_or_default();
-        let application = of.application.map(str::to_owned).or(own.application);
+        let process = self.selected.get(of.process);
+        let own = process.map(|process| process.place.clone()).unwrap_or_default();
+        let called = |id: &str| process.map_or_else(|| id.to_owned(), |one| one.called(id));
+        let application = of.application.map(called).or(own.application);
         let named = |(threads, tid): (&Threads, i64)| threads.named(of.process, tid);
+        let ran = application.as_deref().zip(of.stage);
+        let job = ran.and_then(|(id, stage)| self.jobs.that_ran(id, stage));
         let place = Place {
             executor: of.executor.map(str::to_owned).or(own.executor),
-            job: application.as_deref().zip(of.stage).and_then(|(id, one)| self.jobs.of(id, one)),
+            query: job.and_then(|job| job.query),
+            job: job.map(|job| job.job),
             application,
             stage: of.stage,
             thread: self.threads.as_ref().zip(of.thread).map(named),
@@ -193,7 +237,8 @@ impl Sums<'_> {
     /// Adds tasks that only the event log tells of.
     pub fn add_unrecorded(&mut self, mut place: Place, said: &SaidRun, nodes: &Nodes) {
         let application = place.application.clone().unwrap_or_default();
-        place.job = place.stage.and_then(|stage| self.jobs.of(&application, stage));
+        let job = place.stage.and_then(|stage| self.jobs.that_ran(&application, stage));
+        (place.job, place.query) = (job.map(|job| job.job), job.and_then(|job| job.query));
         let executor = place.executor.clone().unwrap_or_default();
         if let Some(node) = nodes.get(&(application.clone(), executor)) {
             place.node = Some(node.clone());
@@ -209,6 +254,7 @@ impl Sums<'_> {
         self.answer.process_totals.add_counted(&process.counted);
         self.answer.notes.process(
             process.is_final,
+            process.role.as_deref() == Some(PYTHON_WORKER),
             process.missing_segments,
             process.left_out_bytes,
         );
@@ -264,30 +310,37 @@ impl Sums<'_> {
 /// When the store cannot be read.
 pub fn gather(store: &dyn Store, question: &Question<'_>) -> Result<Answer, StoreError> {
     let mut answer = Answer::default();
-    let processes = read_processes(store)?;
+    answer.tasks = question.lists_tasks.then(TaskFacts::default);
+    let logged = LoggedTasks::applications(store)?;
+    let mut processes = read_processes(store, &logged.attempts)?;
+    let asked: Vec<_> =
+        question.applications.iter().map(|one| logged.attempts.id_of(one)).collect();
     let ran = match store.spark() {
         Some(spark) => grouped::processes_with_tasks(spark)?,
-        None => processes_with_tasks(store, question.applications)?,
+        None => processes_with_tasks(store, &asked)?,
     };
-    let mut logged = LoggedTasks::applications(store)?;
-    answer.known_applications.extend(logged.apps.keys().cloned());
+    inherit_applications(&mut processes);
+    let ids = asked.as_slice();
+    answer.logs = Logs::read(store, &asked)?;
+    answer.known_applications.extend(answer.logs.apps.keys().cloned());
     answer
         .known_applications
         .extend(processes.values().filter_map(|process| process.place.application.clone()));
-    answer.stage_names = stage_names::of_stages(store)?;
-    let jobs = Jobs::read(store)?;
+    answer.stage_names = stage_names::of_stages(&answer.logs);
+    let jobs = Jobs::of_logs(&answer.logs);
     let threads = match question.by.contains(&Dimension::Thread) {
         true => Some(Threads::read(store)?),
         false => None,
     };
-    answer.application_names = std::mem::take(&mut logged.names);
+    let named = |(id, app): (&String, &super::logs::App)| Some((id.clone(), app.name.clone()?));
+    answer.application_names = answer.logs.apps.iter().filter_map(named).collect();
 
     let working: HashSet<&String> = ran.pairs.iter().map(|(process, _)| process).collect();
     let mut selected = Selected::new();
     for (id, process) in &processes {
         let role = process.role.as_deref().unwrap_or("unknown");
         let has_role = if question.roles.is_empty() {
-            role == EXECUTOR || working.contains(id)
+            [EXECUTOR, PYTHON_WORKER].contains(&role) || working.contains(id)
         } else {
             question.roles.iter().any(|one| one == role || one == "all")
         };
@@ -316,6 +369,7 @@ pub fn gather(store: &dyn Store, question: &Question<'_>) -> Result<Answer, Stor
         jobs: &jobs,
         threads,
         answer,
+        ids,
         in_tasks: HashMap::new(),
     };
     if question.by.contains(&Dimension::Directory) {
@@ -352,18 +406,19 @@ fn add_tasks(
             grouped::add(spark, sums, ran, logged, nodes, has_python)?;
         }
         _ => {
-            logged.read_tasks(store, question.applications)?;
+            logged.read_tasks(store, sums.ids)?;
             let mut done = 0;
             let stage_attempts = match has_python {
-                true => StageAttempts::read(store, question.applications)?,
+                true => StageAttempts::read(store, sums.ids, sums.selected)?,
                 false => StageAttempts::default(),
             };
             let pieces = match question.by.contains(&Dimension::Time) {
-                true => Pieces::begin(store, question.applications)?,
+                true => Pieces::begin(store, sums.ids)?,
                 false => None,
             };
+            let ids = sums.ids;
             let mut tasks = Tasks::new(sums, &mut logged, &stage_attempts, pieces);
-            store.scan(Table::Tasks, None, question.applications, &mut |frame| {
+            store.scan(Table::Tasks, None, ids, &mut |frame| {
                 done += frame.height();
                 tasks.take(frame)?;
                 step.advance(done);
@@ -409,21 +464,90 @@ fn nodes_of_executors(processes: &Selected<'_>) -> Nodes {
     processes.values().filter_map(|process| entry(&process)).collect()
 }
 
-fn read_processes(store: &dyn Store) -> Result<BTreeMap<String, Process>, StoreError> {
+/// Finds the applications of processes whose records name none among those that started them: in local mode the
+/// driver runs the tasks, and nothing in a Python worker's command line says of which application it is.
+fn inherit_applications(processes: &mut BTreeMap<String, Process>) {
+    let mut by_pid: HashMap<(Option<String>, Option<String>, i64), Vec<&Process>> = HashMap::new();
+    for process in processes.values() {
+        let life = &process.life;
+        if let (Some(_), Some(pid)) = (&life.boot, life.pid) {
+            by_pid
+                .entry((life.boot.clone(), life.container.clone(), pid))
+                .or_default()
+                .push(process);
+        }
+    }
+    // The system gives numbers again: the last that began before counts.
+    let parent_of = |life: &Life| {
+        let key = (life.boot.clone(), life.container.clone(), life.ppid?);
+        let all = by_pid.get(&key)?.iter();
+        all.filter(|one| one.life.start_ns <= life.start_ns).max_by_key(|one| one.life.start_ns)
+    };
+    let mut found = Vec::new();
+    for (id, process) in processes.iter() {
+        if process.id.is_some() || process.role.as_deref() != Some(PYTHON_WORKER) {
+            continue;
+        }
+        let mut above = parent_of(&process.life);
+        for _ in 0..GENERATIONS {
+            match above {
+                Some(one) if one.id.is_some() => {
+                    found.push((
+                        id.clone(),
+                        one.id.clone(),
+                        one.attempt.clone(),
+                        one.place.clone(),
+                    ));
+                    break;
+                }
+                Some(one) => above = parent_of(&one.life),
+                None => break,
+            }
+        }
+    }
+    for (id, application, attempt, place) in found {
+        if let Some(process) = processes.get_mut(&id) {
+            process.id = application;
+            process.attempt = process.attempt.take().or(attempt);
+            process.place.application = place.application;
+            process.place.executor = process.place.executor.take().or(place.executor);
+        }
+    }
+}
+
+/// A worker's parent is the daemon, whose parent the JVM is; launching scripts may lie between.
+const GENERATIONS: usize = 8;
+
+fn read_processes(
+    store: &dyn Store,
+    attempts: &super::logs::Attempts,
+) -> Result<BTreeMap<String, Process>, StoreError> {
     let Some(frame) = read(store, Table::Processes)? else { return Ok(BTreeMap::new()) };
     let rows = Rated::of(frame)?;
     let process = |at| {
         let id = rows.text("process_id", at)?;
+        let (application, attempt) =
+            (rows.text("application_id", at), rows.text("application_attempt", at));
         let process = Process {
             place: Place {
-                application: rows.text("application_id", at),
+                application: application
+                    .as_deref()
+                    .map(|id| attempts.called(id, attempt.as_deref())),
                 node: rows.text("node", at),
                 executor: rows.text("executor_id", at),
                 process: Some(id.clone()),
                 ..Place::default()
             },
             cluster: rows.text("cluster", at),
-            attempt: rows.text("application_attempt", at),
+            id: application,
+            life: Life {
+                boot: rows.text("boot_id", at),
+                container: rows.text("container", at),
+                pid: rows.signed("pid", at),
+                ppid: rows.signed("ppid", at),
+                start_ns: rows.signed("start_real_ns", at),
+            },
+            attempt,
             role: rows.text("role", at),
             counted: rows.counted(at),
             is_final: rows.truth("is_final", at),

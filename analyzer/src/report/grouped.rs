@@ -13,6 +13,7 @@ use records::{METRICS, TaskMethod};
 use serde_json::{Value, json};
 
 use super::figure::LOCALITIES;
+use super::figure::is_peak;
 use super::gather::{Nodes, Of, Question, Ran, Sums};
 use super::key::{Dimension, Key, Place, Span};
 use super::logged::{LoggedTasks, is_wanted};
@@ -26,8 +27,14 @@ use crate::store::{ENGINE_EXACT, ENGINE_PARTIAL, Found, Kind, SparkStore, StoreE
 /// Python workers, which add to the task.
 fn recorded_tasks() -> String {
     let further = TaskMethod::FURTHER.map(|method| format!("'{}'", method.name())).join(", ");
+    // In local mode a Python worker's records do not name the application: its process knows.
+    let columns = Table::Tasks.columns().iter().map(|(name, _)| match name.as_str() {
+        "application_id" => "coalesce(t.application_id, p.own) AS application_id".to_owned(),
+        name => format!("t.`{name}`"),
+    });
+    let columns = columns.collect::<Vec<_>>().join(", ");
     format!(
-        "(SELECT t.*, p.attempt AS process_attempt, p.log, \
+        "(SELECT {columns}, p.attempt AS process_attempt, p.log, \
          coalesce(t.method IN ({further}), false) AS is_further \
          FROM tasks t JOIN (SELECT /*+ BROADCAST */ * FROM pairs) p \
          ON t.process_id = p.process_id AND t.application_id <=> p.application_id)"
@@ -160,7 +167,9 @@ pub fn add(
         shift_pieces(spark, sums, &keys, &from, &times)?;
     }
     let (Some(nodes), false) = (nodes, logged.apps.is_empty()) else { return Ok(()) };
-    let mut keys = "l.application_id, l.executor_id, l.host, l.stage, l.stage_attempt".to_owned();
+    let mut keys =
+        "l.application_id, l.application_attempt, l.executor_id, l.host, l.stage, l.stage_attempt"
+            .to_owned();
     if by.contains(&Dimension::Time) {
         keys.push_str(&format!(", {}", times.of_logged()));
     }
@@ -169,9 +178,8 @@ pub fn add(
          LEFT ANTI JOIN {recorded_tasks} r ON r.log = l.log AND r.task_id = l.task_id"
     );
     spark.query(&grouped(&keys, &said, &from), &mut |row| {
-        let Some(application) = text(row, "application_id").map(str::to_owned) else {
-            return Ok(());
-        };
+        let Some(id) = text(row, "application_id") else { return Ok(()) };
+        let application = logged.attempts.called(id, text(row, "application_attempt"));
         if is_wanted(sums, &application, &recorded) {
             let place = Place {
                 application: Some(application),
@@ -289,11 +297,13 @@ fn name_pairs(
     for (id, application) in &ran.pairs {
         let Some(process) = sums.selected.get(id.as_str()) else { continue };
         let (cluster, attempt) = (process.cluster.as_deref(), process.attempt.as_deref());
-        let log = application.as_ref().and_then(|id| logged.attempt_of(id, cluster, attempt));
+        let own = application.as_ref().or(process.id.as_ref());
+        let log = own.and_then(|id| logged.attempt_of(id, cluster, attempt));
         has_log |= log.is_some();
         pairs.push(json!({
             "process_id": id,
             "application_id": application,
+            "own": process.id,
             "attempt": attempt,
             "log": log.map(|log| log.number),
         }));
@@ -301,6 +311,7 @@ fn name_pairs(
     let columns = [
         ("process_id", Kind::Text),
         ("application_id", Kind::Text),
+        ("own", Kind::Text),
         ("attempt", Kind::Text),
         ("log", Kind::Signed),
     ];
@@ -350,10 +361,11 @@ fn add_repeated(
     spark.rows(Table::SparkTasks, None, of_logs, &mut |frame| Ok(logged.take(&frame)?))?;
     let of_records = "JOIN pairs p \
         ON t.process_id = p.process_id AND t.application_id <=> p.application_id \
-        JOIN repeated d ON t.application_id <=> d.application_id AND p.attempt <=> d.attempt \
+        JOIN repeated d ON coalesce(t.application_id, p.own) <=> d.application_id AND p.attempt <=> d.attempt \
         AND t.task_id = d.task_id";
-    let stage_attempts =
-        StageAttempts::of_frames(&mut |each| spark.rows(Table::Tasks, None, of_records, each))?;
+    let stage_attempts = StageAttempts::of_frames(sums.selected, &mut |each| {
+        spark.rows(Table::Tasks, None, of_records, each)
+    })?;
     // Their pieces are moved with all others'.
     let mut tasks = Tasks::new(sums, logged, &stage_attempts, None);
     spark.rows(Table::Tasks, None, of_records, &mut |frame| tasks.take(frame))?;
@@ -416,8 +428,15 @@ fn said_columns() -> String {
     columns.push(format!("count_if(l.locality IN ({})) AS klocality", names.join(", ")));
     let localities = names.iter().enumerate();
     columns.extend(localities.map(|(at, name)| format!("count_if(l.locality = {name}) AS l{at}")));
+    let has_times = "l.launched_ms >= 0 AND l.finished_ms >= 0";
+    columns.push(format!("count_if({has_times}) AS ktimes"));
+    columns.push(format!("min(IF({has_times}, l.launched_ms, NULL)) AS first_ms"));
+    columns.push(format!("max(IF({has_times}, l.finished_ms, NULL)) AS last_ms"));
     let metrics = SPARK_METRICS.iter().enumerate();
-    columns.extend(metrics.map(|(at, name)| sum(&format!("l.{name}"), &format!("p{at}"))));
+    columns.extend(metrics.map(|(at, name)| match is_peak(at) {
+        true => format!("count(l.{name}) AS kp{at}, max(l.{name}) AS sp{at}"),
+        false => sum(&format!("l.{name}"), &format!("p{at}")),
+    }));
     columns.join(", ")
 }
 
@@ -481,6 +500,7 @@ fn said_run(row: &Found) -> SaidRun {
             number(row, "klocality") as u32,
             std::array::from_fn(|at| number(row, &format!("l{at}"))),
         ),
+        times: (number(row, "ktimes") as u32, number(row, "first_ms"), number(row, "last_ms")),
         metrics: std::array::from_fn(|at| pair(row, &format!("p{at}"))),
     }
 }
@@ -497,12 +517,16 @@ fn add_said(
     let unsaid = tasks - u64::from(said.tasks);
     let of = of(sums.question, row);
     if said.tasks > 0 {
-        recorded.extend(of.application.map(str::to_owned));
+        let process = sums.selected.get(of.process);
+        let called = |id: &str| process.map_or_else(|| id.to_owned(), |one| one.called(id));
+        recorded.extend(of.application.map(called));
     }
     if unsaid > 0 {
-        let own = sums.selected.get(of.process).and_then(|one| one.place.application.as_deref());
-        let name = of.application.or(own).unwrap_or("unknown");
-        let has_log = logged.apps.contains_key(name);
+        let process = sums.selected.get(of.process);
+        let id = of.application.or_else(|| process.and_then(|one| one.id.as_deref()));
+        let called = id.map(|id| process.map_or_else(|| id.to_owned(), |one| one.called(id)));
+        let name = called.as_deref().unwrap_or("unknown");
+        let has_log = id.is_some_and(|id| logged.apps.contains_key(id));
         sums.answer.notes.unlogged_tasks(name, has_log, unsaid);
     }
     if !share(row).is_further() {

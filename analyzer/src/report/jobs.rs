@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::rated::{read, text};
-use crate::store::{Store, StoreError, Table};
+use super::logs::Logs;
 
 /// A job of an application.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +11,8 @@ pub struct Job {
     pub application: String,
     /// Job id.
     pub job: i64,
+    /// The query that it is of.
+    pub query: Option<i64>,
     /// All stages that it needs, also those that it found done.
     pub stages: Vec<i64>,
     /// First and last ms since the epoch.
@@ -32,55 +33,39 @@ pub struct Jobs {
 }
 
 impl Jobs {
-    /// Reads them.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub fn read(store: &dyn Store) -> Result<Jobs, StoreError> {
+    /// Those of the logs.
+    pub fn of_logs(logs: &Logs) -> Jobs {
         let mut jobs = Jobs::default();
-        if let Some(frame) = read(store, Table::SparkJobs)? {
-            for at in 0..frame.height() {
-                let number = |name| frame.column(name).ok()?.i64().ok()?.get(at);
-                let of = |name| text(frame.column(name).ok()?, at);
-                let (Some(application), Some(job)) = (of("application_id"), number("job")) else {
-                    continue;
-                };
-                let stages = ids(of("stages"));
-                let times = (number("submitted_ms"), number("completed_ms"));
-                jobs.all.push(Job { application, job, stages, times });
+        for ((application, job), facts) in &logs.jobs {
+            for stage in &facts.stages {
+                let key = (application.clone(), *stage);
+                jobs.listing.entry(key).or_default().push(jobs.all.len());
             }
+            jobs.all.push(Job {
+                application: application.clone(),
+                job: *job,
+                query: facts.query,
+                stages: facts.stages.clone(),
+                times: (facts.submitted_ms, facts.completed_ms),
+            });
         }
-        jobs.all.sort_by(|one, other| {
-            (&one.application, one.job).cmp(&(&other.application, other.job))
-        });
-        for (index, job) in jobs.all.iter().enumerate() {
-            for stage in &job.stages {
-                let key = (job.application.clone(), *stage);
-                jobs.listing.entry(key).or_default().push(index);
+        for (key, stage) in &logs.stages {
+            if let Some(ms) = stage.submitted_ms {
+                jobs.submitted.insert(key.clone(), ms);
             }
+            jobs.parents.insert(key.clone(), stage.parents.clone());
         }
-        if let Some(frame) = read(store, Table::SparkStages)? {
-            for at in 0..frame.height() {
-                let number = |name| frame.column(name).ok()?.i64().ok()?.get(at);
-                let application = text(frame.column("application_id")?, at);
-                let (Some(application), Some(stage), Some(attempt)) =
-                    (application, number("stage"), number("stage_attempt"))
-                else {
-                    continue;
-                };
-                let key = (application, stage, attempt);
-                if let Some(ms) = number("submitted_ms") {
-                    jobs.submitted.insert(key.clone(), ms);
-                }
-                jobs.parents.insert(key, ids(text(frame.column("parents")?, at)));
-            }
-        }
-        Ok(jobs)
+        jobs
     }
 
     /// The job that ran a stage attempt: of those that list the stage the first that ran when it was submitted.
     /// Later ones list it too and skip it, unless its output was lost.
     pub fn of(&self, application: &str, stage: (i64, Option<i64>)) -> Option<i64> {
+        self.that_ran(application, stage).map(|job| job.job)
+    }
+
+    /// The same with all that is known of the job.
+    pub fn that_ran(&self, application: &str, stage: (i64, Option<i64>)) -> Option<&Job> {
         let listing = self.listing.get(&(application.to_owned(), stage.0))?;
         let key = (application.to_owned(), stage.0, stage.1.unwrap_or(0));
         let ran_then = |job: &&usize| {
@@ -90,13 +75,8 @@ impl Jobs {
             })
         };
         let index = listing.iter().find(ran_then).or_else(|| listing.first())?;
-        Some(self.all[*index].job)
+        Some(&self.all[*index])
     }
-}
-
-/// The numbers of a list with commas.
-fn ids(list: Option<String>) -> Vec<i64> {
-    list.unwrap_or_default().split(',').filter_map(|id| id.parse().ok()).collect()
 }
 
 #[cfg(test)]
@@ -108,6 +88,7 @@ mod tests {
         let job = |job, stages: &[i64], times: (i64, i64)| Job {
             application: "a".into(),
             job,
+            query: None,
             stages: stages.to_vec(),
             times: (Some(times.0), Some(times.1)),
         };

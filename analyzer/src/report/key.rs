@@ -19,6 +19,8 @@ pub enum Dimension {
     Directory,
     /// Time, in buckets (--bucket) and, where no snapshot divides what a task did, in rows of several
     Time,
+    /// SQL query that the job is of
+    Query,
     /// Job that ran the stage
     Job,
     /// Stage attempt
@@ -38,6 +40,7 @@ impl Dimension {
             Dimension::Thread => "thread",
             Dimension::Directory => "directory",
             Dimension::Time => "time",
+            Dimension::Query => "query",
             Dimension::Job => "job",
             Dimension::Stage => "stage",
             Dimension::Task => "task",
@@ -46,7 +49,14 @@ impl Dimension {
 
     /// Whether it tells tasks apart that ran in one process, so that the rest of the process has none.
     pub fn is_of_tasks(self) -> bool {
-        matches!(self, Dimension::Time | Dimension::Job | Dimension::Stage | Dimension::Task)
+        matches!(
+            self,
+            Dimension::Time
+                | Dimension::Query
+                | Dimension::Job
+                | Dimension::Stage
+                | Dimension::Task
+        )
     }
 
     /// The first of some dimensions that cannot be told together with directories.
@@ -66,7 +76,8 @@ impl Dimension {
             by.push(Dimension::Process);
         }
         let is_of_application = |one: &Dimension| {
-            matches!(one, Dimension::Job | Dimension::Stage | Dimension::Executor)
+            use Dimension::{Executor, Job, Query, Stage};
+            matches!(one, Query | Job | Stage | Executor)
         };
         if by.iter().any(is_of_application) {
             by.push(Dimension::App);
@@ -177,6 +188,8 @@ pub struct Key {
     pub part: Part,
     /// The buckets of time that it ran in.
     pub time: Option<Span>,
+    /// Execution id of the SQL query.
+    pub query: Option<i64>,
     /// Job id.
     pub job: Option<i64>,
     /// Stage id and attempt.
@@ -202,6 +215,8 @@ pub struct Place {
     pub directory: Option<String>,
     /// The buckets of time that it ran in.
     pub time: Option<Span>,
+    /// Execution id of the SQL query.
+    pub query: Option<i64>,
     /// Job id.
     pub job: Option<i64>,
     /// Stage id and attempt.
@@ -225,6 +240,7 @@ impl Key {
             directory: place.directory.clone().filter(|_| by.contains(&Dimension::Directory)),
             part,
             time: place.time.filter(|_| by.contains(&Dimension::Time)),
+            query: place.query.filter(|_| by.contains(&Dimension::Query)),
             job: place.job.filter(|_| by.contains(&Dimension::Job)),
             stage: place.stage.filter(|_| by.contains(&Dimension::Stage)),
             task: place.task.filter(|_| by.contains(&Dimension::Task)),
@@ -242,6 +258,7 @@ impl Key {
             thread: self.thread.clone(),
             directory: self.directory.clone(),
             time: self.time,
+            query: self.query,
             job: self.job,
             stage: self.stage,
             task: self.task,

@@ -1,6 +1,6 @@
 //! What the event logs say of tasks.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use polars::prelude::{DataFrame, PolarsResult};
 
@@ -8,6 +8,7 @@ use super::figure::LOCALITIES;
 use super::gather::{Nodes, Sums};
 use super::key::Place;
 use super::limits;
+use super::logs::Attempts;
 use super::rated::{read, text};
 use super::rows::{SaidRun, SparkSaid};
 use crate::eventlog::SPARK_METRICS;
@@ -21,6 +22,14 @@ pub struct LoggedTask {
     pub said: SparkSaid,
     /// First and last ms since the epoch.
     pub times: Option<(i64, i64)>,
+    /// Whether it failed; unknown for open ones.
+    pub failed: Option<bool>,
+    /// Whether it was killed; unknown for open ones.
+    pub killed: Option<bool>,
+    /// Whether it was a speculative copy.
+    pub speculative: bool,
+    /// Why it did not succeed.
+    pub failure: Option<Box<str>>,
     /// Whether there is a record of it.
     pub is_joined: bool,
 }
@@ -39,8 +48,8 @@ pub struct LoggedApp {
 /// What the event logs say of tasks.
 #[derive(Default)]
 pub struct LoggedTasks {
-    /// Application id -> the name that its user gave it.
-    pub names: BTreeMap<String, String>,
+    /// Which attempts of applications there are.
+    pub attempts: Attempts,
     /// All tasks that were read.
     pub tasks: Vec<LoggedTask>,
     /// Application id -> its attempts.
@@ -65,9 +74,7 @@ impl LoggedTasks {
                 tasks: HashMap::new(),
             };
             let id = column("application_id").unwrap_or_default();
-            if let Some(name) = column("name") {
-                logged.names.insert(id.clone(), name);
-            }
+            logged.attempts.add(&id, app.attempt.as_deref());
             logged.apps.entry(id).or_default().push(app);
         }
         Ok(logged)
@@ -113,8 +120,7 @@ impl LoggedTasks {
                 continue;
             };
             let attempt = text_of("application_attempt");
-            let failed =
-                truth("failed").zip(truth("killed")).map(|(failed, killed)| failed || killed);
+            let (failed, killed) = (truth("failed"), truth("killed"));
             if let Some(apps) = self.apps.get_mut(&application)
                 && let Some(app) = apps.iter_mut().find(|app| app.attempt == attempt)
             {
@@ -122,7 +128,7 @@ impl LoggedTasks {
             }
             self.tasks.push(LoggedTask {
                 place: Place {
-                    application: Some(application),
+                    application: Some(self.attempts.called(&application, attempt.as_deref())),
                     node: text_of("host"),
                     executor: text_of("executor_id"),
                     stage: number("stage").map(|stage| (stage, number("stage_attempt"))),
@@ -130,12 +136,21 @@ impl LoggedTasks {
                     ..Place::default()
                 },
                 said: SparkSaid {
-                    has_failed: failed,
+                    has_failed: failed.zip(killed).map(|(failed, killed)| failed || killed),
                     locality: text_of("locality")
                         .and_then(|name| LOCALITIES.iter().position(|(spark, _)| *spark == name)),
+                    times: number("launched_ms").zip(number("finished_ms")).and_then(
+                        |(first, last)| {
+                            Some((u64::try_from(first).ok()?, u64::try_from(last).ok()?))
+                        },
+                    ),
                     metrics: std::array::from_fn(|index| metrics[index].u64().ok()?.get(at)),
                 },
                 times: number("launched_ms").zip(number("finished_ms")),
+                failed,
+                killed,
+                speculative: truth("speculative").unwrap_or(false),
+                failure: text_of("failure").map(String::into_boxed_str),
                 is_joined: false,
             });
         }
@@ -182,6 +197,11 @@ impl LoggedTasks {
             }
             if let Some((times, tid)) = task.times.zip(task.place.task) {
                 sums.answer.task_times.insert((application.clone(), tid), times);
+            }
+            if let Some(facts) = &mut sums.answer.tasks {
+                let executor = task.place.executor.clone().unwrap_or_default();
+                let node = nodes.get(&(application.clone(), executor));
+                facts.take_unrecorded(task, node.map(String::as_str));
             }
             let time = sums.question.span(None, task.times);
             let place = Place { time, ..task.place.clone() };

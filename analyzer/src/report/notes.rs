@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Remarks on a report, collected while it is made.
 #[derive(Debug, Default)]
 pub struct Notes {
+    rows_left_out: Option<(usize, usize)>,
     left_out_roles: BTreeMap<String, u64>,
     tasks_without_start: u64,
     open_tasks: u64,
@@ -12,6 +13,7 @@ pub struct Notes {
     closed_tasks: u64,
     python_records: u64,
     open_processes: u64,
+    ended_workers: u64,
     missing_segments: u64,
     left_out_bytes: u64,
     /// Application -> tasks with a record that its event log does not have.
@@ -25,6 +27,11 @@ pub struct Notes {
 }
 
 impl Notes {
+    /// So many rows of all are not shown, as the user asked.
+    pub fn rows_left_out(&mut self, count: usize, all: usize) {
+        self.rows_left_out = Some((count, all));
+    }
+
     /// A process was left out for its role.
     pub fn left_out_role(&mut self, role: &str) {
         *self.left_out_roles.entry(role.to_owned()).or_default() += 1;
@@ -44,8 +51,15 @@ impl Notes {
     }
 
     /// A process took part.
-    pub fn process(&mut self, is_final: bool, missing_segments: u64, left_out_bytes: u64) {
-        self.open_processes += u64::from(!is_final);
+    pub fn process(
+        &mut self,
+        is_final: bool,
+        is_python: bool,
+        missing_segments: u64,
+        left_out_bytes: u64,
+    ) {
+        self.open_processes += u64::from(!is_final && !is_python);
+        self.ended_workers += u64::from(!is_final && is_python);
         self.missing_segments += missing_segments;
         self.left_out_bytes += left_out_bytes;
     }
@@ -78,6 +92,11 @@ impl Notes {
     /// The remarks as sentences.
     pub fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
+        if let Some((count, all)) = self.rows_left_out {
+            lines.push(format!(
+                "{count} of {all} rows are not shown (--where, --top); the total is that of the others"
+            ));
+        }
         let roles: Vec<_> =
             self.left_out_roles.iter().map(|(role, count)| format!("{count} {role}")).collect();
         if !roles.is_empty() {
@@ -139,6 +158,11 @@ impl Notes {
         count(
             self.open_processes,
             "processes run still or were killed: counted up to their last records",
+        );
+        count(
+            self.ended_workers,
+            "Python daemons and workers have no last record, as Spark kills them when it is done: counted up to the one \
+             before, at most a snapshot interval earlier",
         );
         count(self.missing_segments, "record files are missing; totals hold, tasks may be missing");
         count(self.left_out_bytes, "bytes of record files could not be used");

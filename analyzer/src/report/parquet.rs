@@ -50,7 +50,8 @@ impl Report<'_> {
             let values = || rows.iter().map(move |row| &row[at].1);
             // Ids of Spark's and times are numbers, names are texts, also where all are unknown.
             match *name {
-                "tid" | "time_ms" | "until_ms" | "job" | "stage" | "stage_attempt" | "task_id" => {
+                "tid" | "time_ms" | "until_ms" | "query" | "job" | "stage" | "stage_attempt"
+                | "task_id" => {
                     Series::new((*name).into(), values().map(Value::as_i64).collect::<Vec<_>>())
                 }
                 _ => Series::new((*name).into(), values().map(Value::as_str).collect::<Vec<_>>()),

@@ -126,8 +126,8 @@ impl Pieces {
         let mut process = String::new();
         let mut before: HashMap<i64, Before> = HashMap::new();
         let mut cut = 0_u64;
-        let applications = sums.question.applications;
-        store.scan(Table::Snapshots, Some(&columns), applications, &mut |mut frame| {
+        let applications = sums.ids.to_vec();
+        store.scan(Table::Snapshots, Some(&columns), &applications, &mut |mut frame| {
             frame.rechunk_mut();
             let rows = Rated::of(frame)?;
             let ids = rows.frame.column("process_id")?.str()?;
@@ -213,7 +213,8 @@ mod tests {
 
     #[test]
     fn buckets_are_those_that_something_was_done_in() {
-        let question = Question { by: &[], applications: &[], roles: &[], bucket_ms: 10 };
+        let question =
+            Question { by: &[], applications: &[], roles: &[], bucket_ms: 10, lists_tasks: false };
         let of = |own, logged| {
             let span = question.span(own, logged).unwrap();
             (span.from_ms, span.until_ms, span.is_bucket)

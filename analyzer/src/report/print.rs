@@ -8,15 +8,19 @@ use super::figure::{Block, Figure, MILLION, Scale};
 use super::gather::Answer;
 use super::key::{Dimension, Key, Name, Part, Span};
 use super::rows::{Completeness, Row, Said};
+use super::stage_names::StageName;
 use crate::dump::printable;
 use crate::terminal::{HEADING, utc};
 
 /// A table's lines are at most this wide, unless the keys alone need more.
-const WIDTH: usize = 80;
+pub const WIDTH: usize = 80;
 /// A key is cut to this many characters in a table.
 const KEY_WIDTH: usize = 26;
 /// A directory to these.
 const DIRECTORY_WIDTH: usize = 40;
+
+/// The version of the JSON document; it rises when a key changes its meaning or goes.
+const JSON_VERSION: u32 = 1;
 
 type KeyedRows<'a> = Vec<(&'a Key, &'a Row)>;
 
@@ -30,12 +34,17 @@ pub struct Report<'a> {
     pub is_wide: bool,
 }
 
-/// A dimension's value as text for a table.
-pub(super) fn shown(key: &Key, dimension: Dimension) -> String {
-    if let (Dimension::Time, Some(span)) = (dimension, key.time) {
-        return span_text(span);
+/// A dimension's value as text; none if it is unknown.
+pub(super) fn shown_text(key: &Key, dimension: Dimension) -> Option<String> {
+    match dimension {
+        Dimension::Process => key.process.clone(),
+        Dimension::Time => key.time.map(span_text),
+        _ => own_text(key, dimension),
     }
-    let name = match dimension {
+}
+
+fn own_text(key: &Key, dimension: Dimension) -> Option<String> {
+    match dimension {
         Dimension::App => key.application.as_ref().map(|name| name.0.clone()),
         Dimension::Node => key.node.as_ref().map(|name| name.0.clone()),
         Dimension::Executor => key.executor.as_ref().map(|name| name.0.clone()),
@@ -46,12 +55,21 @@ pub(super) fn shown(key: &Key, dimension: Dimension) -> String {
         }),
         Dimension::Directory => key.directory.clone(),
         Dimension::Stage if key.part == Part::Outside => Some("outside".into()),
-        Dimension::Stage => key.stage.map(|stage| stage_text(stage.0, stage.1)),
+        Dimension::Stage => key.stage.map(|stage| stage_label(stage.0, stage.1)),
         _ if dimension.is_of_tasks() && key.part == Part::Outside => Some(String::new()),
         Dimension::Time => None,
+        Dimension::Query => key.query.map(|query| query.to_string()),
         Dimension::Job => key.job.map(|job| job.to_string()),
         Dimension::Task => key.task.map(|task| task.to_string()),
-    };
+    }
+}
+
+/// A dimension's value as text for a table.
+pub(super) fn shown(key: &Key, dimension: Dimension) -> String {
+    if let (Dimension::Time, Some(span)) = (dimension, key.time) {
+        return span_text(span);
+    }
+    let name = own_text(key, dimension);
     let name = printable(&name.unwrap_or_else(|| "-".into()));
     let width = if dimension == Dimension::Directory { DIRECTORY_WIDTH } else { KEY_WIDTH };
     if name.chars().count() <= width {
@@ -80,6 +98,14 @@ pub fn stage_text(stage: i64, attempt: Option<i64>) -> String {
     }
 }
 
+/// The same for a row: of an unknown attempt there is another row than of the first one.
+pub fn stage_label(stage: i64, attempt: Option<i64>) -> String {
+    match attempt {
+        None => format!("{stage}.?"),
+        _ => stage_text(stage, attempt),
+    }
+}
+
 /// Three or four significant digits with a unit's prefix.
 pub fn human(value: u64, scale: Scale) -> String {
     let scaled = |value: f64, units: &[&str]| {
@@ -105,6 +131,7 @@ pub fn human(value: u64, scale: Scale) -> String {
         Scale::Bytes => scaled(value_f, &["B", "kB", "MB", "GB", "TB", "PB", "EB"]),
         Scale::Nanoseconds => scaled(value_f, &["ns", "us", "ms", "s", "ks", "Ms"]),
         Scale::Milliseconds => scaled(value_f, &["ms", "s", "ks", "Ms"]),
+        Scale::Moment => utc(i64::try_from(value).unwrap_or(i64::MAX)),
         Scale::Millionths => {
             let value = value_f / MILLION as f64;
             match value {
@@ -154,10 +181,18 @@ impl Report<'_> {
         for line in self.answer.notes.lines() {
             wrapped(out, "note: ", &printable(&line))?;
         }
-        let has_bounds = self.answer.rows.iter().any(|(_, row)| {
-            let mut figures = blocks.iter().flat_map(|block| &block.columns);
-            figures.any(|(figure, _)| matches!(row.said(*figure), Said::AtLeast(_)))
+        // A total may be a lower bound where no row is one: of some the figure is not known at all.
+        let totals = sections.iter().map(|(_, rows)| {
+            let mut total = Row::default();
+            rows.iter().for_each(|(_, row)| total.join(row));
+            total
         });
+        let totals: Vec<_> = totals.collect();
+        let figures = || blocks.iter().flat_map(|block| &block.columns).map(|(figure, _)| *figure);
+        let shown = || self.answer.rows.iter().map(|(_, row)| row).chain(&totals);
+        let has_bounds =
+            shown().any(|row| figures().any(|one| matches!(row.said(one), Said::AtLeast(_))));
+        let has_unknown = shown().any(|row| figures().any(|one| row.said(one) == Said::Unknown));
         if let Some(line) = self.answer.written.line() {
             wrapped(out, "", &line)?;
         }
@@ -167,8 +202,11 @@ impl Report<'_> {
                 (finer with ingest --snapshots, see report --help)";
             wrapped(out, "+20s after a time: ", text)?;
         }
-        if has_bounds {
-            writeln!(out, "+ = at least: a part is unknown.  - = unknown.")?;
+        let bounds = has_bounds.then_some("+ = at least: a part is unknown.");
+        let unknown = has_unknown.then_some("- = unknown.");
+        if has_bounds || has_unknown {
+            let legend: Vec<_> = bounds.into_iter().chain(unknown).collect();
+            writeln!(out, "{}", legend.join("  "))?;
         }
         Ok(())
     }
@@ -265,11 +303,11 @@ impl Report<'_> {
                 named.push((stage, attempt, name));
             }
         }
-        named.sort();
-        named.dedup();
+        named.sort_by_key(|(stage, attempt, _)| (*stage, *attempt));
+        named.dedup_by_key(|(stage, attempt, _)| (*stage, *attempt));
         for (stage, attempt, name) in &named {
-            let name: String = printable(name).chars().take(66).collect();
-            writeln!(out, "stage {}: {name}", stage_text(*stage, *attempt))?;
+            let name = printable(&name.full());
+            wrapped(out, &format!("stage {}: ", stage_text(*stage, *attempt)), &name)?;
         }
         if named.is_empty() { Ok(()) } else { writeln!(out) }
     }
@@ -281,6 +319,7 @@ impl Report<'_> {
         out: &mut impl Write,
         figures: &[Figure],
         spreads: Option<(Vec<Value>, Vec<Value>)>,
+        findings: Option<&[(String, super::findings::Finding)]>,
     ) -> io::Result<()> {
         let figures_of = |object: &mut Map<String, Value>, row: &Row, figures: &[Figure]| {
             let mut bounds = Vec::new();
@@ -301,7 +340,7 @@ impl Report<'_> {
             Value::Object(parts.collect())
         };
         let by: Vec<_> = self.by.iter().map(|one| one.name()).collect();
-        writeln!(out, "{{\"by\":{},\"rows\":[", json!(by))?;
+        writeln!(out, "{{\"schema_version\":{JSON_VERSION},\"by\":{},\"rows\":[", json!(by))?;
         let mut separator = "";
         for (key, row) in self.answer.rows.iter() {
             let mut object = Map::new();
@@ -333,13 +372,17 @@ impl Report<'_> {
             .filter(|((application, ..), _)| is_shown(application))
             .map(|(key, parents)| {
                 let (application, stage, attempt) = key;
+                let log = self.answer.logs.stages.get(key);
                 json!({
                     "application_id": application,
                     "stage": stage,
                     "stage_attempt": attempt,
-                    "name": self.answer.stage_names.get(key),
+                    "name": self.answer.stage_names.get(key).map(StageName::full),
                     "job": known.of(application, (*stage, Some(*attempt))),
                     "parents": parents,
+                    "submitted_ms": log.and_then(|log| log.submitted_ms),
+                    "completed_ms": log.and_then(|log| log.completed_ms),
+                    "failure": log.and_then(|log| log.failure.as_ref()),
                 })
             })
             .collect();
@@ -348,15 +391,54 @@ impl Report<'_> {
             .iter()
             .filter(|one| is_shown(&one.application))
             .map(|one| {
-                json!({"application_id": one.application, "job": one.job, "stages": one.stages})
+                let log = self.answer.logs.jobs.get(&(one.application.clone(), one.job));
+                json!({
+                    "application_id": one.application,
+                    "job": one.job,
+                    "query": one.query,
+                    "stages": one.stages,
+                    "description": log.and_then(|log| log.description.as_ref()),
+                    "submitted_ms": log.and_then(|log| log.submitted_ms),
+                    "completed_ms": log.and_then(|log| log.completed_ms),
+                    "result": log.and_then(|log| log.result.as_ref()),
+                    "failure": log.and_then(|log| log.failure.as_ref()),
+                })
             })
             .collect();
+        let executors: Vec<_> = self
+            .answer
+            .logs
+            .executors
+            .iter()
+            .filter(|((application, _), _)| is_shown(application))
+            .map(|((application, id), one)| {
+                json!({
+                    "application_id": application,
+                    "executor_id": id,
+                    "host": one.host,
+                    "cores": one.cores,
+                    "added_ms": one.added_ms,
+                    "removed_ms": one.removed_ms,
+                    "reason": one.reason,
+                })
+            })
+            .collect();
+        // Null where nobody looked for any.
+        let findings = findings.map(|all| {
+            let one = |(application, finding): &(String, super::findings::Finding)| {
+                let mut value = finding.json();
+                value["application_id"] = json!(application);
+                value
+            };
+            all.iter().map(one).collect::<Vec<_>>()
+        });
         let spreads = spreads.map_or_else(String::new, |(spreads, stragglers)| {
             format!("\n\"spreads\":{},\n\"stragglers\":{},", json!(spreads), json!(stragglers))
         });
         writeln!(
             out,
-            "],{spreads}\"total\":{},\n\"completeness\":{},\n\"process_totals\":{},\n\"overhead\":{},\n\"stages\":{},\n\"jobs\":{},\n\"notes\":{}}}",
+            "],{spreads}\"findings\":{},\n\"total\":{},\n\"completeness\":{},\n\"process_totals\":{},\n\"overhead\":{},\n\"stages\":{},\n\"jobs\":{},\n\"executors\":{},\n\"notes\":{}}}",
+            json!(findings),
             Value::Object(total),
             completeness,
             Value::Object(processes),
@@ -367,6 +449,7 @@ impl Report<'_> {
             }),
             Value::Array(stages),
             Value::Array(jobs),
+            Value::Array(executors),
             json!(self.answer.notes.lines())
         )
     }
@@ -400,6 +483,7 @@ impl Report<'_> {
                     fields.push(("time_ms", json!(key.time.map(|span| span.from_ms))));
                     fields.push(("until_ms", json!(key.time.map(|span| span.until_ms))));
                 }
+                Dimension::Query => fields.push(("query", json!(key.query))),
                 Dimension::Job => fields.push(("job", json!(key.job))),
                 Dimension::Stage => {
                     fields.push(("stage", json!(key.stage.map(|stage| stage.0))));
@@ -470,11 +554,16 @@ fn print_block(
 }
 
 /// Prints text in lines of at most [`WIDTH`] characters, the later ones indented.
-pub(super) fn wrapped(out: &mut impl Write, prefix: &str, text: &str) -> io::Result<()> {
+pub fn wrapped(out: &mut impl Write, prefix: &str, text: &str) -> io::Result<()> {
+    wrapped_to(out, prefix, text, WIDTH)
+}
+
+/// Prints text in lines of at most so many characters, the later ones indented.
+pub fn wrapped_to(out: &mut impl Write, prefix: &str, text: &str, width: usize) -> io::Result<()> {
     let mut line = prefix.to_owned();
     let mut is_empty = true;
     for word in text.split(' ') {
-        if !is_empty && line.chars().count() + 1 + word.chars().count() > WIDTH {
+        if !is_empty && line.chars().count() + 1 + word.chars().count() > width {
             writeln!(out, "{line}")?;
             line = " ".repeat(6);
             is_empty = true;

@@ -81,6 +81,12 @@ impl Rated {
         column.and_then(|column| column.get(at)).unwrap_or(false)
     }
 
+    /// A row's instructions, if the engine counted all of them.
+    pub(super) fn exact_instructions(&self, at: usize) -> Option<u64> {
+        let is_exact = self.engine.str().ok()?.get(at) == Some(ENGINE_EXACT);
+        self.metrics[records::metric::INSTRUCTIONS].u64().ok()?.get(at).filter(|_| is_exact)
+    }
+
     /// A row's counters.
     pub fn counted(&self, at: usize) -> Counted {
         let values = std::array::from_fn(|index| self.metrics[index].u64().ok()?.get(at));

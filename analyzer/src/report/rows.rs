@@ -7,7 +7,7 @@ use records::metric::{
 };
 use records::{METRIC_COUNT, METRICS, MetricSet, TaskMethod};
 
-use super::figure::{Figure, LOCALITIES, MILLION, RATIOS};
+use super::figure::{Figure, LOCALITIES, MILLION, RATIOS, is_peak};
 use super::key::{Dimension, Key};
 use super::limits;
 use crate::eventlog::{SPARK_METRICS, SparkMetrics};
@@ -74,6 +74,38 @@ impl Sum {
         self.unknown = self.unknown.saturating_add(count - known);
     }
 
+    /// Adds many values of which the largest is told.
+    fn add_largest(&mut self, count: u32, known: u32, largest: u64) {
+        self.value = self.value.max(largest);
+        self.exact = self.exact.saturating_add(known);
+        self.unknown = self.unknown.saturating_add(count - known);
+    }
+
+    /// Adds many values of which the least is told.
+    fn add_least(&mut self, count: u32, known: u32, least: u64) {
+        if known > 0 {
+            self.value = if self.exact > 0 { self.value.min(least) } else { least };
+        }
+        self.exact = self.exact.saturating_add(known);
+        self.unknown = self.unknown.saturating_add(count - known);
+    }
+
+    fn join_least(&mut self, other: Sum) {
+        let least = match (self.exact > 0, other.exact > 0) {
+            (true, true) => self.value.min(other.value),
+            (true, false) => self.value,
+            (false, _) => other.value,
+        };
+        self.join(other);
+        self.value = least;
+    }
+
+    fn join_largest(&mut self, other: Sum) {
+        let largest = self.value.max(other.value);
+        self.join(other);
+        self.value = largest;
+    }
+
     fn join(&mut self, other: Sum) {
         self.value = self.value.saturating_add(other.value);
         self.exact = self.exact.saturating_add(other.exact);
@@ -118,6 +150,9 @@ pub struct Row {
     exact_tasks: u64,
     failed_tasks: Sum,
     localities: [Sum; LOCALITIES.len()],
+    /// When the first task was launched and the last one finished, ms since the epoch.
+    first: Sum,
+    last: Sum,
     metrics: [Sum; METRIC_COUNT],
     /// Those of the instructions that Python workers have executed.
     python: Sum,
@@ -160,6 +195,8 @@ impl Default for Row {
             exact_tasks: 0,
             failed_tasks: Sum::default(),
             localities: [Sum::default(); LOCALITIES.len()],
+            first: Sum::default(),
+            last: Sum::default(),
             metrics: [Sum::default(); METRIC_COUNT],
             python: Sum::default(),
             spark: [Sum::default(); SPARK_METRICS.len()],
@@ -201,7 +238,9 @@ pub struct SaidRun {
     pub failed: (u32, u64),
     /// Of how many it is known how near their data they ran, and how many of these at each of [`LOCALITIES`].
     pub localities: (u32, [u64; LOCALITIES.len()]),
-    /// How many know each of Spark's metrics, and the sum over these.
+    /// Of how many it is known when they were launched and finished, the first and the last ms since the epoch.
+    pub times: (u32, u64, u64),
+    /// How many know each of Spark's metrics, and the sum over these (or the largest of them, see [`is_peak`]).
     pub metrics: [(u32, u64); SPARK_METRICS.len()],
 }
 
@@ -214,6 +253,7 @@ impl SaidRun {
             tasks: 1,
             failed: pair(said.has_failed.map(u64::from)),
             localities: (u32::from(said.locality.is_some()), std::array::from_fn(at)),
+            times: said.times.map_or((0, 0, 0), |(first, last)| (1, first, last)),
             metrics: said.metrics.map(pair),
         }
     }
@@ -251,6 +291,8 @@ pub struct SparkSaid {
     pub has_failed: Option<bool>,
     /// How near its data it ran, as an index of [`LOCALITIES`].
     pub locality: Option<usize>,
+    /// First and last ms since the epoch; unknown for open ones.
+    pub times: Option<(u64, u64)>,
     /// Spark's metrics; unknown for open tasks and lost executors.
     pub metrics: SparkMetrics,
 }
@@ -314,15 +356,21 @@ impl Row {
             add(sum, (known, value));
         }
         add(&mut self.failed_tasks, said.failed);
-        for (sum, pair) in self.spark.iter_mut().zip(said.metrics) {
-            add(sum, pair);
+        let (known, first, last) = said.times;
+        self.first.add_least(said.tasks, known, first);
+        self.last.add_largest(said.tasks, known, last);
+        for (index, (sum, pair)) in self.spark.iter_mut().zip(said.metrics).enumerate() {
+            match is_peak(index) {
+                true => sum.add_largest(said.tasks, pair.0, pair.1),
+                false => add(sum, pair),
+            }
         }
     }
 
     /// Adds tasks of which the event log says nothing.
     pub fn add_unsaid(&mut self, tasks: u32) {
         let sums = self.localities.iter_mut().chain(&mut self.spark);
-        for sum in sums.chain([&mut self.failed_tasks]) {
+        for sum in sums.chain([&mut self.failed_tasks, &mut self.first, &mut self.last]) {
             sum.add_many(tasks, 0, 0, false);
         }
     }
@@ -354,6 +402,8 @@ impl Row {
         self.recorded_tasks += other.recorded_tasks;
         self.exact_tasks += other.exact_tasks;
         self.failed_tasks.join(other.failed_tasks);
+        self.first.join_least(other.first);
+        self.last.join_largest(other.last);
         for (sum, other) in self.localities.iter_mut().zip(&other.localities) {
             sum.join(*other);
         }
@@ -361,8 +411,8 @@ impl Row {
             sum.join(*other);
         }
         self.python.join(other.python);
-        for (sum, other) in self.spark.iter_mut().zip(&other.spark) {
-            sum.join(*other);
+        for (index, (sum, other)) in self.spark.iter_mut().zip(&other.spark).enumerate() {
+            if is_peak(index) { sum.join_largest(*other) } else { sum.join(*other) }
         }
     }
 
@@ -415,6 +465,12 @@ impl Row {
             Figure::ExactTasks => known(self.exact_tasks),
             Figure::FailedTasks => self.failed_tasks,
             Figure::Locality(index) => self.localities[index],
+            Figure::FirstLaunch => self.first,
+            Figure::LastFinish => self.last,
+            Figure::Wall => {
+                let value = self.last.value.saturating_sub(self.first.value);
+                Sum { value, ..self.last }
+            }
             Figure::PythonInstructions => self.python,
             Figure::Metric(index) => self.metrics[index],
             Figure::MemoryBytes => {
@@ -477,6 +533,8 @@ pub struct Rows {
     rows: BTreeMap<Key, Box<Row>>,
     /// Where goes what is of one row too many.
     surplus: Option<Box<Row>>,
+    /// The order in which they are shown, if it is not that of the keys.
+    order: Option<Vec<Key>>,
 }
 
 impl Rows {
@@ -508,7 +566,39 @@ impl Rows {
 
     /// All rows in their order.
     pub fn iter(&self) -> impl Iterator<Item = (&Key, &Row)> {
-        self.rows.iter().map(|(key, row)| (key, &**row))
+        let by_key = self.rows.iter().filter(|_| self.order.is_none());
+        let in_order = self.order.iter().flatten().filter_map(|key| self.rows.get_key_value(key));
+        by_key.chain(in_order).map(|(key, row)| (key, &**row))
+    }
+
+    /// Keeps the rows for which this holds.
+    pub fn retain(&mut self, is_kept: impl Fn(&Key, &Row) -> bool) {
+        self.rows.retain(|key, row| is_kept(key, row));
+    }
+
+    /// Sorts the rows by a figure, those that do not know it last, and keeps the first ones.
+    pub fn sort(&mut self, figure: Figure, is_ascending: bool, top: Option<usize>) {
+        let mut keys: Vec<(Option<u64>, Key)> =
+            self.rows.iter().map(|(key, row)| (row.said(figure).value(), key.clone())).collect();
+        keys.sort_by(|(one, first), (other, second)| {
+            let order = match (one, other) {
+                (Some(one), Some(other)) if is_ascending => one.cmp(other),
+                (Some(one), Some(other)) => other.cmp(one),
+                // Unknown comes last either way.
+                _ => other.is_some().cmp(&one.is_some()),
+            };
+            order.then_with(|| first.cmp(second))
+        });
+        let rest = keys.split_off(keys.len().min(top.unwrap_or(usize::MAX)));
+        for (_, key) in rest {
+            self.rows.remove(&key);
+        }
+        self.order = Some(keys.into_iter().map(|(_, key)| key).collect());
+    }
+
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        self.rows.len()
     }
 
     /// Whether there is none.
@@ -552,6 +642,25 @@ mod tests {
         assert_eq!(exact.said(), Said::Exactly(0));
         exact.add_lower_bound(Some(4));
         assert_eq!(exact.said(), Said::AtLeast(4));
+    }
+
+    #[test]
+    fn of_peaks_the_largest_is_told() {
+        let index = SPARK_METRICS.iter().position(|one| *one == "peak_execution_memory_bytes");
+        let figure = Figure::Spark(index.unwrap());
+        let said = |peak: Option<u64>| {
+            let mut metrics: SparkMetrics = [None; SPARK_METRICS.len()];
+            metrics[index.unwrap()] = peak;
+            SparkSaid { metrics, ..SparkSaid::default() }
+        };
+        let mut row = Row::default();
+        [5, 9, 7].iter().for_each(|peak| row.add_said(&said(Some(*peak))));
+        let mut other = Row::default();
+        other.add_said(&said(Some(8)));
+        row.join(&other);
+        assert_eq!(row.said(figure), Said::Exactly(9));
+        row.add_said(&said(None));
+        assert_eq!(row.said(figure), Said::AtLeast(9));
     }
 
     #[test]

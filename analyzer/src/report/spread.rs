@@ -1,6 +1,6 @@
 //! How a figure is spread over a stage's tasks, and which tasks are stragglers.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::{Value, json};
 
@@ -12,6 +12,9 @@ use super::rows::{Rows, Said};
 const STRAGGLER_PERCENT: u128 = 150;
 /// Stages with fewer tasks have no stragglers.
 const FEWEST_TASKS: usize = 4;
+
+/// (application, TID) -> first and last ms since the epoch.
+pub type Times = HashMap<(String, i64), (i64, i64)>;
 
 /// What is spread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,12 +114,7 @@ impl Spread {
 }
 
 /// What is known of a task's measure: nothing but an exact value counts.
-pub fn value(
-    key: &Key,
-    row: &super::rows::Row,
-    times: &HashMap<(String, i64), (i64, i64)>,
-    measure: Measure,
-) -> Option<u64> {
+pub fn value(key: &Key, row: &super::rows::Row, times: &Times, measure: Measure) -> Option<u64> {
     match measure {
         Measure::Of(figure) => match row.said(figure) {
             Said::Exactly(value) => Some(value),
@@ -133,7 +131,7 @@ pub fn value(
 /// The spread of a measure in every stage; `rows` must be per application, stage and task.
 pub fn of_stages<'a>(
     rows: &'a Rows,
-    times: &HashMap<(String, i64), (i64, i64)>,
+    times: &Times,
     measure: Measure,
 ) -> BTreeMap<StageKey<'a>, Spread> {
     let mut values: BTreeMap<StageKey<'a>, Vec<(i64, Option<u64>)>> = BTreeMap::new();
@@ -156,10 +154,15 @@ pub enum Cause {
     WorkAndTime,
     /// It took long for work like that of others: a slow or crowded node, or it waited.
     TimeAlone,
-    /// It had more work, and no time shows it.
+    /// It had more work, and took no longer than others.
     WorkAlone,
+    /// It had more work; how long it took is unknown.
+    WorkTimeUnknown,
     /// It took long; what work it had is unknown.
     TimeWorkUnknown,
+    /// It was among the first on its executor, where classes are loaded and code is interpreted before it is compiled, and had no
+    /// more data than others.
+    WarmUp,
 }
 
 impl Cause {
@@ -169,7 +172,9 @@ impl Cause {
             Cause::WorkAndTime => "more work, longer",
             Cause::TimeAlone => "longer for like work",
             Cause::WorkAlone => "more work, not longer",
+            Cause::WorkTimeUnknown => "more work, time unknown",
             Cause::TimeWorkUnknown => "longer, work unknown",
+            Cause::WarmUp => "warm-up of executor",
         }
     }
 }
@@ -187,51 +192,112 @@ pub struct Straggler {
     pub time: Option<(u64, u64)>,
 }
 
+/// A task with what its place among others needs.
+struct Placed<'a> {
+    stage: StageKey<'a>,
+    task: i64,
+    is_first: bool,
+    work: Option<u64>,
+    time: Option<u64>,
+    /// Records that it read, of input and shuffles.
+    records: Option<u64>,
+}
+
+/// The tasks that an executor began with: those that started before any of its tasks had ended.
+pub fn first_tasks(rows: &Rows, times: &Times) -> HashSet<(String, i64)> {
+    type OfExecutor = Vec<((String, i64), (i64, i64))>;
+    let mut executors: HashMap<(&str, Option<&str>, Option<&str>), OfExecutor> = HashMap::new();
+    for (key, _) in rows.iter().filter(|(key, _)| key.part == Part::Tasks) {
+        let (Some(application), Some(task)) = (&key.application, key.task) else { continue };
+        let id = (application.0.clone(), task);
+        let Some(of_task) = times.get(&id) else { continue };
+        let executor = (
+            application.0.as_str(),
+            key.node.as_ref().map(|name| name.0.as_str()),
+            key.executor.as_ref().map(|name| name.0.as_str()),
+        );
+        executors.entry(executor).or_default().push((id, *of_task));
+    }
+    let mut first = HashSet::new();
+    for tasks in executors.into_values() {
+        let first_end = tasks.iter().map(|(_, (_, end))| *end).min().unwrap_or(i64::MAX);
+        let begun = tasks.into_iter().filter(|(_, (start, _))| *start < first_end);
+        first.extend(begun.map(|(id, _)| id));
+    }
+    first
+}
+
+fn is_far_above(value: u64, median: u64) -> bool {
+    u128::from(value) * 100 > u128::from(median) * STRAGGLER_PERCENT
+}
+
+/// The nearest-rank median.
+pub fn median(mut values: Vec<u64>) -> Option<u64> {
+    values.sort_unstable();
+    values.get((values.len().max(1) - 1) / 2).copied()
+}
+
 /// The stragglers of every stage by instructions and by time, apart: those that took longest first; `rows`
-/// must be per application, stage and task.
-pub fn stragglers<'a>(
-    rows: &'a Rows,
-    times: &HashMap<(String, i64), (i64, i64)>,
-) -> BTreeMap<StageKey<'a>, Vec<Straggler>> {
+/// must be per application, stage, executor and task. Medians are of the tasks that are not an executor's first, where there
+/// are some.
+pub fn stragglers<'a>(rows: &'a Rows, times: &Times) -> BTreeMap<StageKey<'a>, Vec<Straggler>> {
+    let first = first_tasks(rows, times);
     let work = Measure::Of(Figure::Metric(records::metric::INSTRUCTIONS));
-    let by_work = of_stages(rows, times, work);
-    let by_time = of_stages(rows, times, Measure::Duration);
-    let mut found: BTreeMap<StageKey<'a>, BTreeMap<i64, Straggler>> = BTreeMap::new();
-    for (spreads, is_work) in [(&by_work, true), (&by_time, false)] {
-        for (stage, spread) in spreads {
-            for (task, value) in &spread.stragglers {
-                let of_stage = found.entry(*stage).or_default();
-                let one = of_stage.entry(*task).or_insert(Straggler {
-                    task: *task,
-                    cause: Cause::WorkAlone,
-                    work: None,
-                    time: None,
-                });
-                let pair = Some((*value, spread.points[2]));
-                if is_work {
-                    one.work = pair
-                } else {
-                    one.time = pair
-                }
-                one.cause = match (one.work, one.time) {
-                    (Some(_), Some(_)) => Cause::WorkAndTime,
-                    (Some(_), None) => Cause::WorkAlone,
-                    (None, _) if by_work.get(stage).is_some_and(|spread| spread.unknown == 0) => {
-                        Cause::TimeAlone
-                    }
-                    (None, _) => Cause::TimeWorkUnknown,
-                };
-            }
+    let read = ["spark_input_records", "spark_shuffle_read_records"];
+    let read = read.map(|name| Figure::parse(name).ok());
+    let mut stages: BTreeMap<StageKey<'a>, Vec<Placed<'a>>> = BTreeMap::new();
+    for (key, row) in rows.iter() {
+        let (Part::Tasks, Some((stage, attempt)), Some(task)) = (key.part, key.stage, key.task)
+        else {
+            continue;
+        };
+        let stage = StageKey { application: key.application.as_ref(), stage, attempt };
+        let id = key.application.as_ref().map(|name| (name.0.clone(), task));
+        let records = read.map(|figure| row.said(figure?).value());
+        let records = records.iter().any(Option::is_some).then(|| records.iter().flatten().sum());
+        stages.entry(stage).or_default().push(Placed {
+            stage,
+            task,
+            is_first: id.is_some_and(|id| first.contains(&id)),
+            work: value(key, row, times, work),
+            time: value(key, row, times, Measure::Duration),
+            records,
+        });
+    }
+    let mut found: BTreeMap<StageKey<'a>, Vec<Straggler>> = BTreeMap::new();
+    for tasks in stages.values().filter(|tasks| tasks.len() >= FEWEST_TASKS) {
+        // What is compared with: the tasks that came later, if there are any.
+        let of = |value: &dyn Fn(&Placed<'_>) -> Option<u64>| {
+            let later = tasks.iter().filter(|task| !task.is_first).filter_map(value);
+            median(later.collect()).or_else(|| median(tasks.iter().filter_map(value).collect()))
+        };
+        let (works, durations) = (of(&|task| task.work), of(&|task| task.time));
+        let records = of(&|task| task.records);
+        for task in tasks {
+            let far = |value: Option<u64>, median: Option<u64>| {
+                value.zip(median).filter(|(value, median)| is_far_above(*value, *median))
+            };
+            let (work, time) = (far(task.work, works), far(task.time, durations));
+            let is_alike = far(task.records, records).is_none();
+            let cause = match (work, time) {
+                (None, None) => continue,
+                _ if task.is_first && is_alike => Cause::WarmUp,
+                (Some(_), Some(_)) => Cause::WorkAndTime,
+                (Some(_), None) if task.time.is_none() => Cause::WorkTimeUnknown,
+                (Some(_), None) => Cause::WorkAlone,
+                (None, Some(_)) if task.work.is_some() => Cause::TimeAlone,
+                (None, Some(_)) => Cause::TimeWorkUnknown,
+            };
+            let one = Straggler { task: task.task, cause, work, time };
+            found.entry(task.stage).or_default().push(one);
         }
     }
-    let order = |(stage, of_stage): (_, BTreeMap<i64, Straggler>)| {
-        let mut all: Vec<_> = of_stage.into_values().collect();
+    for all in found.values_mut() {
         all.sort_by_key(|one| {
             (one.cause, std::cmp::Reverse((one.time.map(|time| time.0), one.work)))
         });
-        (stage, all)
-    };
-    found.into_iter().map(order).collect()
+    }
+    found
 }
 
 #[cfg(test)]
@@ -274,37 +340,66 @@ mod tests {
     #[test]
     fn more_work_and_longer_time_are_told_apart() {
         use super::super::key::{Dimension, Part, Place};
-        use super::super::rows::{Counted, Share, TaskFigures};
+        use super::super::rows::{Counted, Share, SparkSaid, TaskFigures};
+        use crate::eventlog::SPARK_METRICS;
         let mut rows = Rows::default();
         let mut times = HashMap::new();
-        // (instructions, ms)
-        let tasks = [(10, 5), (10, 5), (10, 5), (10, 5), (90, 50), (10, 60), (80, 5)];
-        for (tid, (instructions, ms)) in (0..).zip(tasks) {
+        // (instructions, ms, records, executor); the first one of each executor begins at once.
+        let tasks = [
+            (80, Some(70), 10, "1"),
+            (10, Some(5), 10, "1"),
+            (10, Some(5), 10, "1"),
+            (10, Some(5), 10, "1"),
+            (10, Some(5), 10, "1"),
+            (90, Some(50), 90, "1"),
+            (10, Some(60), 10, "1"),
+            (80, Some(5), 10, "1"),
+            (80, None, 10, "1"),
+            (95, Some(75), 90, "2"),
+        ];
+        let records = SPARK_METRICS.iter().position(|one| *one == "input_records").unwrap();
+        let mut start = 1000;
+        for (tid, (instructions, ms, read, executor)) in (0..).zip(tasks) {
             let place = Place {
                 application: Some("a".into()),
+                executor: Some(executor.into()),
                 stage: Some((1, Some(0))),
                 task: Some(tid),
                 ..Place::default()
             };
-            let by = [Dimension::App, Dimension::Stage, Dimension::Task];
+            let by = [Dimension::App, Dimension::Executor, Dimension::Stage, Dimension::Task];
             let mut values = [None; records::METRIC_COUNT];
             values[records::metric::INSTRUCTIONS] = Some(instructions);
             let counted = Counted { values, is_partial: false, is_exact: true };
+            let mut said = SparkSaid::default();
+            said.metrics[records] = Some(read);
             let figures = TaskFigures {
                 counted: &counted,
                 is_repeated: false,
                 share: Share::Own,
-                spark: None,
+                spark: Some(&said),
             };
             rows.at(Key::new(&by, &place, Part::Tasks)).add_task(&figures);
-            times.insert(("a".to_owned(), tid), (1000, 1000 + ms));
+            if let Some(ms) = ms {
+                times.insert(("a".to_owned(), tid), (start, start + ms));
+                start += ms;
+            }
         }
         let found = stragglers(&rows, &times);
         let of_stage: Vec<_> =
             found.values().next().unwrap().iter().map(|s| (s.task, s.cause)).collect();
         assert_eq!(
             of_stage,
-            [(4, Cause::WorkAndTime), (5, Cause::TimeAlone), (6, Cause::WorkAlone)]
+            [
+                (9, Cause::WorkAndTime),
+                (5, Cause::WorkAndTime),
+                (6, Cause::TimeAlone),
+                (7, Cause::WorkAlone),
+                (8, Cause::WorkTimeUnknown),
+                (0, Cause::WarmUp),
+            ],
+            "an executor's first task is skew only if it had more data"
         );
+        assert_eq!(found.values().next().unwrap()[5].work, Some((80, 10)));
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::figure::Scale;
 use super::gather::Answer;
 use super::print::{human, stage_text, wrapped};
-use super::spread::{Measure, POINTS, of_stages, stragglers};
+use super::spread::{Cause, Measure, POINTS, of_stages, stragglers};
 use crate::dump::printable;
 use crate::terminal::HEADING;
 
@@ -65,7 +65,7 @@ fn straggler_table(out: &mut impl Write, answer: &Answer) -> io::Result<()> {
     if all.is_empty() {
         return writeln!(out, "  none by instructions, none by time\n");
     }
-    writeln!(out, "{:<6} {:>8}  {:<22} {:>19} {:>19}", "stage", "task", "why", "instrs", "time")?;
+    writeln!(out, "{:<6} {:>8}  {:<23} {:>19} {:>19}", "stage", "task", "why", "instrs", "time")?;
     let cell = |pair: Option<(u64, u64)>, scale| {
         pair.map_or("-".into(), |(value, median)| {
             format!("{} / {}", human(value, scale), human(median, scale))
@@ -83,13 +83,20 @@ fn straggler_table(out: &mut impl Write, answer: &Answer) -> io::Result<()> {
             let why = one.cause.name();
             let work = cell(one.work, Scale::Count);
             let time = cell(one.time, Scale::Milliseconds);
-            writeln!(out, "{text:<6} {:>8}  {why:<22} {work:>19} {time:>19}", one.task)?;
+            writeln!(out, "{text:<6} {:>8}  {why:<23} {work:>19} {time:>19}", one.task)?;
         }
         if of_stage.len() > STRAGGLERS_SHOWN {
             writeln!(out, "{:<6} and {} more", "", of_stage.len() - STRAGGLERS_SHOWN)?;
         }
     }
-    writeln!(out, "  value / median of its stage; - = like the others, or unknown\n")
+    let warm_up = all.values().flatten().any(|one| one.cause == Cause::WarmUp);
+    writeln!(out, "  value / median of its stage; - = like the others, or unknown")?;
+    if warm_up {
+        let text = "among the first tasks of its executor, with no more records than others: there classes are loaded and code is \
+            interpreted before it is compiled; medians are of the later tasks";
+        wrapped(out, "  warm-up of executor: ", text)?;
+    }
+    writeln!(out)
 }
 
 /// A table per measure; measures of which nothing is known are named only.

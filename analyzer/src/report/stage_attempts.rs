@@ -5,12 +5,13 @@ use std::collections::HashMap;
 
 use polars::prelude::DataFrame;
 
+use super::gather::Selected;
 use super::rows::Share;
 use crate::store::{Store, StoreError, Table};
 
 /// The columns that are looked at.
-const COLUMNS: [&str; 5] =
-    ["application_id", "application_attempt", "task_id", "stage_attempt", "method"];
+const COLUMNS: [&str; 6] =
+    ["process_id", "application_id", "application_attempt", "task_id", "stage_attempt", "method"];
 
 /// Attempts of stages, by application, its attempt, and TID.
 #[derive(Debug, Default)]
@@ -27,8 +28,12 @@ impl StageAttempts {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn read(store: &dyn Store, applications: &[String]) -> Result<StageAttempts, StoreError> {
-        StageAttempts::of_frames(&mut |each| {
+    pub fn read(
+        store: &dyn Store,
+        applications: &[String],
+        processes: &Selected<'_>,
+    ) -> Result<StageAttempts, StoreError> {
+        StageAttempts::of_frames(processes, &mut |each| {
             store.scan(Table::Tasks, Some(&COLUMNS), applications, each)
         })
     }
@@ -38,28 +43,38 @@ impl StageAttempts {
     /// # Errors
     /// What `scan` says, or that the frames are of another table.
     pub fn of_frames(
+        processes: &Selected<'_>,
         scan: &mut dyn FnMut(Each<'_>) -> Result<(), StoreError>,
     ) -> Result<StageAttempts, StoreError> {
         let mut attempts = StageAttempts::default();
-        scan(&mut |frame| attempts.take(&frame, true))?;
+        scan(&mut |frame| attempts.take(processes, &frame, true))?;
         if !attempts.0.is_empty() {
-            scan(&mut |frame| attempts.take(&frame, false))?;
+            scan(&mut |frame| attempts.take(processes, &frame, false))?;
         }
         Ok(attempts)
     }
 
     /// Takes which tasks are asked for (`further`), or what their own records say.
-    fn take(&mut self, frame: &DataFrame, further: bool) -> Result<(), StoreError> {
+    fn take(
+        &mut self,
+        processes: &Selected<'_>,
+        frame: &DataFrame,
+        further: bool,
+    ) -> Result<(), StoreError> {
         let text = |name: &str| frame.column(name)?.str();
         let number = |name: &str| frame.column(name)?.i64();
         let (applications, attempts) = (text("application_id")?, text("application_attempt")?);
         let (task_ids, methods) = (number("task_id")?, text("method")?);
         let stage_attempts = number("stage_attempt")?;
+        let ids = text("process_id")?;
         for at in 0..frame.height() {
             let known = stage_attempts.get(at);
             let is_further = Share::of(methods.get(at)).is_further();
-            let (Some(application), Some(task_id)) = (applications.get(at), task_ids.get(at))
-            else {
+            // In local mode a worker's records do not name the application.
+            let process = || ids.get(at).and_then(|id| processes.get(id));
+            let application =
+                applications.get(at).or_else(|| process().and_then(|one| one.id.as_deref()));
+            let (Some(application), Some(task_id)) = (application, task_ids.get(at)) else {
                 continue;
             };
             if is_further != further || known.is_none() != further {

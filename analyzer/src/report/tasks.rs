@@ -11,6 +11,7 @@ use super::pieces::{Noted, Pieces};
 use super::rated::Rated;
 use super::rows::{Share, TaskFigures};
 use super::stage_attempts::StageAttempts;
+use super::task_facts::Recorded;
 use crate::store::StoreError;
 
 /// A set of TIDs, which Spark gives in turn: a bit each.
@@ -102,7 +103,8 @@ impl<'t, 'q> Tasks<'t, 'q> {
                 }
                 continue;
             };
-            let (own_application, task_id) = (applications.get(at), task_ids.get(at));
+            let own_application = applications.get(at).or(process.id.as_deref());
+            let task_id = task_ids.get(at);
             let logged_task = own_application.zip(task_id).and_then(|(application, task_id)| {
                 let attempt = process.attempt.as_deref();
                 self.logged.find(application, process.cluster.as_deref(), attempt, task_id)
@@ -131,12 +133,13 @@ impl<'t, 'q> Tasks<'t, 'q> {
             };
             let is_repeated =
                 is_further || task_id.is_some_and(|task_id| !self.seen[seen].insert(task_id));
-            let application = own_application.or(process.place.application.as_deref());
+            let called = own_application.map(|id| process.called(id));
             match logged_task {
                 Some(task) => self.logged.tasks[task].is_joined = true,
                 None => {
-                    let name = application.unwrap_or("unknown");
-                    let has_log = self.logged.apps.contains_key(name);
+                    let name = called.as_deref().unwrap_or("unknown");
+                    let has_log =
+                        own_application.is_some_and(|id| self.logged.apps.contains_key(id));
                     self.sums.answer.notes.unlogged_tasks(name, has_log, 1);
                 }
             }
@@ -149,12 +152,29 @@ impl<'t, 'q> Tasks<'t, 'q> {
             let stage = stage.or_else(|| self.logged.tasks[logged_task?].place.stage);
             let of = Of {
                 process: id,
-                application,
+                application: own_application,
                 executor: executors.get(at),
                 stage,
                 engine: engines.get(at),
                 ..Of::default()
             };
+            if let (Some(facts), Some(application), Some(task)) =
+                (&mut self.sums.answer.tasks, &called, task_id)
+            {
+                let ms = |column: &Int64Chunked| column.get(at).map(|ns| ns / 1_000_000);
+                let recorded = Recorded {
+                    application,
+                    node: process.place.node.as_deref(),
+                    executor: of.executor.or(process.place.executor.as_deref()),
+                    stage,
+                    task,
+                    times: ms(starts).zip(ms(ends)),
+                    instructions: rows.exact_instructions(at),
+                    share,
+                };
+                let said = logged_task.map(|task| &self.logged.tasks[task]);
+                facts.take(&recorded, said);
+            }
             if !is_fine && !is_repeated {
                 if neighbours.as_ref().is_none_or(|one| one.of != of) {
                     if let Some(before) = neighbours.take() {
@@ -174,8 +194,8 @@ impl<'t, 'q> Tasks<'t, 'q> {
             let logged_times = logged_task.and_then(|task| self.logged.tasks[task].times);
             let own_times = || ms(starts).zip(ms(ends)).filter(|_| !is_further);
             let times = logged_times.or_else(own_times);
-            if let (Some(times), Some(application), Some(task_id)) = (times, application, task_id) {
-                let key = (application.to_owned(), task_id);
+            if let (Some(times), Some(application), Some(task_id)) = (times, called, task_id) {
+                let key = (application, task_id);
                 self.sums.answer.task_times.insert(key, times);
             }
             let counted = rows.counted(at);

@@ -64,9 +64,13 @@ impl Threads {
         }
     }
 
-    /// What is left of a process's threads.
+    /// What is left of a process's threads. Of one whose end was not seen, and that wrote nothing before, nothing is known; what
+    /// it did is in the rest of the process.
     pub fn outside(&mut self, process: &str) -> Vec<(Thread, Counted)> {
         let threads = self.of.remove(process).unwrap_or_default().into_iter();
-        threads.map(|(tid, (name, left))| (Thread { tid, name }, left)).collect()
+        let is_known = |(_, (_, left)): &(i64, (Option<String>, Counted))| {
+            left.values.iter().any(Option::is_some)
+        };
+        threads.filter(is_known).map(|(tid, (name, left))| (Thread { tid, name }, left)).collect()
     }
 }

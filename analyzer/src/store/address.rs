@@ -83,7 +83,12 @@ impl fmt::Display for Address {
             Some(rest) => f.write_str(&server_url::shown(rest)),
             None => match self.like_scheme() {
                 Some(scheme) => write!(f, "{scheme}***"),
-                None => f.write_str(&shown::message(&self.0.to_string_lossy())),
+                None => {
+                    let text = self.0.to_string_lossy();
+                    // Of an address any parameter may be a secret.
+                    let end = text.find("://").and_then(|_| text.find('?'));
+                    f.write_str(&shown::message(&text[..end.unwrap_or(text.len())]))
+                }
             },
         }
     }
@@ -105,6 +110,27 @@ impl Address {
     /// The folder, if it is no server.
     pub fn folder(&self) -> PathBuf {
         PathBuf::from(&self.0)
+    }
+
+    /// The folder on this machine, if it is no server.
+    ///
+    /// # Errors
+    /// When it is an address of another kind, which would only make a folder of a strange name.
+    pub fn local_folder(&self) -> Result<PathBuf, StoreError> {
+        let scheme =
+            self.0.to_str().and_then(|text| text.split_once("://")).map(|(scheme, _)| scheme);
+        let is_scheme = |text: &str| {
+            let is_of_one = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.:".contains(&byte);
+            text.starts_with(|first: char| first.is_ascii_alphabetic())
+                && text.bytes().all(is_of_one)
+        };
+        match scheme.filter(|scheme| is_scheme(scheme)) {
+            None => Ok(self.folder()),
+            Some(scheme) => Err(StoreError::Address(format!(
+                "{self}: {scheme}:// is not served: a store is a folder or mysql://USER@HOST/DATABASE; what Spark \
+                 alone reaches (hdfs, s3a, ...) is reported by `report --engine spark`"
+            ))),
+        }
     }
 
     /// The server, if it is one.
@@ -168,6 +194,20 @@ mod tests {
             let names_place =
                 !is_like_one.iter().any(|one| text.starts_with(one)) || text.contains("@db.");
             assert!(!names_place || all.contains("/runs"), "{all}");
+        }
+    }
+
+    #[test]
+    fn other_addresses_are_no_folders() {
+        for text in ["postgres://me:secret@db/runs?x=secret", "sqlite:///runs", "s3a://bucket/runs"]
+        {
+            let error = address(text).local_folder().unwrap_err().to_string();
+            let scheme = text.split(':').next().unwrap();
+            assert!(error.contains(&format!("{scheme}:// is not served")), "{error}");
+            assert!(!error.contains("secret"), "{error}");
+        }
+        for text in ["runs", "/data/a b", "./x:y", "a//b"] {
+            assert_eq!(address(text).local_folder().unwrap(), PathBuf::from(text));
         }
     }
 

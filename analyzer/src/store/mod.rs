@@ -49,6 +49,7 @@ pub use address::{Address, DEFAULT, MayBeOfStore, OfStore};
 pub use applications::Runs;
 pub use columns::{ENGINE_EXACT, ENGINE_NONE, ENGINE_PARTIAL};
 pub use error::StoreError;
+use folder::Manifest;
 pub use server::{define, grants};
 pub use spark::{Found, SparkStore, Start as StartSpark};
 pub use table::{Kind, Table};
@@ -256,13 +257,24 @@ pub trait WritableStore: Store {
     fn purge(&mut self, before_ns: i64) -> Result<Purged, StoreError>;
 }
 
+/// Whether there is a store, as far as can be said without asking a server.
+///
+/// # Errors
+/// When it is an address of another kind.
+pub fn is_there(address: &Address) -> Result<bool, StoreError> {
+    Ok(match address.server()? {
+        Some(_) => true,
+        None => Manifest::is_there(&address.local_folder()?),
+    })
+}
+
 /// Opens a store for reading.
 ///
 /// # Errors
 /// When there is none, it cannot be reached, or it has another schema.
 pub fn open(address: &Address) -> Result<Box<dyn Store>, StoreError> {
     Ok(match address.server()? {
-        None => Box::new(folder::FolderStore::open(&address.folder())?),
+        None => Box::new(folder::FolderStore::open(&address.local_folder()?)?),
         Some(server) => Box::new(server::ServerStore::open(server)?),
     })
 }
@@ -290,7 +302,7 @@ pub fn open_by_spark(
 /// As [`open`], and when it cannot be written.
 pub fn open_for_writing(address: &Address) -> Result<Box<dyn WritableStore>, StoreError> {
     if address.server()?.is_none() {
-        folder::FolderStore::open(&address.folder())?;
+        folder::FolderStore::open(&address.local_folder()?)?;
     }
     create(address)
 }
@@ -301,7 +313,7 @@ pub fn open_for_writing(address: &Address) -> Result<Box<dyn WritableStore>, Sto
 /// As [`open`], and when it cannot be written.
 pub fn create(address: &Address) -> Result<Box<dyn WritableStore>, StoreError> {
     Ok(match address.server()? {
-        None => Box::new(folder::FolderStore::create(&address.folder())?),
+        None => Box::new(folder::FolderStore::create(&address.local_folder()?)?),
         Some(server) => Box::new(server::ServerStore::create(server)?),
     })
 }

@@ -163,6 +163,7 @@ impl Entry for (i64, Job) {
             .text("description", |(_, one)| one.description.as_deref())
             .text("job_group", |(_, one)| one.group.as_deref())
             .text("sql_execution", |(_, one)| one.sql_execution.as_deref())
+            .text("failure", |(_, one)| one.failure.as_deref())
             .frame()
     }
 
@@ -172,6 +173,7 @@ impl Entry for (i64, Job) {
             (signed(frame, "submitted_ms")?, signed(frame, "completed_ms")?);
         let (result, description) = (text(frame, "result")?, text(frame, "description")?);
         let (group, sql) = (text(frame, "job_group")?, text(frame, "sql_execution")?);
+        let failure = text(frame, "failure")?;
         let row = |at| {
             let one = Job {
                 submitted: submitted(at),
@@ -181,6 +183,7 @@ impl Entry for (i64, Job) {
                 description: description(at),
                 group: group(at),
                 sql_execution: sql(at),
+                failure: failure(at),
             };
             (job(at).unwrap_or_default(), one)
         };
@@ -212,6 +215,9 @@ impl Entry for Stage {
             .signed("submitted_ms", |stage| stage.submitted)
             .signed("completed_ms", |stage| stage.completed)
             .text("failure", |stage| stage.failure.as_deref())
+            .text("call_site", |stage| stage.call_site.as_deref())
+            .text("rdds", |stage| stage.rdds.as_deref())
+            .text("sql_metrics", |stage| stage.sql_metrics.as_deref())
             .frame()
     }
 
@@ -221,7 +227,12 @@ impl Entry for Stage {
         let (parents, failure) = (text(frame, "parents")?, text(frame, "failure")?);
         let (submitted, completed) =
             (signed(frame, "submitted_ms")?, signed(frame, "completed_ms")?);
+        let (call_site, rdds) = (text(frame, "call_site")?, text(frame, "rdds")?);
+        let sql_metrics = text(frame, "sql_metrics")?;
         let row = |at| Stage {
+            call_site: call_site(at),
+            rdds: rdds(at),
+            sql_metrics: sql_metrics(at),
             id: id(at).unwrap_or_default(),
             attempt: attempt(at).unwrap_or_default(),
             name: name(at),
@@ -265,7 +276,8 @@ impl Entry for (i64, Task) {
             .truth("speculative", |(_, one)| one.speculative)
             .truth("failed", |(_, one)| one.failed)
             .truth("killed", |(_, one)| one.killed)
-            .text("reason", |(_, one)| one.reason.as_deref());
+            .text("reason", |(_, one)| one.reason.as_deref())
+            .text("failure", |(_, one)| one.failure.as_deref());
         for (index, name) in SPARK_METRICS.iter().enumerate() {
             columns =
                 columns.unsigned(name, |(_, one)| one.metrics.and_then(|values| values[index]));
@@ -282,7 +294,7 @@ impl Entry for (i64, Task) {
         let (launched, finished) = (signed(frame, "launched_ms")?, signed(frame, "finished_ms")?);
         let (locality, speculative) = (text(frame, "locality")?, truth(frame, "speculative")?);
         let (failed, killed) = (truth(frame, "failed")?, truth(frame, "killed")?);
-        let reason = text(frame, "reason")?;
+        let (reason, failure) = (text(frame, "reason")?, text(frame, "failure")?);
         let metrics = SPARK_METRICS
             .iter()
             .map(|name| frame.column(name)?.u64())
@@ -307,6 +319,7 @@ impl Entry for (i64, Task) {
                 failed: failed(at),
                 killed: killed(at),
                 reason: reason(at),
+                failure: failure(at),
                 // Metrics that are all unknown are as good as none.
                 metrics: values.iter().any(Option::is_some).then_some(values),
             };
@@ -336,10 +349,16 @@ impl Entry for (i64, SqlExecution) {
             .text("description", |(_, one)| one.description.as_deref())
             .signed("started_ms", |(_, one)| one.started)
             .signed("ended_ms", |(_, one)| one.ended)
+            .signed("progress", |(_, one)| one.progress)
+            .text("plan", |(_, one)| one.plan.as_deref())
+            .text("driver_metrics", |(_, one)| one.driver_metrics.as_deref())
+            .text("failure", |(_, one)| one.failure.as_deref())
             .frame()
     }
 
     fn rows(frame: &DataFrame) -> PolarsResult<Vec<Self>> {
+        let (progress, plan) = (signed(frame, "progress")?, text(frame, "plan")?);
+        let (driver_metrics, failure) = (text(frame, "driver_metrics")?, text(frame, "failure")?);
         let (id, description) = (signed(frame, "execution")?, text(frame, "description")?);
         let (started, ended) = (signed(frame, "started_ms")?, signed(frame, "ended_ms")?);
         let row = |at| {
@@ -347,6 +366,10 @@ impl Entry for (i64, SqlExecution) {
                 description: description(at),
                 started: started(at),
                 ended: ended(at),
+                progress: progress(at),
+                plan: plan(at),
+                driver_metrics: driver_metrics(at),
+                failure: failure(at),
             };
             (id(at).unwrap_or_default(), one)
         };

@@ -30,6 +30,7 @@
 //! - The class names are Spark's; a vendor who moved `TaskRunner` gets detection by thread name.
 
 use super::{
+    application,
     jvmti::{self, Callbacks, Env, Event, JavaVm, JniEnv, Location, Method, RawEnv, Reference},
     launcher, renamed, tasks,
 };
@@ -356,6 +357,9 @@ unsafe extern "C" fn breaks(
 ) -> *mut tracer::Thread {
     if guard::switched_off() {
         return null_mut();
+    }
+    if method != METHODS[RUNNER].load(Ordering::Relaxed) {
+        application::ask(jni);
     }
     let mut happened = Happened {
         environment: Env::from_raw(environment),

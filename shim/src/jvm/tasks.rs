@@ -12,7 +12,7 @@
 //! A new pool thread gets the name twice: when it starts, and with its first task. The first one is
 //! therefore no task.
 
-use super::agent;
+use super::{agent, application};
 use crate::{
     process,
     threads::{self, Thread},
@@ -192,6 +192,10 @@ pub fn running(thread: &Thread) -> Option<i64> {
 
 fn identity(task: &Open) -> TaskId<'static> {
     let process = process::identity();
+    let (application_id, executor_id) = match process.application_id {
+        [] => application::ids(),
+        known => (known, process.executor_id),
+    };
     TaskId {
         stage: task.name.stage,
         stage_attempt: task.name.stage_attempt,
@@ -199,7 +203,7 @@ fn identity(task: &Open) -> TaskId<'static> {
         attempt: task.name.attempt,
         task_id: task.name.task_id,
         method: task.method,
-        application_id: process.application_id,
-        executor_id: process.executor_id,
+        application_id,
+        executor_id,
     }
 }

@@ -7,12 +7,15 @@ use records::metric::{Class, INSTRUCTIONS, Quantity};
 use serde_json::{Value, json};
 
 use super::figure::{Figure, Scale};
+use super::findings::{self, Facts};
 use super::gather::Answer;
 use super::jobs::Job;
 use super::key::{Dimension, Key, Part};
+use super::plan;
 use super::rows::{Row, Rows, Said};
 use super::spread::Measure;
 use super::spread_print;
+use super::stage_names::StageName;
 
 /// The page; its data stands for [`DATA_MARK`].
 const PAGE: &str = include_str!("page.html");
@@ -107,9 +110,11 @@ fn data(answer: &Answer, directories: &Answer, chosen: Option<&[Figure]>) -> Val
         })
         .collect();
     groups.push(directories_group(directories, &figures));
-    let spreads = task_figures
+    // Of every figure of which something is known, not of those alone that the page has per task.
+    let spreads = figures
         .iter()
-        .map(|&at| Measure::Of(figures[at]))
+        .filter(|figure| total.said(**figure).value().is_some_and(|value| value > 0))
+        .map(|figure| Measure::Of(*figure))
         .chain([Measure::Duration])
         .flat_map(|measure| {
             let number = |value| match measure {
@@ -133,11 +138,15 @@ fn data(answer: &Answer, directories: &Answer, chosen: Option<&[Figure]>) -> Val
         Scale::Bytes => "bytes",
         Scale::Nanoseconds => "ns",
         Scale::Milliseconds => "ms",
+        Scale::Moment => "moment",
         Scale::Millionths => "ratio",
     };
     let described: Vec<_> = figures
         .iter()
-        .map(|figure| json!({"name": figure.name(), "scale": scale(figure)}))
+        .map(|figure| {
+            let meaning = super::glossary::meaning(*figure);
+            json!({"name": figure.name(), "scale": scale(figure), "meaning": meaning})
+        })
         .collect();
     let mut notes = answer.notes.lines();
     notes.extend(answer.written.line());
@@ -145,6 +154,7 @@ fn data(answer: &Answer, directories: &Answer, chosen: Option<&[Figure]>) -> Val
     json!({
         "notes": notes,
         "applications": applications,
+        "overviews": overviews(answer),
         "figures": described,
         "task_figures": task_figures,
         "metric": metric,
@@ -155,8 +165,40 @@ fn data(answer: &Answer, directories: &Answer, chosen: Option<&[Figure]>) -> Val
             number(Figure::Metric(INSTRUCTIONS), value)
         }),
         "stages": stages(answer),
+        "queries": plan::json(answer),
         "jobs": jobs(answer),
     })
+}
+
+/// What the first screen says of each application.
+fn overviews(answer: &Answer) -> Vec<Value> {
+    let of = |application: String| {
+        let facts = Facts::of(answer, &application);
+        let found: Vec<_> = findings::find(&facts)
+            .iter()
+            .map(|finding| {
+                let mut value = finding.json();
+                value["title"] = json!(finding.rule.title());
+                value["gain"] = json!(finding.gain_text());
+                value
+            })
+            .collect();
+        let app = facts.app;
+        json!({
+            "application": application,
+            "name": app.and_then(|app| app.name.as_ref()),
+            "user": app.and_then(|app| app.user.as_ref()),
+            "version": app.and_then(|app| app.version.as_ref()),
+            "started_ms": app.and_then(|app| app.started_ms),
+            "ended_ms": app.and_then(|app| app.ended_ms),
+            "wall_ms": facts.wall_ms,
+            "executors": facts.executors.len(),
+            "cores": facts.cores,
+            "stages": facts.stages.len(),
+            "findings": found,
+        })
+    };
+    answer.applications().into_iter().map(of).collect()
 }
 
 /// The table of directories, those of most bytes first. Of tasks they know nothing.
@@ -207,6 +249,7 @@ fn cells(key: &Key, by: &[Dimension]) -> Vec<Value> {
             Dimension::Thread => cells.push(json!(key.thread.as_ref().map(|thread| thread.tid))),
             Dimension::Directory => cells.push(json!(key.directory)),
             Dimension::Time => cells.push(json!(key.time.map(|span| span.from_ms))),
+            Dimension::Query => cells.push(json!(key.query)),
             Dimension::Job => cells.push(json!(key.job)),
             Dimension::Stage => {
                 cells.push(json!(key.stage.map(|stage| stage.0)));
@@ -241,15 +284,31 @@ fn values(row: &Row, figures: &[Figure]) -> Vec<Value> {
 
 fn tasks(answer: &Answer, figures: &[Figure]) -> Value {
     let (mut keys, mut times, mut figures_of) = (Vec::new(), Vec::new(), Vec::new());
+    // Places of the tasks that did not succeed, and why; few, if any.
+    let mut failures = serde_json::Map::new();
+    let failed: std::collections::HashMap<(&str, i64), &str> = answer
+        .tasks
+        .iter()
+        .flat_map(|facts| facts.all.iter().map(move |task| (facts, task)))
+        .filter(|(_, task)| !task.has_succeeded())
+        .map(|(facts, task)| {
+            let why = task.failure.as_deref().unwrap_or("failed or killed");
+            ((facts.name(task.application), task.task), why)
+        })
+        .collect();
     for (key, row) in answer.rows.iter().filter(|(key, _)| key.part == Part::Tasks) {
         let mut cells = cells(key, &BY);
         cells.pop();
+        let own = key.application.as_ref().map(|name| name.0.as_str()).zip(key.task);
+        if let Some(why) = own.and_then(|own| failed.get(&own)) {
+            failures.insert(keys.len().to_string(), json!(why));
+        }
         keys.push(cells);
         let id = key.application.as_ref().map(|name| name.0.clone()).zip(key.task);
         times.push(id.and_then(|id| answer.task_times.get(&id)).map(|(start, end)| [start, end]));
         figures_of.push(values(row, figures));
     }
-    json!({"keys": keys, "times": times, "values": figures_of})
+    json!({"keys": keys, "times": times, "values": figures_of, "failures": failures})
 }
 
 fn is_shown(rows: &Rows, application: &str) -> bool {
@@ -267,7 +326,7 @@ fn stages(answer: &Answer) -> Vec<Value> {
                 "application": application,
                 "stage": stage,
                 "attempt": attempt,
-                "name": answer.stage_names.get(key),
+                "name": answer.stage_names.get(key).map(StageName::full),
                 "parents": parents,
             })
         })

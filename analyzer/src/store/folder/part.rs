@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use polars::prelude::{
-    BatchedWriter, DataFrame, ParquetCompression, ParquetReader, ParquetWriter, PolarsError,
-    SerReader,
+    BatchedWriter, Column, DataFrame, DataType, ParquetCompression, ParquetReader, ParquetWriter,
+    PolarsError, SerReader,
 };
 
 use polars::io::parquet::metadata::FileMetadataRef;
 
 use super::super::StoreError;
+use super::super::table::{Kind, Table};
 use super::below;
 use super::manifest::Part;
 
@@ -179,6 +180,10 @@ pub struct PartReader {
     file: File,
     metadata: FileMetadataRef,
     columns: Option<Vec<String>>,
+    /// Columns of the table that the file lacks, as it was written before there were any: their values are unknown.
+    missing: Vec<(String, Kind)>,
+    /// All columns in the table's order.
+    order: Vec<String>,
     at: usize,
     rows: usize,
 }
@@ -214,8 +219,20 @@ impl PartReader {
             .get_metadata()
             .map_err(|_| StoreError::Damaged(place.clone()))?
             .clone();
-        let columns = columns.map(|names| names.iter().map(|&name| name.to_owned()).collect());
-        Ok(Some(PartReader { place, file, metadata, columns, at: 0, rows: rows as usize }))
+        let fields = metadata.schema_descr.fields();
+        let has = |name: &str| fields.iter().any(|field| field.name() == name);
+        let wanted = |name: &str| columns.is_none_or(|columns| columns.contains(&name));
+        let of_table = Table::ALL.iter().find(|one| one.name() == table);
+        let all = of_table.map(|one| one.columns()).unwrap_or_default().iter();
+        let all: Vec<_> = all.filter(|(name, _)| wanted(name)).cloned().collect();
+        let order = all.iter().map(|(name, _)| name.clone()).collect();
+        let missing = all.into_iter().filter(|(name, _)| !has(name)).collect();
+        let there = |names: &[&str]| {
+            names.iter().filter(|name| has(name)).map(|&name| name.to_owned()).collect()
+        };
+        let columns = columns.map(there);
+        let (at, rows) = (0, rows as usize);
+        Ok(Some(PartReader { place, file, metadata, columns, missing, order, at, rows }))
     }
 
     /// The next rows; `None` after the last.
@@ -230,7 +247,7 @@ impl PartReader {
         let again = again.map_err(|error| StoreError::Read { path: self.place.clone(), error })?;
         let mut reader = ParquetReader::new(again);
         reader.set_metadata(self.metadata.clone());
-        let frame = reader
+        let mut frame = reader
             .with_columns(self.columns.clone())
             .with_slice(Some((self.at, rows)))
             .finish()
@@ -239,6 +256,18 @@ impl PartReader {
             return Err(StoreError::Damaged(self.place.clone()));
         }
         self.at += frame.height();
+        for (name, kind) in &self.missing {
+            let data = match kind {
+                Kind::Text => DataType::String,
+                Kind::Signed => DataType::Int64,
+                Kind::Unsigned => DataType::UInt64,
+                Kind::Truth => DataType::Boolean,
+            };
+            frame.with_column(Column::full_null(name.as_str().into(), frame.height(), &data))?;
+        }
+        if !self.missing.is_empty() {
+            frame = frame.select(self.order.iter().map(String::as_str))?;
+        }
         Ok(Some(frame))
     }
 }

@@ -53,18 +53,56 @@ pub fn define(address: &Address, is_new: bool) -> Result<Definition, StoreError>
     Ok(Definition { from, to: VERSION })
 }
 
-/// The statements that give two users the rights they need: one who ingests and one who reads.
+/// What users do with a store, the rights that this needs, and the option that names the user.
+const RIGHTS: [(&str, &str, &str); 3] = [
+    ("ingest", "SELECT, INSERT, UPDATE", "--ingest-user"),
+    ("report, and any SQL client", "SELECT, SHOW VIEW", "--report-user"),
+    (
+        "purge; and ingest of an undamaged copy of a record file whose damaged one was taken in",
+        "SELECT, DELETE",
+        "--purge-user",
+    ),
+];
+
+/// The statements that give users (in the order of [`RIGHTS`]) the rights they need. Those of users that are not named
+/// are comments: whoever pipes all of it into a client gives nothing to a user of a made-up name.
 ///
 /// # Errors
 /// When the address is not a server's.
-pub fn grants(address: &Address) -> Result<String, StoreError> {
+pub fn grants(address: &Address, users: [Option<&str>; 3]) -> Result<String, StoreError> {
     let database = server(address)?.database.replace('`', "``");
-    Ok(format!(
-        "-- ingest\n\
-         GRANT SELECT, INSERT, UPDATE ON `{database}`.* TO 'INGEST_USER'@'%';\n\
-         -- report, and any SQL client\n\
-         GRANT SELECT, SHOW VIEW ON `{database}`.* TO 'REPORT_USER'@'%';\n\
-         -- purge; and ingest of an undamaged copy of a record file whose damaged one was taken in\n\
-         GRANT SELECT, DELETE ON `{database}`.* TO 'PURGE_USER'@'%';\n"
-    ))
+    let quoted = |text: &str| format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''"));
+    let mut text = String::new();
+    for ((what, rights, option), user) in RIGHTS.into_iter().zip(users) {
+        let statement = match user {
+            Some(user) => {
+                let (name, host) = user.rsplit_once('@').unwrap_or((user, "%"));
+                format!("GRANT {rights} ON `{database}`.* TO {}@{};", quoted(name), quoted(host))
+            }
+            None => format!("-- GRANT {rights} ON `{database}`.* TO ...;  ({option} USER)"),
+        };
+        text.push_str(&format!("-- {what}\n{statement}\n"));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_users_that_are_named_get_rights() {
+        let address: Address = "mysql://admin@db/ru`ns".parse().unwrap();
+        let none = grants(&address, [None; 3]).unwrap();
+        assert!(none.lines().all(|line| line.starts_with("-- ")), "{none}");
+        let some = grants(&address, [Some("o'neil"), None, Some("cleaner@10.0.0.%")]).unwrap();
+        let statements: Vec<_> = some.lines().filter(|line| !line.starts_with("--")).collect();
+        assert_eq!(
+            statements,
+            [
+                "GRANT SELECT, INSERT, UPDATE ON `ru``ns`.* TO 'o''neil'@'%';",
+                "GRANT SELECT, DELETE ON `ru``ns`.* TO 'cleaner'@'10.0.0.%';",
+            ]
+        );
+    }
 }

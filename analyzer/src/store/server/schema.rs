@@ -13,14 +13,16 @@ use super::super::table::{Kind, Table};
 use crate::eventlog::SPARK_METRICS;
 
 /// The migrations: the first makes version 1.
-const MIGRATIONS: [fn() -> Vec<String>; 7] = [
+const MIGRATIONS: [fn() -> Vec<String>; 9] = [
     tables,
-    || views(Further::NotKnown),
+    || views(Further::NotKnown, Peak::Summed),
     snapshots,
     rows_are_sources,
-    || views(Further::Threads),
+    || views(Further::Threads, Peak::Summed),
     directories,
-    || views(Further::ThreadsAndPython),
+    || views(Further::ThreadsAndPython, Peak::Summed),
+    event_logs_say_more,
+    || views(Further::ThreadsAndPython, Peak::Largest),
 ];
 
 /// Which records a version's views know that only add to a task that has a record of its own.
@@ -31,6 +33,14 @@ enum Further {
     Threads,
     /// And of Python workers, which do not know the attempt of the stage.
     ThreadsAndPython,
+}
+
+/// What a version's views make of peaks of memory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Peak {
+    /// Their sum, which says nothing.
+    Summed,
+    Largest,
 }
 
 /// The version that this program writes and reads.
@@ -163,6 +173,48 @@ fn rows_are_sources() -> Vec<String> {
     ]
 }
 
+/// Columns that came later: the first version's tables are without them.
+const LATER: [(Table, &str); 9] = [
+    (Table::SparkJobs, "failure"),
+    (Table::SparkStages, "call_site"),
+    (Table::SparkStages, "rdds"),
+    (Table::SparkStages, "sql_metrics"),
+    (Table::SparkTasks, "failure"),
+    (Table::SparkSql, "progress"),
+    (Table::SparkSql, "plan"),
+    (Table::SparkSql, "driver_metrics"),
+    (Table::SparkSql, "failure"),
+];
+
+fn is_later(table: Table, column: &str) -> bool {
+    LATER.contains(&(table, column))
+}
+
+/// What event logs say of plans, RDDs and failures. Of logs that were taken in before it is unknown.
+fn event_logs_say_more() -> Vec<String> {
+    let kind = |table: Table, name: &str| {
+        let kind = table.columns().iter().find(|(one, _)| one == name).map(|(_, kind)| *kind);
+        kind.unwrap_or(Kind::Text)
+    };
+    LATER
+        .iter()
+        .map(|(table, name)| {
+            let sql = sql_type(name, kind(*table, name));
+            format!("ALTER TABLE `{}` ADD COLUMN `{name}` {sql}", table.name())
+        })
+        .collect()
+}
+
+fn sql_type(name: &str, kind: Kind) -> &'static str {
+    match kind {
+        _ if name == "process_id" => "CHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL",
+        Kind::Text => "MEDIUMTEXT",
+        Kind::Signed => "BIGINT",
+        Kind::Unsigned => "BIGINT UNSIGNED",
+        Kind::Truth => "BOOLEAN",
+    }
+}
+
 fn table(table: Table) -> String {
     let mut text = format!("CREATE TABLE IF NOT EXISTS `{}` (", table.name());
     if table.head() != Table::Processes {
@@ -171,15 +223,8 @@ fn table(table: Table) -> String {
     if table.head() != table {
         text.push_str("\n  `ordinal` INT UNSIGNED NOT NULL,");
     }
-    for (name, kind) in table.columns() {
-        let sql = match kind {
-            _ if name == "process_id" => "CHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL",
-            Kind::Text => "MEDIUMTEXT",
-            Kind::Signed => "BIGINT",
-            Kind::Unsigned => "BIGINT UNSIGNED",
-            Kind::Truth => "BOOLEAN",
-        };
-        let _ = write!(text, "\n  `{name}` {sql},");
+    for (name, kind) in table.columns().iter().filter(|(name, _)| !is_later(table, name)) {
+        let _ = write!(text, "\n  `{name}` {},", sql_type(name, *kind));
     }
     // What reports and people look rows up by; texts of any length are indexed by their beginning.
     for index in match table {
@@ -210,7 +255,7 @@ fn table(table: Table) -> String {
 /// Summaries for any SQL client. Sums leave unknown values out: they are exact where `exact_tasks` is
 /// `tasks` (`exact_processes` is `processes`), else lower bounds, and NULL where nothing is known. What is
 /// `further` adds to its task's stage, but is no task.
-fn views(further: Further) -> Vec<String> {
+fn views(further: Further, peak: Peak) -> Vec<String> {
     let ours = |from: &str| {
         METRICS.iter().map(|one| format!("{from}`{}`", one.name)).collect::<Vec<_>>().join(", ")
     };
@@ -219,7 +264,12 @@ fn views(further: Further) -> Vec<String> {
     };
     let sum = |name: &str| format!("SUM(`{name}`) AS `{name}`");
     let our_sums = METRICS.iter().map(|one| sum(one.name)).collect::<Vec<_>>().join(", ");
-    let spark_sums = spark(&|name| sum(&format!("spark_{name}")));
+    let spark_sums = spark(&|name| match (peak, name) {
+        (Peak::Largest, "peak_execution_memory_bytes") => {
+            format!("MAX(`spark_{name}`) AS `spark_{name}`")
+        }
+        _ => sum(&format!("spark_{name}")),
+    });
     let no_metrics = METRICS.iter().map(|_| "NULL").collect::<Vec<_>>().join(", ");
     let view = |name: &str, query: String| {
         format!("CREATE OR REPLACE SQL SECURITY INVOKER VIEW `{name}` AS {query}")

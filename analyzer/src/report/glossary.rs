@@ -1,0 +1,293 @@
+//! `analyzer figures`: every figure, what it means, its unit, where it comes from and where it stands.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use records::METRICS;
+use records::metric::{Class, INSTRUCTIONS, Op, Quantity};
+use serde_json::{Value, json};
+
+use super::figure::{Figure, LOCALITIES, RATIOS, Scale};
+use super::findings::RULES;
+use super::print::wrapped;
+use crate::eventlog::SPARK_METRICS;
+use crate::exit::{Exit, Failure};
+use crate::output::Output;
+use crate::terminal::HEADING;
+
+/// Say what every figure of reports means
+///
+/// Name, unit, meaning, source (counted, Spark's event log, or computed from others), and the tables of a store that
+/// have it as a column. --rules lists what makes a finding.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Only figures whose names contain this
+    #[arg(value_name = "WORD")]
+    word: Option<String>,
+
+    /// The rules of findings instead, with their thresholds and remedies
+    #[arg(long)]
+    rules: bool,
+
+    /// How to print
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+}
+
+/// The values of `--format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// For people
+    Table,
+    /// For programs
+    Json,
+}
+
+fn class_text(class: Class) -> &'static str {
+    match class {
+        Class::File => "files",
+        Class::Pipe => "pipes",
+        Class::Socket => "sockets",
+        Class::Other => "other descriptors (terminals, devices, event descriptors)",
+    }
+}
+
+fn op_text(op: Op) -> &'static str {
+    match op {
+        Op::Open => "opening calls (open, pipe, socket, accept ...)",
+        Op::Close => "closing calls",
+        Op::Read => "reading calls (read, pread, readv, sendfile's source ...)",
+        Op::Write => "writing calls (write, pwrite, writev ...)",
+        Op::Send => "sending calls (send, sendto, sendmsg ...)",
+        Op::Recv => "receiving calls (recv, recvfrom, recvmsg ...)",
+    }
+}
+
+fn quantity_text(quantity: Quantity) -> &'static str {
+    match quantity {
+        Quantity::Calls => "how many",
+        Quantity::Bytes => "bytes that they moved",
+        Quantity::Errors => "how many of them failed",
+        Quantity::Nanoseconds => "time spent in them, waiting included",
+    }
+}
+
+fn spark_text(name: &str) -> &'static str {
+    match name {
+        "run_time_ms" => "time that the executor ran the task",
+        "cpu_time_ns" => "CPU time that the executor's thread used for the task",
+        "gc_time_ms" => "time that the executor's JVM collected garbage while the task ran",
+        "deserialize_time_ms" => "time to deserialise the task",
+        "deserialize_cpu_time_ns" => "CPU time to deserialise the task",
+        "result_serialization_time_ms" => "time to serialise the task's result",
+        "result_bytes" => "bytes of the task's result that went to the driver",
+        "peak_execution_memory_bytes" => {
+            "most memory of shuffles, aggregations and joins at any time; of several tasks the largest"
+        }
+        "memory_spilled_bytes" => "bytes in memory of what was spilled",
+        "disk_spilled_bytes" => "bytes on disk of what was spilled",
+        "shuffle_read_bytes" => "bytes read from shuffles, local and remote",
+        "shuffle_read_remote_bytes" => "bytes read from shuffles on other executors",
+        "shuffle_read_records" => "records read from shuffles",
+        "shuffle_fetch_wait_ms" => "time that the task waited for blocks of shuffles",
+        "shuffle_write_bytes" => "bytes written to shuffles",
+        "shuffle_write_records" => "records written to shuffles",
+        "shuffle_write_time_ns" => "time to write to shuffles",
+        "input_bytes" => "bytes read from files, tables and cached blocks",
+        "input_records" => "records read from files, tables and cached blocks",
+        "output_bytes" => "bytes written to files and tables",
+        "output_records" => "records written to files and tables",
+        _ => "a metric of Spark's",
+    }
+}
+
+/// What a figure means.
+pub fn meaning(figure: Figure) -> String {
+    match figure {
+        Figure::Tasks => "task attempts, of records and event logs".into(),
+        Figure::RecordedTasks => "task attempts of which there is a record".into(),
+        Figure::ExactTasks => "task attempts of which the engine counted everything".into(),
+        Figure::FailedTasks => "task attempts that failed or were killed".into(),
+        Figure::Locality(index) => {
+            format!("task attempts at locality {}", LOCALITIES[index].0)
+        }
+        Figure::FirstLaunch => "when the first task was launched, ms since the epoch".into(),
+        Figure::LastFinish => "when the last task was finished, ms since the epoch".into(),
+        Figure::Wall => "from the first task's launch to the last one's finish".into(),
+        Figure::PythonInstructions => {
+            "those of the tasks' instructions that Python workers executed".into()
+        }
+        Figure::MemoryBytes => "bytes of memory read and written by instructions".into(),
+        Figure::OverOps(class, quantity) => {
+            format!("calls on {}: {}", class_text(class), quantity_text(quantity))
+        }
+        Figure::OverClasses(op, quantity) => {
+            format!("{}: {}", op_text(op), quantity_text(quantity))
+        }
+        Figure::OverAll(quantity) => {
+            format!("all counted system calls: {}", quantity_text(quantity))
+        }
+        Figure::Incoming(class) => format!("bytes read and received through {}", class_text(class)),
+        Figure::Outgoing(class) => format!("bytes written and sent through {}", class_text(class)),
+        Figure::Spark(index) => spark_text(SPARK_METRICS[index]).into(),
+        Figure::Shuffle(read, _) => match SPARK_METRICS[read].ends_with("records") {
+            true => "records read from and written to shuffles".into(),
+            false => "bytes read from and written to shuffles".into(),
+        },
+        Figure::Ratio(index) => {
+            let ratio = &RATIOS[index];
+            let factor =
+                if ratio.factor == 1 { String::new() } else { format!(" times {}", ratio.factor) };
+            format!("{} divided by {}{factor}", ratio.over.name(), ratio.under.name())
+        }
+        Figure::Metric(index) => match METRICS[index].syscall {
+            Some((class, op, quantity)) => {
+                format!("{} on {}: {}", op_text(op), class_text(class), quantity_text(quantity))
+            }
+            None => match METRICS[index].name {
+                "instructions" => {
+                    "instructions retired at user level; a repeated string instruction is one"
+                        .into()
+                }
+                "memory_reads" => "memory reads of instructions".into(),
+                "memory_writes" => "memory writes of instructions".into(),
+                "memory_bytes_read" => "bytes that instructions read from memory".into(),
+                "memory_bytes_written" => "bytes that instructions wrote to memory".into(),
+                "barriers" => "fences, locked instructions and exchanges with memory".into(),
+                other => format!("{other}, counted"),
+            },
+        },
+    }
+}
+
+/// What a figure is counted in.
+pub fn unit(figure: Figure) -> &'static str {
+    match figure.scale() {
+        Scale::Count => "count",
+        Scale::Bytes => "bytes",
+        Scale::Nanoseconds => "ns",
+        Scale::Milliseconds => "ms",
+        Scale::Moment => "ms since 1970",
+        Scale::Millionths => "ratio",
+    }
+}
+
+/// Where a figure comes from.
+pub fn source(figure: Figure) -> &'static str {
+    match figure {
+        Figure::Ratio(_) => "computed",
+        Figure::Metric(index) if index == INSTRUCTIONS => "counted",
+        Figure::Tasks => "records and event log",
+        Figure::RecordedTasks | Figure::ExactTasks | Figure::PythonInstructions => "counted",
+        _ if figure.is_of_processes() => "counted",
+        _ => "event log",
+    }
+}
+
+/// The tables of a store that have it as a column.
+fn tables(figure: Figure) -> &'static str {
+    match figure {
+        Figure::Metric(index) => match METRICS[index].syscall {
+            Some((Class::File, ..)) => "processes, threads, tasks, snapshots, directories",
+            _ => "processes, threads, tasks, snapshots",
+        },
+        Figure::Spark(_) => "spark_tasks (without spark_)",
+        _ => "-",
+    }
+}
+
+fn described(figure: Figure) -> Value {
+    json!({
+        "name": figure.name(),
+        "unit": unit(figure),
+        "source": source(figure),
+        "meaning": meaning(figure),
+        "of": if figure.is_of_processes() { "tasks and processes" } else { "tasks" },
+        "tables": tables(figure),
+    })
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the output cannot be written, or no figure has such a name.
+pub fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let mut out = match args.format {
+        Format::Table => Output::new(None)?,
+        _ => Output::data(None)?,
+    };
+    if args.rules {
+        let printed = rules(&mut out, args.format);
+        out.finish(printed)?;
+        return Ok(Exit::Success.into());
+    }
+    let is_wanted = |figure: &Figure| {
+        args.word.as_ref().is_none_or(|word| figure.name().contains(word.as_str()))
+    };
+    let figures: Vec<_> = Figure::all().into_iter().filter(is_wanted).collect();
+    if figures.is_empty() {
+        let word = args.word.as_deref().unwrap_or_default();
+        let message = Figure::parse(word).err().unwrap_or_default();
+        return Err(Failure::new(Exit::Usage, message));
+    }
+    let printed = match args.format {
+        Format::Json => {
+            let all: Vec<_> = figures.into_iter().map(described).collect();
+            serde_json::to_string_pretty(&all)
+                .map_err(std::io::Error::other)
+                .and_then(|text| writeln!(out, "{text}"))
+        }
+        Format::Table => figures.into_iter().try_for_each(|figure| {
+            let name = figure.name();
+            let (unit, source) = (unit(figure), source(figure));
+            writeln!(
+                out,
+                "{HEADING}{name}{HEADING:#}  {unit}, {source}; tables: {}",
+                tables(figure)
+            )?;
+            wrapped(&mut out, "      ", &meaning(figure))
+        }),
+    };
+    out.finish(printed)?;
+    Ok(Exit::Success.into())
+}
+
+fn rules(out: &mut impl Write, format: Format) -> std::io::Result<()> {
+    match format {
+        Format::Json => {
+            let one = |rule: &super::findings::Rule| {
+                json!({
+                    "rule": rule.name,
+                    "finds": rule.finds,
+                    "threshold": rule.threshold,
+                    "remedy": rule.remedy,
+                })
+            };
+            let all: Vec<_> = RULES.iter().map(one).collect();
+            let text = serde_json::to_string_pretty(&all).map_err(std::io::Error::other)?;
+            writeln!(out, "{text}")
+        }
+        Format::Table => RULES.iter().try_for_each(|rule| {
+            writeln!(out, "{HEADING}{}{HEADING:#}", rule.name)?;
+            wrapped(out, "      ", rule.finds)?;
+            wrapped(out, "      when: ", rule.threshold)?;
+            wrapped(out, "      then: ", rule.remedy)
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_figure_has_a_meaning_of_its_own() {
+        let all = Figure::all();
+        let mut meanings: Vec<_> = all.iter().map(|figure| meaning(*figure)).collect();
+        assert!(meanings.iter().all(|text| text.len() > 8 && !text.ends_with(", counted")));
+        let before = meanings.len();
+        meanings.sort();
+        meanings.dedup();
+        assert_eq!(meanings.len(), before, "no two mean the same");
+    }
+}
