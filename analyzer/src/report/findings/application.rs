@@ -45,14 +45,21 @@ fn own_ms(task: &TaskFact) -> Option<u64> {
     Some(run.saturating_sub(waits.iter().flatten().sum()))
 }
 
+/// What is slow about a node.
+struct Slow {
+    /// Time of its tasks beyond the others', in ms.
+    more: u64,
+    stages: Vec<(i64, Option<i64>)>,
+    example: String,
+}
+
 fn slow_nodes(facts: &Facts<'_>) -> Vec<Found> {
     const FEWEST: usize = 3;
     const FACTOR: u64 = 150;
     const LIKE: u64 = 25;
     const PART: u64 = 5;
     let Some(names) = facts.task_names() else { return Vec::new() };
-    // Node -> (time beyond the others', stages, an example).
-    let mut slow: BTreeMap<u32, (u64, Vec<(i64, Option<i64>)>, String)> = BTreeMap::new();
+    let mut slow: BTreeMap<u32, Slow> = BTreeMap::new();
     for stage in &facts.stages {
         let later: Vec<&TaskFact> =
             stage.useful().filter(|task| !facts.first.contains(&task.task)).collect();
@@ -89,13 +96,14 @@ fn slow_nodes(facts: &Facts<'_>) -> Vec<Found> {
                 time(own),
                 time(usual)
             );
-            let entry = slow.entry(*node).or_insert_with(|| (0, Vec::new(), example));
-            entry.0 += more;
-            entry.1.push(stage.id);
+            let entry =
+                slow.entry(*node).or_insert_with(|| Slow { more: 0, stages: Vec::new(), example });
+            entry.more += more;
+            entry.stages.push(stage.id);
         }
     }
     let mut found = Vec::new();
-    for (node, (more, stages, example)) in slow {
+    for (node, Slow { more, stages, example }) in slow {
         let cores: i64 = facts
             .executors
             .iter()
@@ -200,7 +208,8 @@ fn wasted_work(facts: &Facts<'_>) -> Option<Found> {
         .filter(|(count, _)| *count > 0)
         .map(|(count, what)| format!("{count} {what}"))
         .collect();
-    let mut evidence = format!("tasks {}: {}", named.join(", "), time(spent));
+    let tasks = if failed + killed + in_vain == 1 { "task" } else { "tasks" };
+    let mut evidence = format!("{tasks}: {} took {}", named.join(", "), time(spent));
     if let Some(work) = work {
         evidence.push_str(&format!(" and {} instructions", count(work)));
     }
