@@ -320,6 +320,27 @@ fn what_failed_tasks_executed_is_told() {
     );
 }
 
+/// Real jobs: one that has a skewed key, computes the same twice and reads small files, and one that does the same work without.
+#[test]
+fn real_jobs_show_what_is_wrong_with_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let found = |job: &str| {
+        let log = data("eventlogs").join(format!("{job}.zstd"));
+        expect(at, 0, &["ingest", "--quiet", "--store", job, "--event-log", text(&log)]);
+        report(at, &["--store", job])["findings"].as_array().unwrap().clone()
+    };
+    let (troubled, calm) = (found("troubled"), found("calm"));
+    for rule in ["data_skew", "recomputation", "small_files"] {
+        assert!(rules(&troubled).contains(&rule), "{rule}: {troubled:?}");
+        assert!(!rules(&calm).contains(&rule), "{rule}: {calm:?}");
+    }
+    let again = troubled.iter().find(|one| one["rule"] == "recomputation").unwrap();
+    assert_eq!(again["stages"], json!([[6, 0], [9, 0]]));
+    let files = troubled.iter().find(|one| one["rule"] == "small_files").unwrap();
+    assert!(files["evidence"].as_str().unwrap().contains("scans 120 files"), "{files}");
+}
+
 /// Two jobs count the same RDD, which nobody keeps; the third has it kept.
 #[test]
 fn the_same_lineage_again_is_recomputation() {

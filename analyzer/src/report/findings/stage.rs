@@ -113,17 +113,16 @@ fn data_skew(facts: &Facts<'_>, stage: &Stage<'_>) -> Option<Found> {
     let (rows, usual_rows) = (records(worst), middle(facts, stage, &records));
     let (read, usual_read) = (read_bytes(worst), middle(facts, stage, &read_bytes));
     // Where half of the partitions are empty the median says nothing: the mean does.
-    let has_more =
-        |value: Option<u64>, usual: Option<u64>, of: &dyn Fn(&TaskFact) -> Option<u64>| match (
-            value, usual,
-        ) {
-            (Some(value @ 1..), Some(0)) => {
-                let all: Vec<u64> = stage.useful().filter_map(of).collect();
-                let mean = all.iter().sum::<u64>() / (all.len() as u64).max(1);
-                Some(is_percent(value, mean, OF_MEAN))
-            }
-            _ => is_more(value, usual),
-        };
+    let has_more = |value: Option<u64>,
+                    usual: Option<u64>,
+                    of: &dyn Fn(&TaskFact) -> Option<u64>| match (value, usual) {
+        (Some(value @ 1..), Some(0)) => {
+            let all: Vec<u64> = stage.useful().filter_map(of).collect();
+            let mean = all.iter().sum::<u64>() / (all.len() as u64).max(1);
+            Some(is_percent(value, mean, OF_MEAN))
+        }
+        _ => is_more(value, usual),
+    };
     let has_more_data =
         [has_more(rows, usual_rows, &records), has_more(read, usual_read, &read_bytes)];
     if has_more_work == Some(false) || !has_more_data.contains(&Some(true)) {
