@@ -79,10 +79,10 @@ fn what_the_engine_did_not_count_is_unknown() {
     let lines: Vec<_> = csv.lines().collect();
     assert_eq!(
         lines[0],
-        "application_id,executor_id,stage,stage_attempt,task_id,part,instructions,at_least"
+        "application_id,application_name,executor_id,stage,stage_attempt,stage_name,task_id,part,instructions,at_least"
     );
-    assert_eq!(lines[2], format!("{APPLICATION},0,0,,1,tasks,20,instructions"));
-    assert_eq!(lines[3], format!("{APPLICATION},0,0,,2,tasks,,"));
+    assert_eq!(lines[2], format!("{APPLICATION},,0,0,,,1,tasks,20,instructions"));
+    assert_eq!(lines[3], format!("{APPLICATION},,0,0,,,2,tasks,,"));
 }
 
 #[test]

@@ -285,6 +285,12 @@ fn skew_of_data_is_told_from_warm_up_and_from_a_slow_node() {
     assert!(
         skewed[0]["evidence"].as_str().unwrap().starts_with("task 6 took 5.00s (median 1.00s)")
     );
+    // Half of the partitions are empty, and one has nearly all.
+    let mut tasks = [(1000, 0, 1_000_000); 8];
+    (tasks[5], tasks[6], tasks[7]) =
+        ((1100, 10, 1_100_000), (8000, 9000, 9_000_000), (1100, 10, 1_100_000));
+    let skewed = found(&stage(0, 0, &tasks), &[]);
+    assert_eq!(rules(&skewed), ["data_skew"], "{skewed:?}");
     // The first tasks of both executors execute five times as much for the same data.
     let mut tasks = [LIKE; 8];
     (tasks[0], tasks[1]) = ((5000, 1000, 5_000_000), (5000, 1000, 5_000_000));
@@ -308,9 +314,31 @@ fn what_failed_tasks_executed_is_told() {
     assert_eq!(found[0]["gain_instructions"], 1_000_000);
     let evidence = found[0]["evidence"].as_str().unwrap();
     assert!(
-        evidence.contains("1 failed: 1.00s") && evidence.contains("IllegalStateException: no luck"),
+        evidence.contains("task: 1 failed took 1.00s")
+            && evidence.contains("IllegalStateException: no luck"),
         "{evidence}"
     );
+}
+
+/// Real jobs: one that has a skewed key, computes the same twice and reads small files, and one that does the same work without.
+#[test]
+fn real_jobs_show_what_is_wrong_with_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let found = |job: &str| {
+        let log = data("eventlogs").join(format!("{job}.zstd"));
+        expect(at, 0, &["ingest", "--quiet", "--store", job, "--event-log", text(&log)]);
+        report(at, &["--store", job])["findings"].as_array().unwrap().clone()
+    };
+    let (troubled, calm) = (found("troubled"), found("calm"));
+    for rule in ["data_skew", "recomputation", "small_files"] {
+        assert!(rules(&troubled).contains(&rule), "{rule}: {troubled:?}");
+        assert!(!rules(&calm).contains(&rule), "{rule}: {calm:?}");
+    }
+    let again = troubled.iter().find(|one| one["rule"] == "recomputation").unwrap();
+    assert_eq!(again["stages"], json!([[6, 0], [9, 0]]));
+    let files = troubled.iter().find(|one| one["rule"] == "small_files").unwrap();
+    assert!(files["evidence"].as_str().unwrap().contains("scans 120 files"), "{files}");
 }
 
 /// Two jobs count the same RDD, which nobody keeps; the third has it kept.

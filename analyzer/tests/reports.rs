@@ -220,7 +220,8 @@ fn every_format_holds_the_same_figures() {
     let by = ["--by", "node,thread,job,stage"];
     let json = report(folder.path(), &by);
     for (format, file) in [("csv", "rows.csv"), ("parquet", "rows.parquet")] {
-        let mut arguments = vec!["report", "--format", format, "--output", file];
+        let mut arguments =
+            vec!["report", "--format", format, "--output", file, "--figures", "all"];
         arguments.extend(by);
         let (printed, _) = expect(folder.path(), 0, &arguments);
         assert_eq!(printed, "", "{format}");
@@ -252,6 +253,11 @@ fn every_format_holds_the_same_figures() {
             assert_eq!(value, expected, "{name} in Parquet");
         }
     }
+    // Without a choice: who it is, and what matters most.
+    let (csv, _) = expect(folder.path(), 0, &["report", "--format", "csv"]);
+    let heads: Vec<_> = csv.lines().next().unwrap().split(',').collect();
+    assert_eq!(heads.len(), 6 + 10 + 1, "{heads:?}");
+    assert!(csv.contains(",word count,0,0,csv: scan text text.txt > explode"), "{csv}");
     let refused = fixture::analyzer(folder.path(), &["report", "--output", "no/such/folder.json"]);
     assert_eq!(refused.status.code(), Some(4), "{refused:?}");
     let left: Vec<_> =

@@ -18,6 +18,9 @@ const STEPS: usize = 4;
 /// Keys of a stage, the most telling first.
 const KEYS: usize = 5;
 
+/// Places among all, and stages of a run, that have one key.
+type Alike = (Vec<usize>, Vec<usize>);
+
 /// A stage of a run, all attempts together.
 #[derive(Clone, Debug)]
 struct Known {
@@ -111,17 +114,15 @@ impl Matching {
         free: &[usize],
         run: &[Known],
         places: &[Option<usize>],
-    ) -> Vec<(u64, (Vec<usize>, Vec<usize>))> {
-        let mut by_key: BTreeMap<u64, (Vec<usize>, Vec<usize>)> = BTreeMap::new();
+    ) -> Vec<(u64, Alike)> {
+        let mut by_key: BTreeMap<u64, Alike> = BTreeMap::new();
         for place in free {
             by_key.entry(self.all[*place].keys[level]).or_default().0.push(*place);
         }
         for (at, known) in run.iter().enumerate().filter(|(at, _)| places[*at].is_none()) {
             by_key.entry(known.keys[level]).or_default().1.push(at);
         }
-        let both = |(_, (ours, theirs)): &(u64, (Vec<usize>, Vec<usize>))| {
-            !ours.is_empty() && !theirs.is_empty()
-        };
+        let both = |(_, (ours, theirs)): &(u64, Alike)| !ours.is_empty() && !theirs.is_empty();
         by_key.into_iter().filter(both).collect()
     }
 

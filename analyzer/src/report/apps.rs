@@ -56,8 +56,7 @@ impl Line {
     }
 
     fn wall_ms(&self) -> Option<u64> {
-        let span = self.ended_ms()? - self.listed.started_ms?;
-        u64::try_from(span).ok()
+        super::rows::between(self.listed.started_ms?, self.ended_ms()?)
     }
 
     fn state(&self) -> &'static str {

@@ -90,7 +90,7 @@ pub struct Args {
     #[arg(long)]
     wide: bool,
 
-    /// How to print; JSON, CSV and Parquet hold every figure, exactly
+    /// How to print; JSON holds every figure, exactly, CSV and Parquet those that matter most unless --figures or --columns say others
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
 
@@ -170,7 +170,21 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         (_, true) => vec![Dimension::App, Dimension::Stage],
         _ => Dimension::implied(&asked),
     };
-    let figures = figures_for(&by, &args.columns, Figure::all)?;
+    let is_table_of_all =
+        matches!(args.format, Format::Csv | Format::Parquet) && !args.figures.contains(&Group::All);
+    let figures = figures_for(&by, &args.columns, || match is_table_of_all {
+        true => {
+            let chosen = if args.figures.is_empty() { &[Group::Main][..] } else { &args.figures };
+            let mut columns: Vec<Figure> = Vec::new();
+            for (figure, _) in blocks(&by, chosen).into_iter().flat_map(|block| block.columns) {
+                if !columns.contains(&figure) {
+                    columns.push(figure);
+                }
+            }
+            columns
+        }
+        false => Figure::all(),
+    })?;
     let store = match args.engine {
         Engine::Local if args.master.is_some() || !args.spark_conf.is_empty() => {
             let message = "--master and --spark-conf are for --engine spark";

@@ -309,8 +309,8 @@ impl Sums<'_> {
 /// # Errors
 /// When the store cannot be read.
 pub fn gather(store: &dyn Store, question: &Question<'_>) -> Result<Answer, StoreError> {
-    let mut answer = Answer::default();
-    answer.tasks = question.lists_tasks.then(TaskFacts::default);
+    let tasks = question.lists_tasks.then(TaskFacts::default);
+    let mut answer = Answer { tasks, ..Answer::default() };
     let logged = LoggedTasks::applications(store)?;
     let mut processes = read_processes(store, &logged.attempts)?;
     let asked: Vec<_> =
@@ -467,7 +467,9 @@ fn nodes_of_executors(processes: &Selected<'_>) -> Nodes {
 /// Finds the applications of processes whose records name none among those that started them: in local mode the
 /// driver runs the tasks, and nothing in a Python worker's command line says of which application it is.
 fn inherit_applications(processes: &mut BTreeMap<String, Process>) {
-    let mut by_pid: HashMap<(Option<String>, Option<String>, i64), Vec<&Process>> = HashMap::new();
+    /// Boot, container and number.
+    type Pid = (Option<String>, Option<String>, i64);
+    let mut by_pid: HashMap<Pid, Vec<&Process>> = HashMap::new();
     for process in processes.values() {
         let life = &process.life;
         if let (Some(_), Some(pid)) = (&life.boot, life.pid) {

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use super::figure::Figure;
+use super::key::Dimension;
 use super::print::{Report, cell, shown};
 use crate::dump::printable;
 
@@ -17,7 +18,11 @@ impl Report<'_> {
             is_new
         };
         let columns: Vec<_> = columns.iter().filter(is_new).collect();
+        let has_names = self.by.contains(&Dimension::Stage);
         let mut heads: Vec<_> = self.by.iter().map(|one| one.name()).collect();
+        if has_names {
+            heads.push("name");
+        }
         heads.push("part");
         let keys = heads.len();
         heads.extend(columns.iter().map(|(_, head)| head.as_str()));
@@ -28,6 +33,12 @@ impl Report<'_> {
         for (key, row) in self.answer.rows.iter() {
             let mut cells: Vec<_> =
                 self.by.iter().map(|one| markdown_cell(&shown(key, *one))).collect();
+            if has_names {
+                let fields = self.keys(key);
+                let name = fields.iter().find(|(field, _)| *field == "stage_name");
+                let name = name.and_then(|(_, value)| value.as_str()).unwrap_or_default();
+                cells.push(markdown_cell(&printable(name)));
+            }
             cells.push(key.part.name().to_owned());
             cells.extend(columns.iter().map(|(figure, _)| cell(row, *figure)));
             writeln!(out, "| {} |", cells.join(" | "))?;

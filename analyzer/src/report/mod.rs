@@ -1,5 +1,5 @@
-//! `analyzer report`: where the work went, per node, executor, process, thread, directory, job, stage, task,
-//! application and time.
+//! `analyzer report`: where the work went, per node, executor, process, thread, directory, query, job, stage, task,
+//! application and time; and what is wrong with it ([`findings`]).
 //!
 //! Rows reconcile: every counter of a process is either in one of its tasks or in "outside tasks", so the
 //! sum over all rows is the sum of the processes' totals. Our tasks and Spark's are joined by (cluster,

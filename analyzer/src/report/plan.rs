@@ -58,7 +58,8 @@ impl Planned<'_> {
         names.iter().find_map(|name| {
             let of_stages: Vec<i64> =
                 self.stages.iter().filter_map(|(_, stage)| known(&stage.metrics, name)).collect();
-            let sum = (!of_stages.is_empty()).then(|| of_stages.iter().sum::<i64>());
+            let sum = (!of_stages.is_empty())
+                .then(|| of_stages.iter().fold(0_i64, |sum, one| sum.saturating_add(*one)));
             let value = sum.or_else(|| known(&self.query.driver_metrics, name))?;
             u64::try_from(value).ok()
         })
@@ -90,7 +91,7 @@ impl Planned<'_> {
 
     fn wall_ms(&self) -> Option<u64> {
         let (end, start) = self.query.ended_ms.zip(self.query.started_ms)?;
-        u64::try_from(end - start).ok()
+        super::rows::between(start, end)
     }
 
     fn instructions(&self, answer: &Answer) -> Option<u64> {
@@ -106,7 +107,7 @@ impl Planned<'_> {
         };
         let own = answer.rows.iter().filter(|(key, _)| is_own(key));
         let known: Vec<u64> = own.filter_map(|(_, row)| row.said(metric).value()).collect();
-        (!known.is_empty()).then(|| known.iter().sum())
+        (!known.is_empty()).then(|| super::rows::total(known))
     }
 }
 

@@ -460,10 +460,10 @@ impl Report<'_> {
         for dimension in self.by {
             match dimension {
                 Dimension::App => {
-                    fields.push((
-                        "application_id",
-                        json!(key.application.as_ref().map(|one| &one.0)),
-                    ));
+                    let id = key.application.as_ref().map(|one| &one.0);
+                    fields.push(("application_id", json!(id)));
+                    let name = id.and_then(|id| self.answer.application_names.get(id));
+                    fields.push(("application_name", json!(name)));
                 }
                 Dimension::Node => {
                     fields.push(("node", json!(key.node.as_ref().map(|one| &one.0))))
@@ -488,6 +488,11 @@ impl Report<'_> {
                 Dimension::Stage => {
                     fields.push(("stage", json!(key.stage.map(|stage| stage.0))));
                     fields.push(("stage_attempt", json!(key.stage.and_then(|stage| stage.1))));
+                    let id = key.application.as_ref().map(|name| name.0.clone()).zip(key.stage);
+                    let name = id.and_then(|(id, (stage, attempt))| {
+                        self.answer.stage_names.get(&(id, stage, attempt.unwrap_or(0)))
+                    });
+                    fields.push(("stage_name", json!(name.map(StageName::full))));
                 }
                 Dimension::Task => fields.push(("task_id", json!(key.task))),
             }

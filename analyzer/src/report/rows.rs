@@ -511,6 +511,21 @@ impl Row {
     }
 }
 
+/// A sum that stops at the largest number, as [`Sum`] does: figures of logs may be anything.
+pub fn total(values: impl IntoIterator<Item = u64>) -> u64 {
+    values.into_iter().fold(0, u64::saturating_add)
+}
+
+/// The same; unknown if one of them is.
+pub fn total_known(values: impl IntoIterator<Item = Option<u64>>) -> Option<u64> {
+    values.into_iter().try_fold(0_u64, |sum, one| Some(sum.saturating_add(one?)))
+}
+
+/// From one moment to a later one.
+pub fn between(start: i64, end: i64) -> Option<u64> {
+    u64::try_from(end.checked_sub(start)?).ok()
+}
+
 /// A ratio in millionths. A lower bound divided by something exact is a lower bound; divided by a lower
 /// bound it is unknown, as is anything divided by 0.
 fn quotient(over: Said, under: Said, factor: u64) -> Said {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::figure::{Figure, Scale};
 use super::key::{Key, Name, Part};
-use super::rows::{Rows, Said};
+use super::rows::{Rows, Said, between, total};
 
 /// A task is a straggler if it has this many times the median (in percent; Spark's own limit for speculation).
 const STRAGGLER_PERCENT: u128 = 150;
@@ -123,7 +123,7 @@ pub fn value(key: &Key, row: &super::rows::Row, times: &Times, measure: Measure)
         Measure::Duration => {
             let id = (key.application.as_ref()?.0.clone(), key.task?);
             let (start, end) = times.get(&id)?;
-            u64::try_from(end - start).ok()
+            between(*start, *end)
         }
     }
 }
@@ -254,7 +254,8 @@ pub fn stragglers<'a>(rows: &'a Rows, times: &Times) -> BTreeMap<StageKey<'a>, V
         let stage = StageKey { application: key.application.as_ref(), stage, attempt };
         let id = key.application.as_ref().map(|name| (name.0.clone(), task));
         let records = read.map(|figure| row.said(figure?).value());
-        let records = records.iter().any(Option::is_some).then(|| records.iter().flatten().sum());
+        let records =
+            records.iter().any(Option::is_some).then(|| total(records.into_iter().flatten()));
         stages.entry(stage).or_default().push(Placed {
             stage,
             task,

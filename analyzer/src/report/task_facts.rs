@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::logged::LoggedTask;
-use super::rows::Share;
+use super::rows::{Share, between};
 use crate::eventlog::{SPARK_METRICS, SparkMetrics};
 
 /// Of more tasks of an application no list is kept: a quarter of a kilobyte each.
@@ -50,7 +50,7 @@ impl TaskFact {
 
     /// How long it took, in ms.
     pub fn duration(&self) -> Option<u64> {
-        self.times.and_then(|(start, end)| u64::try_from(end - start).ok())
+        self.times.and_then(|(start, end)| between(start, end))
     }
 
     /// A metric that Spark measured.

@@ -6,7 +6,7 @@ use records::metric::INSTRUCTIONS;
 
 use super::super::figure::{Figure, Scale};
 use super::super::print::{human, stage_text};
-use super::super::rows::Said;
+use super::super::rows::{Said, between, total, total_known};
 use super::super::spread::median;
 use super::super::task_facts::TaskFact;
 use super::facts::{Facts, exact, spark};
@@ -42,7 +42,15 @@ pub fn find(facts: &Facts<'_>, found: &mut Vec<Found>) {
 fn own_ms(task: &TaskFact) -> Option<u64> {
     let waits = ["gc_time_ms", "shuffle_fetch_wait_ms"].map(|name| task.spark(spark(name)));
     let run = task.spark(spark("run_time_ms"))?;
-    Some(run.saturating_sub(waits.iter().flatten().sum()))
+    Some(run.saturating_sub(total(waits.into_iter().flatten())))
+}
+
+/// What is slow about a node.
+struct Slow {
+    /// Time of its tasks beyond the others', in ms.
+    more: u64,
+    stages: Vec<(i64, Option<i64>)>,
+    example: String,
 }
 
 fn slow_nodes(facts: &Facts<'_>) -> Vec<Found> {
@@ -51,8 +59,7 @@ fn slow_nodes(facts: &Facts<'_>) -> Vec<Found> {
     const LIKE: u64 = 25;
     const PART: u64 = 5;
     let Some(names) = facts.task_names() else { return Vec::new() };
-    // Node -> (time beyond the others', stages, an example).
-    let mut slow: BTreeMap<u32, (u64, Vec<(i64, Option<i64>)>, String)> = BTreeMap::new();
+    let mut slow: BTreeMap<u32, Slow> = BTreeMap::new();
     for stage in &facts.stages {
         let later: Vec<&TaskFact> =
             stage.useful().filter(|task| !facts.first.contains(&task.task)).collect();
@@ -82,27 +89,27 @@ fn slow_nodes(facts: &Facts<'_>) -> Vec<Found> {
             if usual == 0 || !is_percent(own, usual, FACTOR) {
                 continue;
             }
-            let more: u64 = times.iter().map(|ms| ms.saturating_sub(usual)).sum();
+            let more: u64 = total(times.iter().map(|ms| ms.saturating_sub(usual)));
             let example = format!(
                 "stage {}: {} there, {} elsewhere (medians, like work)",
                 stage_text(stage.id.0, stage.id.1),
                 time(own),
                 time(usual)
             );
-            let entry = slow.entry(*node).or_insert_with(|| (0, Vec::new(), example));
-            entry.0 += more;
-            entry.1.push(stage.id);
+            let entry =
+                slow.entry(*node).or_insert_with(|| Slow { more: 0, stages: Vec::new(), example });
+            entry.more = entry.more.saturating_add(more);
+            entry.stages.push(stage.id);
         }
     }
     let mut found = Vec::new();
-    for (node, (more, stages, example)) in slow {
-        let cores: i64 = facts
+    for (node, Slow { more, stages, example }) in slow {
+        let cores = facts
             .executors
             .iter()
             .filter(|(_, one)| one.host.as_deref() == Some(names.name(node)))
-            .filter_map(|(_, one)| one.cores)
-            .sum();
-        let gain = more / u64::try_from(cores).unwrap_or(1).max(1);
+            .filter_map(|(_, one)| u64::try_from(one.cores?).ok());
+        let gain = more / total(cores).max(1);
         if facts.is_part(gain, PART) {
             let evidence = format!("node {}: {example}", names.name(node));
             let gain = Gain { ms: Some(gain), instructions: None };
@@ -116,7 +123,7 @@ fn warm_up(facts: &Facts<'_>) -> Option<Found> {
     const PART: u64 = 10;
     let records = |task: &TaskFact| {
         let read = ["input_records", "shuffle_read_records"].map(|name| task.spark(spark(name)));
-        read.iter().any(Option::is_some).then(|| read.iter().flatten().sum::<u64>())
+        read.iter().any(Option::is_some).then(|| total(read.into_iter().flatten()))
     };
     let (mut more, mut tasks, mut stages, mut example) = (0_u64, 0_u64, Vec::new(), None);
     for stage in &facts.stages {
@@ -148,7 +155,7 @@ fn warm_up(facts: &Facts<'_>) -> Option<Found> {
                         count(usual)
                     )
                 });
-                more += own;
+                more = more.saturating_add(own);
                 tasks += 1;
                 if !stages.contains(&stage.id) {
                     stages.push(stage.id);
@@ -181,8 +188,8 @@ fn wasted_work(facts: &Facts<'_>) -> Option<Found> {
                 (_, true) => in_vain += 1,
                 _ => killed += 1,
             }
-            work = work.zip(task.instructions()).map(|(sum, one)| sum + one);
-            spent += task.duration().unwrap_or(0);
+            work = work.zip(task.instructions()).map(|(sum, one)| sum.saturating_add(one));
+            spent = spent.saturating_add(task.duration().unwrap_or(0));
             if !stages.contains(&stage.id) {
                 stages.push(stage.id);
             }
@@ -200,7 +207,8 @@ fn wasted_work(facts: &Facts<'_>) -> Option<Found> {
         .filter(|(count, _)| *count > 0)
         .map(|(count, what)| format!("{count} {what}"))
         .collect();
-    let mut evidence = format!("tasks {}: {}", named.join(", "), time(spent));
+    let tasks = if failed + killed + in_vain == 1 { "task" } else { "tasks" };
+    let mut evidence = format!("{tasks}: {} took {}", named.join(", "), time(spent));
     if let Some(work) = work {
         evidence.push_str(&format!(" and {} instructions", count(work)));
     }
@@ -241,11 +249,10 @@ fn idle_cores(facts: &Facts<'_>) -> Option<Found> {
     let mut held = 0_u64;
     for (_, one) in &facts.executors {
         let Some(cores) = one.cores.and_then(|cores| u64::try_from(cores).ok()) else { continue };
-        let life = one.removed_ms.unwrap_or(end).min(end) - one.added_ms?;
-        held += cores * u64::try_from(life).unwrap_or(0);
+        let life = between(one.added_ms?, one.removed_ms.unwrap_or(end).min(end)).unwrap_or(0);
+        held = held.saturating_add(cores.saturating_mul(life));
     }
-    let used: Option<u64> = facts.stages.iter().map(super::facts::Stage::task_ms).sum();
-    let used = used?;
+    let used = total_known(facts.stages.iter().map(super::facts::Stage::task_ms))?;
     if facts.wall_ms? < LEAST_MS || held == 0 || is_percent(used, held, USED) {
         return None;
     }

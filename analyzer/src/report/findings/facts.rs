@@ -9,7 +9,7 @@ use super::super::figure::Figure;
 use super::super::gather::Answer;
 use super::super::key::Part;
 use super::super::logs::{App, ExecutorFacts, StageFacts};
-use super::super::rows::{Row, Said};
+use super::super::rows::{Row, Said, between, total_known};
 use super::super::spread::median;
 use super::super::stage_names::StageName;
 use super::super::task_facts::{TaskFact, TaskFacts};
@@ -72,7 +72,7 @@ impl Stage<'_> {
             let times = || self.tasks.iter().filter_map(|task| task.times);
             Some((times().map(|(_, end)| end).max()?, times().map(|(start, _)| start).min()?))
         })?;
-        u64::try_from(end - start).ok()
+        between(start, end)
     }
 
     /// Its tasks that were of use.
@@ -82,8 +82,8 @@ impl Stage<'_> {
 
     /// The time of all its tasks, in ms.
     pub fn task_ms(&self) -> Option<u64> {
-        let durations: Option<Vec<u64>> = self.tasks.iter().map(|task| task.duration()).collect();
-        durations.filter(|all| !all.is_empty()).map(|all| all.iter().sum())
+        let durations = self.tasks.iter().map(|task| task.duration());
+        total_known(durations).filter(|_| !self.tasks.is_empty())
     }
 
     /// The largest and the median of its tasks' instructions, or else of their durations, as a ratio in hundredths.
@@ -167,7 +167,7 @@ impl<'a> Facts<'a> {
             .collect();
         let start = app.and_then(|app| app.started_ms).or(span.map(|(start, _)| start));
         let end = app.and_then(|app| app.ended_ms).or(span.map(|(_, end)| end));
-        let wall_ms = end.zip(start).and_then(|(end, start)| u64::try_from(end - start).ok());
+        let wall_ms = end.zip(start).and_then(|(end, start)| between(start, end));
         let instructions = in_tasks.said(Figure::Metric(INSTRUCTIONS)).value();
         let cores = most_cores(&executors);
         let stages = stages.into_values().collect();
@@ -209,13 +209,13 @@ fn most_cores(executors: &[(&str, &ExecutorFacts)]) -> Option<u64> {
     for (_, one) in executors {
         let Some(cores) = one.cores else { continue };
         changes.push((one.added_ms.unwrap_or(i64::MIN), cores));
-        changes.extend(one.removed_ms.map(|ms| (ms, -cores)));
+        changes.extend(one.removed_ms.map(|ms| (ms, cores.saturating_neg())));
     }
     // Who leaves makes room for who comes at the same time.
     changes.sort_unstable();
     let (mut now, mut most) = (0_i64, 0_i64);
     for (_, change) in changes {
-        now += change;
+        now = now.saturating_add(change);
         most = most.max(now);
     }
     u64::try_from(most).ok().filter(|most| *most > 0)

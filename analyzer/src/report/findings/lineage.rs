@@ -6,7 +6,7 @@ use records::metric::INSTRUCTIONS;
 
 use super::super::figure::{Figure, Scale};
 use super::super::print::{human, stage_text};
-use super::super::rows::Said;
+use super::super::rows::{Said, total_known};
 use super::super::stage_names::{is_exchange, is_written};
 use super::facts::{Facts, Stage};
 use super::{Found, Gain};
@@ -75,10 +75,10 @@ fn weigh(facts: &Facts<'_>, lineage: &str, all: &[(i64, &Stage<'_>)]) -> Option<
         Said::Exactly(value) => Some(value),
         Said::AtLeast(_) | Said::Unknown => None,
     };
-    let instructions: Option<u64> = again.iter().map(|(_, stage)| work(stage)).sum();
-    let spent: Option<u64> = again.iter().map(|(_, stage)| stage.wall_ms()).sum();
-    let task_ms: Option<u64> = again.iter().map(|(_, stage)| stage.task_ms()).sum();
-    let whole_ms: Option<u64> = facts.stages.iter().map(Stage::task_ms).sum();
+    let instructions = total_known(again.iter().map(|(_, stage)| work(stage)));
+    let spent = total_known(again.iter().map(|(_, stage)| stage.wall_ms()));
+    let task_ms = total_known(again.iter().map(|(_, stage)| stage.task_ms()));
+    let whole_ms = total_known(facts.stages.iter().map(Stage::task_ms));
     let is_part = |part: u64, whole: u64| {
         whole > 0 && u128::from(part) * 100 >= u128::from(whole) * u128::from(PART)
     };

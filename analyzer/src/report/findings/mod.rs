@@ -64,7 +64,8 @@ pub const RULES: [Rule; 19] = [
         name: "data_skew",
         finds: "a task with far more data and work than its stage's others, on which the stage waits",
         threshold: "of 4 tasks or more one takes at least twice the median, executes 1.5 times the median's instructions or more (or, where \
-            they are unknown, has 1.5 times the records), has 1.5 times the records or bytes, and costs 5 % of the stage's time and 0.1 s",
+            they are unknown, has 1.5 times the records), has 1.5 times the records or bytes (three times the mean where half of \
+            the tasks have none), and costs 5 % of the stage's time and 0.1 s",
         remedy: "split the large key or partition: spark.sql.adaptive.skewJoin.enabled, salting, another partitioning column, repartition",
     },
     Rule {

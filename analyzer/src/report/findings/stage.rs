@@ -4,7 +4,7 @@ use records::metric::INSTRUCTIONS;
 
 use super::super::figure::{Figure, Scale};
 use super::super::print::human;
-use super::super::rows::Said;
+use super::super::rows::{Said, total};
 use super::super::spread::median;
 use super::super::stage_names::is_exchange;
 use super::super::task_facts::TaskFact;
@@ -76,18 +76,19 @@ fn middle(
 
 fn records(task: &TaskFact) -> Option<u64> {
     let read = [spark("input_records"), spark("shuffle_read_records")].map(|at| task.spark(at));
-    read.iter().any(Option::is_some).then(|| read.iter().flatten().sum())
+    read.iter().any(Option::is_some).then(|| total(read.into_iter().flatten()))
 }
 
 fn read_bytes(task: &TaskFact) -> Option<u64> {
     let read = [spark("input_bytes"), spark("shuffle_read_bytes")].map(|at| task.spark(at));
-    read.iter().any(Option::is_some).then(|| read.iter().flatten().sum())
+    read.iter().any(Option::is_some).then(|| total(read.into_iter().flatten()))
 }
 
 fn data_skew(facts: &Facts<'_>, stage: &Stage<'_>) -> Option<Found> {
     const FEWEST: usize = 4;
     const FACTOR: u64 = 200;
     const WORK: u64 = 150;
+    const OF_MEAN: u64 = 300;
     const LEAST_MS: u64 = 100;
     const PART: u64 = 5;
     if stage.useful().count() < FEWEST {
@@ -111,7 +112,19 @@ fn data_skew(facts: &Facts<'_>, stage: &Stage<'_>) -> Option<Found> {
     let has_more_work = is_more(work, usual_work);
     let (rows, usual_rows) = (records(worst), middle(facts, stage, &records));
     let (read, usual_read) = (read_bytes(worst), middle(facts, stage, &read_bytes));
-    let has_more_data = [is_more(rows, usual_rows), is_more(read, usual_read)];
+    // Where half of the partitions are empty the median says nothing: the mean does.
+    let has_more = |value: Option<u64>,
+                    usual: Option<u64>,
+                    of: &dyn Fn(&TaskFact) -> Option<u64>| match (value, usual) {
+        (Some(value @ 1..), Some(0)) => {
+            let all: Vec<u64> = stage.useful().filter_map(of).collect();
+            let mean = total(all.iter().copied()) / (all.len() as u64).max(1);
+            Some(is_percent(value, mean, OF_MEAN))
+        }
+        _ => is_more(value, usual),
+    };
+    let has_more_data =
+        [has_more(rows, usual_rows, &records), has_more(read, usual_read, &read_bytes)];
     if has_more_work == Some(false) || !has_more_data.contains(&Some(true)) {
         return None;
     }
@@ -169,7 +182,7 @@ fn tiny_tasks(facts: &Facts<'_>, stage: &Stage<'_>) -> Option<Found> {
     const OVERHEAD: u64 = 50;
     let tasks = stage.tasks.len() as u64;
     let cores = facts.cores?;
-    if tasks < FEWEST || tasks < 2 * cores {
+    if tasks < FEWEST || tasks / 2 < cores {
         return None;
     }
     let run = |task: &TaskFact| task.spark(spark("run_time_ms"));
@@ -186,7 +199,7 @@ fn tiny_tasks(facts: &Facts<'_>, stage: &Stage<'_>) -> Option<Found> {
         time(whole)
     );
     // As many tasks as cores would remain.
-    let gain = overhead - overhead * cores / tasks;
+    let gain = overhead - (u128::from(overhead) * u128::from(cores) / u128::from(tasks)) as u64;
     on(stage, "tiny_tasks", evidence, ms(facts.on_all_cores(gain)))
 }
 
@@ -195,7 +208,7 @@ fn spill(_: &Facts<'_>, stage: &Stage<'_>) -> Option<Found> {
     const PART: u64 = 10;
     let spilled = stage.exact("spark_disk_spilled_bytes").filter(|spilled| *spilled > 0)?;
     let read = ["spark_input_bytes", "spark_shuffle_read_bytes"].map(|name| stage.exact(name));
-    let read: u64 = read.iter().flatten().sum();
+    let read = total(read.into_iter().flatten());
     if spilled < LEAST && !(read > 0 && is_percent(spilled, read, PART)) {
         return None;
     }
@@ -226,7 +239,7 @@ fn small_io(_: &Facts<'_>, stage: &Stage<'_>) -> Option<Found> {
     };
     let found: Vec<_> =
         ["read", "write"].into_iter().filter_map(|op| Some((op, of(op)?))).collect();
-    let ns: u64 = found.iter().map(|(_, (_, _, ns))| ns).sum();
+    let ns = total(found.iter().map(|(_, (_, _, ns))| *ns));
     let texts: Vec<_> = found
         .iter()
         .map(|(op, (calls, moved, ns))| {
@@ -312,13 +325,14 @@ fn unbalanced_executors(facts: &Facts<'_>, stage: &Stage<'_>) -> Option<Found> {
         }
     }
     for task in &stage.tasks {
-        *of_executor.entry(task.executor?).or_default() += task.duration()?;
+        let sum = of_executor.entry(task.executor?).or_default();
+        *sum = sum.saturating_add(task.duration()?);
     }
     let executors = of_executor.len() as u64;
     if executors < 2 || (stage.tasks.len() as u64) < 2 * executors {
         return None;
     }
-    let whole: u64 = of_executor.values().sum();
+    let whole = total(of_executor.values().copied());
     let mean = whole / executors;
     let (busiest, most) = of_executor.iter().max_by_key(|(_, ms)| **ms)?;
     let more = most.checked_sub(mean)?;
@@ -343,9 +357,9 @@ fn locality_misses(_: &Facts<'_>, stage: &Stage<'_>) -> Option<Found> {
     const FEWEST: u64 = 10;
     const PART: u64 = 30;
     let of = |name: &str| stage.exact(&format!("spark_{name}_tasks"));
-    let near = of("process_local")? + of("node_local")?;
-    let far = of("rack_local")? + of("any")?;
-    let tasks = near + far;
+    let near = of("process_local")?.saturating_add(of("node_local")?);
+    let far = of("rack_local")?.saturating_add(of("any")?);
+    let tasks = near.saturating_add(far);
     let read = stage.exact("spark_input_bytes").filter(|read| *read > 0)?;
     // Where no task was near, the data are on no node of the cluster.
     if tasks < FEWEST || near == 0 || !is_percent(far, tasks, PART) {
@@ -370,7 +384,12 @@ fn under_partitioned(facts: &Facts<'_>, stage: &Stage<'_>) -> Option<Found> {
         time(usual),
         time(wall)
     );
-    on(stage, "under_partitioned", evidence, ms(wall - wall * tasks / cores))
+    on(
+        stage,
+        "under_partitioned",
+        evidence,
+        ms(wall - (u128::from(wall) * u128::from(tasks) / u128::from(cores)) as u64),
+    )
 }
 
 /// Scans of many small files, by the queries' own metrics.
@@ -398,15 +417,13 @@ fn small_files(facts: &Facts<'_>) -> Vec<Found> {
             }
             let own: Vec<_> =
                 facts.stages.iter().filter(|stage| reads(stage, scan)).map(|one| one.id).collect();
-            let work: u64 = facts
-                .stages
-                .iter()
-                .filter(|stage| reads(stage, scan))
-                .filter_map(|stage| match stage.row.said(Figure::Metric(INSTRUCTIONS)) {
+            let work = facts.stages.iter().filter(|stage| reads(stage, scan)).filter_map(|stage| {
+                match stage.row.said(Figure::Metric(INSTRUCTIONS)) {
                     Said::Exactly(value) => Some(value),
                     _ => None,
-                })
-                .sum();
+                }
+            });
+            let work = total(work);
             let mut evidence = format!(
                 "query {execution} scans {} files of {} each",
                 count(files),
