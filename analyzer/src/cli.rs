@@ -87,7 +87,7 @@ pub enum Command {
     Schema(schema::Args),
     /// The program that doctor runs natively and followed
     #[command(hide = true)]
-    Trial,
+    FollowedTrial,
     /// Print a completion script for a shell
     Completions {
         /// The shell

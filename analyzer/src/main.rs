@@ -77,7 +77,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Inspect(args) => return inspect::run(args),
         Command::Rewrite(args) => return rewrite::run(args),
         Command::Schema(args) => return schema::run(args),
-        Command::Trial => return Ok(doctor::trial_program::run()),
+        Command::FollowedTrial => return Ok(doctor::trial_program::run()),
         Command::Completions { shell } => cli::print_completions(shell)?,
         Command::Man { folder } => cli::write_man_pages(folder)?,
     }

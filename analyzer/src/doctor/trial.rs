@@ -30,7 +30,7 @@ pub fn check(findings: &mut Findings, shim: &Path, java: Option<&Path>, refused:
         return findings.skipped("trial", "the analyzer does not find itself");
     };
     let mut program = Command::new(&own);
-    program.arg("trial");
+    program.arg("followed-trial");
     compare(findings, "threads", &own, shim, folder.path(), &program, refused);
     let Some(java) = java else {
         return findings.skipped("jvm", "no java");
