@@ -130,7 +130,8 @@ fn a_report() {
     fs::write(disk.0.join("report"), "the last one").unwrap();
     disk.fill(4 << 10);
     for format in ["html", "json", "csv", "parquet"] {
-        let arguments = ["report", "--store", "store", "--by", "task", "--format", format];
+        let arguments =
+            ["report", "--store", "store", "--by", "task", "--figures", "all", "--format", format];
         let (_, error) = expect(at, 4, &[&arguments[..], &["--output", "disk/report"]].concat());
         assert!(error.contains("disk/report: No space left on device"), "{format}: {error}");
         assert!(error.contains("free some space or name another file"), "{format}: {error}");

@@ -265,7 +265,7 @@ fn an_output_folder_that_cannot_be_written() {
     ");
     let flags = ["--shim", ANY_LIBRARY, "--json", "no/such/folder.json"];
     insta::assert_snapshot!(place.trace(&flags, Path::new("/bin/true")), @r"
-    error: no/such/folder.json: cannot be written: No such file or directory (os error 2)
+    error: no/such/folder.json: No such file or directory (os error 2)
     exit code 4
     ");
 }
