@@ -181,6 +181,10 @@ impl Thread for Followed {
         totals
     }
 
+    fn tid(&self) -> u32 {
+        self.tid
+    }
+
     fn host_word(&mut self) -> &mut u64 {
         &mut self.host_word
     }
