@@ -1,4 +1,4 @@
-/* What a process of one thread sees of itself: threads in /proc/self/status and /proc/self/task, children, numbers of threads and processes in a
+/* What a process of one thread sees of itself: threads in /proc/self/status and /proc/self/task, numbers of threads and processes in a
  * row, unshare and setns that only a single-threaded process may do. Natively every line but that of the descriptors ends in "right". */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -32,15 +32,6 @@ static long entries(const char *path) {
     if (directory) closedir(directory);
     return n - 2;
 }
-static long children(void) {
-    char path[64], text[256] = "";
-    snprintf(path, sizeof path, "/proc/self/task/%d/children", getpid());
-    FILE *file = fopen(path, "r");
-    if (file) { size_t n = fread(text, 1, sizeof text - 1, file); text[n] = 0; fclose(file); }
-    long n = 0;
-    for (char *word = strtok(text, " "); word; word = strtok(0, " ")) n++;
-    return n;
-}
 static void *of_thread(void *result) { *(long *)result = syscall(SYS_gettid); return 0; }
 static int in_child(int (*act)(void)) {
     int status;
@@ -65,14 +56,12 @@ static int unshare_then_fork(void) {
 int main(void) {
     check("threads", threads(), 1);
     check("tasks", entries("/proc/self/task"), 1);
-    check("children", children(), 0);
     printf("descriptors %ld\n", entries("/proc/self/fd"));
     check("gettid", syscall(SYS_gettid) - getpid(), 0);
     /* After some time, when whoever works behind the scenes has begun. */
     usleep(1200000);
     check("threads later", threads(), 1);
     check("tasks later", entries("/proc/self/task"), 1);
-    check("children later", children(), 0);
     check("no child to wait for", waitpid(-1, 0, __WALL) < 0 ? errno : 0, ECHILD);
     check("unshare of memory", in_child(unshare_vm), 0);
     check("unshare of users", in_child(unshare_user), 0);

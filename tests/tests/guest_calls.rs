@@ -69,6 +69,15 @@ const DOCUMENTED: &[(Phase, &str, &str)] = &[
         "a structure that is not on the stack, where no handler of ours is set",
     ),
     (Phase::Middle, "wait4", "the helper is reaped before an exec"),
+    // Around the making of a thread or process.
+    (Phase::Making, "rt_sigprocmask", "signals are blocked until the new one has told of itself"),
+    (Phase::Making, "mmap", "a new thread's block"),
+    (Phase::Making, "mremap", "tables of translations grow"),
+    (Phase::Making, "madvise", "a block that is used again"),
+    (Phase::Making, "tgkill", "whether the thread that had the block is gone"),
+    (Phase::Making, "process_vm_readv", "whether the new thread's thread pointer is libc's"),
+    (Phase::Making, "getpid", "a child of fork, for its header"),
+    (Phase::Start, "wait4", "the helper is reaped before an exec"),
     // At the end, or before an exec.
     (Phase::End, "getpid", "whether this is a child in the parent's memory"),
     (Phase::End, "gettid", "a thread that was released"),
@@ -81,8 +90,8 @@ const DOCUMENTED: &[(Phase, &str, &str)] = &[
     (Phase::End, "readlink", "a directory that is told of last"),
 ];
 
-/// Calls whose number depends on how threads run against each other.
-const BY_CHANCE: &[&str] = &["futex", "sched_yield", "restart_syscall"];
+/// Calls whose number depends on how threads run against each other, and on when timers run out.
+const BY_CHANCE: &[&str] = &["futex", "sched_yield", "restart_syscall", "rt_sigreturn"];
 
 fn trace(command: &mut Command, log: &Path) {
     // The program's own environment, the same both ways.

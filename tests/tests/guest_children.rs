@@ -28,7 +28,9 @@ fn children_of_all_kinds() {
         "user",
     ] {
         let line = format!("hidden_children {kind}");
-        failures.add(&line, compare(&artifacts, &Guest::words(&line), ANY.processes(2)));
+        // A child that goes on in its parent's memory counts as a thread of it.
+        let processes = if kind == "shared" { 1 } else { 2 };
+        failures.add(&line, compare(&artifacts, &Guest::words(&line), ANY.processes(processes)));
     }
     let program = guest::compile_with("static_child", &["-static"]);
     let words = ["static", program.to_str().expect("UTF-8")];
