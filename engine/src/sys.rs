@@ -312,7 +312,7 @@ pub fn getpid() -> u32 {
     match PID.load(Ordering::Relaxed) {
         0 => {
             // SAFETY: no pointers.
-            let pid = unsafe { syscall6(nr::GETPID, [0; 6]) as u32 };
+            let pid = unsafe { optional(nr::GETPID, [0; 6]) }.max(0) as u32;
             PID.store(pid, Ordering::Relaxed);
             pid
         }

@@ -153,7 +153,7 @@ impl Engine {
         if stack.size != 0 && stack.flags == SS_AUTODISARM && !thread.disarmed {
             stack.flags = 0;
             // SAFETY: as in `adopt_alternate_stack`.
-            unsafe { sys::syscall6(nr::SIGALTSTACK, [&raw const stack as u64, 0, 0, 0, 0, 0]) };
+            unsafe { sys::optional(nr::SIGALTSTACK, [&raw const stack as u64, 0, 0, 0, 0, 0]) };
         }
     }
 
@@ -297,7 +297,7 @@ impl Engine {
         if thread.disarmed && thread.gpr[gpr::RSP].wrapping_sub(stack.start) >= stack.size {
             thread.disarmed = false;
             // SAFETY: the application's own alternate stack, as it set it.
-            unsafe { sys::syscall6(nr::SIGALTSTACK, [&raw const stack as u64, 0, 0, 0, 0, 0]) };
+            unsafe { sys::optional(nr::SIGALTSTACK, [&raw const stack as u64, 0, 0, 0, 0, 0]) };
         }
     }
 
@@ -440,7 +440,7 @@ impl Engine {
 fn set(signal: i32, action: &KernelAction) {
     // SAFETY: the engine's own structure.
     unsafe {
-        sys::syscall6(nr::RT_SIGACTION, [signal as u64, &raw const *action as u64, 0, 8, 0, 0])
+        sys::optional(nr::RT_SIGACTION, [signal as u64, &raw const *action as u64, 0, 8, 0, 0])
     };
 }
 
