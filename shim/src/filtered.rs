@@ -15,7 +15,7 @@ pub const VARIABLE: &[u8] = b"SPARKANALYZER_FILTERED";
 const ENTRY: &[u8] = b"SPARKANALYZER_FILTERED=1\0";
 
 /// What the library may ask of the kernel in a program that it counts.
-const CALLS: [u64; 59] = [
+const CALLS: [u64; 62] = [
     nr::READ,
     nr::WRITE,
     nr::OPEN,
@@ -69,6 +69,9 @@ const CALLS: [u64; 59] = [
     nr::CLOSE_RANGE,
     nr::CLONE3,
     nr::CAPGET,
+    nr::MREMAP,
+    engine_nr::PRLIMIT64,
+    engine_nr::MEMFD_CREATE,
     nr::KCMP,
     nr::EXIT_GROUP,
     nr::TIMER_CREATE,

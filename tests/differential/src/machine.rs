@@ -316,6 +316,11 @@ impl Machine {
             map(at, CODE_BYTES, RX, libc::MAP_PRIVATE, code);
             map(changing_at, CODE_BYTES, RX | libc::PROT_WRITE, libc::MAP_SHARED, code);
         }
+        // No arena finds a place between them either.
+        for end in [FAR_CODE, FAR_CHANGING].map(|at| at + CODE_BYTES as u64) {
+            let gap = (FAR_CHANGING - FAR_CODE) as usize - CODE_BYTES;
+            map(end, gap, libc::PROT_NONE, RESERVATION, -1);
+        }
         let data = memory_file(c"data", WINDOW);
         map(FAR_DATA, WINDOW, RW, libc::MAP_SHARED, data);
         map(DATA, WINDOW, RW, libc::MAP_SHARED, data);
