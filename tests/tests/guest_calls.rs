@@ -131,7 +131,7 @@ fn unexplained(found: &Differences) -> Vec<String> {
             let is_layout = !difference.is_more
                 && difference.phase == Phase::Start
                 && difference.call == "mmap";
-            !is_layout && !(difference.is_more && is_documented(difference.phase, &difference.call))
+            !(is_layout || difference.is_more && is_documented(difference.phase, &difference.call))
         })
         .map(|(difference, times)| {
             let way = if difference.is_more { "more" } else { "missing" };
