@@ -557,6 +557,13 @@ impl Engine {
         true
     }
 
+    /// The call was refused: the frame shows the application's PC again.
+    pub(super) fn undo_sigreturn(&self, thread: &ThreadState) {
+        // SAFETY: the frame that `prepare_sigreturn` has changed a moment ago.
+        let context = unsafe { &mut *(thread.gpr[gpr::RSP] as *mut UserContext) };
+        context.registers[CONTEXT_RIP] = thread.pc as i64;
+    }
+
     /// Keeps a signal for later, with everything blocked meanwhile.
     fn postpone(
         &self,

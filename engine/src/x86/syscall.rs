@@ -85,10 +85,13 @@ global_asm!(
     "engine_sigreturn:",
     // The kernel takes all flags of the frame but ID, which stays as it is now.
     "mov eax, gs:[{RFLAGS}]", "and eax, 1 << 21", "or eax, 0x202", "push rax", "popfq",
+    "mov gs:[{ENGINE_RSP}], rsp",
     "mov rsp, gs:[{RSP}]",
     "mov eax, 15",
     "syscall",
-    "ud2",
+    // A filter has answered instead of the kernel.
+    "mov rsp, gs:[{ENGINE_RSP}]",
+    "ret",
     // The same for a vfork-like call: the child leaves at once, with the state in the thread's block.
     ".globl engine_vfork", ".hidden engine_vfork", ".type engine_vfork, @function",
     "engine_vfork:",
@@ -145,7 +148,7 @@ unsafe extern "C" {
     fn engine_vfork(number: u64, arguments: &[u64; 6], thread: *mut ThreadState) -> i64;
     fn engine_clone_thread(number: u64, arguments: &[u64; 6], child: *mut ThreadState) -> i64;
     fn engine_unblock(mask: &u64, thread: *mut ThreadState);
-    fn engine_sigreturn(thread: *mut ThreadState) -> !;
+    fn engine_sigreturn(thread: *mut ThreadState) -> i64;
     fn engine_unblock_after();
     fn engine_enter_frame(frame: *mut u64, thread: *mut ThreadState);
     fn engine_syscall_checked();
@@ -303,7 +306,13 @@ impl Engine {
         }
         if call.number == nr::RT_SIGRETURN && self.prepare_sigreturn(thread) {
             // SAFETY: the frame was looked at; the kernel checks the rest.
-            unsafe { engine_sigreturn(thread) };
+            let refused = unsafe { engine_sigreturn(thread) };
+            // Only a filter lets it return: a call that failed, like others.
+            self.undo_sigreturn(thread);
+            thread.pc = next - SYSCALL_LEN;
+            thread.call_token = Default::default();
+            self.finish_syscall(thread, refused);
+            return;
         }
         #[cfg(feature = "faults")]
         assert!(
