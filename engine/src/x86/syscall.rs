@@ -545,7 +545,9 @@ impl Engine {
         child.tid = 0;
         let tid_at = &raw mut child.tid as u64;
         let mut arguments = call.arguments;
-        if new.flags & CLONE_PARENT_SETTID != 0 {
+        let tells_tid = new.flags & CLONE_PARENT_SETTID != 0;
+        if tells_tid {
+            // The kernel's word goes where the application wants it.
         } else if call.number == nr::CLONE {
             arguments[0] |= CLONE_PARENT_SETTID;
             arguments[2] = tid_at;
@@ -559,8 +561,9 @@ impl Engine {
         let result = unsafe { engine_clone_thread(call.number, &arguments, child) };
         if result < 0 {
             self.give_back(child);
-        } else {
-            // SAFETY: the child waits for it; a word that only becomes what it is already, if the kernel wrote it.
+        } else if tells_tid {
+            // SAFETY: the child waits for it. Where the kernel has written it the child may have ended by now, and the block be
+            // another thread's.
             unsafe { core::ptr::write_volatile(tid_at as *mut u32, result as u32) };
         }
         Some(result)
