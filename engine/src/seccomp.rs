@@ -21,6 +21,8 @@ const MAX_KEPT: usize = 4 * MAX_INSTRUCTIONS;
 /// `SECCOMP_RET_ALLOW`, and the part of an answer that is the action.
 const ALLOW: u32 = 0x7fff_0000;
 const ACTION: u32 = 0xffff_0000;
+/// `SECCOMP_RET_ERRNO`: the call fails with an error number, and nothing else comes of it.
+const FAIL: u32 = 0x0005_0000;
 /// `AUDIT_ARCH_X86_64`.
 const ARCHITECTURE: u32 = 0xc000_003e;
 
@@ -219,7 +221,13 @@ pub fn is_restricted() -> bool {
 /// Whether all filters simply allow a call.
 #[inline]
 pub fn allows(number: u64, arguments: &[u64; 6]) -> bool {
-    !is_restricted() || ask(number, arguments)
+    !is_restricted() || ask(number, arguments, |action| action == ALLOW)
+}
+
+/// Whether all filters allow a call or let it fail: it may be made where a failure is an answer.
+#[inline]
+pub fn allows_or_fails(number: u64, arguments: &[u64; 6]) -> bool {
+    !is_restricted() || ask(number, arguments, |action| matches!(action, ALLOW | FAIL))
 }
 
 /// Whether a filter that is not installed yet would simply allow a call, and those that are do.
@@ -229,7 +237,7 @@ pub fn would_allow(program: &[BpfInstruction], number: u64, arguments: &[u64; 6]
 }
 
 #[cold]
-fn ask(number: u64, arguments: &[u64; 6]) -> bool {
+fn ask(number: u64, arguments: &[u64; 6], suits: fn(u32) -> bool) -> bool {
     if UNKNOWN.load(Ordering::Acquire) {
         return false;
     }
@@ -247,7 +255,7 @@ fn ask(number: u64, arguments: &[u64; 6]) -> bool {
             let first = (&raw const (*kept).instructions).cast::<BpfInstruction>().add(begin);
             core::slice::from_raw_parts(first, (*kept).ends[index] - begin)
         };
-        run(program, &data).is_some_and(|answer| answer & ACTION == ALLOW)
+        run(program, &data).is_some_and(|answer| suits(answer & ACTION))
     })
 }
 

@@ -15,7 +15,7 @@ pub const VARIABLE: &[u8] = b"SPARKANALYZER_FILTERED";
 const ENTRY: &[u8] = b"SPARKANALYZER_FILTERED=1\0";
 
 /// What the library may ask of the kernel in a program that it counts.
-const CALLS: [u64; 62] = [
+const CALLS: [u64; 61] = [
     nr::READ,
     nr::WRITE,
     nr::OPEN,
@@ -71,7 +71,6 @@ const CALLS: [u64; 62] = [
     nr::CAPGET,
     nr::MREMAP,
     engine_nr::PRLIMIT64,
-    engine_nr::MEMFD_CREATE,
     nr::KCMP,
     nr::EXIT_GROUP,
     nr::TIMER_CREATE,
@@ -80,9 +79,13 @@ const CALLS: [u64; 62] = [
     nr::RT_SIGTIMEDWAIT,
 ];
 
+/// What it asks for too, but can do without.
+const OPTIONAL_CALLS: [u64; 1] = [engine_nr::MEMFD_CREATE];
+
 /// Whether a program that this process executes can be counted: no filter, or one that allows all that is needed.
 pub fn may_be_counted() -> bool {
     CALLS.iter().all(|&call| engine::seccomp::allows(call, &[0; 6]))
+        && OPTIONAL_CALLS.iter().all(|&call| engine::seccomp::allows_or_fails(call, &[0; 6]))
 }
 
 /// Adds [`VARIABLE`] to the environment that an exec call is given. The memory is not given back: where the exec fails the

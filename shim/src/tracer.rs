@@ -466,10 +466,11 @@ impl Host<Thread> for Shim {
         let mut path = [0u8; 224];
         let at = if call.number == engine::sys::nr::EXECVEAT { 1 } else { 0 };
         on_own_tls(thread, |_| {
-            recorder::before_exec(sys::read_string(call.arguments[at], &mut path));
+            // First, as it has something to say that the records must have.
             if !filtered::may_be_counted() {
                 filtered::keep_out(&mut call.arguments[at + 2]);
             }
+            recorder::before_exec(sys::read_string(call.arguments[at], &mut path));
         });
     }
 

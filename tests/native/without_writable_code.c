@@ -1,6 +1,6 @@
 /* Executes a program where memory may not be writable and executable: by PR_SET_MDWE (mdwe), by a filter that refuses
    mmap of such memory, as older systemd's MemoryDenyWriteExecute does (filter), by one that refuses every way to make
-   code (no_code); or as it is (anything else).
+   code (no_code), by one that kills for memfd_create (kill); or as it is (anything else).
    @alone @flags -O1 */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -41,6 +41,9 @@ int main(int count, char **arguments) {
         filter = no_code, length = sizeof no_code / sizeof *no_code;
     } else if (!strcmp(arguments[1], "filter")) {
         no_code[2] = (struct sock_filter)GO_ON;
+        filter = no_code, length = sizeof no_code / sizeof *no_code;
+    } else if (!strcmp(arguments[1], "kill")) {
+        no_code[2] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
         filter = no_code, length = sizeof no_code / sizeof *no_code;
     }
     if (filter) {

@@ -201,3 +201,15 @@ fn without_any_memory_for_code_programs_run_natively() {
         assert!(said.contains("no memory for translations: code may not be made here"), "{said}");
     }
 }
+
+/// A call of ours would be the end of the program there: it is left alone, and that is said.
+#[test]
+fn where_a_call_of_ours_kills_programs_are_left_alone() {
+    const TEST: &str = "where_a_call_of_ours_kills_programs_are_left_alone";
+    let Some(artifacts) = artifacts::need(TEST) else { return };
+    let Some(launcher) = hardened(TEST, "kill") else { return };
+    let traced = as_natively(&artifacts, &launcher, &["kill", "/bin/echo", "hi"]);
+    assert!(!traced.complete());
+    let said = String::from_utf8_lossy(&traced.captured.stderr);
+    assert!(said.contains("under a filter that leaves no room to count it"), "{said}");
+}
