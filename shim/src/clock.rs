@@ -2,6 +2,7 @@
 
 use crate::{start::Startup, sys};
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use engine::seccomp::{Installation, installation, low_word};
 use engine::sys::nr::SECCOMP;
 use guest::dynamic_symbols::{Name, Symbols};
 use records::Stamp;
@@ -12,7 +13,6 @@ const CLOCK_MONOTONIC: u64 = 1;
 const PR_GET_TSC: u64 = 25;
 const PR_SET_TSC: u64 = 26;
 const PR_TSC_SIGSEGV: u64 = 2;
-const PR_SET_SECCOMP: u64 = 22;
 /// `AT_SYSINFO_EHDR`: where the vDSO's ELF header is.
 const AT_SYSINFO_EHDR: u64 = 33;
 
@@ -78,12 +78,15 @@ pub fn before_call(number: u64, arguments: &[u64; 6]) {
         return;
     }
     match number {
-        sys::nr::PRCTL if arguments[0] == PR_SET_TSC => {
-            allow_vdso(arguments[1] != PR_TSC_SIGSEGV);
+        sys::nr::PRCTL if low_word(arguments[0]) == PR_SET_TSC => {
+            allow_vdso(low_word(arguments[1]) != PR_TSC_SIGSEGV);
         }
         // Strict mode switches the counter off as well (`kernel/seccomp.c`).
-        sys::nr::PRCTL if arguments[..2] == [PR_SET_SECCOMP, 1] => allow_vdso(false),
-        SECCOMP if arguments[0] == 0 => allow_vdso(false),
+        sys::nr::PRCTL | SECCOMP
+            if installation(number, arguments) == Some(Installation::Strict) =>
+        {
+            allow_vdso(false);
+        }
         sys::nr::MUNMAP | sys::nr::MREMAP | sys::nr::MPROTECT | sys::nr::MMAP => {
             let [start, len, ..] = *arguments;
             let near = found.saturating_sub(VDSO_BYTES)..found + VDSO_BYTES;

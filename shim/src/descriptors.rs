@@ -161,14 +161,9 @@ fn ask_again() {
     }
 }
 
-/// Whether a call sets a filter of system calls, or allows but the four of strict mode (seccomp(2)).
+/// Whether a call sets a filter of system calls, or allows but the four of strict mode.
 fn sets_filter(number: u64, arguments: &[u64; 6]) -> bool {
-    const PR_SET_SECCOMP: u64 = 22;
-    const SECCOMP_SET_MODE_FILTER: u64 = 1;
-    match number {
-        nr::PRCTL => arguments[0] as u32 == PR_SET_SECCOMP as u32,
-        _ => arguments[0] as u32 <= SECCOMP_SET_MODE_FILTER as u32,
-    }
+    engine::seccomp::installation(number, arguments).is_some()
 }
 
 /// A system call is about to be made by a followed thread.

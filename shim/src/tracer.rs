@@ -405,13 +405,13 @@ impl Host<Thread> for Shim {
             syscalls::before(call.number, &call.arguments)
         } else {
             clock::before_call(call.number, &call.arguments);
-            if is_filter(call) {
+            if engine::seccomp::installation(call.number, &call.arguments).is_some() {
                 on_own_tls(thread, |_| recorder::make_room_for_good());
             }
             if is_debugging(call) {
                 on_own_tls(thread, |_| tell_of_debugger());
             }
-            if is_user_dispatch(call) {
+            if engine::dispatches_to_user(call) {
                 on_own_tls(thread, |_| process::give_up("system-call user dispatch"));
             }
             if ticker::mirrors(call.number, &call.arguments) {
@@ -632,13 +632,6 @@ fn write_notice(thread: &mut Thread, notice: Notice, at: u64, detail: u64) {
     }
 }
 
-/// Whether a call may switch a seccomp filter or strict mode on.
-fn is_filter(call: &Call) -> bool {
-    const PR_SET_SECCOMP: u64 = 22;
-    call.number == engine::sys::nr::SECCOMP
-        || (call.number == sys::nr::PRCTL && call.arguments[0] == PR_SET_SECCOMP)
-}
-
 /// Whether a call makes one of the traced programs another's debugger.
 fn is_debugging(call: &Call) -> bool {
     const PTRACE: u64 = 101;
@@ -656,12 +649,6 @@ fn tell_of_debugger() {
             format_args!("a debugger among the programs sees registers and code of the tracer");
         threads::notice(notice::PART_NOT_COUNTED, 0, text);
     }
-}
-
-/// Whether from this call on the kernel refuses calls by the place that they are made from: ours too.
-fn is_user_dispatch(call: &Call) -> bool {
-    const PR_SET_SYSCALL_USER_DISPATCH: u64 = 59;
-    call.number == sys::nr::PRCTL && call.arguments[..2] == [PR_SET_SYSCALL_USER_DISPATCH, 1]
 }
 
 /// A vfork-like child has executed another program (or ended): the parent runs again.

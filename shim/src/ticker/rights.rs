@@ -26,14 +26,15 @@ use core::{
     ffi::CStr,
     sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
-use engine::seccomp::{BpfInstruction, MAX_INSTRUCTIONS, would_allow};
+use engine::seccomp::{
+    BpfInstruction, Installation, MAX_INSTRUCTIONS, installation, low_word, would_allow,
+};
 
 const CLONE_VM: u64 = 0x100;
 const CLONE_NEWTIME: u64 = 0x80;
 const CLONE_NEWUSER: u64 = 0x1000_0000;
 const CLONE_NEWPID: u64 = 0x2000_0000;
 const PR_SET_KEEPCAPS: u64 = 8;
-const PR_SET_SECCOMP: u64 = 22;
 const PR_CAPBSET_DROP: u64 = 24;
 const PR_SET_SECUREBITS: u64 = 28;
 const PR_SET_NO_NEW_PRIVS: u64 = 38;
@@ -72,15 +73,14 @@ pub fn mirrors(number: u64, arguments: &[u64; 6]) -> bool {
         | nr::SETFSUID
         | nr::SETFSGID
         | nr::CAPSET
-        | nr::SECCOMP
         | nr::LANDLOCK_RESTRICT_SELF
         | nr::UNSHARE
         | nr::SETNS => true,
-        nr::PRCTL => match arguments[0] {
-            PR_SET_KEEPCAPS | PR_SET_SECCOMP | PR_CAPBSET_DROP | PR_SET_SECUREBITS
-            | PR_SET_NO_NEW_PRIVS => true,
+        nr::SECCOMP => installation(number, arguments).is_some(),
+        nr::PRCTL => match low_word(arguments[0]) {
+            PR_SET_KEEPCAPS | PR_CAPBSET_DROP | PR_SET_SECUREBITS | PR_SET_NO_NEW_PRIVS => true,
             PR_CAP_AMBIENT => arguments[1] != PR_CAP_AMBIENT_IS_SET,
-            _ => false,
+            _ => installation(number, arguments).is_some(),
         },
         nr::WAIT4 => sees_helper(arguments[0] as i32 == -1, arguments[2]),
         nr::WAITID => sees_helper(arguments[0] == 0, arguments[3]),
@@ -99,6 +99,10 @@ pub fn mirror(number: u64, arguments: &[u64; 6]) {
     if !is_there() || process::is_borrowed() {
         return;
     }
+    if let Some(installation) = installation(number, arguments) {
+        filters(number, arguments, installation);
+        return;
+    }
     match number {
         nr::WAIT4 | nr::WAITID => {
             leave(State::Without, format_args!("the process waits for children of every kind"));
@@ -107,10 +111,6 @@ pub fn mirror(number: u64, arguments: &[u64; 6]) {
             if is_shared_memory_refused(number, arguments) {
                 stop(State::Away);
             }
-        }
-        nr::SECCOMP => filters(number, arguments, arguments[0]),
-        nr::PRCTL if arguments[0] == PR_SET_SECCOMP => {
-            filters(number, arguments, arguments[1].wrapping_sub(1));
         }
         nr::CAPSET => {
             let mut header = [0u8; 8];
@@ -176,17 +176,17 @@ fn is_shared_memory_refused(number: u64, arguments: &[u64; 6]) -> bool {
     kinds(number, arguments) & alone != 0
 }
 
-/// A filter is about to be installed by this call (mode 1 of seccomp(2), mode 0 = strict).
-fn filters(number: u64, arguments: &[u64; 6], mode: u64) {
+/// A filter or strict mode is about to be installed by this call.
+fn filters(number: u64, arguments: &[u64; 6], installation: Installation) {
     const NEW_LISTENER: u64 = 8;
     /// Flags that change nothing but the calling thread.
     const LOG_AND_SPEC_ALLOW: u64 = 6;
-    if mode > 1 {
-        return;
-    }
     let by_seccomp = number == nr::SECCOMP;
     let is_supervised = by_seccomp && arguments[1] & NEW_LISTENER != 0;
-    if mode == 1 && !is_supervised && may_write_under(arguments[2]) {
+    if let Installation::Filter(program) = installation
+        && !is_supervised
+        && may_write_under(program)
+    {
         let mut own = *arguments;
         if by_seccomp {
             own[1] &= LOG_AND_SPEC_ALLOW;
@@ -284,7 +284,7 @@ pub fn serve() {
     }
     let [a, b, c, d, e, f] = core::array::from_fn(|index| ARGUMENTS[index].load(Ordering::Relaxed));
     let number = NUMBER.load(Ordering::Relaxed);
-    let is_filter = number == nr::SECCOMP || (number == nr::PRCTL && a == PR_SET_SECCOMP);
+    let is_filter = installation(number, &[a, b, c, d, e, f]).is_some();
     let answer = match number {
         JOIN_USER_NAMESPACE => join_user_namespace(),
         nr::LANDLOCK_RESTRICT_SELF => restrict(a, b),
