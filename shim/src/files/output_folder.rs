@@ -9,7 +9,10 @@
 //! it, and the output of the programs is not ours.
 
 use crate::{
-    base::sys::{self, nr},
+    base::{
+        file,
+        sys::{self, nr},
+    },
     files::{
         log,
         trusted::{self, Refusal, absolute, c_path},
@@ -27,8 +30,6 @@ use guest::escape::Bytes;
 
 /// Whether this process, or the one that it was forked from, has said that it cannot write.
 static TOLD: AtomicBool = AtomicBool::new(false);
-/// Whether an analyzer says what this process does not.
-static HAS_REPORTER: AtomicBool = AtomicBool::new(false);
 /// What it could not say yet, or null.
 static PENDING: AtomicPtr<String> = AtomicPtr::new(null_mut());
 
@@ -66,7 +67,7 @@ impl OutputFolder {
     fn open_existing(&self) -> Result<i32, Refusal> {
         let (fd, status) = trusted::open_folder(&self.path)?;
         if self.pin.is_some_and(|pin| pin != (status.device, status.inode)) {
-            sys::close(fd);
+            file::close(fd);
             return Err(Refusal::Replaced);
         }
         Ok(fd)
@@ -76,7 +77,7 @@ impl OutputFolder {
     pub fn check(&self) -> Result<(), Refusal> {
         match self.open_existing() {
             Ok(fd) => {
-                sys::close(fd);
+                file::close(fd);
                 may_write(&self.path)
             }
             Err(Refusal::Error(sys::ENOENT)) if self.pin.is_none() => {
@@ -93,10 +94,10 @@ impl OutputFolder {
     /// Sizes say nothing of it, and others can make files in a sticky folder: theirs must not stop our snapshots.
     pub fn bytes(&self) -> Option<u64> {
         let folder = self.open_existing().ok()?;
-        let flags = sys::flag::O_DIRECTORY | sys::flag::O_CLOEXEC;
+        let flags = file::flag::O_DIRECTORY | file::flag::O_CLOEXEC;
         // SAFETY: the path is NUL-terminated and only read.
         let fd = unsafe { sys::call4(nr::OPENAT, folder as u64, c".".as_ptr() as u64, flags, 0) };
-        sys::close(folder);
+        file::close(folder);
         if sys::failed(fd) {
             return None;
         }
@@ -107,7 +108,7 @@ impl OutputFolder {
                 total = total.saturating_add(bytes_of(fd as u64, name, user));
             }
         });
-        sys::close(fd as i32);
+        file::close(fd as i32);
         Some(total)
     }
 }
@@ -128,7 +129,7 @@ fn without_end(mut path: Vec<u8>) -> Vec<u8> {
 
 /// What a file of this user takes; 0 if it is no regular file, or another one's.
 fn bytes_of(folder: u64, name: &CStr, user: u32) -> u64 {
-    let Ok(status) = sys::lstat_at(folder, name) else { return 0 };
+    let Ok(status) = file::lstat_at(folder, name) else { return 0 };
     let is_regular = conf::trust::regular(&trusted::place(&status)).is_ok();
     if !is_regular || status.owner != user {
         return 0;
@@ -169,19 +170,9 @@ fn may_write(path: &CStr) -> Result<(), Refusal> {
     if sys::failed(result) { Err(Refusal::Error(result)) } else { Ok(()) }
 }
 
-/// Notes whether an analyzer tells of the processes of this trace.
-pub fn set_reporter(is_there: bool) {
-    HAS_REPORTER.store(is_there, Ordering::Relaxed);
-}
-
-/// Whether it does: then the program's standard error stays its own.
-pub fn has_reporter() -> bool {
-    HAS_REPORTER.load(Ordering::Relaxed)
-}
-
 /// Says that nothing can be written: in the log, and once on standard error, with what to do.
 pub fn tell(folder: &OutputFolder, why: &Refusal) {
-    let is_first = !TOLD.swap(true, Ordering::Relaxed) && !has_reporter();
+    let is_first = !TOLD.swap(true, Ordering::Relaxed) && !log::has_reporter();
     if !is_first || !log::uses_standard_error() {
         let text = format_args!("cannot write records to {folder}: {why}; nothing is counted");
         log::line(log::Level::Error, text);

@@ -6,8 +6,12 @@
 //! `signal` after `siginterrupt(3)`, `sysv_signal`, `sigset` and raw system calls: a handler that was set so sees
 //! addresses of the engine until the next task begins, when the engine looks for such handlers.
 
-use super::{Decision, Frame, Hook, set_errno};
-use crate::client::tracer;
+use super::{
+    errno::set_errno,
+    frame::{Decision, Frame},
+    list::Hook,
+};
+use crate::base::tracer;
 
 /// What glibc and musl have as `struct sigaction` (bits/sigaction.h): the mask is 1024 bits.
 #[repr(C)]

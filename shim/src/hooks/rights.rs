@@ -1,6 +1,10 @@
 //! libc's functions that change what the process may do: the helper is told before, and after.
 
-use super::{Decision, Frame, Hook};
+use super::{
+    errno::errno,
+    frame::{Decision, Frame},
+    list::Hook,
+};
 use crate::{base::sys, record::helper};
 use alloc::vec::Vec;
 use guest::syscall_number as nr;
@@ -60,7 +64,7 @@ pub fn after(hook: Hook, frame: &Frame) -> bool {
     }
     let Some((number, arguments)) = call(hook, &frame.arguments) else { return false };
     let failed = frame.result as i32 == -1 && !matches!(number, nr::SETFSUID | nr::SETFSGID);
-    helper::mirrored(number, &arguments, if failed { -super::errno() } else { 0 });
+    helper::mirrored(number, &arguments, if failed { -errno() } else { 0 });
     true
 }
 
