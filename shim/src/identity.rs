@@ -6,7 +6,7 @@ use crate::{
     start::Startup,
     sys::{self, nr},
 };
-use alloc::{format, vec::Vec};
+use alloc::{borrow::Cow, format, vec::Vec};
 use conf::{
     Settings,
     settings::{MetricGroup, SyscallClass, Tracer},
@@ -139,7 +139,10 @@ impl Identity {
         identity.file_prefix = file_pattern::expand(
             identity.settings.file_name.as_bytes(),
             &identity.names(),
-            variable,
+            |name| match redact::is_secret_name(name, &identity.settings.redact) {
+                true => Some(b"redacted"),
+                false => variable(name),
+            },
         );
         identity
     }
@@ -194,7 +197,8 @@ impl Identity {
         sys::thread_name(&mut name);
         self.comm = name.split(|&byte| byte == 0).next().unwrap_or_default().to_vec();
         let mut path = [0u8; 1024];
-        self.exe = sys::read_link(c"/proc/self/exe", &mut path).unwrap_or_default().to_vec();
+        let exe = sys::read_link(c"/proc/self/exe", &mut path).unwrap_or_default();
+        self.exe = self.redacted(exe).into_owned();
         self.start_ticks = start_ticks(&small_file(c"/proc/self/stat"));
     }
 
@@ -207,6 +211,11 @@ impl Identity {
             executor: self.executor_id,
             role: self.role.name().as_bytes(),
         }
+    }
+
+    /// A path as it may be stored.
+    pub fn redacted<'a>(&self, path: &'a [u8]) -> Cow<'a, [u8]> {
+        redact::path(path, &self.settings.redact).map_or(Cow::Borrowed(path), Cow::Owned)
     }
 
     /// The process's number.

@@ -437,10 +437,11 @@ impl Write for Text {
 
 /// The process image is about to be replaced: everything counted so far is written before.
 pub fn before_exec(path: &[u8]) {
+    let told = process::identity().redacted(path);
     locked(|state| {
         state.snapshots(Weight::Major, Flags::NONE, false, usize::MAX);
-        let tid = tracer::own_tid();
-        state.put(Weight::Major, tid, Flags::NONE, &Event::Exec { path }, None, clock::stamp())
+        let (tid, exec) = (tracer::own_tid(), Event::Exec { path: &told });
+        state.put(Weight::Major, tid, Flags::NONE, &exec, None, clock::stamp())
     });
     // Else the call will fail: a search along PATH.
     if path.is_empty() || path.len() >= LONGEST_PATH || names_something(path) {
@@ -472,7 +473,7 @@ pub fn give_up() {
 
 /// A child was started by posix_spawn, or by vfork and exec.
 pub fn spawned(pid: u32, path: &[u8]) {
-    child(&Event::Spawn { pid, fork: 0, path });
+    child(&Event::Spawn { pid, fork: 0, path: &process::identity().redacted(path) });
 }
 
 /// A child was made by fork; the number of that fork.
