@@ -1,7 +1,16 @@
-//! The public table of metrics: names, units and their order in every record.
+//! The table of metrics: what is counted, and how it is called in record files, stores and reports.
 //!
-//! Six engine metrics, then 22 system-call metrics for each of four classes of file descriptors. The
-//! order and spelling are public: they appear in the record files, the store, JSON and CSV.
+//! First the metrics of instructions, which the engine counts, then 22 metrics of system calls for each of four
+//! classes of file descriptors. Engine, records, conf, the store's schema, reports and documents derive from this
+//! table, and none of them has a list of its own. Names and units are public: they appear in record files, the store,
+//! JSON and CSV.
+//!
+//! A new metric of instructions is one row in `engine_metrics!`, of the next edition, and one weight in
+//! `engine/weights`. Record files name their metrics, and stores say which edition they know.
+#![no_std]
+
+#[cfg(test)]
+extern crate std;
 
 /// What a metric's values are counted in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,6 +76,16 @@ impl Class {
         }
     }
 
+    /// What it stands for, in words that go on with a sentence.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Class::File => "files",
+            Class::Pipe => "pipes",
+            Class::Socket => "sockets",
+            Class::Other => "other descriptors (terminals, devices, event descriptors)",
+        }
+    }
+
     /// Index of the class's first metric.
     pub const fn first(self) -> usize {
         ENGINE_COUNT + self as usize * PER_CLASS
@@ -107,6 +126,18 @@ impl Op {
         }
     }
 
+    /// The calls, in words that go on with a sentence.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Op::Open => "opening calls (open, pipe, socket, accept ...)",
+            Op::Close => "closing calls",
+            Op::Read => "reading calls (read, pread, readv, sendfile's source ...)",
+            Op::Write => "writing calls (write, pwrite, writev ...)",
+            Op::Send => "sending calls (send, sendto, sendmsg ...)",
+            Op::Recv => "receiving calls (recv, recvfrom, recvmsg ...)",
+        }
+    }
+
     /// Whether the family moves bytes, and so has a `_bytes` metric.
     pub const fn moves_bytes(self) -> bool {
         !matches!(self, Op::Open | Op::Close)
@@ -142,6 +173,16 @@ impl Quantity {
         }
     }
 
+    /// What it says of calls.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Quantity::Calls => "how many",
+            Quantity::Bytes => "bytes that they moved",
+            Quantity::Errors => "how many of them failed",
+            Quantity::Nanoseconds => "time spent in them, waiting included",
+        }
+    }
+
     /// The unit of the quantity.
     pub const fn unit(self) -> Unit {
         match self {
@@ -152,6 +193,44 @@ impl Quantity {
     }
 }
 
+/// Metrics that are switched on together: the words of the conf file's `metrics`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Group {
+    /// How many instructions, and of which kinds.
+    Instructions,
+    /// Accesses of instructions to memory, and their bytes.
+    Memory,
+    /// What orders accesses to memory.
+    Barriers,
+    /// System calls.
+    Syscalls,
+}
+
+impl Group {
+    /// All groups, in the order in which they are named.
+    pub const ALL: [Group; 4] =
+        [Group::Instructions, Group::Memory, Group::Barriers, Group::Syscalls];
+
+    /// The word.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Group::Instructions => "instructions",
+            Group::Memory => "memory",
+            Group::Barriers => "barriers",
+            Group::Syscalls => "syscalls",
+        }
+    }
+}
+
+/// What makes a metric advance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Executed instructions, by the engine's weights.
+    Instructions(EngineMetric),
+    /// System calls.
+    Syscalls(Class, Op, Quantity),
+}
+
 /// One row of the metric table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Metric {
@@ -159,36 +238,161 @@ pub struct Metric {
     pub name: &'static str,
     /// What the values are counted in.
     pub unit: Unit,
-    /// Class, family and quantity of a system-call metric; `None` for an engine metric.
-    pub syscall: Option<(Class, Op, Quantity)>,
+    /// What switches it on.
+    pub group: Group,
+    /// What makes it advance.
+    pub source: Source,
+    /// The edition of the table that brought it: stores of an earlier one have no column for it.
+    pub since: u32,
 }
 
 impl Metric {
     /// Whether the engine counts it (as against the system-call hooks).
     pub const fn is_engine(&self) -> bool {
-        self.syscall.is_none()
+        matches!(self.source, Source::Instructions(_))
+    }
+
+    /// Class, family and quantity of a metric of system calls.
+    pub const fn syscall(&self) -> Option<(Class, Op, Quantity)> {
+        match self.source {
+            Source::Syscalls(class, op, quantity) => Some((class, op, quantity)),
+            Source::Instructions(_) => None,
+        }
+    }
+}
+
+/// How a metric of instructions is told to people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Telling {
+    /// What it counts, for the glossary of figures.
+    pub meaning: &'static str,
+    /// The head of a narrow column.
+    pub head: &'static str,
+    /// Beside its value stands how many there are per so many instructions.
+    pub per_instructions: u32,
+}
+
+/// The rows of the metrics of instructions.
+macro_rules! engine_metrics {
+    ($( $metric:ident {
+        name: $name:literal,
+        unit: $unit:ident,
+        group: $group:ident,
+        head: $head:literal,
+        per_instructions: $per:literal,
+        since: $since:literal,
+        meaning: $meaning:literal,
+    } )*) => {
+        /// A metric of instructions: a dot product of block counts with the weights of blocks.
+        ///
+        /// Its number is its index in [`METRICS`] too.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(usize)]
+        pub enum EngineMetric { $( #[doc = $meaning] $metric, )* }
+
+        impl EngineMetric {
+            /// All of them, in their order in the table.
+            pub const ALL: [EngineMetric; ENGINE_COUNT] = [ $( EngineMetric::$metric, )* ];
+
+            /// The public name.
+            pub const fn name(self) -> &'static str {
+                ENGINE_METRICS[self as usize].name
+            }
+
+            /// How it is told to people.
+            pub const fn telling(self) -> Telling {
+                match self {
+                    $( EngineMetric::$metric => Telling {
+                        meaning: $meaning,
+                        head: $head,
+                        per_instructions: $per,
+                    }, )*
+                }
+            }
+        }
+
+        const ENGINE_METRICS: &[Metric] = &[ $( Metric {
+            name: $name,
+            unit: Unit::$unit,
+            group: Group::$group,
+            source: Source::Instructions(EngineMetric::$metric),
+            since: $since,
+        }, )* ];
+    };
+}
+
+engine_metrics! {
+    Instructions {
+        name: "instructions",
+        unit: Count,
+        group: Instructions,
+        head: "instrs",
+        per_instructions: 1,
+        since: 1,
+        meaning: "instructions retired at user level; a repeated string instruction is one",
+    }
+    MemoryReads {
+        name: "memory_reads",
+        unit: Count,
+        group: Memory,
+        head: "reads",
+        per_instructions: 1,
+        since: 1,
+        meaning: "memory reads of instructions",
+    }
+    MemoryWrites {
+        name: "memory_writes",
+        unit: Count,
+        group: Memory,
+        head: "writes",
+        per_instructions: 1,
+        since: 1,
+        meaning: "memory writes of instructions",
+    }
+    MemoryBytesRead {
+        name: "memory_bytes_read",
+        unit: Bytes,
+        group: Memory,
+        head: "bytes rd",
+        per_instructions: 1,
+        since: 1,
+        meaning: "bytes that instructions read from memory",
+    }
+    MemoryBytesWritten {
+        name: "memory_bytes_written",
+        unit: Bytes,
+        group: Memory,
+        head: "bytes wr",
+        per_instructions: 1,
+        since: 1,
+        meaning: "bytes that instructions wrote to memory",
+    }
+    Barriers {
+        name: "barriers",
+        unit: Count,
+        group: Barriers,
+        head: "barriers",
+        per_instructions: 1000,
+        since: 1,
+        meaning: "fences, locked instructions and exchanges with memory",
     }
 }
 
 /// Number of metrics that the engine counts, at the front of the table.
-pub const ENGINE_COUNT: usize = 6;
+pub const ENGINE_COUNT: usize = ENGINE_METRICS.len();
 /// Number of system-call metrics of each [`Class`].
 pub const PER_CLASS: usize = 22;
 /// Number of metrics in all.
 pub const METRIC_COUNT: usize = ENGINE_COUNT + Class::ALL.len() * PER_CLASS;
 
 /// Index of `instructions`.
-pub const INSTRUCTIONS: usize = 0;
-/// Index of `memory_reads`.
-pub const MEMORY_READS: usize = 1;
-/// Index of `memory_writes`.
-pub const MEMORY_WRITES: usize = 2;
+pub const INSTRUCTIONS: usize = EngineMetric::Instructions as usize;
 /// Index of `memory_bytes_read`.
-pub const MEMORY_BYTES_READ: usize = 3;
+pub const MEMORY_BYTES_READ: usize = EngineMetric::MemoryBytesRead as usize;
 /// Index of `memory_bytes_written`.
-pub const MEMORY_BYTES_WRITTEN: usize = 4;
+pub const MEMORY_BYTES_WRITTEN: usize = EngineMetric::MemoryBytesWritten as usize;
 /// Index of `barriers`.
-pub const BARRIERS: usize = 5;
+pub const BARRIERS: usize = EngineMetric::Barriers as usize;
 
 /// The chunks in which values are stored, as (first index, count): the engine's metrics, then one
 /// chunk per class.
@@ -200,57 +404,72 @@ pub const CHUNKS: [(usize, usize); 5] = [
     (Class::Other.first(), PER_CLASS),
 ];
 
-const fn engine(name: &'static str, unit: Unit) -> Metric {
-    Metric { name, unit, syscall: None }
-}
-
-macro_rules! table {
+macro_rules! syscall_metrics {
     ($( $class:ident $prefix:literal ),*) => {
-        [
-            engine("instructions", Unit::Count),
-            engine("memory_reads", Unit::Count),
-            engine("memory_writes", Unit::Count),
-            engine("memory_bytes_read", Unit::Bytes),
-            engine("memory_bytes_written", Unit::Bytes),
-            engine("barriers", Unit::Count),
-            $(
-                table!(@row $class $prefix Open "_open_" Calls "calls"),
-                table!(@row $class $prefix Open "_open_" Errors "errors"),
-                table!(@row $class $prefix Open "_open_" Nanoseconds "ns"),
-                table!(@row $class $prefix Close "_close_" Calls "calls"),
-                table!(@row $class $prefix Close "_close_" Errors "errors"),
-                table!(@row $class $prefix Close "_close_" Nanoseconds "ns"),
-                table!(@row $class $prefix Read "_read_" Calls "calls"),
-                table!(@row $class $prefix Read "_read_" Bytes "bytes"),
-                table!(@row $class $prefix Read "_read_" Errors "errors"),
-                table!(@row $class $prefix Read "_read_" Nanoseconds "ns"),
-                table!(@row $class $prefix Write "_write_" Calls "calls"),
-                table!(@row $class $prefix Write "_write_" Bytes "bytes"),
-                table!(@row $class $prefix Write "_write_" Errors "errors"),
-                table!(@row $class $prefix Write "_write_" Nanoseconds "ns"),
-                table!(@row $class $prefix Send "_send_" Calls "calls"),
-                table!(@row $class $prefix Send "_send_" Bytes "bytes"),
-                table!(@row $class $prefix Send "_send_" Errors "errors"),
-                table!(@row $class $prefix Send "_send_" Nanoseconds "ns"),
-                table!(@row $class $prefix Recv "_recv_" Calls "calls"),
-                table!(@row $class $prefix Recv "_recv_" Bytes "bytes"),
-                table!(@row $class $prefix Recv "_recv_" Errors "errors"),
-                table!(@row $class $prefix Recv "_recv_" Nanoseconds "ns"),
-            )*
-        ]
+        [ $(
+            syscall_metrics!(@row $class $prefix Open "_open_" Calls "calls"),
+            syscall_metrics!(@row $class $prefix Open "_open_" Errors "errors"),
+            syscall_metrics!(@row $class $prefix Open "_open_" Nanoseconds "ns"),
+            syscall_metrics!(@row $class $prefix Close "_close_" Calls "calls"),
+            syscall_metrics!(@row $class $prefix Close "_close_" Errors "errors"),
+            syscall_metrics!(@row $class $prefix Close "_close_" Nanoseconds "ns"),
+            syscall_metrics!(@row $class $prefix Read "_read_" Calls "calls"),
+            syscall_metrics!(@row $class $prefix Read "_read_" Bytes "bytes"),
+            syscall_metrics!(@row $class $prefix Read "_read_" Errors "errors"),
+            syscall_metrics!(@row $class $prefix Read "_read_" Nanoseconds "ns"),
+            syscall_metrics!(@row $class $prefix Write "_write_" Calls "calls"),
+            syscall_metrics!(@row $class $prefix Write "_write_" Bytes "bytes"),
+            syscall_metrics!(@row $class $prefix Write "_write_" Errors "errors"),
+            syscall_metrics!(@row $class $prefix Write "_write_" Nanoseconds "ns"),
+            syscall_metrics!(@row $class $prefix Send "_send_" Calls "calls"),
+            syscall_metrics!(@row $class $prefix Send "_send_" Bytes "bytes"),
+            syscall_metrics!(@row $class $prefix Send "_send_" Errors "errors"),
+            syscall_metrics!(@row $class $prefix Send "_send_" Nanoseconds "ns"),
+            syscall_metrics!(@row $class $prefix Recv "_recv_" Calls "calls"),
+            syscall_metrics!(@row $class $prefix Recv "_recv_" Bytes "bytes"),
+            syscall_metrics!(@row $class $prefix Recv "_recv_" Errors "errors"),
+            syscall_metrics!(@row $class $prefix Recv "_recv_" Nanoseconds "ns"),
+        )* ]
     };
     (@row $class:ident $prefix:literal $op:ident $middle:literal $quantity:ident $end:literal) => {
         Metric {
             name: concat!($prefix, $middle, $end),
             unit: Quantity::$quantity.unit(),
-            syscall: Some((Class::$class, Op::$op, Quantity::$quantity)),
+            group: Group::Syscalls,
+            source: Source::Syscalls(Class::$class, Op::$op, Quantity::$quantity),
+            since: 1,
         }
     };
 }
 
+const SYSCALL_METRICS: [Metric; METRIC_COUNT - ENGINE_COUNT] =
+    syscall_metrics!(File "file", Pipe "pipe", Socket "socket", Other "other");
+
 /// Every metric, in the order of a record's values.
-pub const METRICS: [Metric; METRIC_COUNT] =
-    table!(File "file", Pipe "pipe", Socket "socket", Other "other");
+pub const METRICS: [Metric; METRIC_COUNT] = {
+    let mut all = [SYSCALL_METRICS[0]; METRIC_COUNT];
+    let mut at = 0;
+    while at < METRIC_COUNT {
+        all[at] = match at < ENGINE_COUNT {
+            true => ENGINE_METRICS[at],
+            false => SYSCALL_METRICS[at - ENGINE_COUNT],
+        };
+        at += 1;
+    }
+    all
+};
+
+/// The edition of the table: what is released never loses a row, and each set of new ones is a new edition.
+pub const EDITION: u32 = {
+    let (mut edition, mut at) = (1, 0);
+    while at < METRIC_COUNT {
+        if METRICS[at].since > edition {
+            edition = METRICS[at].since;
+        }
+        at += 1;
+    }
+    edition
+};
 
 /// Index of a system-call metric; `None` for the bytes of a family that moves none.
 pub const fn syscall_index(class: Class, op: Op, quantity: Quantity) -> Option<usize> {
@@ -284,12 +503,24 @@ impl MetricSet {
     pub const EMPTY: MetricSet = MetricSet(0);
     /// Every metric.
     pub const ALL: MetricSet = MetricSet((1 << METRIC_COUNT) - 1);
-    /// The engine's six.
+    /// Those that the engine counts.
     pub const ENGINE: MetricSet = MetricSet((1 << ENGINE_COUNT) - 1);
 
     /// The 22 metrics of a class.
     pub const fn class(class: Class) -> MetricSet {
         MetricSet(((1 << PER_CLASS) - 1) << class.first())
+    }
+
+    /// The metrics that a group switches on.
+    pub const fn group(group: Group) -> MetricSet {
+        let (mut set, mut at) = (MetricSet::EMPTY, 0);
+        while at < METRIC_COUNT {
+            if METRICS[at].group as u8 == group as u8 {
+                set = set.with(at);
+            }
+            at += 1;
+        }
+        set
     }
 
     /// Both sets together.
@@ -335,7 +566,7 @@ mod tests {
                 for quantity in Quantity::ALL {
                     match syscall_index(class, op, quantity) {
                         Some(index) => {
-                            assert_eq!(METRICS[index].syscall, Some((class, op, quantity)));
+                            assert_eq!(METRICS[index].syscall(), Some((class, op, quantity)));
                             assert_eq!(
                                 METRICS[index].name,
                                 std::format!("{}_{}_{}", class.name(), op.name(), quantity.name())
@@ -357,7 +588,24 @@ mod tests {
             assert_eq!(by_name(metric.name), Some(index));
         }
         assert_eq!(by_name("memory_reed"), None);
-        assert_eq!(METRIC_COUNT, 94);
+    }
+
+    #[test]
+    fn an_engine_metric_is_its_index() {
+        for metric in EngineMetric::ALL {
+            assert_eq!(METRICS[metric as usize].source, Source::Instructions(metric));
+        }
+        assert!(METRICS[ENGINE_COUNT..].iter().all(|metric| !metric.is_engine()));
+    }
+
+    #[test]
+    fn groups_share_the_table_out() {
+        let groups = Group::ALL.map(MetricSet::group);
+        assert_eq!(groups.into_iter().fold(MetricSet::EMPTY, MetricSet::union), MetricSet::ALL);
+        for (at, one) in groups.iter().enumerate() {
+            assert!(!one.is_empty());
+            assert!(groups[..at].iter().all(|other| one.intersection(*other).is_empty()));
+        }
     }
 
     #[test]
