@@ -7,10 +7,7 @@ use crate::{
     sys::{self, nr},
 };
 use alloc::{borrow::Cow, format, vec::Vec};
-use conf::{
-    Settings,
-    settings::{MetricGroup, SyscallClass, Tracer},
-};
+use conf::{Settings, settings::Tracer};
 use guest::{
     directories::Directories,
     file_pattern::{self, Names},
@@ -276,23 +273,12 @@ impl Identity {
 fn metrics_of(settings: &Settings) -> MetricSet {
     let mut set = MetricSet::EMPTY;
     for group in &settings.metrics {
-        set = match group {
-            MetricGroup::Instructions => set.with(metric::INSTRUCTIONS),
-            MetricGroup::Memory => set
-                .with(metric::MEMORY_READS)
-                .with(metric::MEMORY_WRITES)
-                .with(metric::MEMORY_BYTES_READ)
-                .with(metric::MEMORY_BYTES_WRITTEN),
-            MetricGroup::Barriers => set.with(metric::BARRIERS),
-            MetricGroup::Syscalls => settings.syscall_classes.iter().fold(set, |set, class| {
-                set.union(MetricSet::class(match class {
-                    SyscallClass::File => metric::Class::File,
-                    SyscallClass::Pipe => metric::Class::Pipe,
-                    SyscallClass::Socket => metric::Class::Socket,
-                    SyscallClass::Other => metric::Class::Other,
-                }))
-            }),
-        };
+        set = set.union(MetricSet::group(*group));
+    }
+    for class in metric::Class::ALL {
+        if !settings.syscall_classes.contains(&class) {
+            set = set.difference(MetricSet::class(class));
+        }
     }
     set
 }
