@@ -1,13 +1,11 @@
 //! Bad input of dump, ingest and report: message, exit code, and that nothing else is lost.
 
-mod fixture;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use fixture::{
+use crate::fixture::{
     APPLICATION, Writer, data, event_log, executors, expect, report, rolling_event_log, rows, text,
 };
 

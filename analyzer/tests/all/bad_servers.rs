@@ -1,14 +1,12 @@
 //! Servers that are absent, refuse, are full, read-only or of another schema: message, exit code, and
 //! that nothing is lost. And no message ever shows a password.
 
-mod fixture;
-
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
-use fixture::database::Server;
-use fixture::{Writer, analyzer, executors, expect, report};
+use crate::fixture::database::Server;
+use crate::fixture::{Writer, analyzer, executors, expect, report};
 use records::{Event, Flags};
 
 /// Runs the analyzer with a wrong server and wants this exit code and words.

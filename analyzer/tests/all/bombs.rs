@@ -1,14 +1,12 @@
 //! Small files that are meant to take gigabytes: what ingest and reports need of them stays bounded, and a log
 //! that is refused costs itself alone.
 
-mod fixture;
-
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use fixture::{Writer, executors, expect, text};
+use crate::fixture::{self, Writer, executors, expect, text};
 
 /// What nothing here may need, in MiB; ingest of a log of any size takes half of it.
 const MOST_MIB: u64 = 1024;

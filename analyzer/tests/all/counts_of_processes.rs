@@ -1,10 +1,8 @@
 //! What each kind of process and each way to end adds to the counts of tasks and of what lies outside.
 
-mod fixture;
-
 use std::fs;
 
-use fixture::{APPLICATION, Writer, counters, executors, expect, report, rows, sum};
+use crate::fixture::{APPLICATION, Writer, counters, executors, expect, report, rows, sum};
 use records::{Event, Flags, MetricSet, TaskId, TaskMethod, TaskOutcome};
 use serde_json::Value;
 

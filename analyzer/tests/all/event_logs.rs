@@ -1,13 +1,11 @@
 //! Event logs as they are found: figures that cannot be, logs in several files, packed ones, folders with anything else
 //! in them, attempts of an application, runs of one program.
 
-mod fixture;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use fixture::{APPLICATION, Writer, analyzer, data, event_log, expect, report, rows, text};
+use crate::fixture::{APPLICATION, Writer, analyzer, data, event_log, expect, report, rows, text};
 use serde_json::{Value, json};
 
 fn ingest(at: &Path, code: i32, log: &str) -> (String, String) {

@@ -1,11 +1,9 @@
 //! The first screen, what it finds, and choosing applications, figures and rows.
 
-mod fixture;
-
 use std::fs;
 use std::path::Path;
 
-use fixture::{
+use crate::fixture::{
     APPLICATION, Writer, data, event_log, executors, executors_with_engine, expect, report, rows,
     text,
 };

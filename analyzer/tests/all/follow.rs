@@ -1,14 +1,12 @@
 //! `analyzer ingest --follow`, `--snapshots` and `analyzer purge`.
 
-mod fixture;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use fixture::{APPLICATION, Writer, event_log, executors, expect, report, rows};
+use crate::fixture::{self, APPLICATION, Writer, event_log, executors, expect, report, rows};
 use records::Flags;
 use serde_json::Value;
 

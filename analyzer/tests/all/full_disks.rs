@@ -1,14 +1,12 @@
 //! Full disks: the message names the place and the way out, nothing half-written stays, nothing is lost, and the same
 //! command goes on when there is room again.
 
-mod fixture;
-
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use fixture::{APPLICATION, analyzer, event_log, executors, expect, report, text};
+use crate::fixture::{self, APPLICATION, analyzer, event_log, executors, expect, report, text};
 use serde_json::json;
 
 /// A file system of 256 KiB, unmounted when dropped.

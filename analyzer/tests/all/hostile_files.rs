@@ -1,14 +1,12 @@
 //! What another user of the machine may plant among records, logs, settings, results and stores: pipes, devices,
 //! links, and records of somebody else's process.
 
-mod fixture;
-
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Output};
 
-use fixture::{Writer, event_log, executors, expect, report, rows, text};
+use crate::fixture::{self, Writer, event_log, executors, expect, report, rows, text};
 
 /// Runs the analyzer, for half a minute at most.
 fn bounded(folder: &Path, arguments: &[&str]) -> (Option<i32>, String) {

@@ -1,14 +1,12 @@
 //! The HTML report: one file that needs nothing else, looked at in a real browser.
 
-mod fixture;
-
 use std::fs;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use fixture::chromium::Browser;
-use fixture::{APPLICATION, event_log, executors, expect, report, rows};
+use crate::fixture::chromium::Browser;
+use crate::fixture::{APPLICATION, event_log, executors, expect, report, rows};
 use serde_json::{Value, json};
 use tests::record_set::RecordSet;
 

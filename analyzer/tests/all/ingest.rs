@@ -1,11 +1,10 @@
 //! Ingest: the same inputs make the same store, whatever the order, growing or after a kill.
 
-mod fixture;
-
 use std::fs;
 
-use fixture::{
-    APPLICATION, contents, event_log, executors, expect, report, rolling_event_log, rows, text,
+use crate::fixture::{
+    self, APPLICATION, contents, event_log, executors, expect, report, rolling_event_log, rows,
+    text,
 };
 use serde_json::Value;
 

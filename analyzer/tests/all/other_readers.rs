@@ -1,13 +1,11 @@
 //! The Parquet store as DuckDB and pandas read it; Spark reads one in `tests/spark`. A test of `./run soak`:
 //! it fetches both from PyPI.
 
-mod fixture;
-
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use fixture::{APPLICATION, event_log, executors_with_engine, expect, report, rows};
+use crate::fixture::{APPLICATION, event_log, executors_with_engine, expect, report, rows};
 use serde_json::Value;
 
 /// The sums that a reader makes of a store, as JSON on standard output.

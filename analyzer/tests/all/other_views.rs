@@ -1,13 +1,11 @@
 //! What is made of a store or of record files besides reports: comparisons, exports, live views.
 
-mod fixture;
-
 use std::fs;
 use std::path::Path;
 
-use fixture::{
-    APPLICATION, TASKS, Writer, counters, event_log, executors, executors_with_engine, expect,
-    report, rows, text,
+use crate::fixture::{
+    self, APPLICATION, TASKS, Writer, counters, event_log, executors, executors_with_engine,
+    expect, report, rows, text,
 };
 use records::{Event, Flags, MetricSet, TaskId};
 use serde_json::Value;

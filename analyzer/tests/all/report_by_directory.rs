@@ -1,12 +1,10 @@
 //! Reports per directory: what generated record files say comes out again, and all of it is somewhere.
 
-mod fixture;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use fixture::{Writer, analyzer, counters, executors, expect, report, rows};
+use crate::fixture::{Writer, analyzer, counters, executors, expect, report, rows};
 use records::metric::{Class, by_name};
 use records::{Event, Flags, METRICS, MetricSet};
 use serde_json::Value;

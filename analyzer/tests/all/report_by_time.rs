@@ -1,11 +1,9 @@
 //! `report --by time`: a bucket has what was executed in it, as far as snapshots tell, and the rows are the totals.
 
-mod fixture;
-
 use std::path::Path;
 
-use fixture::database::Server;
-use fixture::{Writer, expect, report};
+use crate::fixture::database::Server;
+use crate::fixture::{self, Writer, expect, report};
 use serde_json::Value;
 
 /// When the processes began, in ms.

@@ -1,12 +1,10 @@
 //! Reports: what went in comes out, reconciled, in every dimension and format.
 
-mod fixture;
-
 use std::fs;
 
-use fixture::{
-    APPLICATION, TASKS, Writer, data, event_log, executors, executors_with_engine, expect, report,
-    rolling_event_log, rows, sum, text,
+use crate::fixture::{
+    self, APPLICATION, TASKS, Writer, data, event_log, executors, executors_with_engine, expect,
+    report, rolling_event_log, rows, sum, text,
 };
 use polars::prelude::{AnyValue, ParquetReader, SerReader};
 use records::{Event, Flags, METRICS};

@@ -1,7 +1,5 @@
 //! History servers that lead elsewhere, are not who they say, or send what no disk can hold.
 
-mod fixture;
-
 use std::io::{BufRead, BufReader, Cursor, Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
@@ -9,8 +7,8 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use fixture::rogue::{certificate, tls_config};
-use fixture::{APPLICATION, event_log, report};
+use crate::fixture::rogue::{certificate, tls_config};
+use crate::fixture::{APPLICATION, event_log, report};
 
 /// What a server answers to each request, as bytes.
 type Answers = Vec<Vec<u8>>;

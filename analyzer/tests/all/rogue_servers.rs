@@ -1,12 +1,10 @@
 //! Servers that want the password, or the client's life: at every moment of the way in.
 
-mod fixture;
-
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use fixture::expect;
-use fixture::rogue::{Rogue, SSL, USUAL, certificate, greeting};
+use crate::fixture::rogue::{Rogue, SSL, USUAL, certificate, greeting};
+use crate::fixture::{self, expect};
 
 /// What nobody may learn.
 const PASSWORD: &str = "the-password-of-the-store";

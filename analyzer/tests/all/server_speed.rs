@@ -1,15 +1,13 @@
 //! How near loading a database is to the server's own LOAD DATA INFILE, and that memory does not grow with
 //! what is loaded. Tests of `./run soak`.
 
-mod fixture;
-
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::process::Command;
 use std::time::Instant;
 
-use fixture::database::Server;
-use fixture::expect;
+use crate::fixture::database::Server;
+use crate::fixture::expect;
 use tests::record_set::RecordSet;
 
 /// The tables with rows, those that others belong to first.

@@ -1,15 +1,13 @@
 //! A store on a real server: the same numbers as from Parquet, whatever happens on the way.
 
-mod fixture;
-
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use fixture::database::Server;
-use fixture::{
-    APPLICATION, TASKS, Writer, counters, data, event_log, executors, expect, report, text,
+use crate::fixture::database::Server;
+use crate::fixture::{
+    self, APPLICATION, TASKS, Writer, counters, data, event_log, executors, expect, report, text,
 };
 use records::{Event, Flags};
 use serde_json::Value;

@@ -1,12 +1,10 @@
 //! What others wrote reaches a terminal as text: in every format, in messages, and in names of files.
 
-mod fixture;
-
 use std::path::Path;
 
-use fixture::rogue::Rogue;
-use fixture::terminal::Terminal;
-use fixture::{Writer, analyzer, expect};
+use crate::fixture::rogue::Rogue;
+use crate::fixture::terminal::Terminal;
+use crate::fixture::{Writer, analyzer, expect};
 
 /// A title for the window, a clearing of the screen by a C1 control, and a turn of the direction.
 const HOSTILE: &str = "a\u{1b}]0;pwned\u{7}b\u{9b}2Jc\u{202e}d\u{2066}e\r\u{200b}f";

@@ -1,15 +1,14 @@
 //! The same report from a folder, from a MariaDB server and by a Spark cluster, and what is said when Spark is
 //! not what it should be.
 
-mod fixture;
-
 use std::fs;
 use std::path::Path;
 
-use fixture::database::Server;
-use fixture::spark::{SHORT, Spark};
-use fixture::{
-    APPLICATION, Writer, analyzer, counters, data, executors, executors_with_engine, expect, rows,
+use crate::fixture::database::Server;
+use crate::fixture::spark::{SHORT, Spark};
+use crate::fixture::{
+    self, APPLICATION, Writer, analyzer, counters, data, executors, executors_with_engine, expect,
+    rows,
 };
 use records::{Event, Flags, METRIC_COUNT, MetricSet};
 
