@@ -10,11 +10,8 @@ use crate::{
     files::output_folder::OutputFolder,
     process::{application, task_method},
 };
-use alloc::{format, vec::Vec};
-use conf::{
-    Settings,
-    settings::{MetricGroup, SyscallClass, Tracer},
-};
+use alloc::{borrow::Cow, format, vec::Vec};
+use conf::{Settings, settings::Tracer};
 use guest::{
     directories::Directories,
     file_pattern::{self, Names},
@@ -143,7 +140,10 @@ impl Identity {
         identity.file_prefix = file_pattern::expand(
             identity.settings.file_name.as_bytes(),
             &identity.names(),
-            variable,
+            |name| match redact::is_secret_name(name, &identity.settings.redact) {
+                true => Some(b"redacted"),
+                false => variable(name),
+            },
         );
         identity
     }
@@ -198,7 +198,8 @@ impl Identity {
         sys::thread_name(&mut name);
         self.comm = name.split(|&byte| byte == 0).next().unwrap_or_default().to_vec();
         let mut path = [0u8; 1024];
-        self.exe = file::read_link(c"/proc/self/exe", &mut path).unwrap_or_default().to_vec();
+        let exe = file::read_link(c"/proc/self/exe", &mut path).unwrap_or_default();
+        self.exe = self.redacted(exe).into_owned();
         self.start_ticks = start_ticks(&small_file(c"/proc/self/stat"));
     }
 
@@ -211,6 +212,11 @@ impl Identity {
             executor: self.executor_id,
             role: self.role.name().as_bytes(),
         }
+    }
+
+    /// A path as it may be stored.
+    pub fn redacted<'a>(&self, path: &'a [u8]) -> Cow<'a, [u8]> {
+        redact::path(path, &self.settings.redact).map_or(Cow::Borrowed(path), Cow::Owned)
     }
 
     /// The process's number.
@@ -271,23 +277,12 @@ impl Identity {
 fn metrics_of(settings: &Settings) -> MetricSet {
     let mut set = MetricSet::EMPTY;
     for group in &settings.metrics {
-        set = match group {
-            MetricGroup::Instructions => set.with(metric::INSTRUCTIONS),
-            MetricGroup::Memory => set
-                .with(metric::MEMORY_READS)
-                .with(metric::MEMORY_WRITES)
-                .with(metric::MEMORY_BYTES_READ)
-                .with(metric::MEMORY_BYTES_WRITTEN),
-            MetricGroup::Barriers => set.with(metric::BARRIERS),
-            MetricGroup::Syscalls => settings.syscall_classes.iter().fold(set, |set, class| {
-                set.union(MetricSet::class(match class {
-                    SyscallClass::File => metric::Class::File,
-                    SyscallClass::Pipe => metric::Class::Pipe,
-                    SyscallClass::Socket => metric::Class::Socket,
-                    SyscallClass::Other => metric::Class::Other,
-                }))
-            }),
-        };
+        set = set.union(MetricSet::group(*group));
+    }
+    for class in metric::Class::ALL {
+        if !settings.syscall_classes.contains(&class) {
+            set = set.difference(MetricSet::class(class));
+        }
     }
     set
 }

@@ -17,10 +17,7 @@ use crate::{
 };
 use alloc::borrow::Cow;
 use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
-use guest::{
-    directory_table::{Changed, DirectoryTable, File, Place, Seen, directory_of},
-    redact,
-};
+use guest::directory_table::{Changed, DirectoryTable, File, Place, Seen, directory_of};
 
 /// Nanoseconds are shifted by so many bits to have the period: 0.13 s.
 const PERIOD: u32 = 27;
@@ -103,8 +100,7 @@ pub fn changed(most: usize) -> impl Iterator<Item = Changed> {
 
 /// A directory's name as it may be stored.
 pub fn redacted(one: &Changed) -> Cow<'_, [u8]> {
-    let words = &process::identity().settings.redact;
-    redact::path(one.name(), words).map_or(Cow::Borrowed(one.name()), Cow::Owned)
+    process::identity().redacted(one.name())
 }
 
 /// Has all directories told again.

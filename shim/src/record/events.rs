@@ -7,6 +7,7 @@
 
 use crate::{
     base::{clock, file, ids, sys},
+    process,
     record::{
         counters::{Shared, Values},
         helper, helper_state,
@@ -120,9 +121,10 @@ pub fn task_thread_starts(thread: &'static Shared, number: u64) {
 
 /// The process image is about to be replaced: everything counted so far is written before.
 pub fn before_exec(path: &[u8]) {
+    let told = process::identity().redacted(path);
     recorder::locked(|state| {
         state.snapshots(Weight::Major, Flags::NONE, false, usize::MAX);
-        state.put_event(Weight::Major, ids::own_tid(), &Event::Exec { path })
+        state.put_event(Weight::Major, ids::own_tid(), &Event::Exec { path: &told })
     });
     // Else the call will fail: a search along PATH.
     if path.is_empty() || path.len() >= LONGEST_PATH || names_something(path) {
@@ -147,7 +149,7 @@ pub fn give_up() {
 
 /// A child was started by posix_spawn, or by vfork and exec.
 pub fn spawned(pid: u32, path: &[u8]) {
-    child(&Event::Spawn { pid, fork: 0, path });
+    child(&Event::Spawn { pid, fork: 0, path: &process::identity().redacted(path) });
 }
 
 /// A child was made by fork; the number of that fork.
