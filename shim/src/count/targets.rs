@@ -4,16 +4,19 @@ use crate::{
     base::{file, sys},
     count::descriptors,
     process,
-    record::{counters::Shared, directories},
+    record::{counters::Shared, directories, recorder},
 };
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use guest::{
     descriptor_table::Known,
     directory_table::Place,
     requests::Counted,
     syscall::{self, class_of_mode},
 };
-use records::metric::{Class, MetricSet, Op, Quantity, syscall_index};
+use records::{
+    metric::{Class, MetricSet, Op, Quantity, syscall_index},
+    notice,
+};
 
 /// Classes that are counted, as bits.
 static CLASSES: AtomicU8 = AtomicU8::new(0);
@@ -68,6 +71,10 @@ fn ask(fd: u64, is_new: bool) -> Option<Known> {
         let mut name = [0u8; 32];
         let mut target = [0u8; 4096];
         let path = file::read_link(file::descriptor_path(fd, &mut name), &mut target);
+        // Closed meanwhile: nothing is lost.
+        if path.is_none() && file::fstat(fd).is_some() {
+            tell_unknown_path();
+        }
         known.is_counted = path.is_some_and(|path| chosen.contain(path));
     }
     if known.is_counted {
@@ -75,6 +82,17 @@ fn ask(fd: u64, is_new: bool) -> Option<Known> {
         known.place = directories::place(fd, &status, is_new || descriptors::are_kept());
     }
     Some(known)
+}
+
+/// Told once: without its path nobody knows whether a file lies in the directories that are to be counted.
+#[cold]
+fn tell_unknown_path() {
+    static TOLD: AtomicBool = AtomicBool::new(false);
+    if !TOLD.swap(true, Ordering::Relaxed) {
+        let text =
+            format_args!("a file whose path /proc does not tell, where directories are chosen");
+        recorder::notice(0, notice::PART_NOT_COUNTED, 0, 0, text);
+    }
 }
 
 /// Whether any call is counted.

@@ -17,7 +17,7 @@ use crate::{
         settings::{self, Source, memory_shares},
     },
 };
-use alloc::string::String;
+use alloc::{string::String, vec::Vec};
 use conf::{
     Settings,
     settings::{Enabled, LogLevel, Role as ChosenRole},
@@ -115,7 +115,13 @@ pub fn decide(startup: &Startup) -> Option<Identity> {
     if !traced && !chosen(&settings, role, &spark) {
         return None;
     }
-    let folder = OutputFolder::new(settings.output_dir.as_bytes(), pin);
+    let folder = match OutputFolder::new(settings.output_dir.as_bytes(), pin) {
+        Ok(folder) => folder,
+        Err(refusal) => {
+            output_folder::tell(&settings.output_dir, &refusal);
+            return None;
+        }
+    };
     if let Err(refusal) = folder.check() {
         output_folder::tell(&folder, &refusal);
         return None;
@@ -170,7 +176,12 @@ fn sampled(one_in: u64, spark: &SparkIds) -> bool {
 fn user_is_among(users: &[String]) -> bool {
     // SAFETY: takes no argument and changes nothing.
     let number = alloc::format!("{}", unsafe { sys::call0(nr::GETUID) });
-    let passwd = file::read_file(c"/etc/passwd", 16 << 20).unwrap_or_default();
+    let passwd = file::read_file(c"/etc/passwd", 16 << 20).unwrap_or_else(|error| {
+        let why = file::error_text(error);
+        let text = format_args!("/etc/passwd: {why}; users are known by their numbers alone");
+        log::line(log::Level::Warn, text);
+        Vec::new()
+    });
     let name = passwd.split(|&byte| byte == b'\n').find_map(|line| {
         let mut fields = line.split(|&byte| byte == b':');
         let name = fields.next()?;

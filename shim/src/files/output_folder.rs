@@ -43,8 +43,8 @@ pub struct OutputFolder {
 
 impl OutputFolder {
     /// The folder at this path, by the working directory as it is now; `pin` = it must be this one.
-    pub fn new(path: &[u8], pin: Option<(u64, u64)>) -> OutputFolder {
-        OutputFolder { path: c_path(without_end(absolute(path))), pin }
+    pub fn new(path: &[u8], pin: Option<(u64, u64)>) -> Result<OutputFolder, Refusal> {
+        Ok(OutputFolder { path: c_path(without_end(absolute(path)?)), pin })
     }
 
     /// Opens it, for the names in it; made if it is missing and may be.
@@ -103,13 +103,13 @@ impl OutputFolder {
         }
         let user = trusted::user();
         let mut total = 0u64;
-        for_each_name(fd as u64, |name| {
+        let is_whole = for_each_name(fd as u64, |name| {
             if name.to_bytes().ends_with(b".sar") {
                 total = total.saturating_add(bytes_of(fd as u64, name, user));
             }
         });
         file::close(fd as i32);
-        Some(total)
+        is_whole.then_some(total)
     }
 }
 
@@ -138,7 +138,8 @@ fn bytes_of(folder: u64, name: &CStr, user: u32) -> u64 {
     status.blocks.saturating_mul(512) / status.links.max(1)
 }
 
-fn for_each_name(folder: u64, mut see: impl FnMut(&CStr)) {
+/// Shows each name in a folder; whether all were to be had.
+fn for_each_name(folder: u64, mut see: impl FnMut(&CStr)) -> bool {
     let mut buffer = vec![0u8; 16 * 1024];
     loop {
         // SAFETY: the kernel writes within the buffer only.
@@ -146,7 +147,7 @@ fn for_each_name(folder: u64, mut see: impl FnMut(&CStr)) {
             sys::call3(nr::GETDENTS64, folder, buffer.as_mut_ptr() as u64, buffer.len() as u64)
         };
         if count <= 0 {
-            return;
+            return count == 0;
         }
         let mut rest = &buffer[..count as usize];
         // struct linux_dirent64: inode 8, offset 8, length 2, type 1, name.
@@ -171,7 +172,7 @@ fn may_write(path: &CStr) -> Result<(), Refusal> {
 }
 
 /// Says that nothing can be written: in the log, and once on standard error, with what to do.
-pub fn tell(folder: &OutputFolder, why: &Refusal) {
+pub fn tell(folder: &dyn fmt::Display, why: &Refusal) {
     let is_first = !TOLD.swap(true, Ordering::Relaxed) && !log::has_reporter();
     if !is_first || !log::uses_standard_error() {
         let text = format_args!("cannot write records to {folder}: {why}; nothing is counted");

@@ -28,6 +28,8 @@ pub enum Refusal {
     Flaw(Flaw),
     /// Another folder lies there than at the start.
     Replaced,
+    /// What begins a file is longer than may be.
+    Header,
 }
 
 impl fmt::Display for Refusal {
@@ -36,6 +38,7 @@ impl fmt::Display for Refusal {
             Refusal::Error(error) => f.write_str(file::error_text(*error)),
             Refusal::Flaw(flaw) => write!(f, "{flaw}"),
             Refusal::Replaced => f.write_str("another folder lies there than at the start"),
+            Refusal::Header => f.write_str("its header is longer than a header may be"),
         }
     }
 }
@@ -235,16 +238,23 @@ pub fn c_path(mut path: Vec<u8>) -> CString {
     CString::new(path).unwrap_or_default()
 }
 
-/// The path from the root; the ticker's working directory is not the application's.
-pub fn absolute(path: &[u8]) -> Vec<u8> {
+/// The path from the root; the helper's working directory is not the application's.
+pub fn absolute(path: &[u8]) -> Result<Vec<u8>, Refusal> {
     if path.first() == Some(&b'/') {
-        return path.to_vec();
+        return Ok(path.to_vec());
     }
     let mut buffer = [0u8; 4096];
     // SAFETY: the kernel writes within the buffer only.
     let length = unsafe { sys::call2(nr::GETCWD, buffer.as_mut_ptr() as u64, buffer.len() as u64) };
+    if sys::failed(length) {
+        return Err(Refusal::Error(length));
+    }
+    // The kernel counts the NUL, and says so where the folder has no path from the root: `(unreachable)`.
     let mut whole = buffer[..(length.max(1) - 1) as usize].to_vec();
+    if whole.first() != Some(&b'/') {
+        return Err(Refusal::Error(sys::ENOENT));
+    }
     whole.push(b'/');
     whole.extend_from_slice(path);
-    whole
+    Ok(whole)
 }

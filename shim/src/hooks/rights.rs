@@ -77,7 +77,7 @@ fn follow_groups() {
     let count = unsafe { sys::call2(nr::GETGROUPS, 0, 0) };
     let count = usize::try_from(count).unwrap_or(0).min(MOST);
     if groups.try_reserve_exact(count).is_err() {
-        return;
+        return helper::cannot_follow();
     }
     groups.resize(count, 0);
     // SAFETY: the kernel writes as many words as there is room for.

@@ -109,8 +109,14 @@ impl Source {
             }
             Source::Trace(orders) => (Bytes(b"the trace's settings"), Some((&*orders.text).into())),
         };
-        let environment = startup.environment().filter_map(|variable| {
-            let (name, value) = split_variable(variable.to_bytes())?;
+        let variables = || startup.environment().filter_map(|one| split_variable(one.to_bytes()));
+        let unreadable = |(name, value): &(&[u8], &[u8])| {
+            name.starts_with(conf::ENVIRONMENT_PREFIX.as_bytes()) && str::from_utf8(value).is_err()
+        };
+        if let (Source::Environment, Some((name, _))) = (self, variables().find(unreadable)) {
+            return Err(format!("{}: not UTF-8 text", Bytes(name)));
+        }
+        let environment = variables().filter_map(|(name, value)| {
             Some((str::from_utf8(name).ok()?, str::from_utf8(value).ok()?))
         });
         let place = format!("{place}");
@@ -178,7 +184,13 @@ fn doubt<'v>(variable: &impl Fn(&str) -> Option<&'v [u8]>) -> Option<Doubt> {
     for (name, is_file) in [("OUTPUT_DIR", false), ("CONF", false), ("LOG_FILE", true)] {
         let name = format!("{}{name}", conf::ENVIRONMENT_PREFIX);
         let Some(value) = variable(&name) else { continue };
-        let path = absolute(value);
+        let path = match absolute(value) {
+            Ok(path) => path,
+            Err(refusal) => {
+                let why = format!("{name}: {}: {refusal}", Bytes(value));
+                return Some(Doubt { why, is_place: true });
+            }
+        };
         let path = if is_file { folder_of(&path) } else { path };
         if let Err((place, flaw)) = trusted::check_way(&path) {
             let why = format!("{name}: {}: {flaw}", Bytes(&place));
@@ -202,7 +214,7 @@ impl Orders {
     fn find(id: &[u8], folder: &[u8]) -> Option<Orders> {
         let id = str::from_utf8(id).ok()?;
         let name = c_path(conf::trace_settings_file(id)?.into_bytes());
-        let (folder, status) = trusted::open_folder(&c_path(absolute(folder))).ok()?;
+        let (folder, status) = trusted::open_folder(&c_path(absolute(folder).ok()?)).ok()?;
         let flags = flag::O_NOFOLLOW | flag::CAREFUL;
         // SAFETY: the name is NUL-terminated and only read.
         let fd = unsafe { sys::call4(nr::OPENAT, folder as u64, name.as_ptr() as u64, flags, 0) };

@@ -8,7 +8,8 @@
 //!
 //! # Limitations
 //!
-//! - Opens that fail, devices, pipes, sockets and memory files have no directory.
+//! - Opens that fail, devices, pipes, sockets and memory files have no directory, and no file has one where /proc is not
+//!   mounted.
 //! - What is counted after a directory was renamed counts for its new name.
 
 use crate::{

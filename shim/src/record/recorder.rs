@@ -239,11 +239,22 @@ pub fn task_number(task_id: i64) -> u64 {
 
 /// A task has begun; the threads that it starts are to be its.
 pub fn task_opens(task: TaskId<'static>) {
-    STATE.with(|state| {
-        if state.tasks.try_reserve(1).is_ok() {
+    let is_kept = STATE.with(|state| {
+        let has_room = state.tasks.try_reserve(1).is_ok();
+        if has_room {
             state.tasks.push(task);
         }
+        has_room
     });
+    if is_kept == Some(false) {
+        notice(
+            0,
+            notice::TABLE_FULL,
+            0,
+            0,
+            format_args!("no memory to keep what threads a task starts"),
+        );
+    }
 }
 
 /// Whether the task of this number runs.

@@ -294,7 +294,10 @@ impl Segments {
         let (fd, status) = made?;
         let mut buffer = vec![0; MAX_HEADER_BYTES];
         let header = identity.header(self.next);
-        let length = header.encode(&mut buffer).unwrap_or_default();
+        let Ok(length) = header.encode(&mut buffer) else {
+            file::close(fd);
+            return Err(Refusal::Header);
+        };
         // A failure shows in the write.
         reserve(fd, length as u64 + RESERVE);
         if let Err(error) = write_at(fd, &buffer[..length], 0) {

@@ -34,4 +34,4 @@ mod parent;
 mod rights;
 
 pub use control::{after_fork_in_child, before_exec, exec_failed, finish, flush, start};
-pub use rights::{mirror, mirrored, mirrors};
+pub use rights::{cannot_follow, mirror, mirrored, mirrors};

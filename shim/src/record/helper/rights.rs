@@ -145,6 +145,11 @@ pub fn mirrored(number: u64, arguments: &[u64; 6], result: i64) {
     come_again();
 }
 
+/// The process has changed what it may do, and what it may now cannot be told to the helper.
+pub fn cannot_follow() {
+    leave(State::Without, format_args!("the helper cannot be told what the process gave up"));
+}
+
 /// The namespaces, or parts of the process, that a call of unshare or setns is about.
 fn kinds(number: u64, arguments: &[u64; 6]) -> u64 {
     const NS_GET_NSTYPE: u64 = 0xb703;
