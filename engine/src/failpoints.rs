@@ -53,12 +53,12 @@ pub fn arm(name: &str, every: u64) -> bool {
 }
 
 /// Whether it was asked for.
-pub(super) fn is_armed(fault: Fault) -> bool {
+pub(crate) fn is_armed(fault: Fault) -> bool {
     Fault::ALL.get(ARMED.load(Ordering::Acquire)).is_some_and(|(_, armed)| *armed == fault)
 }
 
 /// Whether it happens now.
-pub(super) fn strikes(fault: Fault) -> bool {
+pub(crate) fn strikes(fault: Fault) -> bool {
     is_armed(fault)
         && (CHANCES.fetch_add(1, Ordering::Relaxed) + 1)
             .is_multiple_of(EVERY.load(Ordering::Relaxed))

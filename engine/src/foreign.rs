@@ -1,27 +1,31 @@
-//! What stands in a block to count it, and what its counts are worth: for the translator, and for tracers that leave
-//! translating to others.
+//! Counting in the code of another translator: what stands in its blocks, and what their counts are worth.
 //!
 //! # Design
 //! One slot per block and one per instruction whose weights depend on run-time state (REP, masks). The inserted code
 //! reaches a thread's counters through GS, at [`COUNTERS_AT`], and spills into the words at [`SPILLS_AT`]. Slots of the
 //! same code at the same place are the same, whoever translates it and however often.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use ::weights::x86::Repeats;
+use iced_x86::{Decoder, DecoderOptions, Encoder, Instruction, InstructionInfoFactory};
 
+use crate::cache::block_map::BlockMap;
+use crate::isa::x86_64::context::{MAX_SLOTS, disp, spill};
+use crate::isa::x86_64::count::weigh::sum_weights;
+use crate::isa::x86_64::count::{insert, place as counter_place};
+use crate::isa::x86_64::decode::block::{Block, MAX_INSTRUCTIONS};
+use crate::isa::x86_64::emit::buffer::Code;
+use crate::isa::x86_64::registers::gpr;
+use crate::metric::Weights;
+use crate::os::reserved::Reserved;
+
+pub use crate::code::mappings::CodeMemory;
+pub use crate::code::write_protect::Guarded;
+pub use crate::isa::x86_64::count::weigh::weigh;
+pub use crate::isa::x86_64::decode::block::{End, Refusal};
+pub use crate::isa::x86_64::gs::set_gs_base;
+pub use crate::os::futex::Lock;
+pub use crate::translate::translator::Source;
 pub use iced_x86::Mnemonic;
-use iced_x86::{
-    Code as Opcode, Decoder, DecoderOptions, Encoder, InstructionInfoFactory, OpKind, Register,
-};
-
-use super::Instruction;
-use super::block::{self, Block, End, MAX_INSTRUCTIONS, Refusal};
-use super::block_map::BlockMap;
-use super::counter_place;
-use super::emit::Code;
-use super::thread::{MAX_SLOTS, disp, gpr, spill};
-use super::weights::Repeats;
-use crate::metric::{METRICS, Totals, Weights};
-use crate::reserved::Reserved;
 
 /// Where the counters lie from the thread's GS base.
 pub const COUNTERS_AT: usize = disp::counter(0);
@@ -31,117 +35,6 @@ pub const SPILLS_AT: usize = disp::spill(0);
 pub const SPILL_BYTES: usize = 8 * spill::COUNT;
 /// Number of counters.
 pub const COUNTERS: usize = MAX_SLOTS;
-
-/// What counters are worth: the sum of counts times weights.
-pub fn weigh(weights: &[Weights], counters: &[AtomicU64]) -> Totals {
-    let mut totals = [0u64; METRICS];
-    for (weights, counter) in weights.iter().zip(counters) {
-        let count = counter.load(Ordering::Relaxed);
-        if count != 0 {
-            for (sum, &weight) in totals.iter_mut().zip(&weights.0) {
-                *sum = sum.wrapping_add(count.wrapping_mul(u64::from(weight)));
-            }
-        }
-    }
-    totals
-}
-
-/// Counts before an instruction what its run-time state says.
-pub fn before<const N: usize>(
-    code: &mut Code<N>,
-    encoder: &mut Encoder,
-    instruction: &Instruction,
-    slot: u32,
-    repeats: Repeats,
-) {
-    match repeats {
-        Repeats::Iterations => code.add_rcx(slot, is_narrow(instruction)),
-        repeats => population(code, encoder, slot, repeats),
-    }
-}
-
-/// Corrects behind an instruction what was counted before it: iterations that it did not make.
-pub fn after<const N: usize>(
-    code: &mut Code<N>,
-    instruction: &Instruction,
-    slot: u32,
-    repeats: Repeats,
-) {
-    if repeats == Repeats::Iterations && stops_early(instruction) {
-        code.subtract_rcx(slot, is_narrow(instruction));
-    }
-}
-
-/// Counts the elements that a mask enables; the mask's register is read before the instruction.
-fn population<const N: usize>(
-    code: &mut Code<N>,
-    encoder: &mut Encoder,
-    slot: u32,
-    repeats: Repeats,
-) {
-    let (lanes, fetch) = match repeats {
-        Repeats::Opmask(mask, lanes) => {
-            let opcode = match lanes {
-                64 => Opcode::VEX_Kmovq_r64_kr,
-                17..=32 => Opcode::VEX_Kmovd_r32_kr,
-                _ => Opcode::VEX_Kmovw_r32_kr,
-            };
-            let into = if lanes == 64 { Register::RAX } else { Register::EAX };
-            (u64::from(lanes), Instruction::with2(opcode, into, mask))
-        }
-        Repeats::VectorMask { mask, lanes, element } => {
-            let opcode = match (element, mask.is_ymm()) {
-                (4, false) => Opcode::VEX_Vmovmskps_r32_xmm,
-                (4, true) => Opcode::VEX_Vmovmskps_r32_ymm,
-                (_, false) => Opcode::VEX_Vmovmskpd_r32_xmm,
-                (_, true) => Opcode::VEX_Vmovmskpd_r32_ymm,
-            };
-            (u64::from(lanes), Instruction::with2(opcode, Register::EAX, mask))
-        }
-        Repeats::ByteMask(mask) if mask.is_mm() => {
-            (8, Instruction::with2(Opcode::Pmovmskb_r32_mm, Register::EAX, mask))
-        }
-        Repeats::ByteMask(mask) => {
-            (16, Instruction::with2(Opcode::Pmovmskb_r32_xmm, Register::EAX, mask))
-        }
-        Repeats::Never | Repeats::Iterations => return,
-    };
-    let Ok(fetch) = fetch else { return };
-    let mut bytes = [0u8; 16];
-    let len = encode(encoder, &fetch, 0, &mut bytes).unwrap_or(0);
-    code.add_population(slot, lanes, &bytes[..len]);
-}
-
-/// Encodes an instruction for the address `rip`; its length.
-pub(super) fn encode(
-    encoder: &mut Encoder,
-    instruction: &Instruction,
-    rip: u64,
-    into: &mut [u8; 16],
-) -> Option<usize> {
-    let len = encoder.encode(instruction, rip).ok()?;
-    let mut buffer = encoder.take_buffer();
-    into[..len].copy_from_slice(&buffer[..len]);
-    buffer.clear();
-    encoder.set_buffer(buffer);
-    Some(len)
-}
-
-/// CMPS and SCAS may stop before the count is used up.
-fn stops_early(instruction: &Instruction) -> bool {
-    use Mnemonic::*;
-    matches!(instruction.mnemonic(), Cmpsb | Cmpsw | Cmpsd | Cmpsq | Scasb | Scasw | Scasd | Scasq)
-}
-
-/// Does a REP instruction count in ECX (32-bit addresses)?
-pub(super) fn is_narrow(instruction: &Instruction) -> bool {
-    (0..instruction.op_count()).any(|op| {
-        matches!(
-            instruction.op_kind(op),
-            OpKind::MemorySegESI | OpKind::MemoryESEDI | OpKind::MemorySegEDI
-        )
-    })
-}
 
 /// Blocks counted in the code of another translator: what to insert where, and the weights of all slots.
 pub struct Insertion {
@@ -212,7 +105,7 @@ impl Insertion {
     pub fn begin(&mut self) -> Option<()> {
         let mut dynamic_weights = [Weights::default(); MAX_INSTRUCTIONS];
         let (dynamic, mut dynamics) = (&mut self.dynamic, 0);
-        let sum = block::sum_weights(self.block.instructions(), &mut self.factory, |at, w| {
+        let sum = sum_weights(self.block.instructions(), &mut self.factory, |at, w| {
             dynamic[dynamics] = (at, w.repeats);
             dynamic_weights[dynamics] = w.repeated;
             dynamics += 1;
@@ -246,7 +139,7 @@ impl Insertion {
         }
         if let Some((slot, repeats)) = self.dynamic_slot(at) {
             let instruction = &self.block.instructions[at];
-            before(&mut code, &mut self.encoder, instruction, slot, repeats);
+            insert::before(&mut code, &mut self.encoder, instruction, slot, repeats);
         }
         code
     }
@@ -255,7 +148,7 @@ impl Insertion {
     pub fn after(&self, at: usize) -> Inserted {
         let mut code = Inserted::at(0);
         if let Some((slot, repeats)) = self.dynamic_slot(at) {
-            after(&mut code, &self.block.instructions[at], slot, repeats);
+            insert::after(&mut code, &self.block.instructions[at], slot, repeats);
         }
         code
     }
@@ -266,8 +159,7 @@ impl Insertion {
         let mut code = Inserted::at(0);
         let counted = kept > self.counter_at();
         let part = if counted { kept..self.block.len } else { 0..kept };
-        let sum =
-            block::sum_weights(&self.block.instructions()[part], &mut self.factory, |_, _| {});
+        let sum = sum_weights(&self.block.instructions()[part], &mut self.factory, |_, _| {});
         let slot = self.weights.push(sum)?;
         if counted {
             // The rest was counted with the block: it is taken back, and will be counted in the next one.

@@ -5,7 +5,6 @@
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use super::thread::disp;
 use crate::metric::{METRICS, Weights};
 
 /// Name, bytes that are looked for, what is written over them from the first on. In both `..` is any byte, left as it
@@ -98,12 +97,12 @@ pub fn commit(name: &str) -> bool {
 }
 
 /// Is this one in force?
-pub(super) fn is(name: &str) -> bool {
+pub(crate) fn is(name: &str) -> bool {
     names().nth(COMMITTED.load(Ordering::Relaxed)) == Some(name)
 }
 
-/// Breaks the code of a block.
-pub(super) fn break_code(code: &mut [u8]) {
+/// Breaks the code of a block; `spill_slot` tells the displacement of a spill slot.
+pub(crate) fn break_code(code: &mut [u8], spill_slot: fn(usize) -> usize) {
     if is("condition_inverted") {
         for at in 0..code.len().saturating_sub(6) {
             if code[at] == 0x0f && code[at + 1] & 0xf0 == 0x80 && code[at + 6] == 0xe9 {
@@ -113,7 +112,8 @@ pub(super) fn break_code(code: &mut [u8]) {
     }
     let Some((_, from, to)) = PATTERNS.get(COMMITTED.load(Ordering::Relaxed)) else { return };
     let (mut find, mut put) = ([None; 64], [None; 64]);
-    let (length, put_length) = (parse(from, &mut find), parse(to, &mut put));
+    let (length, put_length) =
+        (parse(from, &mut find, spill_slot), parse(to, &mut put, spill_slot));
     let mut at = 0;
     while at + length.max(put_length) <= code.len() {
         let matches =
@@ -130,7 +130,7 @@ pub(super) fn break_code(code: &mut [u8]) {
 }
 
 /// Breaks the weights of a block, or of its repetitions.
-pub(super) fn break_weights(weights: &mut Weights, repeated: bool) {
+pub(crate) fn break_weights(weights: &mut Weights, repeated: bool) {
     const METRIC: [&str; METRICS] = [
         "instructions_weigh_one_more",
         "reads_weigh_one_more",
@@ -153,12 +153,12 @@ pub(super) fn break_weights(weights: &mut Weights, repeated: bool) {
 }
 
 /// Reads a pattern; returns its length in bytes.
-fn parse(text: &str, into: &mut [Option<u8>; 64]) -> usize {
+fn parse(text: &str, into: &mut [Option<u8>; 64], spill_slot: fn(usize) -> usize) -> usize {
     let mut length = 0;
     for word in text.split(' ') {
         if let Some(slot) = word.strip_prefix('S') {
             let slot: usize = slot.parse().expect("a slot's number");
-            for byte in (disp::spill(slot) as u32).to_le_bytes() {
+            for byte in (spill_slot(slot) as u32).to_le_bytes() {
                 into[length] = Some(byte);
                 length += 1;
             }

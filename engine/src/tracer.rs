@@ -1,13 +1,15 @@
 //! The engine behind the contract.
 
 use core::arch::naked_asm;
+use core::cell::Cell;
 
-use super::dispatch;
-use super::engine::{self, Engine};
-use super::syscall::undisturbed;
-use super::thread::ThreadState;
-use crate::contract::{Host, Limits, Thread, Tracer};
+use crate::contract::{Client, Limits, Thread, Tracer};
+use crate::isa::x86_64::context::{ThreadState, UNKNOWN_TID};
 use crate::metric::Totals;
+use crate::os::signal_mask::undisturbed;
+use crate::run::engine::Engine;
+use crate::run::stubs::{engine_enter, unfollow_me};
+use crate::run::threads;
 
 impl Thread for ThreadState {
     fn is_followed(&self) -> bool {
@@ -19,23 +21,23 @@ impl Thread for ThreadState {
     }
 
     fn tid(&self) -> u32 {
-        if self.tid == super::thread::UNKNOWN_TID { 0 } else { self.tid }
+        if self.tid == UNKNOWN_TID { 0 } else { self.tid }
     }
 
-    fn host_word(&mut self) -> &mut u64 {
-        &mut self.host_word
+    fn client_word(&self) -> &Cell<u64> {
+        &self.client_word
     }
 
-    fn inherited_word(&mut self) -> &mut u64 {
-        &mut self.inherited_word
+    fn inherited_word(&self) -> &Cell<u64> {
+        &self.inherited_word
     }
 }
 
 impl Tracer for Engine {
     type Thread = ThreadState;
 
-    fn new(host: &'static dyn Host, limits: Limits) -> Option<Engine> {
-        Engine::new(host, limits)
+    fn new(client: &'static dyn Client<ThreadState>, limits: Limits) -> Option<Engine> {
+        Engine::new(client, limits)
     }
 
     fn attach(&'static self) -> Option<*mut ThreadState> {
@@ -44,11 +46,11 @@ impl Tracer for Engine {
 
     #[unsafe(naked)]
     unsafe extern "C" fn enter(_thread: *mut ThreadState) {
-        naked_asm!("jmp {enter}", enter = sym dispatch::engine_enter)
+        naked_asm!("jmp {enter}", enter = sym engine_enter)
     }
 
     fn unfollow_me() {
-        dispatch::unfollow_me();
+        unfollow_me();
     }
 
     fn current() -> Option<&'static ThreadState> {
@@ -81,6 +83,6 @@ impl Tracer for Engine {
     }
 
     fn abandon() {
-        engine::abandon();
+        threads::abandon();
     }
 }

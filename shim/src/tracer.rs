@@ -25,7 +25,7 @@ use core::{
     fmt,
     sync::atomic::{AtomicBool, AtomicPtr, Ordering},
 };
-use engine::{Call, CallToken, Host, Limits, Notice, Redirect, Thread as _, Tracer as _};
+use engine::{Call, CallToken, Client, Limits, Notice, Redirect, Thread as _, Tracer as _};
 use guest::role::Role;
 use records::{Flags, METRIC_COUNT, MetricSet, ProcessEndReason, TaskId, notice};
 
@@ -138,7 +138,7 @@ fn arm_fault() {
         .filter_map(|one| core::str::from_utf8(one).ok()?.strip_prefix("SPARKANALYZER_FAULT="))
         .find_map(|asked| asked.split_once(':'));
     if let Some((name, every)) = asked
-        && !engine::faults::arm(name, every.parse().unwrap_or(1))
+        && !engine::failpoints::arm(name, every.parse().unwrap_or(1))
     {
         unavailable("SPARKANALYZER_FAULT names no fault");
     }
@@ -165,7 +165,7 @@ fn attach() -> *mut Thread {
     SERVES.store(true, Ordering::Release);
     // A signal handler of the application must not find the engine's lock taken.
     let _blocked = sys::SignalsBlocked::new();
-    let Some(state) = tracer.attach() else {
+    let Some(context) = tracer.attach() else {
         shared.flags.fetch_and(!u32::from(Flags::FOLLOWED.0), Ordering::Release);
         threads::notice(
             notice::THREAD_NOT_FOLLOWED,
@@ -175,13 +175,13 @@ fn attach() -> *mut Thread {
         return core::ptr::null_mut();
     };
     // SAFETY: this thread's own block.
-    let state = unsafe { &mut *state };
-    *state.host_word() = tls::base();
+    let state = unsafe { &*context };
+    state.client_word().set(tls::base());
     if let Some(task_id) = tasks::running(thread) {
-        *state.inherited_word() = recorder::task_number(task_id);
+        state.inherited_word().set(recorder::task_number(task_id));
     }
     adopt(shared, state);
-    state
+    context
 }
 
 /// A task begins on this thread: it is to be followed from the JVM's next instruction on.
@@ -295,8 +295,8 @@ fn unavailable(why: &str) {
 }
 
 /// From now on the engine's counts of this thread are part of its values.
-fn adopt(shared: &Shared, state: &mut Thread) {
-    shared.engine.store((&raw mut *state) as usize, Ordering::Release);
+fn adopt(shared: &Shared, state: &Thread) {
+    shared.engine.store((&raw const *state) as usize, Ordering::Release);
     shared.flags.fetch_or(u32::from(Flags::FOLLOWED.0), Ordering::Release);
 }
 
@@ -339,7 +339,7 @@ pub fn own_tid() -> u32 {
     if known == 0 { sys::gettid() } else { known }
 }
 
-/// This process is a child made by fork. The engine itself calls [`Host::fork_child`] for followed threads. In the
+/// This process is a child made by fork. The engine itself calls [`Client::fork_child`] for followed threads. In the
 /// child of another one its tables may be half written: nobody is followed there. Handlers stay right without.
 pub fn after_fork_in_child() {
     if is_running() && !follows_current() {
@@ -377,7 +377,7 @@ fn listed() -> Option<&'static Shared> {
     threads::current().map(|thread| thread.shared)
 }
 
-impl Host<Thread> for Shim {
+impl Client<Thread> for Shim {
     fn redirect(&self, pc: u64) -> Redirect {
         match hooks::next_of_stub(pc as usize) {
             Some(_) if hooks::serves_bridge(pc as usize) && process::wants_agent() => {
@@ -390,7 +390,7 @@ impl Host<Thread> for Shim {
         }
     }
 
-    fn before_syscall(&self, thread: &mut Thread, call: &Call) -> CallToken {
+    fn before_syscall(&self, thread: &Thread, call: &Call) -> CallToken {
         if python::is_watching() {
             on_own_tls(thread, |_| python::before_call(call.number, call.arguments[0]));
         }
@@ -433,7 +433,7 @@ impl Host<Thread> for Shim {
         token
     }
 
-    fn after_syscall(&self, thread: &mut Thread, call: &Call, result: i64, before: CallToken) {
+    fn after_syscall(&self, thread: &Thread, call: &Call, result: i64, before: CallToken) {
         descriptors::after(call.number, &call.arguments, result);
         if behind::concerns(call.number) {
             on_own_tls(thread, |_| {
@@ -462,7 +462,7 @@ impl Host<Thread> for Shim {
         }
     }
 
-    fn before_exec(&self, thread: &mut Thread, call: &mut Call) {
+    fn before_exec(&self, thread: &Thread, call: &mut Call) {
         let mut path = [0u8; 224];
         let at = if call.number == engine::sys::nr::EXECVEAT { 1 } else { 0 };
         on_own_tls(thread, |_| {
@@ -474,8 +474,8 @@ impl Host<Thread> for Shim {
         });
     }
 
-    fn thread_started(&self, thread: &mut Thread) -> bool {
-        let task = match *thread.inherited_word() {
+    fn thread_started(&self, thread: &Thread) -> bool {
+        let task = match thread.inherited_word().get() {
             0 => python::served(),
             task => task,
         };
@@ -483,13 +483,14 @@ impl Host<Thread> for Shim {
             return false;
         }
         let present = tls::base();
-        *thread.host_word() = if is_own_tls(present) {
+        let word = if is_own_tls(present) {
             present
         } else {
             // Its creator's, or another runtime's.
             let Some(area) = tls::map_area() else { return true };
             area | OUR_AREA
         };
+        thread.client_word().set(word);
         on_own_tls(thread, |thread| {
             begin(thread);
             if let Some(shared) = listed().filter(|_| task != 0) {
@@ -499,15 +500,15 @@ impl Host<Thread> for Shim {
         true
     }
 
-    fn fork_child(&self, thread: &mut Thread) {
+    fn fork_child(&self, thread: &Thread) {
         on_own_tls(thread, |thread| {
             process::check_fork();
             begin(thread);
         });
     }
 
-    fn exiting(&self, thread: &mut Thread, process: bool, status: i32) {
-        let end = |thread: &mut Thread| {
+    fn exiting(&self, thread: &Thread, process: bool, status: i32) {
+        let end = |thread: &Thread| {
             if threads::is_unlisted() {
                 threads::add_after_end(&values_of(thread));
             } else if !process {
@@ -519,18 +520,18 @@ impl Host<Thread> for Shim {
                 end(thread);
                 process::end(ProcessEndReason::EXIT, i32::from(status as u8));
             });
-        } else if *thread.host_word() & OUR_AREA != 0 {
+        } else if thread.client_word().get() & OUR_AREA != 0 {
             on_own_tls(thread, end);
             // SAFETY: this thread's last use of it; the FS base is the application's again.
-            unsafe { tls::unmap_area(*thread.host_word() & !OUR_AREA) };
-            *thread.host_word() = 0;
-        } else if tls::is_libcs(*thread.host_word()) {
+            unsafe { tls::unmap_area(thread.client_word().get() & !OUR_AREA) };
+            thread.client_word().set(0);
+        } else if tls::is_libcs(thread.client_word().get()) {
             // Else libc has given the thread's memory back already, as musl does: the ticker will miss the thread.
             on_own_tls(thread, end);
         }
     }
 
-    fn notice(&self, thread: &mut Thread, notice: Notice, at: u64, detail: u64) {
+    fn notice(&self, thread: &Thread, notice: Notice, at: u64, detail: u64) {
         on_own_tls(thread, |thread| write_notice(thread, notice, at, detail));
     }
 }
@@ -540,8 +541,8 @@ const OUR_AREA: u64 = 1;
 
 /// Runs the host's part of something with the thread-local words of this thread.
 #[inline]
-fn on_own_tls<R>(thread: &mut Thread, work: impl FnOnce(&mut Thread) -> R) -> R {
-    match *thread.host_word() {
+fn on_own_tls<R>(thread: &Thread, work: impl FnOnce(&Thread) -> R) -> R {
+    match thread.client_word().get() {
         0 => work(thread),
         own => tls::with_base(own & !OUR_AREA, || work(thread)),
     }
@@ -556,13 +557,13 @@ fn is_own_tls(base: u64) -> bool {
 }
 
 /// A followed thread is there.
-fn begin(thread: &mut Thread) {
+fn begin(thread: &Thread) {
     if let Some(shared) = listed() {
         adopt(shared, thread);
     }
 }
 
-fn write_notice(thread: &mut Thread, notice: Notice, at: u64, detail: u64) {
+fn write_notice(thread: &Thread, notice: Notice, at: u64, detail: u64) {
     if !thread.is_followed() || notice == Notice::ThreadNotFollowed {
         descriptors::give_up();
     }

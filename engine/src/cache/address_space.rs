@@ -5,10 +5,9 @@
 //! cannot grow: the counters of a thread lie at fixed places from its GS base. Under a limit they are few, and arenas small:
 //! the cache is flushed where it would grow else.
 
-use crate::sys;
-
-use super::cache::{LARGEST_ARENA, MAX_ARENAS};
-use super::thread::MAX_SLOTS;
+use crate::cache::arena::{LARGEST_ARENA, MAX_ARENAS};
+use crate::isa::x86_64::context::MAX_SLOTS;
+use crate::os::process;
 
 /// Address space for what cannot grow, and for all arenas together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +50,7 @@ impl AddressSpace {
 
     /// For the calling process.
     pub fn of_this_process() -> AddressSpace {
-        AddressSpace::under(sys::address_space_limit())
+        AddressSpace::under(process::address_space_limit())
     }
 }
 

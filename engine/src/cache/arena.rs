@@ -8,12 +8,10 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use crate::reserved::Reserved;
-use crate::sys;
-
-use super::address_space::AddressSpace;
-use super::emit::Code;
-use super::thread::MAX_SLOTS;
+use crate::isa::x86_64::context::MAX_SLOTS;
+use crate::isa::x86_64::emit::buffer::Code;
+use crate::os::reserved::Reserved;
+use crate::os::{memory, procfs};
 
 /// Address space of an arena at most, and of each one but the first of a neighbourhood if there is no limit.
 pub const LARGEST_ARENA: usize = 64 << 20;
@@ -28,7 +26,7 @@ const REACH: u64 = (1 << 31) - (LARGEST_ARENA as u64) - (16 << 20);
 pub const MAX_ARENAS: usize = 16;
 /// Room in an arena that is enough for the translation of any block: hot code of [`super::emit::MAX_CODE`] bytes, its pad,
 /// stubs, words and copies.
-const ENOUGH: usize = 32 << 10;
+pub(super) const ENOUGH: usize = 32 << 10;
 
 /// The two exits at a fragment's end: a JCC, and the jump behind it.
 #[derive(Clone, Copy)]
@@ -40,11 +38,11 @@ pub struct Tail {
 }
 
 /// Memory that is executed at one address and written at another one, or the same.
-struct Pages {
+pub(super) struct Pages {
     base: u64,
-    len: usize,
+    pub(super) len: usize,
     /// From where it is executed to where it is written; 0 = one mapping, writable and executable.
-    alias: u64,
+    pub(super) alias: u64,
 }
 
 impl Pages {
@@ -52,8 +50,8 @@ impl Pages {
     fn map(hint: u64, len: usize) -> Result<Pages, i32> {
         const EPERM: i32 = 1;
         const EACCES: i32 = 13;
-        let prot = sys::PROT_READ | sys::PROT_WRITE | sys::PROT_EXEC;
-        match sys::try_map(hint as usize, len, prot) {
+        let prot = memory::PROT_READ | memory::PROT_WRITE | memory::PROT_EXEC;
+        match memory::try_map(hint as usize, len, prot) {
             Ok(base) => Ok(Pages { base: base as u64, len, alias: 0 }),
             Err(EPERM | EACCES) => Self::map_twice(hint, len),
             Err(error) => Err(error),
@@ -61,16 +59,16 @@ impl Pages {
     }
 
     fn map_twice(hint: u64, len: usize) -> Result<Pages, i32> {
-        let file = sys::memory_file(len)?;
-        let map = |hint, prot| sys::map_file(hint, len, sys::PROT_READ | prot, file);
-        let pages = map(hint as usize, sys::PROT_EXEC).and_then(|base| {
-            let written = map(0, sys::PROT_WRITE).inspect_err(|_| {
+        let file = memory::memory_file(len)?;
+        let map = |hint, prot| memory::map_file(hint, len, memory::PROT_READ | prot, file);
+        let pages = map(hint as usize, memory::PROT_EXEC).and_then(|base| {
+            let written = map(0, memory::PROT_WRITE).inspect_err(|_| {
                 // SAFETY: mapped just now and not used.
-                unsafe { sys::unmap(base, len) };
+                unsafe { memory::unmap(base, len) };
             })?;
             Ok(Pages { base: base as u64, len, alias: (written as u64).wrapping_sub(base as u64) })
         });
-        sys::close(file);
+        memory::close(file);
         pages
     }
 
@@ -87,8 +85,8 @@ impl Pages {
         // SAFETY: our own mapping; forwarded.
         unsafe {
             match self.alias {
-                0 => sys::discard(self.base as usize, self.len),
-                _ => sys::discard_shared(self.writable(self.base) as usize, self.len),
+                0 => memory::discard(self.base as usize, self.len),
+                _ => memory::discard_shared(self.writable(self.base) as usize, self.len),
             }
         }
     }
@@ -98,9 +96,9 @@ impl Drop for Pages {
     fn drop(&mut self) {
         // SAFETY: the mappings are ours; whoever drops them executes nothing of them.
         unsafe {
-            sys::unmap(self.base as usize, self.len);
+            memory::unmap(self.base as usize, self.len);
             if self.alias != 0 {
-                sys::unmap(self.writable(self.base) as usize, self.len);
+                memory::unmap(self.writable(self.base) as usize, self.len);
             }
         }
     }
@@ -108,7 +106,7 @@ impl Drop for Pages {
 
 /// One region of translated code.
 pub struct Arena {
-    pages: Pages,
+    pub(super) pages: Pages,
     /// First byte.
     pub base: u64,
     hot: usize,
@@ -125,7 +123,7 @@ pub struct Arena {
 
 impl Arena {
     /// Maps an arena of so many bytes within reach of `pc`, or anywhere; `Ok(None)` when there is no place within reach.
-    fn new(pc: Option<u64>, len: usize) -> Result<Option<Arena>, i32> {
+    pub(super) fn new(pc: Option<u64>, len: usize) -> Result<Option<Arena>, i32> {
         let Some(pages) = (match pc {
             Some(pc) => Self::find_place(pc, len)?,
             None => Some(Pages::map(0, len)?),
@@ -135,7 +133,7 @@ impl Arena {
         // A program that executes little shall not have two huge pages of it.
         if len > 4 * HUGE_PAGE && pages.alias == 0 {
             let begin = pages.base.next_multiple_of(HUGE_PAGE as u64) as usize + HUGE_PAGE;
-            sys::prefer_huge_pages(begin, len - 3 * HUGE_PAGE);
+            memory::prefer_huge_pages(begin, len - 3 * HUGE_PAGE);
         }
         const ENOMEM: i32 = 12;
         Ok(Some(Arena {
@@ -166,13 +164,13 @@ impl Arena {
         }
         // The kernel looks for a place near a hint once: where it lies in something large, the list of mappings tells.
         let range = pc.saturating_sub(REACH).max(LOWEST) & !(HUGE_PAGE as u64 - 1)..pc + REACH;
-        let Some(gap) = sys::find_gap(range, len as u64, pc) else { return Ok(None) };
+        let Some(gap) = procfs::find_gap(range, len as u64, pc) else { return Ok(None) };
         let pages = Pages::map(gap, len)?;
         Ok((pages.base.abs_diff(pc) < REACH).then_some(pages))
     }
 
     /// Forgets everything in it and gives its memory back.
-    fn empty(&mut self) {
+    pub(super) fn empty(&mut self) {
         // SAFETY: the caller says that nobody executes it.
         unsafe { self.pages.empty() };
         self.hot = 0;
@@ -313,7 +311,7 @@ impl Arena {
     }
 
     /// Where it lies.
-    fn span(&self) -> Span {
+    pub(super) fn span(&self) -> Span {
         Span { base: self.base, len: self.pages.len as u64 }
     }
 }
@@ -323,7 +321,7 @@ impl Arena {
 pub struct Span {
     /// First byte.
     pub base: u64,
-    len: u64,
+    pub(super) len: u64,
 }
 
 impl Span {
@@ -341,145 +339,6 @@ impl Span {
     /// Does it hold this address?
     pub fn contains(self, host: u64) -> bool {
         host.wrapping_sub(self.base) < self.len
-    }
-}
-
-/// All arenas.
-pub struct Cache {
-    arenas: [Option<Arena>; MAX_ARENAS],
-    count: usize,
-    space: AddressSpace,
-    /// Where there is no place for an arena within reach: see [`Cache::neighbourhood`].
-    out_of_reach: [u64; 8],
-    /// The last refusal of the kernel.
-    refused: i32,
-}
-
-impl Cache {
-    /// No arena yet.
-    pub const fn new(space: AddressSpace) -> Cache {
-        Cache {
-            arenas: [const { None }; MAX_ARENAS],
-            count: 0,
-            space,
-            out_of_reach: [u64::MAX; 8],
-            refused: 0,
-        }
-    }
-
-    /// The arena for code at `pc`: one within reach, else a new one, else one that is not within reach.
-    /// The flag says that it is new and has no routines yet.
-    pub fn near(&mut self, pc: u64) -> Option<(u8, bool)> {
-        let has_room = |a: &Arena| a.free() > ENOUGH;
-        let near = |a: &Arena| a.reaches(pc) && has_room(a);
-        if let Some(i) = self.arenas.iter().flatten().position(near) {
-            return Some((i as u8, false));
-        }
-        let place = Self::neighbourhood(pc) as usize % self.out_of_reach.len();
-        if self.out_of_reach[place] != Self::neighbourhood(pc) {
-            if let Some(new) = self.add(Some(pc)) {
-                return Some(new);
-            }
-            if self.arenas.iter().flatten().any(|arena| arena.reaches(pc)) {
-                return None; // what is near is worth a flush
-            }
-            self.out_of_reach[place] = Self::neighbourhood(pc);
-        }
-        let any = self.arenas.iter().flatten().position(has_room).map(|i| (i as u8, false));
-        any.or_else(|| self.add(None))
-    }
-
-    /// Code in one of these has the same mappings around it, nearly.
-    fn neighbourhood(pc: u64) -> u64 {
-        pc >> 26
-    }
-
-    /// Adds an arena, larger the more there are; a small one where the kernel refuses that.
-    fn add(&mut self, pc: Option<u64>) -> Option<(u8, bool)> {
-        if self.count == MAX_ARENAS {
-            return None;
-        }
-        let reaches = |a: &&Arena| pc.is_none_or(|pc| a.reaches(pc));
-        let before = self.arenas.iter().flatten().filter(reaches).count();
-        let first = self.space.first_arena;
-        let largest = (first << (3 * before).min(8)).min(LARGEST_ARENA);
-        let taken: usize = self.arenas.iter().flatten().map(|arena| arena.pages.len).sum();
-        let sizes = [largest, first, first / 4]
-            .into_iter()
-            .filter(|size| taken + size <= self.space.arenas);
-        for size in sizes {
-            match Arena::new(pc, size) {
-                Ok(Some(arena)) => {
-                    self.arenas[self.count] = Some(arena);
-                    self.count += 1;
-                    return Some((self.count as u8 - 1, true));
-                }
-                Ok(None) => {}
-                Err(error) => self.refused = error,
-            }
-        }
-        None
-    }
-
-    /// The error number of the kernel's last refusal of an arena; 0 = there was none.
-    pub fn refused(&self) -> i32 {
-        self.refused
-    }
-
-    /// One arena by its number.
-    pub fn arena(&mut self, index: u8) -> &mut Arena {
-        self.arenas[index as usize].as_mut().expect("arena numbers come from near()")
-    }
-
-    /// Number of the arena that holds a host address.
-    pub fn number_of(&self, host: u64) -> Option<u8> {
-        self.arenas.iter().flatten().position(|arena| arena.contains(host)).map(|at| at as u8)
-    }
-
-    /// The arena that holds a host address.
-    pub fn at(&self, host: u64) -> Option<&Arena> {
-        self.arenas.iter().flatten().find(|arena| arena.contains(host))
-    }
-
-    /// Empties all arenas, which stay where they are; nobody may be executing them.
-    pub fn empty(&mut self) -> impl Iterator<Item = u8> + use<> {
-        self.arenas.iter_mut().flatten().for_each(Arena::empty);
-        self.out_of_reach = [u64::MAX; 8];
-        0..self.count as u8
-    }
-
-    /// Gives all arenas up; nobody may be executing them.
-    pub fn give_up(&mut self) {
-        self.arenas = [const { None }; MAX_ARENAS];
-        self.count = 0;
-        self.out_of_reach = [u64::MAX; 8];
-    }
-
-    /// Is any of the code written at other addresses than it is executed at? Then a child of fork shares it.
-    pub fn is_mapped_twice(&self) -> bool {
-        self.arenas.iter().flatten().any(|arena| arena.pages.alias != 0)
-    }
-
-    /// From now on there is no arena.
-    pub fn refuse(&mut self) {
-        const ENOMEM: i32 = 12;
-        self.space.arenas = 0;
-        self.refused = ENOMEM;
-    }
-
-    /// Bytes of address space of all arenas.
-    pub fn address_space(&self) -> u64 {
-        self.arenas.iter().flatten().map(|arena| arena.span().len).sum()
-    }
-
-    /// Where all arenas lie.
-    pub fn spans(&self) -> impl Iterator<Item = Span> {
-        self.arenas.iter().flatten().map(Arena::span)
-    }
-
-    /// Bytes in use in all arenas, the lists of their fragments included.
-    pub fn used(&self) -> usize {
-        self.arenas.iter().flatten().map(|arena| arena.used() + arena.fragments.bytes()).sum()
     }
 }
 

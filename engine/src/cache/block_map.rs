@@ -1,6 +1,6 @@
 //! From application PC to fragment: open addressing in the engine's own memory.
 
-use crate::sys;
+use crate::os::memory;
 
 #[derive(Clone, Copy)]
 struct Entry {
@@ -29,7 +29,8 @@ impl BlockMap {
 
     fn allocate(capacity: usize) -> Option<*mut Entry> {
         let bytes = capacity * size_of::<Entry>();
-        sys::map_anonymous(0, bytes, sys::PROT_READ | sys::PROT_WRITE).map(|at| at as *mut Entry)
+        memory::map_anonymous(0, bytes, memory::PROT_READ | memory::PROT_WRITE)
+            .map(|at| at as *mut Entry)
     }
 
     fn entries(&mut self) -> &mut [Entry] {
@@ -81,7 +82,7 @@ impl BlockMap {
     /// Removes all entries.
     pub fn clear(&mut self) {
         // SAFETY: the table is the map's own, and zeros are free entries.
-        unsafe { sys::discard(self.table as usize, self.capacity * size_of::<Entry>()) };
+        unsafe { memory::discard(self.table as usize, self.capacity * size_of::<Entry>()) };
         self.len = 0;
     }
 
@@ -90,7 +91,7 @@ impl BlockMap {
         let bytes = |capacity: usize| capacity * size_of::<Entry>();
         let kept = self.capacity.min(FIRST_CAPACITY);
         // SAFETY: the end of our own mapping, in whole pages.
-        unsafe { sys::unmap(self.table as usize + bytes(kept), bytes(self.capacity - kept)) };
+        unsafe { memory::unmap(self.table as usize + bytes(kept), bytes(self.capacity - kept)) };
         self.capacity = kept;
         self.clear();
     }
@@ -108,7 +109,7 @@ impl BlockMap {
             }
         }
         // SAFETY: nothing refers to the old table any more.
-        unsafe { sys::unmap(old as usize, old_capacity * size_of::<Entry>()) };
+        unsafe { memory::unmap(old as usize, old_capacity * size_of::<Entry>()) };
         Some(())
     }
 
@@ -150,7 +151,7 @@ impl BlockMap {
 impl Drop for BlockMap {
     fn drop(&mut self) {
         // SAFETY: the mapping is ours alone.
-        unsafe { sys::unmap(self.table as usize, self.capacity * size_of::<Entry>()) };
+        unsafe { memory::unmap(self.table as usize, self.capacity * size_of::<Entry>()) };
     }
 }
 

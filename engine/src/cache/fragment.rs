@@ -1,7 +1,7 @@
 //! What is kept of a translated block: where it lies, how it maps back to the application's instructions, and its ways
 //! out.
 
-use super::block::MAX_INSTRUCTIONS;
+use crate::isa::x86_64::decode::block::MAX_INSTRUCTIONS;
 
 /// A translated block.
 #[derive(Clone, Copy)]

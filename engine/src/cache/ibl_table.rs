@@ -5,18 +5,17 @@
 //! target's hash ([`super::lookup`]), so the jump's target is
 //! known one load after the application's own. The check comes behind it: each target that was ever jumped to has a pad
 //! ([`super::pad`]), which compares the stored target with its own PC and goes on in its
-//! fragment, or to the next pad of the same table entry, at last to [`super::dispatch::miss`]. One register is
+//! fragment, or to the next pad of the same table entry, at last to [`super::miss`]. One register is
 //! needed, RCX. Returns have a table and pads of their own: those find the target where it was popped from, below the
 //! stack pointer, where nothing but the kernel's signal frames may write, and those keep away from 128 bytes.
 //!
 //! A table lies below 2 GiB, so that it is reached from everywhere without a base register, and is shared by all
 //! threads: entries and links are single words, changed under the engine's lock.
 
-use crate::reserved::Reserved;
-use crate::sys;
-
-use super::lookup::HASH_BITS;
-use super::thread::MAX_SLOTS;
+use crate::isa::x86_64::context::MAX_SLOTS;
+use crate::isa::x86_64::emit::ibl::HASH_BITS;
+use crate::os::memory;
+use crate::os::reserved::Reserved;
 
 const ENTRIES: usize = 1 << HASH_BITS;
 
@@ -30,15 +29,6 @@ struct Pad {
     link: u64,
     /// The pad after it, plus one; 0 = none.
     next: u32,
-}
-
-/// How a target is come to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    /// By a jump, a call or a return that pops more than its target.
-    Jump,
-    /// By a return.
-    Return,
 }
 
 /// All pads for one way.
@@ -60,11 +50,11 @@ impl Targets {
     /// kernel has no room below 2 GiB.
     pub fn new(miss: u64, shift: u8) -> Option<Targets> {
         let pads = Reserved::new(MAX_SLOTS)?;
-        let protection = sys::PROT_READ | sys::PROT_WRITE;
-        let heads = sys::map_anonymous(0, ENTRIES * size_of::<u32>(), protection)?;
-        let Some(table) = sys::map_low(ENTRIES * size_of::<u64>()) else {
+        let protection = memory::PROT_READ | memory::PROT_WRITE;
+        let heads = memory::map_anonymous(0, ENTRIES * size_of::<u32>(), protection)?;
+        let Some(table) = memory::map_low(ENTRIES * size_of::<u64>()) else {
             // SAFETY: mapped just now and not used.
-            unsafe { sys::unmap(heads, ENTRIES * size_of::<u32>()) };
+            unsafe { memory::unmap(heads, ENTRIES * size_of::<u32>()) };
             return None;
         };
         let mut targets = Targets { table, miss, shift, heads, pads };
@@ -126,8 +116,8 @@ impl Targets {
     unsafe fn unmap(&self) {
         // SAFETY: the mappings are ours alone.
         unsafe {
-            sys::unmap(self.table, ENTRIES * size_of::<u64>());
-            sys::unmap(self.heads, ENTRIES * size_of::<u32>());
+            memory::unmap(self.table, ENTRIES * size_of::<u64>());
+            memory::unmap(self.heads, ENTRIES * size_of::<u32>());
         }
     }
 
@@ -144,7 +134,7 @@ impl Targets {
             return;
         }
         // SAFETY: the engine's own mappings; words are replaced as a whole.
-        unsafe { sys::discard(self.heads, ENTRIES * size_of::<u32>()) };
+        unsafe { memory::discard(self.heads, ENTRIES * size_of::<u32>()) };
         (0..ENTRIES).for_each(|entry| set((self.table + 8 * entry) as u64, self.miss));
     }
 

@@ -1,17 +1,19 @@
 //! Which application memory may be translated: the executable mappings of `/proc/self/maps`.
 //!
 //! Code in private memory that is not writable cannot change without a system call that the engine sees. All other
-//! code is reported as [`Code::Changing`]: its translations look at their source each time they are entered.
+//! code is reported as [`Source::Changing`]: its translations look at their source each time they are entered.
 //!
 //! # Limitations
 //! A file that is overwritten while it is mapped privately, and code written through `/proc/self/mem` or by a
 //! debugger, change what counts as stable.
 
-use super::block::MAX_INSTRUCTION_BYTES;
-use super::file_memory;
-use super::guarded::Guarded;
-use crate::reserved::Reserved;
-use crate::sys;
+use crate::code::write_protect::Guarded;
+use crate::isa::x86_64::decode::block::MAX_INSTRUCTION_BYTES;
+use crate::isa::x86_64::file_memory;
+use crate::os::memory::{self, PAGE, PAGE_BITS};
+use crate::os::procfs;
+use crate::os::reserved::Reserved;
+use crate::translate::translator::Source;
 
 /// One executable mapping.
 #[derive(Clone, Copy, Debug)]
@@ -26,37 +28,11 @@ pub struct Range {
     pub private: bool,
 }
 
-/// What lies at an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Code {
-    /// Code whose bytes hold still; `end` bounds the mapping.
-    Stable {
-        /// One past the last executable byte.
-        end: u64,
-    },
-    /// Writable or shared executable memory: a store may change it at any time.
-    Changing {
-        /// One past the last executable byte.
-        end: u64,
-    },
-    /// Writable memory whose stores the engine may watch: see [`super::guarded`].
-    Guarded {
-        /// One past the last executable byte.
-        end: u64,
-    },
-    /// Not executable at all: a branch there faults.
-    None,
-}
-
 /// The page of `[vsyscall]`: the kernel does what code there would do when it is called (vsyscall(7)).
 pub const VSYSCALL: core::ops::Range<u64> = 0xffff_ffff_ff60_0000..0xffff_ffff_ff60_1000;
 
 /// More executable ranges than a process has mappings, unless `vm.max_map_count` is four times what it is by default.
 const MAX_RANGES: usize = 1 << 18;
-/// Bits of an address within its page.
-pub const PAGE_BITS: u32 = 12;
-/// Bytes of a page.
-pub const PAGE: u64 = 1 << PAGE_BITS;
 const TRANSLATED_PAGES: u64 = 1 << 16;
 /// Longer than a line of `/proc/self/maps`, whose path may have 4,096 bytes, each escaped as four.
 const MAPS_BUFFER: usize = 1 << 16;
@@ -78,7 +54,7 @@ pub struct CodeMemory {
 impl CodeMemory {
     /// Nothing known yet.
     pub fn new() -> Option<CodeMemory> {
-        let buffer = sys::map_anonymous(0, MAPS_BUFFER, sys::PROT_READ | sys::PROT_WRITE)?;
+        let buffer = memory::map_anonymous(0, MAPS_BUFFER, memory::PROT_READ | memory::PROT_WRITE)?;
         Some(CodeMemory {
             settled: [const { 0..0 }; MAX_SETTLED],
             ranges: Reserved::new(MAX_RANGES)?,
@@ -87,29 +63,23 @@ impl CodeMemory {
         })
     }
 
-    /// What lies at `pc`; asks the kernel again when the address is not known, or an instruction there might reach
+    /// What may happen to the code at `pc`, and the end of its mapping; `None` where nothing is executable: a branch there
+    /// faults. Asks the kernel again when the address is not known, or an instruction there might reach
     /// beyond what was known: mappings grow.
-    pub fn lookup(&mut self, pc: u64, guarded: &Guarded) -> Code {
+    pub fn lookup(&mut self, pc: u64, guarded: &Guarded) -> Option<(Source, u64)> {
         let is_known = |range: Range| range.end - pc >= MAX_INSTRUCTION_BYTES;
         if !self.find(pc).is_some_and(|i| is_known(self.ranges.as_slice()[i])) {
             self.read(guarded);
         }
-        match self.find(pc) {
-            None => Code::None,
-            Some(i) => {
-                let range = self.ranges.as_slice()[i];
-                match self.settled.iter().find(|settled| settled.contains(&pc)) {
-                    _ if range.stable => Code::Stable { end: range.end },
-                    Some(settled) if !is_audited() => {
-                        Code::Stable { end: settled.end.min(range.end) }
-                    }
-                    _ if range.private && guarded.serves(pc) => {
-                        Code::Guarded { end: range.end.min(guarded.range().end) }
-                    }
-                    _ => Code::Changing { end: range.end },
-                }
+        let range = self.ranges.as_slice()[self.find(pc)?];
+        Some(match self.settled.iter().find(|settled| settled.contains(&pc)) {
+            _ if range.stable => (Source::Stable, range.end),
+            Some(settled) if !is_audited() => (Source::Stable, settled.end.min(range.end)),
+            _ if range.private && guarded.serves(pc) => {
+                (Source::Guarded, range.end.min(guarded.range().end))
             }
-        }
+            _ => (Source::Changing, range.end),
+        })
     }
 
     /// The host vouches for `[start, end)`: until the kernel is told to change it, nobody does.
@@ -120,6 +90,7 @@ impl CodeMemory {
     }
 
     /// Is this code that the host has vouched for?
+    #[cfg(feature = "faults")]
     pub fn is_settled(&self, pc: u64) -> bool {
         self.settled.iter().any(|settled| settled.contains(&pc))
     }
@@ -153,12 +124,12 @@ impl CodeMemory {
     /// `[start, start + len)` is mapped with these rights now (`PROT_*`), by a call that the engine saw: no need to ask. What
     /// was known of it is forgotten already.
     pub fn mapped(&mut self, start: u64, len: u64, rights: u64, private: bool) {
-        const READABLE_CODE: u64 = sys::PROT_READ | sys::PROT_EXEC;
+        const READABLE_CODE: u64 = memory::PROT_READ | memory::PROT_EXEC;
         let end = start.saturating_add(len).checked_next_multiple_of(PAGE).unwrap_or(start);
         if rights & READABLE_CODE != READABLE_CODE || !start.is_multiple_of(PAGE) || start >= end {
             return;
         }
-        let stable = rights & sys::PROT_WRITE == 0 && private;
+        let stable = rights & memory::PROT_WRITE == 0 && private;
         self.insert(Range { start, end, stable, private });
     }
 
@@ -218,7 +189,7 @@ impl CodeMemory {
             unsafe { core::slice::from_raw_parts_mut(self.buffer as *mut u8, MAPS_BUFFER) };
         let mut is_first = true;
         // Where the file cannot be opened what was known stays.
-        sys::each_line(b"/proc/self/maps\0", buffer, |line| {
+        procfs::each_line(b"/proc/self/maps\0", buffer, |line| {
             if core::mem::take(&mut is_first) {
                 self.ranges.clear();
                 file_memory::forget();
@@ -258,7 +229,7 @@ impl CodeMemory {
 /// Whether what the host vouches for is compared all the same, to see whether it may.
 fn is_audited() -> bool {
     #[cfg(feature = "faults")]
-    return super::faults::is_armed(super::faults::Fault::Audit);
+    return crate::failpoints::is_armed(crate::failpoints::Fault::Audit);
     #[cfg(not(feature = "faults"))]
     false
 }
@@ -267,14 +238,14 @@ fn is_audited() -> bool {
 fn parse_file(line: &[u8]) -> Option<core::ops::Range<u64>> {
     let mut fields = line.split(|&b| b == b' ').filter(|f| !f.is_empty());
     let (rights, inode) = (fields.nth(1)?, fields.nth(2)?);
-    let (start, end) = sys::mapping(line)?;
+    let (start, end) = procfs::mapping(line)?;
     (rights.first() == Some(&b'r') && inode != b"0").then_some(start..end)
 }
 
 /// Parses one line `start-end perms offset dev inode path`; `None` unless it is executable and readable.
 fn parse(line: &[u8]) -> Option<Range> {
     let mut fields = line.split(|&b| b == b' ').filter(|f| !f.is_empty());
-    let (start, end) = sys::mapping(fields.next()?)?;
+    let (start, end) = procfs::mapping(fields.next()?)?;
     let perms = fields.next()?;
     if perms.len() < 4 || perms[0] != b'r' || perms[2] != b'x' {
         return None;
@@ -327,11 +298,11 @@ mod tests {
     fn this_test_is_stable_code_until_it_changes() {
         let mut memory = CodeMemory::new().unwrap();
         let here = lines_of_maps as fn() as usize as u64;
-        assert!(matches!(memory.lookup(here, &Guarded::new()), Code::Stable { .. }));
+        assert!(matches!(memory.lookup(here, &Guarded::new()), Some((Source::Stable, _))));
         memory.translated(here, here + 8);
         assert!(!memory.changed((here & !0xfff) + 0x1000, 1));
         assert!(memory.changed(here, 1));
         assert!(memory.changed(0, 1 << 40));
-        assert_eq!(memory.lookup(1, &Guarded::new()), Code::None);
+        assert_eq!(memory.lookup(1, &Guarded::new()), None);
     }
 }

@@ -22,18 +22,14 @@
 //! mask says. `/proc/self/maps` shows the protection.
 
 use core::ops::Range;
-use core::sync::atomic::Ordering;
 
-use super::block::MAX_GUARDED_BYTES;
-use super::code_memory::{PAGE, PAGE_BITS};
-use super::engine::{Engine, Tables};
-use super::fragment::Fragment;
-use super::signal::SIGSEGV;
-use super::syscall::undisturbed;
-use super::thread::MAX_SLOTS;
-use super::translate::Translator;
-use crate::reserved::Reserved;
-use crate::sys::{self, nr};
+use crate::cache::fragment::Fragment;
+use crate::isa::x86_64::context::MAX_SLOTS;
+use crate::isa::x86_64::decode::block::MAX_GUARDED_BYTES;
+use crate::os::memory::{self, PAGE, PAGE_BITS};
+use crate::os::reserved::Reserved;
+use crate::os::syscall::{nr, syscall6};
+use crate::translate::translator::Translator;
 
 /// HotSpot's largest code cache (`CODE_CACHE_SIZE_LIMIT`, 2 GiB) in pages.
 const MOST_PAGES: u64 = 1 << 19;
@@ -48,35 +44,35 @@ const OPEN_NS: u64 = 10_000;
 /// It is doubled so many times at most, to 40 ms.
 const MOST_STRIKES: u8 = 12;
 /// Looks of the dispatcher at blocks of a page that is opened again and again, before it is given up: a millisecond.
-const MOST_LOOKS: u16 = 4_000;
+pub const MOST_LOOKS: u16 = 4_000;
 
 /// What is known of one page; all zero at first.
 #[derive(Clone, Copy)]
-struct Page {
+pub struct Page {
     /// The first entry of its list, plus one; 0 = no block was translated from it.
-    fragments: u32,
+    pub fragments: u32,
     /// Stores fault first.
-    protected: bool,
+    pub protected: bool,
     /// It never holds still: nothing is done about it.
-    given_up: bool,
+    pub given_up: bool,
     /// Stores in a row that came soon after it was protected.
-    strikes: u8,
+    pub strikes: u8,
     /// Looks since it last held still for long.
-    looks: u16,
+    pub looks: u16,
     /// When it was protected, or opened, last.
-    since: u64,
+    pub since: u64,
 }
 
 impl Page {
     /// Has an open page been left alone for as long as it should?
-    fn has_waited(&self, now: u64) -> bool {
+    pub fn has_waited(&self, now: u64) -> bool {
         now.saturating_sub(self.since) >= OPEN_NS << self.strikes
     }
 }
 
 /// A fragment in the list of a page.
 #[derive(Clone, Copy)]
-struct Entry {
+pub struct Entry {
     fragment: u32,
     /// The next entry of the same page, plus one.
     next: u32,
@@ -87,19 +83,10 @@ pub struct Guarded {
     range: Range<u64>,
     pages: Option<Reserved<Page>>,
     entries: Option<Reserved<Entry>>,
-    protected: usize,
+    /// Pages that are protected now.
+    pub protected: usize,
     /// Nothing is protected any more.
-    given_up: bool,
-}
-
-/// What a look at a fragment's source has shown.
-pub(super) enum Look {
-    /// It holds still and can be entered.
-    Entered,
-    /// It is as it was; the next look may show something else.
-    Same,
-    /// It has changed, or is to be translated anew for another reason.
-    Changed,
+    pub given_up: bool,
 }
 
 impl Default for Guarded {
@@ -115,7 +102,7 @@ impl Guarded {
     }
 
     /// Stores to this memory may be watched. Only the first range counts, and none where there is no room for its tables.
-    fn begin(&mut self, start: u64, end: u64) {
+    pub fn begin(&mut self, start: u64, end: u64) {
         let (start, end) = (start & !(PAGE - 1), end & !(PAGE - 1));
         let pages = end.saturating_sub(start) >> PAGE_BITS;
         if !self.range.is_empty() || pages == 0 || pages > MOST_PAGES {
@@ -152,7 +139,8 @@ impl Guarded {
         self.pages.as_ref()?.as_slice().get(self.place(address)?)
     }
 
-    fn page_mut(&mut self, address: u64) -> Option<&mut Page> {
+    /// What is known of the page with this address.
+    pub fn page_mut(&mut self, address: u64) -> Option<&mut Page> {
         let place = self.place(address)?;
         self.pages.as_mut()?.as_mut_slice().get_mut(place)
     }
@@ -164,7 +152,7 @@ impl Guarded {
     }
 
     /// A block was translated. `None` when there is no room for it.
-    fn add(&mut self, index: u32, fragment: &Fragment) -> Option<()> {
+    pub fn add(&mut self, index: u32, fragment: &Fragment) -> Option<()> {
         for at in pages_of(fragment) {
             let place = self.place(at)?;
             let page = self.pages.as_mut()?.as_mut_slice().get_mut(place)?;
@@ -176,7 +164,7 @@ impl Guarded {
 
     /// A page and its neighbours that are open, hold blocks, and have waited long enough: taking the right to write away
     /// interrupts every processor that a thread runs on, for many pages as for one.
-    fn run_around(&self, at: u64, now: u64) -> Range<u64> {
+    pub fn run_around(&self, at: u64, now: u64) -> Range<u64> {
         let waits = |at: u64| {
             self.page(at).is_some_and(|page| {
                 let opened = page.since != 0 && page.fragments != 0;
@@ -190,12 +178,12 @@ impl Guarded {
     }
 
     /// The fragments of a page.
-    fn fragments_of(&self, at: u64) -> List {
+    pub fn fragments_of(&self, at: u64) -> List {
         List(self.page(at).map_or(0, |page| page.fragments))
     }
 
     /// Takes what is dead out of a page's list: a page that is patched again and again has had thousands of blocks.
-    fn forget_dead(&mut self, at: u64, fragments: &[Fragment]) {
+    pub fn forget_dead(&mut self, at: u64, fragments: &[Fragment]) {
         let Some(place) = self.place(at) else { return };
         let (Some(pages), Some(entries)) = (&mut self.pages, &mut self.entries) else { return };
         let (first, entries) = (&mut pages.as_mut_slice()[place].fragments, entries.as_mut_slice());
@@ -244,7 +232,7 @@ impl Guarded {
 
     /// A store faulted at this address: its page may be written from now on, and who enters its fragments compares.
     /// Whether the store may be tried again.
-    fn open(&mut self, address: u64, translator: &mut Translator) -> bool {
+    pub fn open(&mut self, address: u64, translator: &mut Translator) -> bool {
         let at = address & !(PAGE - 1);
         let Some(page) = self.page(at) else { return false };
         if !page.protected {
@@ -291,182 +279,41 @@ impl Guarded {
     }
 }
 
-const UNKNOWN: Page =
+pub const UNKNOWN: Page =
     Page { fragments: 0, protected: false, given_up: false, strikes: 0, looks: 0, since: 0 };
 
 /// The addresses of the pages of a block.
-fn pages_of(fragment: &Fragment) -> impl Iterator<Item = u64> + use<> {
+pub fn pages_of(fragment: &Fragment) -> impl Iterator<Item = u64> + use<> {
     let last = fragment.pc + u64::from(fragment.app_len) - 1;
     (fragment.pc >> PAGE_BITS..=last >> PAGE_BITS).map(|page| page << PAGE_BITS)
 }
 
 /// Nanoseconds of CLOCK_MONOTONIC.
-fn now() -> u64 {
+pub fn now() -> u64 {
     const CLOCK_MONOTONIC: u64 = 1;
     let mut time = [0u64; 2];
     // SAFETY: the kernel writes the two words.
-    unsafe {
-        sys::syscall6(nr::CLOCK_GETTIME, [CLOCK_MONOTONIC, time.as_mut_ptr() as u64, 0, 0, 0, 0])
-    };
+    unsafe { syscall6(nr::CLOCK_GETTIME, [CLOCK_MONOTONIC, time.as_mut_ptr() as u64, 0, 0, 0, 0]) };
     time[0] * 1_000_000_000 + time[1]
 }
 
 /// Lets pages be written, or not; false if the kernel refuses.
-fn allow(pages: Range<u64>, write: bool) -> bool {
-    let write = if write { sys::PROT_WRITE } else { 0 };
-    let protection = sys::PROT_READ | sys::PROT_EXEC | write;
+pub fn allow(pages: Range<u64>, write: bool) -> bool {
+    let write = if write { memory::PROT_WRITE } else { 0 };
+    let protection = memory::PROT_READ | memory::PROT_EXEC | write;
     let len = pages.end - pages.start;
     // SAFETY: the pages are executable and, but for us, writable; a store that faults is made again.
-    unsafe { sys::syscall6(nr::MPROTECT, [pages.start, len, protection, 0, 0, 0]) == 0 }
-}
-
-impl Tables {
-    /// A block of guarded memory was translated. Whether it serves: not in a page that had to be given up.
-    #[must_use]
-    pub fn watch(&mut self, index: u32, fragment: &Fragment) -> bool {
-        if self.guarded.add(index, fragment).is_none() {
-            return true;
-        }
-        let is_protected = self.protect(fragment);
-        if is_protected {
-            // In pages that were protected before.
-            self.quieten(index);
-        }
-        is_protected
-    }
-
-    /// Protects the pages of a block. Fragments that are as they were compare no longer. Gives the page up that the kernel
-    /// does not protect, and says false.
-    fn protect(&mut self, fragment: &Fragment) -> bool {
-        for at in pages_of(fragment) {
-            if self.guarded.is_protected(at) {
-                continue;
-            }
-            let now = now();
-            let run = self.guarded.run_around(at, now);
-            if !allow(run.clone(), false) {
-                self.give_page_up(at);
-                return false;
-            }
-            for at in run.step_by(PAGE as usize) {
-                let Some(page) = self.guarded.page_mut(at) else { return false };
-                (page.protected, page.since) = (true, now);
-                self.guarded.protected += 1;
-                self.guarded.forget_dead(at, self.translator.fragments.as_slice());
-                let mut next = self.guarded.fragments_of(at);
-                while let Some(entry) = next.next(&self.guarded) {
-                    self.quieten(entry);
-                }
-            }
-        }
-        true
-    }
-
-    /// Lets a fragment be entered without a look, if it holds still and is as it was.
-    fn quieten(&mut self, index: u32) {
-        let fragment = self.translator.fragments.as_slice()[index as usize];
-        let holds_still = pages_of(&fragment).all(|page| self.guarded.is_protected(page));
-        // SAFETY: its pages are mapped, or the kernel would not have changed their protection.
-        if !fragment.dead && holds_still && unsafe { fragment.source_is_the_same() } {
-            self.translator.set_watched(index, false);
-        }
-    }
-
-    /// A page that never holds still, or that the kernel does not protect: its blocks are translated anew.
-    fn give_page_up(&mut self, at: u64) {
-        let mut next = self.guarded.fragments_of(at);
-        while let Some(index) = next.next(&self.guarded) {
-            if !self.translator.fragments.as_slice()[index as usize].dead {
-                self.drop_fragment(index);
-            }
-        }
-        if let Some(page) = self.guarded.page_mut(at) {
-            *page = Page { given_up: true, since: page.since, ..UNKNOWN };
-        }
-    }
-
-    /// A thread is about to enter a watched fragment of an open page.
-    pub(super) fn look_at(&mut self, index: u32) -> Look {
-        let fragment = self.translator.fragments.as_slice()[index as usize];
-        // SAFETY: the source was readable when it was translated; natively a fetch from it would fault else.
-        if !unsafe { fragment.source_is_the_same() } {
-            return Look::Changed;
-        }
-        let now = now();
-        for at in pages_of(&fragment) {
-            let Some(page) = self.guarded.page_mut(at) else { return Look::Same };
-            if page.protected || page.has_waited(now) {
-                continue;
-            }
-            page.looks += 1;
-            if page.looks < MOST_LOOKS {
-                return Look::Same;
-            }
-            self.give_page_up(at);
-            return Look::Changed;
-        }
-        if self.guarded.given_up {
-            return Look::Changed; // to a block that compares itself
-        }
-        if !self.protect(&fragment) {
-            return Look::Changed;
-        }
-        self.quieten(index);
-        Look::Entered
-    }
+    unsafe { syscall6(nr::MPROTECT, [pages.start, len, protection, 0, 0, 0]) == 0 }
 }
 
 /// The rest of a page's list.
-struct List(u32);
+pub struct List(u32);
 
 impl List {
-    fn next(&mut self, guarded: &Guarded) -> Option<u32> {
+    pub fn next(&mut self, guarded: &Guarded) -> Option<u32> {
         let at = self.0.checked_sub(1)?;
         let entry = guarded.entries.as_ref()?.as_slice()[at as usize];
         self.0 = entry.next;
         Some(entry.fragment)
-    }
-}
-
-impl Engine {
-    /// The host says of `[start, start + len)`: code there changes by stores alone, of code that lies elsewhere, made with
-    /// SIGSEGV unblocked or in a handler.
-    pub(super) fn guard(&self, start: u64, len: u64) {
-        let begin = |tables: &mut Tables| {
-            tables.guarded.begin(start, start.saturating_add(len));
-            let range = tables.guarded.range();
-            self.guarded[0].store(range.start, Ordering::Release);
-            self.guarded[1].store(range.end, Ordering::Release);
-        };
-        undisturbed(|| self.with_tables(begin));
-    }
-
-    /// The signals that must come while translated code or a handler runs.
-    pub(super) fn never_blocked(&self) -> u64 {
-        if self.guarded[1].load(Ordering::Acquire) == 0 { 0 } else { 1 << (SIGSEGV - 1) }
-    }
-
-    /// A store to this address faulted; the instruction lies at `host`. Whether that was our doing, and the store may be
-    /// made now.
-    #[cfg_attr(not(feature = "faults"), expect(unused_variables))]
-    pub(super) fn open(&self, address: u64, host: u64) -> bool {
-        let [start, end] = self.guarded.each_ref().map(|word| word.load(Ordering::Acquire));
-        if !(start..end).contains(&address) {
-            return false;
-        }
-        if self.is_broken() {
-            // The tables may be half written, and nobody is followed any more.
-            let at = address & !(PAGE - 1);
-            return allow(at..at + PAGE, true);
-        }
-        self.with_tables(|tables| {
-            let Tables { guarded, translator, .. } = tables;
-            #[cfg(feature = "faults")]
-            if super::faults::is_armed(super::faults::Fault::Audit) {
-                let own = translator.fragment_at(host).is_some_and(|by| by.watch != 0);
-                assert!(!own, "guarded code has changed guarded code");
-            }
-            guarded.open(address, translator)
-        })
     }
 }

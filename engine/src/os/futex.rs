@@ -2,8 +2,8 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use super::thread::relax;
-use crate::sys::{self, nr};
+use super::seccomp::optional;
+use super::syscall::nr;
 
 const FREE: u32 = 0;
 const HELD: u32 = 1;
@@ -36,16 +36,14 @@ impl Lock {
             {
                 return;
             }
-            relax();
+            core::hint::spin_loop();
         }
         // Where a filter may forbid to sleep the thread looks on: the holder needs microseconds.
         const FUTEX_WAIT_PRIVATE: u64 = 128;
         while self.0.swap(AWAITED, Ordering::Acquire) != FREE {
             let word = self.0.as_ptr() as u64;
             // SAFETY: the word lives as long as the engine.
-            unsafe {
-                sys::optional(nr::FUTEX, [word, FUTEX_WAIT_PRIVATE, u64::from(AWAITED), 0, 0, 0])
-            };
+            unsafe { optional(nr::FUTEX, [word, FUTEX_WAIT_PRIVATE, u64::from(AWAITED), 0, 0, 0]) };
         }
     }
 
@@ -55,7 +53,7 @@ impl Lock {
         if self.0.swap(FREE, Ordering::Release) == AWAITED {
             // SAFETY: as in `take`.
             unsafe {
-                sys::optional(nr::FUTEX, [self.0.as_ptr() as u64, FUTEX_WAKE_PRIVATE, 1, 0, 0, 0])
+                optional(nr::FUTEX, [self.0.as_ptr() as u64, FUTEX_WAKE_PRIVATE, 1, 0, 0, 0])
             };
         }
     }

@@ -4,7 +4,7 @@
 //! It begins small and is made twice as large when it is full: the kernel moves the pages, nothing is copied. Neither the
 //! application's allocator nor the host's is asked, and an application whose address space is limited keeps it.
 
-use crate::sys;
+use super::memory;
 
 /// Bytes that an array begins with, if so many are wanted.
 const FIRST_BYTES: usize = 32 << 10;
@@ -32,7 +32,7 @@ impl<T: Copy> Reserved<T> {
 
     fn with_capacity(capacity: usize, most: usize) -> Option<Self> {
         let bytes = capacity * size_of::<T>();
-        let base = sys::map_anonymous(0, bytes, sys::PROT_READ | sys::PROT_WRITE)?;
+        let base = memory::map_anonymous(0, bytes, memory::PROT_READ | memory::PROT_WRITE)?;
         Some(Self { base: base as *mut T, capacity, most, len: 0 })
     }
 
@@ -76,7 +76,7 @@ impl<T: Copy> Reserved<T> {
         }
         let [old, new] = [self.capacity, capacity].map(|elements| elements * size_of::<T>());
         // SAFETY: the mapping is the array's own, and nobody has a reference to an element now.
-        let base = unsafe { sys::enlarge(self.base as usize, old, new) }?;
+        let base = unsafe { memory::enlarge(self.base as usize, old, new) }?;
         (self.base, self.capacity) = (base as *mut T, capacity);
         Some(())
     }
@@ -105,7 +105,7 @@ impl<T: Copy> Reserved<T> {
         let [old, new] = [self.capacity, capacity]
             .map(|elements| (elements * size_of::<T>()).next_multiple_of(4096));
         // SAFETY: the end of our own mapping, which holds no element.
-        unsafe { sys::unmap(self.base as usize + new, old - new) };
+        unsafe { memory::unmap(self.base as usize + new, old - new) };
         self.capacity = capacity;
     }
 
@@ -123,7 +123,7 @@ impl<T: Copy> Reserved<T> {
 impl<T: Copy> Drop for Reserved<T> {
     fn drop(&mut self) {
         // SAFETY: the mapping is ours alone.
-        unsafe { sys::unmap(self.base as usize, self.capacity * size_of::<T>()) };
+        unsafe { memory::unmap(self.base as usize, self.capacity * size_of::<T>()) };
     }
 }
 

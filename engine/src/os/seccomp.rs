@@ -12,7 +12,7 @@
 
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 
-use crate::sys::{self, nr};
+use super::syscall::{nr, syscall6};
 
 /// Longest program (`BPF_MAXINSNS`).
 pub const MAX_INSTRUCTIONS: usize = 4096;
@@ -225,7 +225,14 @@ pub fn install(program: Option<&[BpfInstruction]>) -> Installing {
 fn keep(program: &[BpfInstruction]) -> Option<()> {
     let mut kept = KEPT.load(Ordering::Acquire);
     if kept.is_null() {
-        let at = sys::map_anonymous(0, size_of::<Kept>(), sys::PROT_READ | sys::PROT_WRITE)?;
+        let (read_and_write, private_anonymous) = (3, 0x22);
+        let arguments =
+            [0, size_of::<Kept>() as u64, read_and_write, private_anonymous, u64::MAX, 0];
+        // SAFETY: a new mapping replaces nothing. No filter is obeyed yet.
+        let at = unsafe { syscall6(nr::MMAP, arguments) };
+        if at < 0 {
+            return None;
+        }
         kept = at as *mut Kept;
         KEPT.store(kept, Ordering::Release);
     }
@@ -268,6 +275,17 @@ pub fn allows_or_fails(number: u64, arguments: &[u64; 6]) -> bool {
 pub fn would_allow(program: &[BpfInstruction], number: u64, arguments: &[u64; 6]) -> bool {
     let data = Data::of(number, allows as *const () as u64, arguments);
     run(program, &data).is_some_and(|answer| answer & ACTION == ALLOW) && allows(number, arguments)
+}
+
+/// Issues a call that the engine can do without: `-EPERM` where the process's own filters may forbid it.
+///
+/// # Safety
+/// As [`syscall6`].
+#[inline]
+pub unsafe fn optional(nr: u64, a: [u64; 6]) -> i64 {
+    const EPERM: i64 = 1;
+    // SAFETY: forwarded.
+    if allows(nr, &a) { unsafe { syscall6(nr, a) } } else { -EPERM }
 }
 
 #[cold]

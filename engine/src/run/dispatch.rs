@@ -9,12 +9,17 @@
 
 use core::arch::global_asm;
 
-use super::engine::{Away, Engine};
-use super::fragment::ExitKind;
-use super::targets::Way;
-use super::thread::{
-    EXIT_ENTER, EXIT_INDIRECT, EXIT_RETURN, EXIT_RETURNED, ThreadState, disp, gpr, spill,
+use crate::cache::fragment::ExitKind;
+use crate::isa::x86_64::context::{ThreadState, disp, spill};
+use crate::isa::x86_64::exits::{
+    EXIT_ENTER, EXIT_INDIRECT, EXIT_RETURN, EXIT_RETURNED, way_of_exit,
 };
+use crate::isa::x86_64::registers::gpr;
+use crate::run::engine::Engine;
+use crate::run::new_task::await_tid;
+use crate::run::stubs::returned;
+use crate::run::tables::Away;
+use crate::run::threads::engine_of;
 
 global_asm!(
     ".pushsection .text.engine_exit, \"ax\", @progbits",
@@ -106,50 +111,10 @@ global_asm!(
     dispatch = sym engine_dispatch,
 );
 
-unsafe extern "C" {
-    /// Where exit stubs jump to; never called.
-    fn engine_exit();
-    fn engine_resume_checked();
-    fn engine_resume_end();
-    fn engine_again();
-    fn engine_lookup_miss();
-    fn engine_return_miss();
-    fn engine_returned();
-    fn engine_landing();
-    /// Starts to follow the calling thread at its return address. A caller sees it return, and is followed.
-    ///
-    /// `thread` must come from [`Engine::attach`] on this thread. Also a jump target for assembly stubs
-    /// whose stack pointer points at the address to go on at.
-    #[allow(improper_ctypes)]
-    pub fn engine_enter(thread: *mut ThreadState);
-}
-
-/// The way back to the application, from behind its last look for a pending signal to its end.
-pub(super) fn resume_range() -> core::ops::Range<u64> {
-    engine_resume_checked as *const () as u64..engine_resume_end as *const () as u64
-}
-
-/// Where a thread interrupted in [`resume_range`] goes to dispatch anew; its state in its block is whole.
-pub(super) fn again() -> u64 {
-    engine_again as *const () as u64
-}
-
-/// Where rt_sigreturn leads to; the application's PC is in the thread's block.
-pub(super) fn landing() -> u64 {
-    engine_landing as *const () as u64
-}
-
-/// Ends following of the calling thread: the engine recognises the address. Natively it does nothing.
-#[unsafe(naked)]
-pub extern "C" fn unfollow_me() {
-    core::arch::naked_asm!("ret")
-}
-
 extern "C" fn engine_dispatch(thread: *mut ThreadState) {
-    // SAFETY: engine_exit passes the block that GS points at, which belongs to this thread alone; its engine
-    // is 'static.
-    let (thread, engine) = unsafe { (&mut *thread, &*(*thread).engine) };
-    engine.dispatch(thread);
+    // SAFETY: engine_exit passes the block that GS points at, which belongs to this thread alone.
+    let thread = unsafe { &mut *thread };
+    engine_of(thread).dispatch(thread);
 }
 
 impl Engine {
@@ -158,9 +123,9 @@ impl Engine {
         let mut at_entry = true;
         match thread.exit {
             EXIT_ENTER if thread.fresh => {
-                super::syscall::await_tid(thread);
+                await_tid(thread);
                 thread.fresh = false;
-                if !self.host.thread_started(thread) {
+                if !self.client.thread_started(thread) {
                     self.leave(thread);
                     self.give_back(thread);
                 }
@@ -203,7 +168,7 @@ impl Engine {
             thread.host_target = thread.pc;
             return;
         }
-        let linked = link.is_some() || thread.way_in().is_some();
+        let linked = link.is_some() || way_of_exit(thread.exit).is_some();
         thread.trap_not_before = if linked { 0 } else { thread.pc };
         match self.host_code_in_room(thread, link) {
             Ok(host) if at_entry => thread.host_target = host,
@@ -225,28 +190,6 @@ impl Engine {
         // SAFETY: the application has just called, so its stack pointer is at the return address.
         let slot = unsafe { &mut *(thread.gpr[gpr::RSP] as *mut u64) };
         thread.native_return = *slot;
-        *slot = engine_returned as *const () as u64;
+        *slot = returned();
     }
-}
-
-/// Where an indirect branch goes whose target is not known.
-pub(super) fn miss(way: Way) -> u64 {
-    match way {
-        Way::Jump => engine_lookup_miss as *const () as u64,
-        Way::Return => engine_return_miss as *const () as u64,
-    }
-}
-
-/// The address that exit stubs jump to.
-pub(super) fn exit_address() -> u64 {
-    engine_exit as *const () as u64
-}
-
-/// Goes back to where the calling thread's block says, natively or not.
-///
-/// # Safety
-/// The block must be whole; the caller's frames are given up.
-pub(super) unsafe fn resume(thread: *mut ThreadState) -> ! {
-    // SAFETY: forwarded.
-    unsafe { core::arch::asm!("jmp engine_resume", in("rdi") thread, options(noreturn)) }
 }

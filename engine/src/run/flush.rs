@@ -11,11 +11,12 @@
 
 use core::sync::atomic::Ordering;
 
-use super::engine::{Away, Engine, Link, Tables};
-use super::thread::ThreadState;
 use crate::contract::Notice;
+use crate::isa::x86_64::context::ThreadState;
 use crate::metric::Totals;
-use crate::sys;
+use crate::os::process;
+use crate::run::engine::Engine;
+use crate::run::tables::{Away, Link, Tables};
 
 /// Waits of [`PAUSE_NS`] each: two seconds in all.
 const PATIENCE: u32 = 20_000;
@@ -35,7 +36,7 @@ enum Flush {
 
 impl Engine {
     /// [`Engine::host_code`], with a flush where there is no room. The calling thread must be outside the cache.
-    pub(super) fn host_code_in_room(
+    pub(crate) fn host_code_in_room(
         &self,
         thread: &mut ThreadState,
         link: Option<Link>,
@@ -53,7 +54,7 @@ impl Engine {
     /// Makes room, or waits for the thread that is doing so. The calling thread must be outside the cache.
     fn flush(&self) -> Flush {
         #[cfg(feature = "faults")]
-        if super::faults::is_armed(super::faults::Fault::GivenUp) {
+        if crate::failpoints::is_armed(crate::failpoints::Fault::GivenUp) {
             return Flush::GivenUp;
         }
         self.keep_x87_pointer();
@@ -80,7 +81,7 @@ impl Engine {
             if done {
                 return Flush::Done;
             }
-            sys::sleep_ns(PAUSE_NS);
+            process::sleep_ns(PAUSE_NS);
         }
         self.with_tables(|tables| {
             if tables.generation != begun {
@@ -96,7 +97,7 @@ impl Engine {
 impl Engine {
     /// Gives all code up, for good: threads run natively from now on. Whether that could be done; the calling thread must be
     /// outside the cache.
-    pub(super) fn give_way(&self) -> bool {
+    pub(crate) fn give_way(&self) -> bool {
         !self.gave_way.swap(true, Ordering::AcqRel) && self.flush() == Flush::Done
     }
 }
@@ -120,7 +121,7 @@ impl Tables {
     }
 
     /// In a child of fork, whose only thread is outside the cache: nothing is translated, and the code is the parent's.
-    pub(super) fn leave_code(&mut self) {
+    pub(crate) fn leave_code(&mut self) {
         self.translator.leave_code();
         self.forget_translations();
     }

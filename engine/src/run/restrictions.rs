@@ -9,14 +9,14 @@
 
 use core::sync::atomic::Ordering;
 
-use super::app_memory::read_memory;
-use super::block::Refusal;
-use super::engine::Engine;
-use super::signal::SIGTRAP;
-use super::thread::ThreadState;
 use crate::contract::{Call, Notice};
-use crate::seccomp::{self, BpfInstruction, Installation, Installing};
-use crate::sys::nr;
+use crate::isa::x86_64::app_memory::{self, read_memory};
+use crate::isa::x86_64::context::ThreadState;
+use crate::isa::x86_64::decode::block::Refusal;
+use crate::os::seccomp::{self, BpfInstruction, Installation, Installing};
+use crate::os::signals::SIGTRAP;
+use crate::os::syscall::nr;
+use crate::run::engine::Engine;
 
 /// prctl(2).
 const PR_SET_SYSCALL_USER_DISPATCH: u64 = 59;
@@ -33,7 +33,7 @@ pub fn dispatches_to_user(call: &Call) -> bool {
 
 impl Engine {
     /// A prctl or seccomp call of the application. `None` when the thread was released and makes it natively.
-    pub(super) fn restricting_call(&self, thread: &mut ThreadState, call: &Call) -> Option<i64> {
+    pub(crate) fn restricting_call(&self, thread: &mut ThreadState, call: &Call) -> Option<i64> {
         if dispatches_to_user(call) {
             self.release(thread, Notice::Untranslatable, Refusal::Unsupported as u64);
             self.give_actions_back();
@@ -99,7 +99,7 @@ impl Engine {
     /// Nobody is followed any more: signals go to the application's own handlers.
     fn give_actions_back(&self) {
         if !self.follows_somebody() {
-            super::app_memory::faults_are_not_served();
+            app_memory::faults_are_not_served();
             self.restore_actions();
         }
     }

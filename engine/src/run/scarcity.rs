@@ -7,10 +7,11 @@
 
 use core::sync::atomic::Ordering;
 
-use super::engine::Engine;
-use super::thread::ThreadState;
 use crate::contract::Call;
-use crate::sys::{self, nr};
+use crate::isa::x86_64::context::ThreadState;
+use crate::os::syscall::nr;
+use crate::os::{process, procfs};
+use crate::run::engine::Engine;
 
 /// Bytes of address space, as the kernel counts them.
 struct Taken {
@@ -21,7 +22,7 @@ struct Taken {
 
 impl Engine {
     /// Makes the application's call; a second time when the engine has made way for it.
-    pub(super) fn pass_in_room(&self, thread: &mut ThreadState, call: &Call) -> i64 {
+    pub(crate) fn pass_in_room(&self, thread: &mut ThreadState, call: &Call) -> i64 {
         let result = self.pass(thread, call);
         match missing(call, result) {
             Some(bytes) if self.stands_in_the_way(bytes) && self.give_way() => {
@@ -33,7 +34,7 @@ impl Engine {
 
     /// Would there be so many bytes more if the engine had no code?
     fn stands_in_the_way(&self, bytes: u64) -> bool {
-        if self.gave_way.load(Ordering::Acquire) || sys::address_space_limit().is_none() {
+        if self.gave_way.load(Ordering::Acquire) || process::address_space_limit().is_none() {
             return false;
         }
         let Some(taken) = taken() else { return false };
@@ -43,8 +44,8 @@ impl Engine {
             let needed = taken.saturating_add(bytes);
             limit.is_some_and(|limit| needed > limit && needed.saturating_sub(held) <= limit)
         };
-        helps(sys::limit(sys::RLIMIT_AS), taken.all)
-            || helps(sys::limit(sys::RLIMIT_DATA), taken.data)
+        helps(process::limit(process::RLIMIT_AS), taken.all)
+            || helps(process::limit(process::RLIMIT_DATA), taken.data)
     }
 }
 
@@ -65,7 +66,7 @@ fn taken() -> Option<Taken> {
     const PAGE: u64 = 4096;
     let mut buffer = [0u8; 256];
     let mut taken = None;
-    sys::each_line(b"/proc/self/statm\0", &mut buffer, |line| {
+    procfs::each_line(b"/proc/self/statm\0", &mut buffer, |line| {
         let mut numbers = line.split(|&byte| byte == b' ').map(|digits| {
             digits.iter().fold(0u64, |value, digit| {
                 value.wrapping_mul(10).wrapping_add(u64::from(digit.wrapping_sub(b'0')))
@@ -81,14 +82,15 @@ fn taken() -> Option<Taken> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::os::memory;
 
     #[test]
     fn the_kernel_tells_what_is_taken() {
         let before = taken().expect("/proc/self/statm");
-        let at = sys::map_anonymous(0, 1 << 30, sys::PROT_READ | sys::PROT_WRITE).unwrap();
+        let at = memory::map_anonymous(0, 1 << 30, memory::PROT_READ | memory::PROT_WRITE).unwrap();
         let after = taken().expect("/proc/self/statm");
         // SAFETY: mapped above.
-        unsafe { sys::unmap(at, 1 << 30) };
+        unsafe { memory::unmap(at, 1 << 30) };
         // Other tests of this process map and unmap meanwhile.
         assert!(after.all - before.all > 1 << 29 && after.data - before.data > 1 << 29);
     }

@@ -3,18 +3,18 @@
 
 use core::sync::atomic::Ordering;
 
-use super::dispatch::landing;
-use super::engine::Engine;
-use super::extended_state::enabled_elements;
-use super::fragment::{Fragment, Place, Recipe};
-use super::signal::{CONTEXT, CONTEXT_FLAGS, CONTEXT_RIP, UserContext};
-use super::syscall::{Stage, gadget};
-use super::thread::{ThreadState, gpr, spill};
+use crate::cache::fragment::{Fragment, Place, Recipe};
+use crate::isa::x86_64::context::{Stage, ThreadState, spill};
+use crate::isa::x86_64::masks::enabled_elements;
+use crate::isa::x86_64::registers::gpr;
+use crate::isa::x86_64::signal_frame::{CONTEXT, CONTEXT_FLAGS, CONTEXT_RIP, UserContext};
 use crate::metric::METRICS;
+use crate::run::engine::Engine;
+use crate::run::stubs::{gadget, landing};
 
 /// What interrupted a thread in the code cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Interruption {
+pub(crate) enum Interruption {
     /// A signal that may as well come somewhat later.
     Asynchronous,
     /// A fault: the instruction did not happen.
@@ -29,7 +29,7 @@ pub(super) enum Interruption {
 impl Engine {
     /// Rewrites a context inside the engine's system call to the application's state. `refused`: a filter has raised SIGSYS
     /// instead of the call.
-    pub(super) fn show_syscall(
+    pub(crate) fn show_syscall(
         &self,
         thread: &mut ThreadState,
         context: &mut UserContext,
@@ -78,7 +78,7 @@ impl Engine {
 
     /// A comparison of changing code with its copy was stopped by the application's alignment check (RFLAGS.AC):
     /// it is made here. `false` when that is not what happened.
-    pub(super) fn compare_misaligned(
+    pub(crate) fn compare_misaligned(
         &self,
         thread: &mut ThreadState,
         context: &mut UserContext,
@@ -108,7 +108,7 @@ impl Engine {
 
     /// Rewrites a context inside the code cache to the application's state, counts corrected for the part of
     /// the block that was not executed. `false` when this is no place where that is possible.
-    pub(super) fn show_application(
+    pub(crate) fn show_application(
         &self,
         thread: &mut ThreadState,
         context: &mut UserContext,
@@ -139,7 +139,7 @@ impl Engine {
                 _ if unread => restore_rax_and_flags(thread, context, spill::RAX),
                 Recipe::Plain => {}
                 #[cfg(feature = "sabotage")]
-                Recipe::Spilled(_) if super::sabotage::is("fault_keeps_spilled_register") => {}
+                Recipe::Spilled(_) if crate::mutants::is("fault_keeps_spilled_register") => {}
                 Recipe::Spilled(register) => {
                     context.registers[CONTEXT[register as usize]] =
                         thread.spills[spill::ANY] as i64;
@@ -159,7 +159,7 @@ impl Engine {
                 }
             }
             #[cfg(feature = "sabotage")]
-            if super::sabotage::is("fault_shows_next_instruction") {
+            if crate::mutants::is("fault_shows_next_instruction") {
                 pc += found.app_len;
             }
             context.registers[CONTEXT_RIP] = pc as i64;
@@ -176,7 +176,7 @@ impl Engine {
                 counter.store(counted, Ordering::Relaxed);
             }
             #[cfg(feature = "sabotage")]
-            if super::sabotage::is("fault_counts_whole_block") {
+            if crate::mutants::is("fault_counts_whole_block") {
                 return true;
             }
             let whole = translator.slots.as_slice()[fragment.slot as usize];
@@ -208,7 +208,7 @@ fn with_saved_flags(flags: u64, saved: u64) -> u64 {
 
 impl Engine {
     /// The application's instruction whose translation begins at this host address.
-    pub(super) fn instruction_at(&self, host: u64) -> Option<u64> {
+    pub(crate) fn instruction_at(&self, host: u64) -> Option<u64> {
         self.with_tables(|tables| {
             let translator = &tables.translator;
             let fragment = translator.fragment_at(host)?;

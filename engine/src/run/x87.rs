@@ -10,52 +10,17 @@
 //! A pointer into a cache that another thread flushed meanwhile is shown as zero. A thread that is released keeps the cache's address until its
 //! next x87 instruction.
 
-use core::arch::x86_64::{__cpuid_count, _fxrstor, _fxrstor64, _fxsave64};
+use core::arch::x86_64::{_fxrstor, _fxrstor64, _fxsave64};
 
-use iced_x86::{Mnemonic, Register};
-
-use super::Instruction;
-use super::engine::Engine;
-use super::weights::Repeats;
+use crate::run::engine::Engine;
 
 /// Offset of the 64-bit instruction pointer in the FXSAVE64 area (SDM vol. 1, 10.5.1).
 const FIP: usize = 8;
 const FOP: usize = 6;
 const FDP: usize = 16;
-/// XSAVE components (SDM vol. 1, 13.1) and where the standard format has those whose place is fixed.
-const SSE: u32 = 1;
-const AVX: u32 = 2;
-const OPMASK: u32 = 5;
-const MM0: usize = 32;
-const XMM0: usize = 160;
-const HEADER: usize = 512;
 
 #[repr(C, align(16))]
 struct FxsaveArea([u8; 512]);
-
-/// Does the instruction store the x87 instruction pointer?
-pub fn stores_x87_pointer(instruction: &Instruction) -> bool {
-    use Mnemonic::*;
-    matches!(
-        instruction.mnemonic(),
-        Fnstenv
-            | Fnsave
-            | Fxsave
-            | Fxsave64
-            | Xsave
-            | Xsave64
-            | Xsavec
-            | Xsavec64
-            | Xsaveopt
-            | Xsaveopt64
-    )
-}
-
-/// Does it store 64 bits of the pointer?
-pub fn stores_wide_x87_pointer(instruction: &Instruction) -> bool {
-    use Mnemonic::*;
-    matches!(instruction.mnemonic(), Fxsave64 | Xsave64 | Xsavec64 | Xsaveopt64)
-}
 
 impl Engine {
     /// Puts the application's address of the last x87 instruction into the CPU.
@@ -63,7 +28,7 @@ impl Engine {
     /// `wide`: for an instruction that stores 64 bits of it; the others store the lower half and the code segment.
     /// AMD's FXSAVE and XSAVE store the pointers of a pending exception alone (AMD APM vol. 2, 11.4.4), FNSTENV always, but the
     /// lower half.
-    pub(super) fn show_x87_pointer(&self, wide: bool) {
+    pub(crate) fn show_x87_pointer(&self, wide: bool) {
         let mut area = FxsaveArea([0; 512]);
         // SAFETY: aligned and large enough; every x86-64 CPU has FXSAVE.
         unsafe { _fxsave64(area.0.as_mut_ptr()) };
@@ -104,7 +69,7 @@ impl Engine {
     }
 
     /// Before translations go away: the pointer will not be told from them any more.
-    pub(super) fn keep_x87_pointer(&self) {
+    pub(crate) fn keep_x87_pointer(&self) {
         let mut area = FxsaveArea([0; 512]);
         // SAFETY: as above.
         unsafe { _fxsave64(area.0.as_mut_ptr()) };
@@ -121,7 +86,7 @@ impl Engine {
     }
 
     /// Corrects the pointer in a signal frame.
-    pub(super) fn show_x87_pointer_in(&self, fpstate: u64) {
+    pub(crate) fn show_x87_pointer_in(&self, fpstate: u64) {
         if fpstate == 0 {
             return;
         }
@@ -136,7 +101,7 @@ impl Engine {
     /// The instruction in whose translation a host address lies, if it is one of the cache; zeros when it is gone.
     fn x87_instruction(&self, host: u64) -> Option<X87Instruction> {
         #[cfg(feature = "sabotage")]
-        if super::sabotage::is("x87_pointer_left_in_the_cache") {
+        if crate::mutants::is("x87_pointer_left_in_the_cache") {
             return None;
         }
         self.in_cache(host).then(|| {
@@ -179,63 +144,5 @@ fn opcode_of(bytes: &[u8]) -> u16 {
     match escape.and_then(|at| Some((bytes[at], bytes.get(at + 1)?))) {
         Some((escape, &second)) => u16::from(escape & 7) << 8 | u16::from(second),
         None => 0,
-    }
-}
-
-/// How many elements a mask enables, in the extended state of a signal frame.
-///
-/// # Safety
-/// `fpstate` must be the kernel's, of a thread that has the masking register.
-pub unsafe fn enabled_elements(repeats: Repeats, fpstate: u64) -> u64 {
-    // SAFETY: forwarded.
-    let word = |component, at| unsafe { component_word(fpstate, component, at) };
-    let signs = |low: u64, element: u8| {
-        let step = 8 * u32::from(element);
-        (1..=64 / step).filter(|n| low >> (n * step - 1) & 1 != 0).count() as u64
-    };
-    match repeats {
-        Repeats::Never | Repeats::Iterations => 0,
-        Repeats::Opmask(mask, lanes) => {
-            let at = place(OPMASK) + 8 * mask.number();
-            let kept = if lanes == 64 { u64::MAX } else { (1 << lanes) - 1 };
-            u64::from((word(OPMASK, at) & kept).count_ones())
-        }
-        Repeats::VectorMask { mask, lanes, element } => {
-            let words = usize::from(lanes) * usize::from(element) / 8;
-            (0..words)
-                .map(|n| match n {
-                    0 | 1 => word(SSE, XMM0 + 16 * mask.number() + 8 * n),
-                    _ => word(AVX, place(AVX) + 16 * mask.number() + 8 * (n - 2)),
-                })
-                .map(|low| signs(low, element))
-                .sum()
-        }
-        Repeats::ByteMask(mask) if mask.is_mm() => {
-            // The area begins with the top of the x87 stack (SDM vol. 1, 10.5.1).
-            let top = word(0, 0) >> (16 + 11) & 7;
-            let number = mask as u64 - Register::MM0 as u64;
-            signs(word(0, MM0 + 16 * (number.wrapping_sub(top) & 7) as usize), 1)
-        }
-        Repeats::ByteMask(mask) => {
-            let at = XMM0 + 16 * mask.number();
-            signs(word(SSE, at), 1) + signs(word(SSE, at + 8), 1)
-        }
-    }
-}
-
-/// Offset of a component in the standard format.
-fn place(component: u32) -> usize {
-    __cpuid_count(0xd, component).ebx as usize
-}
-
-/// # Safety
-/// As [`enabled_elements`].
-unsafe fn component_word(fpstate: u64, component: u32, at: usize) -> u64 {
-    let area = fpstate as *const u8;
-    // SAFETY: a thread with such a register has the extended area in its frame.
-    unsafe {
-        let stored = area.add(HEADER).cast::<u64>().read_unaligned() & 1 << component != 0;
-        // The legacy region is whole in any case.
-        if stored || component <= SSE { area.add(at).cast::<u64>().read_unaligned() } else { 0 }
     }
 }

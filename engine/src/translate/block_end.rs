@@ -1,15 +1,13 @@
 //! How a block is left: the branch, call, return or system call at its end, exit stubs, and the links between blocks.
 
-use iced_x86::{Code as Opcode, MemoryOperand, OpKind, Register};
+use iced_x86::{Code as Opcode, Instruction, MemoryOperand, OpKind, Register};
 
-use super::Instruction;
-use super::block::{Block, End, Refusal};
-use super::emit::Code;
-use super::fragment::{Exit, ExitKind, Recipe};
-use super::plain::number;
-use super::targets::Way;
-use super::thread::gpr;
-use super::translate::{Failure, Translator};
+use crate::cache::fragment::{Exit, ExitKind, Recipe};
+use crate::isa::x86_64::decode::block::{Block, End, Refusal};
+use crate::isa::x86_64::emit::buffer::Code;
+use crate::isa::x86_64::exits::Way;
+use crate::isa::x86_64::registers::{gpr, number};
+use crate::translate::translator::{Failure, Translator};
 
 /// Bytes of an exit stub: `mov dword gs:[disp32], imm32` and `jmp rel32`.
 const STUB_BYTES: usize = 17;
@@ -17,7 +15,7 @@ const STUB_BYTES: usize = 17;
 impl Translator {
     /// The instruction that ends the block; `counter` is the slot that is counted once RCX is aside. Returns the offset
     /// of the part that may fault.
-    pub(super) fn emit_end(
+    pub(crate) fn emit_end(
         &mut self,
         code: &mut Code,
         arena: u8,
@@ -94,7 +92,7 @@ impl Translator {
     }
 
     /// An exit that always leads to the dispatcher.
-    pub(super) fn unlinked_exit(
+    pub(crate) fn unlinked_exit(
         &mut self,
         arena: u8,
         target: u64,
@@ -177,7 +175,7 @@ impl Translator {
         self.emit_exit(code, arena, taken, &[0xe9])
     }
 
-    pub(super) fn emit_exit_jump(
+    pub(crate) fn emit_exit_jump(
         &mut self,
         code: &mut Code,
         arena: u8,

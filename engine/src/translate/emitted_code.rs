@@ -11,14 +11,13 @@ use iced_x86::{
     SymbolResult,
 };
 
-use super::address_space::AddressSpace;
-use super::fragment::Fragment;
-use super::lookup::Lookups;
-use super::pad::Comparison;
-use super::targets::Way;
-use super::thread::{disp, spill};
-use super::translate::{Source, Translator};
-use crate::sys;
+use crate::cache::address_space::AddressSpace;
+use crate::cache::fragment::Fragment;
+use crate::isa::x86_64::context::{disp, spill};
+use crate::isa::x86_64::emit::ibl::{Comparison, Lookups};
+use crate::isa::x86_64::exits::Way;
+use crate::os::memory;
+use crate::translate::translator::{Source, Translator};
 
 /// Where the application's code lies: far from everything that the kernel places by itself.
 const APPLICATION: u64 = 0x2a12_8765_4000;
@@ -100,7 +99,8 @@ fn emitted(source: &[u8], memory: Source, pad: Option<Way>) -> String {
 
 fn emitted_for(lookups: Lookups, source: &[u8], memory: Source, pad: Option<Way>) -> String {
     let page =
-        sys::map_anonymous(APPLICATION as usize, 4096, sys::PROT_READ | sys::PROT_WRITE).unwrap();
+        memory::map_anonymous(APPLICATION as usize, 4096, memory::PROT_READ | memory::PROT_WRITE)
+            .unwrap();
     assert_eq!(page as u64, APPLICATION, "the address is free in a test's process");
     // SAFETY: a fresh page.
     unsafe { core::ptr::copy_nonoverlapping(source.as_ptr(), page as *mut u8, source.len()) };
@@ -144,7 +144,7 @@ fn emitted_for(lookups: Lookups, source: &[u8], memory: Source, pad: Option<Way>
         text += "\n";
     }
     // SAFETY: nothing refers to the page any more.
-    unsafe { sys::unmap(page, 4096) };
+    unsafe { memory::unmap(page, 4096) };
     text
 }
 

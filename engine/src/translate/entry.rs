@@ -1,14 +1,15 @@
 //! What stands in front of a block's translation: pads, and looks at source that may change.
 
-use super::block::Block;
-use super::cache::WORDS_BYTES;
-use super::emit::Code;
-use super::fragment::{Exit, ExitKind};
-use super::targets::{Targets, Way};
-use super::translate::{Failure, Translator};
+use crate::cache::arena::WORDS_BYTES;
+use crate::cache::fragment::{Exit, ExitKind};
+use crate::cache::ibl_table::Targets;
+use crate::isa::x86_64::decode::block::Block;
+use crate::isa::x86_64::emit::buffer::Code;
+use crate::isa::x86_64::exits::Way;
+use crate::translate::translator::{Failure, Translator};
 
 /// Where a pad's code lies, and where its word is written.
-pub(super) struct PadCode {
+pub(crate) struct PadCode {
     pub entry: u64,
     pub link: u64,
 }
@@ -20,7 +21,7 @@ const CHANGED_BYTES: usize = 21 + 17;
 
 impl Translator {
     /// At the entry of a block whose source may change: a look at it. Returns how far its copy lies from it.
-    pub(super) fn emit_compare(
+    pub(crate) fn emit_compare(
         &mut self,
         code: &mut Code,
         arena: u8,
@@ -36,7 +37,7 @@ impl Translator {
         let changed = arena.put_cold(stub.bytes(), 1);
         debug_assert_eq!((stub.len(), stub.address), (CHANGED_BYTES, changed));
         #[cfg(feature = "sabotage")]
-        let far = far && !super::sabotage::is("far_source_taken_for_near");
+        let far = far && !crate::mutants::is("far_source_taken_for_near");
         code.compare_source(block.pc, copy, block.source().len(), changed, far);
         Ok(copy.wrapping_sub(block.pc) as i64)
     }
@@ -54,7 +55,7 @@ impl Translator {
 
     /// At the entry of a block whose memory is guarded: the way to the dispatcher, for as long as it is open. Returns the
     /// exit, plus one, and how far the copy of the source lies from it.
-    pub(super) fn emit_watch(
+    pub(crate) fn emit_watch(
         &mut self,
         code: &mut Code,
         arena: u8,
@@ -68,7 +69,7 @@ impl Translator {
     }
 
     /// A way in for indirect branches to `pc`: to the fragment, else to what comes behind the pad.
-    pub(super) fn emit_pad(
+    pub(crate) fn emit_pad(
         &mut self,
         way: Way,
         arena: u8,
@@ -84,13 +85,13 @@ impl Translator {
             code.jump(host);
         }
         #[cfg(feature = "sabotage")]
-        super::sabotage::break_code(code.bytes_mut());
+        crate::mutants::break_code(code.bytes_mut(), crate::isa::x86_64::context::disp::spill);
         arena.put(code.bytes());
         PadCode { entry: code.address + entry as u64, link: arena.writable(link) }
     }
 
     /// The targets that are come to this way.
-    pub(super) fn ways_in(&mut self, way: Way) -> &mut Targets {
+    pub(crate) fn ways_in(&mut self, way: Way) -> &mut Targets {
         &mut self.targets[way as usize]
     }
 

@@ -6,9 +6,9 @@
 //! in one go the first time lies in one row. Where the way out was the other one, the taken branch, the condition is turned
 //! round first.
 
-use super::emit::{Code, FAR_PADDING};
-use super::fragment::Exit;
-use super::translate::Translator;
+use crate::cache::fragment::Exit;
+use crate::isa::x86_64::emit::buffer::{Code, FAR_PADDING};
+use crate::translate::translator::Translator;
 
 /// Bytes of a jump that reaches anywhere, with its padding.
 const FAR_BYTES: usize = FAR_PADDING + 14;

@@ -7,12 +7,14 @@
 //! and goes on as from the last. A thread that is unlinked leaves after [`MOST_COPIES`] iterations at most; counters that
 //! others read while it is inside lag behind by no more.
 
-use super::Instruction;
-use super::block::{Block, End};
-use super::emit::Code;
-use super::extended_state::stores_x87_pointer;
-use super::thread::{disp, gpr};
-use super::translate::Translator;
+use iced_x86::Instruction;
+
+use crate::isa::x86_64::context::disp;
+use crate::isa::x86_64::decode::block::{Block, End};
+use crate::isa::x86_64::decode::x87_stores::stores_x87_pointer;
+use crate::isa::x86_64::emit::buffer::Code;
+use crate::isa::x86_64::registers::gpr;
+use crate::translate::translator::Translator;
 
 /// Copies of a block at most.
 pub const MOST_COPIES: usize = 8;
@@ -48,7 +50,7 @@ impl Code {
 
 impl Translator {
     /// Leads the ways out of all copies but the last to where they are counted, and on to the code at `behind`.
-    pub(super) fn emit_settlement(
+    pub(crate) fn emit_settlement(
         &mut self,
         code: &mut Code,
         arena: u8,
@@ -66,7 +68,7 @@ impl Translator {
             cold.spill_rcx();
             cold.load(gpr::RCX, disp::counter(slot));
             #[cfg(feature = "sabotage")]
-            let copies = copies + u8::from(super::sabotage::is("loop_settles_one_more"));
+            let copies = copies + u8::from(crate::mutants::is("loop_settles_one_more"));
             cold.put(&[0x48, 0x8d, 0x49, copies]); // lea rcx, [rcx+copies]
             cold.jump(cold.address + shared as u64);
         }

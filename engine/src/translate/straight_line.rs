@@ -1,17 +1,17 @@
 //! Instructions that do not end a block: copied, or re-encoded where they depend on their own address.
 
-use iced_x86::{Code as Opcode, OpKind, Register};
+use iced_x86::{Code as Opcode, Instruction, OpKind, Register};
 
-use super::Instruction;
-use super::block::{Block, Refusal};
-use super::emit::Code;
-use super::fragment::Recipe;
-use super::thread::{disp, gpr, spill};
-use super::translate::{Failure, Translator};
+use crate::cache::fragment::Recipe;
+use crate::isa::x86_64::context::{disp, spill};
+use crate::isa::x86_64::decode::block::{Block, Refusal};
+use crate::isa::x86_64::emit::buffer::Code;
+use crate::isa::x86_64::registers::{gpr, number, register};
+use crate::translate::translator::{Failure, Translator};
 
 impl Translator {
     /// An instruction that does not end the block. Returns the offset of the instruction proper.
-    pub(super) fn emit_plain(
+    pub(crate) fn emit_plain(
         &mut self,
         code: &mut Code,
         block: &Block,
@@ -37,7 +37,7 @@ impl Translator {
         }
         #[cfg(feature = "sabotage")]
         let target =
-            if super::sabotage::is("far_operand_off_by_eight") { target + 8 } else { target };
+            if crate::mutants::is("far_operand_off_by_eight") { target + 8 } else { target };
         // Too far: through a register that the instruction does not use.
         let scratch = self.free_register(instruction).ok_or(full)?;
         code.store(scratch, disp::spill(spill::ANY));
@@ -51,7 +51,7 @@ impl Translator {
         let body = code.len();
         code.put(&bytes[..len]);
         #[cfg(feature = "sabotage")]
-        if super::sabotage::is("far_operand_loses_register") {
+        if crate::mutants::is("far_operand_loses_register") {
             return Ok(body);
         }
         code.load(scratch, disp::spill(spill::ANY));
@@ -87,7 +87,7 @@ fn put_near(code: &mut Code, instruction: &Instruction, bytes: &[u8], target: u6
         return false;
     }
     #[cfg(feature = "sabotage")]
-    let displacement = displacement + i32::from(super::sabotage::is("near_operand_off_by_one"));
+    let displacement = displacement + i32::from(crate::mutants::is("near_operand_off_by_one"));
     let start = code.len();
     code.put(bytes);
     code.set_u32(start + at, displacement as u32);
@@ -109,14 +109,4 @@ fn immediate_bytes(instruction: &Instruction) -> usize {
             _ => 0,
         })
         .sum()
-}
-
-/// Hardware number of a 64-bit register.
-pub fn number(register: Register) -> usize {
-    register.full_register().number()
-}
-
-/// The 64-bit register of a hardware number.
-pub fn register(number: usize) -> Register {
-    Register::RAX + number as u32
 }

@@ -6,24 +6,22 @@
 
 use core::sync::atomic::AtomicU64;
 
-use iced_x86::{Decoder, DecoderOptions, Encoder, InstructionInfoFactory};
+use ::weights::x86 as weights;
+use ::weights::x86::Repeats;
+use iced_x86::{Decoder, DecoderOptions, Encoder, Instruction, InstructionInfoFactory};
 
-use super::Instruction;
-use super::address_space::AddressSpace;
-use super::block::{self, Block, End, Refusal};
-use super::cache::{Cache, Tail};
-use super::counter_place::{self, How};
-use super::counting;
-use super::emit::{Code, FAR_PADDING};
-use super::extended_state::{stores_wide_x87_pointer, stores_x87_pointer};
-use super::fragment::{Exit, ExitKind, Fragment, Place, Recipe};
-use super::lookup::Lookups;
-use super::plain::number;
-use super::self_loop;
-use super::targets::{Targets, Way};
-use super::weights::{self, Repeats};
+use crate::cache::address_space::AddressSpace;
+use crate::cache::arenas::Cache;
+use crate::cache::fragment::{Exit, Fragment, Place};
+use crate::cache::ibl_table::Targets;
+use crate::isa::x86_64::count::weigh::{sum_weights, weigh};
+use crate::isa::x86_64::decode::block::{Block, Refusal};
+use crate::isa::x86_64::emit::buffer::{Code, FAR_PADDING};
+use crate::isa::x86_64::emit::encode::encode;
+use crate::isa::x86_64::emit::ibl::Lookups;
+use crate::isa::x86_64::exits::Way;
 use crate::metric::{Totals, Weights};
-use crate::reserved::Reserved;
+use crate::os::reserved::Reserved;
 
 /// What may happen to the memory that a block is translated from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,11 +57,11 @@ pub struct Translator {
     pub slots: Reserved<Weights>,
     /// Ways in for indirect branches.
     pub targets: [Targets; 2],
-    pub(super) lookups: Lookups,
-    pub(super) factory: InstructionInfoFactory,
-    encoder: Encoder,
-    block: Block,
-    to_engine: u64,
+    pub(crate) lookups: Lookups,
+    pub(crate) factory: InstructionInfoFactory,
+    pub(super) encoder: Encoder,
+    pub(super) block: Block,
+    pub(super) to_engine: u64,
 }
 
 /// Direct branches of one block at most (conditional: two).
@@ -117,189 +115,8 @@ impl Translator {
             + self.targets.iter().map(Targets::memory).sum::<usize>()
     }
 
-    /// Translates the block at `pc`; returns the fragment's index.
-    ///
-    /// `pad`: an indirect branch leads there.
-    ///
-    /// # Safety
-    /// `[pc, limit)` must be readable application code.
-    pub unsafe fn translate(
-        &mut self,
-        pc: u64,
-        limit: u64,
-        source: Source,
-        pad: Option<Way>,
-    ) -> Result<u32, Failure> {
-        let mut block = core::mem::replace(&mut self.block, Block::empty());
-        // SAFETY: forwarded.
-        unsafe {
-            match source {
-                Source::Stable => block.decode(pc, limit),
-                Source::Changing => block.decode_changing(pc, limit, Some(&mut self.factory)),
-                Source::Guarded => block.decode_changing(pc, limit, None),
-            }
-        }
-        let mut guarded = source == Source::Guarded;
-        if guarded && block.instructions().first().is_some_and(stores_x87_pointer) {
-            // It has a way in of its own already.
-            guarded = false;
-            // SAFETY: forwarded.
-            unsafe { block.decode_changing(pc, limit, Some(&mut self.factory)) };
-        }
-        let result = self.emit(&block, guarded, pad);
-        self.block = block;
-        result
-    }
-
-    fn emit(&mut self, block: &Block, guarded: bool, pad: Option<Way>) -> Result<u32, Failure> {
-        if let Some(refusal) = block.refusal {
-            return Err(Failure::Refused(refusal));
-        }
-        let arena = self.arena_near(block.pc).ok_or(Failure::Full)?;
-        let pad = pad.map(|way| (way, self.emit_pad(way, arena, block.pc, None)));
-        let instructions = block.instructions();
-
-        let mut dynamic = [(0usize, Repeats::Never); block::MAX_INSTRUCTIONS];
-        let mut dynamic_weights = [Weights::default(); block::MAX_INSTRUCTIONS];
-        let mut dynamics = 0;
-        let sum = block::sum_weights(instructions, &mut self.factory, |i, w| {
-            dynamic[dynamics] = (i, w.repeats);
-            dynamic_weights[dynamics] = w.repeated;
-            dynamics += 1;
-        });
-        #[cfg(feature = "sabotage")]
-        let sum = {
-            let mut sum = sum;
-            super::sabotage::break_weights(&mut sum, false);
-            dynamic_weights[..dynamics]
-                .iter_mut()
-                .for_each(|weights| super::sabotage::break_weights(weights, true));
-            sum
-        };
-        let slot = self.slots.push(sum).ok_or(Failure::Full)?;
-        for weights in &dynamic_weights[..dynamics] {
-            self.slots.push(*weights).ok_or(Failure::Full)?;
-        }
-
-        let copies = self_loop::copies(block, dynamics);
-        let counter = counter_place::find(block, copies == 1, &mut self.factory);
-        #[cfg(feature = "sabotage")]
-        let counter = if super::sabotage::is("flags_are_always_dead") {
-            counter_place::CounterPlace { how: How::Add, ..counter }
-        } else {
-            counter
-        };
-        let mut code: Code = Code::at(self.cache.arena(arena).hot_address());
-        let (watch, copy) = match block.changing {
-            true if guarded => self.emit_watch(&mut code, arena, block)?,
-            true => (0, self.emit_compare(&mut code, arena, block)?),
-            false => (0, 0),
-        };
-        if let Some(first) = instructions.first()
-            && stores_x87_pointer(first)
-        {
-            let kind = ExitKind::X87Pointer { wide: stores_wide_x87_pointer(first) };
-            let index = self.unlinked_exit(arena, block.pc, kind)?;
-            code.exit(index, self.cache.arena(arena).to_dispatcher);
-        }
-        let map = self.places.len() as u32;
-        let mut next_dynamic = 0;
-        let with_target = (counter.how == How::WithTarget).then_some(slot);
-        let mut ways_out = [0; self_loop::MOST_COPIES - 1];
-        let all =
-            (1..=copies).flat_map(|copy| instructions.iter().enumerate().map(move |i| (copy, i)));
-        for (copy, (i, instruction)) in all {
-            let host = code.len();
-            if i == counter.at && copy == copies {
-                match counter.how {
-                    How::Add => code.count(slot, copies as u8),
-                    How::Increment => code.increment(slot),
-                    How::Through(register) => {
-                        code.count_through(number(register), slot, copies as u8)
-                    }
-                    How::Aside(register) => code.count_aside(number(register), slot, copies as u8),
-                    How::WithTarget => {} // once RCX is aside
-                }
-            }
-            let mut recipe = Recipe::Plain;
-            let mut counted = None;
-            if next_dynamic < dynamics && dynamic[next_dynamic].0 == i {
-                let dynamic_slot = slot + 1 + next_dynamic as u32;
-                let repeats = dynamic[next_dynamic].1;
-                counting::before(&mut code, &mut self.encoder, instruction, dynamic_slot, repeats);
-                if repeats == Repeats::Iterations {
-                    let narrow = counting::is_narrow(instruction);
-                    recipe = Recipe::Rep { slot: next_dynamic as u8, narrow };
-                }
-                counted = Some((dynamic_slot, repeats));
-                next_dynamic += 1;
-            }
-            let last = i + 1 == instructions.len();
-            let body = if last && copy < copies {
-                ways_out[copy - 1] = code.leave_loop(instruction);
-                host
-            } else if last && block.end != End::Cut {
-                self.emit_end(&mut code, arena, block, with_target, &mut recipe)?
-            } else {
-                self.emit_plain(&mut code, block, instruction, &mut recipe)?
-            };
-            if let Some((dynamic_slot, repeats)) = counted {
-                counting::after(&mut code, instruction, dynamic_slot, repeats);
-            }
-            let place = Place {
-                host: host as u16,
-                body: (body - host) as u8,
-                app_len: instruction.len() as u8,
-                recipe: recipe.pack(),
-            };
-            self.places.push(place).ok_or(Failure::Full)?;
-        }
-        if matches!(block.end, End::Cut | End::Trap) {
-            self.emit_exit_jump(&mut code, arena, block.next_pc)?;
-        }
-
-        let exits = self.exits.len() as u32;
-        if copies > 1 {
-            let behind = self.exits.as_slice()[exits as usize - 1].site - 1;
-            let behind = self.cache.arena(arena).base + u64::from(behind);
-            self.emit_settlement(&mut code, arena, slot, &ways_out[..copies - 1], behind);
-        }
-        #[cfg(feature = "sabotage")]
-        super::sabotage::break_code(code.bytes_mut());
-        let arena_ref = self.cache.arena(arena);
-        arena_ref.put(code.bytes());
-        let jcc = block.end == End::Conditional
-            && copies == 1
-            && instructions.last().is_some_and(Instruction::is_jcc_short_or_near);
-        arena_ref.tail = jcc.then(|| Tail { taken: exits - 2, end: arena_ref.hot_address() });
-        let before_last = (copies - 1) * instructions.len();
-        let fragment = Fragment {
-            pc: block.pc,
-            host: code.address,
-            slot,
-            map,
-            host_len: code.len() as u16,
-            app_len: (block.next_pc - block.pc) as u16,
-            len: (copies * instructions.len()) as u8,
-            copies: copies as u8,
-            counter_at: (before_last + counter.at) as u8,
-            whole_from: if counter.until > 0 { (before_last + counter.until) as u8 } else { 0 },
-            dead: false,
-            watch,
-            incoming: 0,
-            copy,
-        };
-        let index = self.fragments.push(fragment).ok_or(Failure::Full)?;
-        self.cache.arena(arena).fragments.push(index).ok_or(Failure::Full)?;
-        // Other threads go there from now on: the code behind the pad is whole.
-        if let Some((way, pad)) = pad {
-            self.ways_in(way).add(block.pc, pad.entry, pad.link).ok_or(Failure::Full)?;
-        }
-        Ok(index)
-    }
-
     /// The arena for `pc`, its routines in place.
-    fn arena_near(&mut self, pc: u64) -> Option<u8> {
+    pub(super) fn arena_near(&mut self, pc: u64) -> Option<u8> {
         let (index, fresh) = self.cache.near(pc)?;
         if fresh {
             self.equip(index);
@@ -362,16 +179,16 @@ impl Translator {
 
     /// What counters of blocks are worth: the sum of counts times weights.
     pub fn weigh(&self, counters: &[AtomicU64]) -> Totals {
-        counting::weigh(self.slots.as_slice(), counters)
+        weigh(self.slots.as_slice(), counters)
     }
 
-    pub(super) fn encode(
+    pub(crate) fn encode(
         &mut self,
         instruction: &Instruction,
         rip: u64,
         into: &mut [u8; 16],
     ) -> Option<usize> {
-        counting::encode(&mut self.encoder, instruction, rip, into)
+        encode(&mut self.encoder, instruction, rip, into)
     }
 
     /// The fragment whose host code holds this address.
@@ -407,7 +224,7 @@ impl Translator {
         let until = until - copies * block.len;
         let (done, rest) = block.instructions().split_at(until.min(block.len));
         let mut dynamics = 0;
-        let mut sum = block::sum_weights(done, &mut self.factory, |_, _| dynamics += 1);
+        let mut sum = sum_weights(done, &mut self.factory, |_, _| dynamics += 1);
         for _ in 0..copies {
             sum.accumulate(&self.slots.as_slice()[fragment.slot as usize]);
         }
@@ -421,52 +238,3 @@ impl Translator {
 }
 
 const _: () = assert!(size_of::<weights::InstructionWeights>() < 128);
-
-#[cfg(test)]
-mod tests {
-    use std::println;
-
-    use super::*;
-    use crate::x86::cpu::Cpu;
-
-    /// Translates this test program's own code from end to end, as a program with no repetition would have it.
-    #[test]
-    fn translates_the_text_of_this_program() {
-        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-        let text = maps.lines().find(|line| line.contains(" r-xp ")).unwrap();
-        let (start, end) = text.split(' ').next().unwrap().split_once('-').unwrap();
-        let (start, end) =
-            (u64::from_str_radix(start, 16).unwrap(), u64::from_str_radix(end, 16).unwrap());
-        let mut translator = Translator::new(
-            0x1000,
-            |_| 0x2000,
-            Lookups::of(Cpu::this()),
-            AddressSpace::under(None),
-        )
-        .unwrap();
-        let (mut pc, mut blocks, mut refused) = (start, 0u32, 0u32);
-        let before = std::time::Instant::now();
-        while pc < end && blocks < 200_000 {
-            // SAFETY: the program's own text.
-            match unsafe { translator.translate(pc, end, Source::Stable, None) } {
-                Ok(fragment) => {
-                    let fragment = translator.fragments.as_slice()[fragment as usize];
-                    pc += u64::from(fragment.app_len);
-                    blocks += 1;
-                }
-                Err(Failure::Refused(_)) => {
-                    pc += 1;
-                    refused += 1;
-                }
-                Err(Failure::Full) => panic!("full after {blocks} blocks"),
-            }
-        }
-        let bytes = translator.memory() as f64 / f64::from(blocks);
-        println!(
-            "{blocks} blocks, {refused} refused, {bytes:.0} bytes a block, {:?}",
-            before.elapsed()
-        );
-        assert!(blocks > 1_000);
-        assert!(bytes < 200.0, "{bytes} bytes a block");
-    }
-}

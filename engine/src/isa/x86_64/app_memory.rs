@@ -10,11 +10,14 @@
 //! that is refused the address is trusted: the application has just handed it to the kernel.
 
 use core::arch::global_asm;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
-use super::signal::{self, FAULTS};
-use super::thread::{ThreadState, gpr};
-use crate::sys::{self, nr};
+use crate::isa::x86_64::context::ThreadState;
+use crate::isa::x86_64::registers::gpr;
+use crate::os::process;
+use crate::os::seccomp::optional;
+use crate::os::signals::FAULTS;
+use crate::os::syscall::nr;
 
 global_asm!(
     ".pushsection .text.engine_copy, \"ax\", @progbits",
@@ -49,27 +52,44 @@ const LOCAL_BYTES: u64 = 32 * 1024;
 static SERVED: AtomicBool = AtomicBool::new(false);
 
 /// The signals that are blocked while the engine deals with another one.
-pub(super) fn held_signals() -> u64 {
+pub(crate) fn held_signals() -> u64 {
     if are_faults_served() { !FAULTS } else { u64::MAX }
 }
 
+/// Has the faults of the copy come to the engine, if it may.
+static ASK_FOR_FAULTS: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
+
+/// What [`read_memory`] and [`write_memory`] call when the kernel refuses to copy for them.
+pub fn on_refusal(ask_for_faults: fn()) {
+    ASK_FOR_FAULTS.store(ask_for_faults as *mut (), Ordering::Release);
+}
+
+fn ask_for_faults() {
+    let ask = ASK_FOR_FAULTS.load(Ordering::Acquire);
+    if !ask.is_null() {
+        // SAFETY: `on_refusal` alone writes it, and takes functions of this type.
+        let ask = unsafe { core::mem::transmute::<*mut (), fn()>(ask) };
+        ask();
+    }
+}
+
 /// From now on faults of the copy come to the engine.
-pub(super) fn faults_are_served() {
+pub(crate) fn faults_are_served() {
     SERVED.store(true, Ordering::Release);
 }
 
 /// The application's own handlers are the kernel's again.
-pub(super) fn faults_are_not_served() {
+pub(crate) fn faults_are_not_served() {
     SERVED.store(false, Ordering::Release);
 }
 
 /// Whether signals that the application sets no handler for come to the engine.
-pub(super) fn are_faults_served() -> bool {
+pub(crate) fn are_faults_served() -> bool {
     SERVED.load(Ordering::Acquire)
 }
 
 /// Where to go on after a fault at this address, if it is the copy's.
-pub(super) fn behind_copy(host: u64) -> Option<u64> {
+pub(crate) fn behind_copy(host: u64) -> Option<u64> {
     (host == engine_copy_at as *const () as u64).then_some(engine_copy_done as *const () as u64)
 }
 
@@ -84,7 +104,7 @@ pub fn read_start(from: u64, into: &mut [u8]) -> usize {
 }
 
 /// Writes application memory without the risk of a fault; 0 or `-EFAULT`.
-pub(super) fn write_memory(to: u64, bytes: &[u8]) -> i64 {
+pub(crate) fn write_memory(to: u64, bytes: &[u8]) -> i64 {
     const EFAULT: i64 = 14;
     let done = copy(nr::PROCESS_VM_WRITEV, bytes.as_ptr() as u64, to, bytes.len());
     if done == bytes.len() { 0 } else { -EFAULT }
@@ -103,8 +123,8 @@ fn copy(call: u64, ours: u64, application: u64, len: usize) -> usize {
             if let Some(done) = by_kernel(call, ours, application, len) {
                 return done;
             }
-            if may_fault && let Some(engine) = signal::engine() {
-                engine.serve_faults();
+            if may_fault {
+                ask_for_faults();
             }
         }
     }
@@ -119,9 +139,9 @@ fn copy(call: u64, ours: u64, application: u64, len: usize) -> usize {
 fn by_kernel(call: u64, ours: u64, application: u64, len: usize) -> Option<usize> {
     const EFAULT: i64 = 14;
     let (local, remote) = ([ours, len as u64], [application, len as u64]);
-    let pid = u64::from(sys::getpid());
+    let pid = u64::from(process::getpid());
     let arguments = [pid, local.as_ptr() as u64, 1, remote.as_ptr() as u64, 1, 0];
     // SAFETY: the kernel checks the application's range; the local one is the caller's, writable for a read.
-    let done = unsafe { sys::optional(call, arguments) };
+    let done = unsafe { optional(call, arguments) };
     if done == -EFAULT { Some(0) } else { usize::try_from(done).ok() }
 }

@@ -5,7 +5,7 @@
 
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use super::app_memory::read_memory;
+use crate::isa::x86_64::app_memory::read_memory;
 
 /// More ranges than most programs have, neighbours merged; past them any address may be one.
 const MOST: usize = 1024;

@@ -24,166 +24,37 @@
 //! sigsuspend or ppoll, runs with the thread's own mask, not with that call's. A debugger that is attached sees the
 //! engine's single steps as SIGTRAPs of its own where a signal came in inserted code.
 
-use core::sync::atomic::{AtomicPtr, Ordering};
+use core::sync::atomic::Ordering;
 
-use super::app_memory::{self, read_memory};
-use super::dispatch::{again, landing, resume_range};
-use super::engine::Engine;
-use super::interrupted_state::Interruption;
-use super::signal_settings::{NEVER_BLOCKED, SS_AUTODISARM};
-use super::syscall::{SYSCALL_LEN, Stage, gadget, restore_signals};
-use super::thread::{EXIT_ENTER, SOME_RUN_NATIVELY, ThreadState, disp, gpr};
-use crate::sys::{self, nr};
+use crate::isa::x86_64::app_memory::{self, read_memory};
+use crate::isa::x86_64::context::{Stage, ThreadState};
+use crate::isa::x86_64::exits::EXIT_ENTER;
+use crate::isa::x86_64::registers::gpr;
+use crate::isa::x86_64::registry::SOME_RUN_NATIVELY;
+use crate::isa::x86_64::signal_frame::{
+    CONTEXT, CONTEXT_FLAGS, CONTEXT_RIP, Info, Pending, SI_ADDR, SI_KERNEL, UserContext, code_of,
+    is_trap_flag,
+};
+use crate::os::signal_mask::{NEVER_BLOCKED, restore_signals};
+use crate::os::signals::{FAULTS, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP};
+use crate::os::syscall::{nr, syscall6};
+use crate::os::{process, seccomp};
+use crate::run::engine::Engine;
+use crate::run::signal::alt_stack::SS_AUTODISARM;
+use crate::run::signal::frame::software_of;
+use crate::run::state_translation::Interruption;
+use crate::run::stubs::{again, gadget, landing, resume_range};
+use crate::run::syscalls::SYSCALL_LEN;
 
-const SIGILL: i32 = 4;
-pub(super) const SIGTRAP: i32 = 5;
-pub(super) const SIGBUS: i32 = 7;
-const SIGFPE: i32 = 8;
-pub(super) const SIGSEGV: i32 = 11;
-const SIGSYS: i32 = 31;
-/// Signals of a copy from the application's memory that faults: never blocked while the engine works.
-pub(super) const FAULTS: u64 = 1 << (SIGBUS - 1) | 1 << (SIGSEGV - 1);
-/// Signals that end a process with a core file, unless it sets a handler (signal(7)): QUIT, ILL, TRAP, ABRT, BUS, FPE, SEGV,
-/// SYS, XCPU, XFSZ. The core file is to show the application's registers.
-pub(super) const LEAVING_A_CORE: [i32; 10] =
-    [3, SIGILL, SIGTRAP, 6, SIGBUS, SIGFPE, SIGSEGV, SIGSYS, 24, 25];
-/// `si_code` of what the kernel itself raises, INT3's trap among it (`include/uapi/asm-generic/siginfo.h`).
-const SI_KERNEL: i32 = 0x80;
-/// Position of `si_addr` in [`Info`].
-const SI_ADDR: usize = 2;
 /// RFLAGS.TF, DF and RF (SDM vol. 1, 3.4.3).
 const TRAP_FLAG: i64 = 1 << 8;
 const CLEARED_FOR_HANDLERS: u64 = 1 << 8 | 1 << 10 | 1 << 16;
 /// MXCSR that the kernel gives to handlers.
 const INITIAL_MXCSR: u32 = 0x1f80;
 
-/// A signal that waits until the thread is at a place where its state can be told.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(super) struct Pending {
-    signal: i32,
-    stepping: bool,
-    /// The application has the trap flag set itself.
-    trapping: bool,
-    /// The application's mask, to be given back.
-    mask: u64,
-    info: [u64; 16],
-    software: super::signal_frame::Software,
-}
-
-impl Pending {
-    pub(super) fn is_some(&self) -> bool {
-        self.signal != 0
-    }
-}
-
-/// `struct ucontext` with `struct sigcontext` of x86-64 (`arch/x86/include/uapi/asm/sigcontext.h`).
-#[repr(C)]
-pub(super) struct UserContext {
-    pub flags: u64,
-    link: u64,
-    pub stack: AlternateStack,
-    /// r8-r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, eflags, ...
-    pub registers: [i64; 23],
-    pub fpstate: u64,
-    reserved: [u64; 8],
-    pub mask: u64,
-}
-
-impl UserContext {
-    /// All zeros.
-    pub(super) fn empty() -> UserContext {
-        UserContext {
-            flags: 0,
-            link: 0,
-            stack: AlternateStack { start: 0, flags: 0, padding: 0, size: 0 },
-            registers: [0; 23],
-            fpstate: 0,
-            reserved: [0; 8],
-            mask: 0,
-        }
-    }
-}
-
-/// `stack_t`.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(super) struct AlternateStack {
-    pub start: u64,
-    pub flags: u32,
-    pub padding: u32,
-    pub size: u64,
-}
-
-/// Position in `UserContext::registers` of each register in hardware numbering.
-pub(super) const CONTEXT: [usize; 16] = [13, 14, 12, 11, 15, 10, 9, 8, 0, 1, 2, 3, 4, 5, 6, 7];
-pub(super) const CONTEXT_RIP: usize = 16;
-pub(super) const CONTEXT_FLAGS: usize = 17;
-const CONTEXT_ERROR: usize = 19;
-
-core::arch::global_asm!(
-    ".pushsection .text.engine_signal, \"ax\", @progbits",
-    ".globl engine_restorer", ".hidden engine_restorer",
-    "engine_restorer:",
-    "mov eax, 15", // rt_sigreturn
-    "syscall",
-    // The kernel enters here: rdi = signal, rsi = siginfo, rdx = ucontext, [rsp] = return address.
-    ".globl engine_signal_entry", ".hidden engine_signal_entry", ".type engine_signal_entry, @function",
-    "engine_signal_entry:",
-    "pushfq", "and dword ptr [rsp], {NOT_AC}", "popfq", // the kernel leaves AC set; ID must stay
-    "push rbp", "mov rbp, rsp",
-    "push rdi", "push rsi", "push rdx", "push rbx",
-    "lea rcx, [rbp + 8]",
-    "call {on_signal}",
-    "cmp eax, {ON_ENGINE_STACK}",
-    "jne 2f",
-    // The engine's stack is not in use, or what is on it is given up: an alternate stack may be tiny.
-    "mov rdx, [rsp + 8]", "mov rsi, [rsp + 16]", "mov rdi, [rsp + 24]",
-    "lea rcx, [rbp + 8]",
-    "mov rbx, rsp",
-    "mov rsp, gs:[{STACK}]",
-    "call {on_engine_stack}",
-    "cmp eax, {FOLLOW}",
-    "je engine_again",
-    "mov rsp, rbx",
-    "2:",
-    "pop rbx", "pop rdx", "pop rsi", "pop rdi", "pop rbp",
-    "ret",
-    ".popsection",
-    STACK = const disp::ENGINE_STACK, NOT_AC = const !(1 << 18),
-    ON_ENGINE_STACK = const Answer::OnEngineStack as u32, FOLLOW = const Answer::Follow as u32,
-    on_signal = sym on_signal, on_engine_stack = sym on_engine_stack,
-);
-
-unsafe extern "C" {
-    fn engine_restorer();
-    fn engine_signal_entry();
-}
-
-/// Address of the handler that the kernel is told.
-pub(super) fn entry() -> u64 {
-    engine_signal_entry as *const () as u64
-}
-
-/// Address of the restorer for handlers that the application set without one.
-pub(super) fn restorer() -> u64 {
-    engine_restorer as *const () as u64
-}
-
-/// Makes the engine known to handlers; before the first one is set.
-pub(super) fn serve(engine: &Engine) {
-    ENGINE.store((&raw const *engine).cast_mut(), Ordering::Release);
-}
-
-/// The engine that handlers serve.
-pub(super) fn engine() -> Option<&'static Engine> {
-    // SAFETY: null or a 'static engine.
-    unsafe { ENGINE.load(Ordering::Acquire).as_ref() }
-}
-
 /// What the entry code shall do.
 #[repr(u32)]
-enum Answer {
+pub(crate) enum Answer {
     /// Return to the kernel's frame.
     Return = 0,
     /// Go on in [`on_engine_stack`].
@@ -192,97 +63,10 @@ enum Answer {
     Follow = 2,
 }
 
-/// The engine of handlers that arrive on threads without a block.
-static ENGINE: AtomicPtr<Engine> = AtomicPtr::new(core::ptr::null_mut());
-
-/// `siginfo_t`.
-pub(super) type Info = [u64; 16];
-
-/// Little may be done here: the stack may be small, and may hold the dispatcher's frames.
-extern "C" fn on_signal(
-    signal: i32,
-    info: *mut Info,
-    context: *mut UserContext,
-    _entry: u64,
-) -> Answer {
-    // SAFETY: set before any handler is installed, to a 'static engine.
-    let Some(engine) = (unsafe { ENGINE.load(Ordering::Acquire).as_ref() }) else {
-        return Answer::Return;
-    };
-    // SAFETY: the kernel passes its own frame, ours to change until we return.
-    let (info_ref, context_ref) = unsafe { (&*info, &mut *context) };
-    let host = context_ref.registers[CONTEXT_RIP] as u64;
-    if FAULTS >> (signal - 1) & 1 != 0
-        && code_of(info_ref) > 0
-        && let Some(behind) = app_memory::behind_copy(host)
-    {
-        context_ref.registers[CONTEXT_RIP] = behind as i64;
-        return Answer::Return;
-    }
-    let denied = is_store_to_protected(signal, info_ref, context_ref);
-    if denied && engine.open(info_ref[SI_ADDR], host) {
-        return Answer::Return;
-    }
-    match ThreadState::current() {
-        // On its way out a thread is followed no more, but its state is in its block still.
-        Some(thread) if thread.is_followed() || is_leaving(thread, context_ref) => {
-            engine.interrupted(thread, signal, info_ref, context_ref)
-        }
-        _ => {
-            engine.call_natively(signal, info, context);
-            Answer::Return
-        }
-    }
-}
-
-/// Does the context lie in the dispatcher, between the end of following and native code?
-fn is_leaving(thread: &ThreadState, context: &UserContext) -> bool {
-    thread.owns_stack(context.registers[CONTEXT[gpr::RSP]] as u64)
-        || resume_range().contains(&(context.registers[CONTEXT_RIP] as u64))
-}
-
-extern "C" fn on_engine_stack(
-    signal: i32,
-    info: *mut Info,
-    context: *mut UserContext,
-    entry: u64,
-) -> Answer {
-    let Some(thread) = ThreadState::current() else { return Answer::Return };
-    // SAFETY: a block's engine is 'static; the frame is the kernel's.
-    let (engine, context_ref) = unsafe { (&*thread.engine, &mut *context) };
-    engine.deliver(thread, signal, info, context_ref, entry)
-}
-
-/// `si_code`, in the lower half of the second word of siginfo on x86-64.
-fn code_of(info: &Info) -> i32 {
-    info[1] as i32
-}
-
-/// Did a store fault because its page may not be written?
-fn is_store_to_protected(signal: i32, info: &Info, context: &UserContext) -> bool {
-    const ACCESS_DENIED: i32 = 2; // SEGV_ACCERR (`include/uapi/asm-generic/siginfo.h`)
-    const WRITE: i64 = 2; // bit 1 of the page fault's error code (SDM vol. 3, 4.7)
-    signal == SIGSEGV
-        && code_of(info) == ACCESS_DENIED
-        && context.registers[CONTEXT_ERROR] & WRITE != 0
-}
-
-/// Is this the trap behind an instruction that began with the trap flag set?
-fn is_trap_flag(signal: i32, info: &Info) -> bool {
-    const TRAP_TRACE: i32 = 2;
-    signal == SIGTRAP && code_of(info) == TRAP_TRACE
-}
-
 const EINTR: i64 = 4;
 /// Handlers on one stack, each interrupted by the next. Under a storm of SA_NODEFER signals the stack would be used up
 /// else, because a signal takes longer here than natively: from here on each handler returns before the next signal.
-pub(super) const MOST_STACKED: u32 = 16;
-/// Signals that instructions of the handler raise.
-pub(super) const SYNCHRONOUS: u64 = 1 << (SIGILL - 1)
-    | 1 << (SIGTRAP - 1)
-    | 1 << (SIGBUS - 1)
-    | 1 << (SIGFPE - 1)
-    | 1 << (SIGSEGV - 1);
+pub(crate) const MOST_STACKED: u32 = 16;
 
 /// The mask that the system call in progress has put in the place of the thread's own while it waits.
 fn temporary_mask(thread: &ThreadState) -> Option<u64> {
@@ -317,7 +101,7 @@ impl Engine {
         }
     }
 
-    fn call_natively(&self, signal: i32, info: *mut Info, context: *mut UserContext) {
+    pub(crate) fn call_natively(&self, signal: i32, info: *mut Info, context: *mut UserContext) {
         let handler = self.actions.handler(signal);
         if handler > 1 {
             // SAFETY: the application set this handler for this signal; one without SA_SIGINFO ignores the rest.
@@ -333,7 +117,7 @@ impl Engine {
     }
 
     /// A signal interrupted a followed thread.
-    fn interrupted(
+    pub(crate) fn interrupted(
         &self,
         thread: &mut ThreadState,
         signal: i32,
@@ -373,7 +157,7 @@ impl Engine {
     }
 
     /// At a place where the application's state may be told; runs on the engine's stack.
-    fn deliver(
+    pub(crate) fn deliver(
         &self,
         thread: &mut ThreadState,
         signal: i32,
@@ -475,7 +259,7 @@ impl Engine {
 
     /// The thread's block says that it is about to execute the first instruction of the handler: its registers, but for what
     /// is the interrupted code's still; `entry` is the stack pointer, `flags` are the interrupted code's.
-    pub(super) fn stand_at_handler(
+    pub(crate) fn stand_at_handler(
         &self,
         thread: &mut ThreadState,
         signal: i32,
@@ -501,7 +285,7 @@ impl Engine {
     /// The kernel's mask is this from now on. Another signal may come here: it finds the thread at the handler's first
     /// instruction, as natively.
     fn give_mask_to_handler(&self, thread: &mut ThreadState, mask: u64) {
-        if crate::seccomp::allows(nr::RT_SIGPROCMASK, &[0; 6]) {
+        if seccomp::allows(nr::RT_SIGPROCMASK, &[0; 6]) {
             self.unblock(thread, &mask);
         } else {
             self.set_mask_by_return(thread, mask);
@@ -536,7 +320,7 @@ impl Engine {
 
     /// The handler returns: rt_sigreturn on the application's frame, with the PC bent to the engine's landing.
     /// `false` when there is no such frame; then the kernel shall say what it thinks of it.
-    pub(super) fn prepare_sigreturn(&self, thread: &mut ThreadState) -> bool {
+    pub(crate) fn prepare_sigreturn(&self, thread: &mut ThreadState) -> bool {
         let at = thread.gpr[gpr::RSP];
         let mut probe = [0u8; size_of::<UserContext>()];
         if !read_memory(at, &mut probe) {
@@ -558,7 +342,7 @@ impl Engine {
     }
 
     /// The call was refused: the frame shows the application's PC again.
-    pub(super) fn undo_sigreturn(&self, thread: &ThreadState) {
+    pub(crate) fn undo_sigreturn(&self, thread: &ThreadState) {
         // SAFETY: the frame that `prepare_sigreturn` has changed a moment ago.
         let context = unsafe { &mut *(thread.gpr[gpr::RSP] as *mut UserContext) };
         context.registers[CONTEXT_RIP] = thread.pc as i64;
@@ -579,7 +363,7 @@ impl Engine {
             mask: context.mask,
             info: *info,
             // SAFETY: the kernel's frame.
-            software: unsafe { super::signal_frame::software_of(context.fpstate) },
+            software: unsafe { software_of(context.fpstate) },
         };
         context.mask = app_memory::held_signals();
         if self.may_queue() {
@@ -613,7 +397,7 @@ impl Engine {
     /// The dispatcher found a postponed signal, and the thread's state is whole: gives the application its mask
     /// back, on its own stack. The signal arrives at that call's end. Where it cannot be queued the thread stands at its handler
     /// afterwards, and the answer is true.
-    pub(super) fn hand_back_pending(&self, thread: &mut ThreadState) -> bool {
+    pub(crate) fn hand_back_pending(&self, thread: &mut ThreadState) -> bool {
         let pending = thread.pending;
         // A handler's return may have changed it since the signal came.
         let mask = thread.known_blocked().unwrap_or(pending.mask);
@@ -632,10 +416,10 @@ impl Engine {
 
 /// Queues a signal for this thread as it came.
 fn queue(thread: &ThreadState, signal: i32, info: &Info) {
-    let [pid, tid] = [sys::getpid(), thread.tid].map(u64::from);
+    let [pid, tid] = [process::getpid(), thread.tid].map(u64::from);
     // SAFETY: the kernel copies the siginfo, which it made itself before.
     unsafe {
         let info = info.as_ptr() as u64;
-        sys::syscall6(nr::RT_TGSIGQUEUEINFO, [pid, tid, signal as u64, info, 0, 0]);
+        syscall6(nr::RT_TGSIGQUEUEINFO, [pid, tid, signal as u64, info, 0, 0]);
     }
 }

@@ -9,13 +9,16 @@
 use core::arch::asm;
 use core::arch::x86_64::_fxsave64;
 
-use super::engine::Engine;
-use super::signal::{
-    AlternateStack, CONTEXT, CONTEXT_FLAGS, CONTEXT_RIP, Info, UserContext, restorer,
+use crate::isa::x86_64::context::{Stage, ThreadState};
+use crate::isa::x86_64::registers::gpr;
+use crate::isa::x86_64::signal_frame::{
+    AlternateStack, CONTEXT, CONTEXT_FLAGS, CONTEXT_RIP, Info, Software, UserContext,
 };
-use super::syscall::{Stage, enter_frame, gadget};
-use super::thread::{ThreadState, gpr};
-use crate::sys::{self, nr};
+use crate::os::seccomp::{self, optional};
+use crate::os::syscall::nr;
+use crate::run::engine::Engine;
+use crate::run::stubs::{gadget, restorer};
+use crate::run::syscalls::enter_frame;
 
 /// `struct rt_sigframe`.
 #[repr(C)]
@@ -44,15 +47,11 @@ const MXCSR_AT: u64 = 24;
 const XMM_AT: u64 = 160;
 const SS_DISABLE: u32 = 2;
 
-/// What the kernel wrote into the part of a frame's vector state that is software's: `struct _fpx_sw_bytes`. Zeros where the
-/// frame has the legacy part alone.
-pub(super) type Software = [u64; 6];
-
 /// The same, of a frame that the kernel has made.
 ///
 /// # Safety
 /// `fpstate` must be the kernel's, or 0.
-pub(super) unsafe fn software_of(fpstate: u64) -> Software {
+pub(crate) unsafe fn software_of(fpstate: u64) -> Software {
     let none = [0; 6];
     if fpstate == 0 {
         return none;
@@ -124,15 +123,15 @@ fn reset_state(components: u64) {
 
 impl Engine {
     /// Whether a postponed signal can be given to the kernel once more.
-    pub(super) fn may_queue(&self) -> bool {
+    pub(crate) fn may_queue(&self) -> bool {
         [nr::RT_TGSIGQUEUEINFO, nr::RT_SIGPROCMASK]
             .into_iter()
-            .all(|call| crate::seccomp::allows(call, &[0; 6]))
+            .all(|call| seccomp::allows(call, &[0; 6]))
     }
 
     /// The thread, whose state is whole, stands at the beginning of a handler for this signal now; the mask that it
     /// begins with. The application has a handler.
-    pub(super) fn enter_handler(
+    pub(crate) fn enter_handler(
         &self,
         thread: &mut ThreadState,
         signal: i32,
@@ -177,7 +176,7 @@ impl Engine {
         if to_alternate {
             let none = AlternateStack { start: 0, flags: SS_DISABLE, padding: 0, size: 0 };
             // SAFETY: our own structure. The kernel disarms it where it delivers.
-            unsafe { sys::optional(nr::SIGALTSTACK, [&raw const none as u64, 0, 0, 0, 0, 0]) };
+            unsafe { optional(nr::SIGALTSTACK, [&raw const none as u64, 0, 0, 0, 0, 0]) };
             thread.disarmed = true;
         }
         reset_state(software[1]);
@@ -195,7 +194,7 @@ impl Engine {
     }
 
     /// Gives the kernel a mask by an rt_sigreturn; the vector state is the initial one afterwards.
-    pub(super) fn set_mask_by_return(&self, thread: &mut ThreadState, mask: u64) {
+    pub(crate) fn set_mask_by_return(&self, thread: &mut ThreadState, mask: u64) {
         let mut frame = Frame { return_address: 0, context: UserContext::empty(), info: [0; 16] };
         let context = &mut frame.context;
         context.flags = WITH_SEGMENTS;

@@ -7,10 +7,11 @@
 //! nothing of the kind, through a register that is put aside for it. The place must be exact for a signal handler
 //! too: between the counter and the instruction that overwrites the flags or the register nothing may fault.
 
-use iced_x86::{InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register, RflagsBits};
+use iced_x86::{
+    Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register, RflagsBits,
+};
 
-use super::Instruction;
-use super::block::{Block, End};
+use crate::isa::x86_64::decode::block::{Block, End};
 
 const STATUS_FLAGS: u32 = RflagsBits::OF
     | RflagsBits::SF

@@ -1,18 +1,18 @@
 //! Decoding a basic block.
 
 use iced_x86::{
-    Decoder, DecoderOptions, FlowControl, InstructionInfoFactory, Mnemonic, OpAccess, OpKind,
-    Register,
+    Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess,
+    OpKind, Register,
 };
 
-use super::cpu::Cpu;
-use super::extended_state::stores_x87_pointer;
-use super::{Instruction, restartable, weights};
+use crate::isa::x86_64::cpu::Cpu;
+use crate::isa::x86_64::decode::rseq;
+use crate::isa::x86_64::decode::x87_stores::stores_x87_pointer;
 
 /// Most instructions of one block; a longer run is split into several blocks.
 pub const MAX_INSTRUCTIONS: usize = 48;
 /// The longest x86 instruction (SDM vol. 2, 2.3.11).
-pub(super) const MAX_INSTRUCTION_BYTES: u64 = 15;
+pub(crate) const MAX_INSTRUCTION_BYTES: u64 = 15;
 /// Most bytes of a block whose source may change: all of them are compared each time it is entered.
 pub const MAX_CHANGING_BYTES: usize = 64;
 /// Most bytes of a block whose memory is guarded.
@@ -210,7 +210,7 @@ fn classify(instruction: &Instruction) -> Result<Option<End>, Refusal> {
     if uses_gs(instruction) {
         return Err(Refusal::UsesGs);
     }
-    if restartable::is_entered_by(instruction) {
+    if rseq::is_entered_by(instruction) {
         return Err(Refusal::RestartableSequence);
     }
     use Mnemonic::*;
@@ -260,21 +260,4 @@ fn uses_gs(instruction: &Instruction) -> bool {
     let loads = instruction.mnemonic() == Mnemonic::Lgs;
     // An LEA or NOP may carry the prefix without an access; they are rare enough to be refused along.
     writes || loads || instruction.segment_prefix() == Register::GS
-}
-
-/// The weights of a block's instructions, summed; dynamic parts are passed to `dynamic`.
-pub fn sum_weights(
-    instructions: &[Instruction],
-    factory: &mut InstructionInfoFactory,
-    mut dynamic: impl FnMut(usize, weights::InstructionWeights),
-) -> crate::metric::Weights {
-    let mut sum = crate::metric::Weights::default();
-    for (i, instruction) in instructions.iter().enumerate() {
-        let w = weights::of_instruction(instruction, factory);
-        sum.accumulate(&w.fixed);
-        if w.repeats != weights::Repeats::Never {
-            dynamic(i, w);
-        }
-    }
-    sum
 }

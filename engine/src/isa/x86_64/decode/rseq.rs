@@ -9,9 +9,9 @@
 //! still the kernel tells nobody where an aborted section was left, so its instructions could not be counted exactly.
 //! What the C library itself registers (glibc from 2.35 on, for `sched_getcpu`) needs nothing of this.
 
-use iced_x86::{Mnemonic, OpKind};
+use iced_x86::{Instruction, Mnemonic, OpKind};
 
-use super::{Instruction, file_memory};
+use crate::isa::x86_64::file_memory;
 
 /// The word before every abort handler on x86 (`RSEQ_SIG` of librseq, glibc and tcmalloc; the kernel checks it).
 const SIGNATURE: u32 = 0x5305_3053;

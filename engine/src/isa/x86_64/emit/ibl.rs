@@ -6,13 +6,24 @@
 //! bits from 4 on, where the CPU has RORX to bring them down: targets seldom lie in the same 16 bytes, and functions begin
 //! at multiples of 16. So an entry's line of the cache serves 128 bytes of code instead of 8, and no entry is left empty.
 
-use super::cpu::Cpu;
-use super::emit::Code;
-use super::pad::Comparison;
-use super::thread::{disp, gpr};
+use crate::isa::x86_64::context::disp;
+use crate::isa::x86_64::cpu::Cpu;
+use crate::isa::x86_64::emit::buffer::Code;
+use crate::isa::x86_64::registers::gpr;
 
 /// Bits of a target that choose an entry.
 pub const HASH_BITS: u32 = 16;
+
+/// How a pad compares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comparison {
+    /// By CRC32 and LOOP.
+    CrcAndLoop,
+    /// By CRC32 and JRCXZ.
+    Crc,
+    /// By LEA, BSWAP and JRCXZ.
+    Difference,
+}
 
 /// The form of all lookups of a translator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

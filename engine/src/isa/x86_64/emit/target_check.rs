@@ -12,23 +12,14 @@
 //! one for each pad wants a place in the branch predictor, of which large programs have too few. Where it is slow, JRCXZ is
 //! taken when the target is right.
 
-use super::emit::Code;
-use super::targets::Way;
-use super::thread::{disp, gpr};
+use crate::isa::x86_64::context::disp;
+use crate::isa::x86_64::emit::buffer::Code;
+use crate::isa::x86_64::emit::ibl::Comparison;
+use crate::isa::x86_64::exits::Way;
+use crate::isa::x86_64::registers::gpr;
 
 /// The polynomial of the CRC32 instruction (SDM vol. 2), bits reflected: Castagnoli's.
 const POLYNOMIAL: u32 = 0x82f6_3b78;
-
-/// How a pad compares.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Comparison {
-    /// By CRC32 and LOOP.
-    CrcAndLoop,
-    /// By CRC32 and JRCXZ.
-    Crc,
-    /// By LEA, BSWAP and JRCXZ.
-    Difference,
-}
 
 /// What CRC32 must begin with to give `end` for this word.
 fn crc_begin(word: u64, end: u32) -> u32 {
@@ -70,11 +61,11 @@ impl<const N: usize> Code<N> {
             }
         }
         #[cfg(feature = "sabotage")]
-        if super::sabotage::is("pad_loses_rcx") {
+        if crate::mutants::is("pad_loses_rcx") {
             return entry;
-        } else if super::sabotage::is("pad_changes_flags") {
+        } else if crate::mutants::is("pad_changes_flags") {
             self.put(&[0x65, 0x48, 0x03, 0x0c, 0x25]); // add rcx, gs:[spill]: RCX is 0
-            self.put(&(disp::spill(super::thread::spill::ANY) as u32).to_le_bytes());
+            self.put(&(disp::spill(crate::isa::x86_64::context::spill::ANY) as u32).to_le_bytes());
             return entry;
         }
         self.unspill_rcx();
@@ -134,12 +125,16 @@ impl<const N: usize> Code<N> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys;
-    use crate::x86::lookup::HASH_BITS;
+    use crate::isa::x86_64::emit::ibl::HASH_BITS;
+    use crate::os::memory;
 
     /// Executes a pad for `pc` with `target` below the stack pointer; whether it took it for its own.
     fn takes(comparison: Comparison, pc: u64, target: u64) -> bool {
-        let page = sys::map_anonymous(0, 4096, sys::PROT_READ | sys::PROT_WRITE | sys::PROT_EXEC);
+        let page = memory::map_anonymous(
+            0,
+            4096,
+            memory::PROT_READ | memory::PROT_WRITE | memory::PROT_EXEC,
+        );
         let page = page.unwrap() as u64;
         let (link, other) = (page + 1024, page + 2048);
         let mut code: Code<128> = Code::at(page + 16);
@@ -157,7 +152,7 @@ mod tests {
             *(link as *mut u64) = other;
             let pad: extern "sysv64" fn(u64, u64) -> u32 = core::mem::transmute(page as usize);
             let taken = pad(0, target) == 1;
-            sys::unmap(page as usize, 4096);
+            memory::unmap(page as usize, 4096);
             taken
         }
     }
