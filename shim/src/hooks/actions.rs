@@ -7,7 +7,7 @@
 //! addresses of the engine until the next task begins, when the engine looks for such handlers.
 
 use super::{Decision, Frame, Hook, set_errno};
-use crate::tracer;
+use crate::client::tracer;
 
 /// What glibc and musl have as `struct sigaction` (bits/sigaction.h): the mask is 1024 bits.
 #[repr(C)]

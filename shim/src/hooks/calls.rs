@@ -2,11 +2,15 @@
 
 use super::{Decision, Frame, Hook, actions, rights};
 use crate::{
-    forks,
-    jvm::{launcher, tasks},
-    process,
-    python::tasks as python,
-    recorder, sys, syscalls, threads, ticker, tls, tracer,
+    base::{sys, tls},
+    bridge::{
+        jvm::{launcher, tasks},
+        python::tasks as python,
+    },
+    client::tracer,
+    count::syscalls,
+    entry::process,
+    record::{forks, helper, recorder, threads},
 };
 use core::ptr::null_mut;
 use guest::syscall_number as nr;
@@ -51,7 +55,7 @@ fn returns_int(number: u64) -> bool {
 /// Before the call.
 pub fn before(hook: Hook, frame: &mut Frame) -> Decision {
     process::check_fork();
-    ticker::exec_failed();
+    helper::exec_failed();
     if let Some(number) = number(hook) {
         // frida-gum's own calls come here too; a followed thread's are seen at the instruction.
         let is_tracers = cfg!(feature = "gum") && tracer::follows_current();

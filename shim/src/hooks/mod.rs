@@ -13,9 +13,14 @@
 
 mod actions;
 mod calls;
+#[cfg(feature = "gum")]
+pub mod gum;
 mod rights;
 
-use crate::{guard, link, tracer};
+use crate::{
+    base::{guarded, link},
+    client::tracer,
+};
 use core::{
     arch::naked_asm,
     ffi::CStr,
@@ -289,7 +294,7 @@ unsafe extern "C" fn enter() {
         next = sym NEXT,
         before = sym before,
         after = sym after,
-        guarded = sym guard::guarded,
+        guarded = sym guarded::guarded,
         follow = sym tracer::enter_return,
     )
 }

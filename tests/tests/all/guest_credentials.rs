@@ -44,6 +44,7 @@ const CALLS: &[&str] = &[
     "securebits",
     "keepcaps",
     "no_new_privs",
+    "wide_no_new_privs",
     "filter",
     "filter_tsync",
     "two_filters",

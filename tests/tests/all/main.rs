@@ -24,6 +24,7 @@ mod invisible_guest;
 mod native_passes;
 mod native_soak;
 mod no_java;
+mod no_secrets_in_records;
 mod oracle;
 mod output_folder_trust;
 mod processes;

@@ -32,7 +32,7 @@ fn the_oracle_repeats_itself() {
         let program = source.build(linkings(&source)[0]);
         let first = stepped_difference(&program, None);
         match (&first, stepped_difference(&program, None)) {
-            (Ok(one), Ok(two)) if *one == two && one.instructions > 0 => {}
+            (Ok(one), Ok(two)) if *one == two && one.instructions() > 0 => {}
             (_, second) => failures.push(format!("{}: {first:?}, then {second:?}", source.name)),
         }
     }
@@ -60,7 +60,7 @@ fn counts_equal_single_steps() {
             match traced_difference(&artifacts, &program) {
                 Ok(ours) => {
                     let differences = oracle.differences(&ours);
-                    table += &format!("{name}: {}\n", oracle.instructions);
+                    table += &format!("{name}: {}\n", oracle.instructions());
                     if differences.is_empty() {
                         equal += 1;
                     } else {

@@ -58,7 +58,7 @@ fn ls() {
     let all = stepper::count(Path::new("/bin/ls"), &["-l", "--full-time", &path], Start::Exec)
         .expect("the stepper runs")
         .count
-        .instructions;
+        .instructions();
     assert_between(&traced, "instructions", all / 10, all);
     assert!(traced.total("memory_reads") > 0 && traced.total("memory_writes") > 0);
 }

@@ -7,24 +7,12 @@
 use tests::artifacts;
 use tests::build::{Linking, Source};
 use tests::passes::stepped_difference;
-use tests::run::{self, Traced, Tracing};
+use tests::run::{self, Tracing};
 use tests::stepper::Count;
 
 /// Programs that end otherwise, print something else or count otherwise under Stalker, whatever is guarded.
 const BROKEN: [&str; 6] =
     ["avx512", "callbacks", "fault_handlers", "libc_memory", "signal_steps", "system_calls"];
-
-fn count(traced: &Traced) -> Count {
-    Count {
-        instructions: traced.total("instructions"),
-        memory_reads: traced.total("memory_reads"),
-        memory_writes: traced.total("memory_writes"),
-        memory_bytes_read: traced.total("memory_bytes_read"),
-        memory_bytes_written: traced.total("memory_bytes_written"),
-        barriers: traced.total("barriers"),
-        ..Count::default()
-    }
-}
 
 /// What came of a program: in words for the table, and whether it is worse than that.
 fn outcome(source: &Source) -> (String, bool) {
@@ -52,7 +40,7 @@ fn outcome(source: &Source) -> (String, bool) {
             let why = why.rsplit(": ").next().unwrap_or(why).replace(char::is_numeric, "");
             return (format!("released with a notice: {}", why.trim()), false);
         }
-        counts.push(count(&traced));
+        counts.push(Count::of(|metric| traced.total(metric)));
     }
     let oracle =
         match stepped_difference(&program, source.libraries.then_some(artifacts.shim.as_path())) {

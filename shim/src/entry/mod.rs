@@ -1,0 +1,4 @@
+//! Where the process enters this library.
+
+pub mod constructor;
+pub mod process;
