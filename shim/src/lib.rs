@@ -38,5 +38,6 @@ mod count;
 mod entry;
 mod files;
 mod hooks;
+mod lifecycle;
 mod process;
 mod record;

@@ -1,9 +1,11 @@
 //! The two clocks, read through the vDSO when the kernel offers one.
 
-use crate::{base::sys, entry::constructor::Startup};
+use crate::base::{startup::Startup, sys};
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use engine::seccomp::{Installation, installation, low_word};
-use engine::sys::nr::SECCOMP;
+use engine::{
+    seccomp::{Installation, installation, low_word},
+    sys::nr::SECCOMP,
+};
 use guest::dynamic_symbols::{Name, Symbols};
 use records::Stamp;
 

@@ -4,16 +4,11 @@
 //! the filter does not allow all that the library may ask for, the program is told to leave itself alone
 //! ([`VARIABLE`]), and so are all that it executes, which have the filter too.
 
-use crate::{base::sys::nr, record::threads};
-use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, Ordering};
+use crate::base::sys::nr;
 use engine::sys::nr as engine_nr;
-use records::notice;
 
 /// In the environment of a program that runs under such a filter.
 pub const VARIABLE: &[u8] = b"SPARKANALYZER_FILTERED";
-const ENTRY: &[u8] = b"SPARKANALYZER_FILTERED=1\0";
-
 /// What the library may ask of the kernel in a program that it counts.
 const CALLS: [u64; 61] = [
     nr::READ,
@@ -86,35 +81,4 @@ const OPTIONAL_CALLS: [u64; 1] = [engine_nr::MEMFD_CREATE];
 pub fn may_be_counted() -> bool {
     CALLS.iter().all(|&call| engine::seccomp::allows(call, &[0; 6]))
         && OPTIONAL_CALLS.iter().all(|&call| engine::seccomp::allows_or_fails(call, &[0; 6]))
-}
-
-/// Adds [`VARIABLE`] to the environment that an exec call is given. The memory is not given back: where the exec fails the
-/// application may make it again.
-pub fn keep_out(environment: &mut u64) {
-    static TOLD: AtomicBool = AtomicBool::new(false);
-    if !TOLD.swap(true, Ordering::Relaxed) {
-        let text =
-            format_args!("a program is executed under a filter that leaves no room to count it");
-        threads::notice(notice::PART_NOT_COUNTED, 0, text);
-    }
-    let mut pointers: Vec<u64> = Vec::new();
-    let mut at = *environment;
-    while at != 0 {
-        let mut pointer = [0u8; 8];
-        if crate::base::sys::read_memory(at, &mut pointer) != pointer.len() {
-            // The kernel will say what it thinks of it.
-            return;
-        }
-        let pointer = u64::from_ne_bytes(pointer);
-        if pointer == 0 {
-            break;
-        }
-        if pointers.try_reserve(3).is_err() {
-            return;
-        }
-        pointers.push(pointer);
-        at += 8;
-    }
-    pointers.extend([ENTRY.as_ptr() as u64, 0]);
-    *environment = pointers.leak().as_ptr() as u64;
 }

@@ -3,7 +3,7 @@
 //! # Design
 //!
 //! With `panic=abort` nothing unwinds. So each entry from the host goes through [`guarded`]: it saves the
-//! callee-saved registers and notes its stack pointer in the thread's TLS word. The panic handler marks
+//! callee-saved registers and notes its stack pointer in the thread's TLS word. The panic handler ([`crate::entry::panic`]) marks
 //! the library switched off, writes one line to the log, restores that stack pointer and returns
 //! [`FAILED`] from `guarded`; the hook then passes the application's call through. Values on the
 //! abandoned stack are not dropped and locks that were held stay held: every wait in the shim ends at
@@ -11,18 +11,12 @@
 //!
 //! # Limitations
 //!
-//! A panic where no entry is noted has nowhere to return to: the ticker ends; the constructor
+//! A panic where no entry is noted has nowhere to return to: the helper ends; the constructor
 //! notes itself; any other thread ends the process with SIGABRT, after the line in the log. The engine
 //! sets its own way out for code on its own stack.
 
-use crate::{
-    base::{sys, tls},
-    files::log,
-    record::{helper, recorder},
-};
 use core::{
-    arch::{asm, naked_asm},
-    panic::PanicInfo,
+    arch::naked_asm,
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -30,6 +24,13 @@ use core::{
 pub const FAILED: usize = usize::MAX;
 
 static SWITCHED_OFF: AtomicBool = AtomicBool::new(false);
+/// Set while this process is counted: hooks look at their calls. The stubs read it.
+pub static COUNTS: AtomicBool = AtomicBool::new(false);
+
+/// Makes every hook look at its calls.
+pub fn count_from_now() {
+    COUNTS.store(true, Ordering::SeqCst);
+}
 
 /// Whether a panic has switched the library off.
 #[inline]
@@ -40,7 +41,7 @@ pub fn switched_off() -> bool {
 /// Switches the library off: from now on hooks pass through and nothing is written.
 pub fn switch_off() {
     SWITCHED_OFF.store(true, Ordering::SeqCst);
-    crate::hooks::pass_through_from_now();
+    COUNTS.store(false, Ordering::SeqCst);
 }
 
 /// Calls `body(argument)` and returns its result, or [`FAILED`] if it panicked.
@@ -96,32 +97,4 @@ pub unsafe extern "C" fn guarded(
         "ret",
         ".cfi_endproc",
     )
-}
-
-#[panic_handler]
-fn panic(info: &PanicInfo<'_>) -> ! {
-    if !switched_off() {
-        recorder::farewell(format_args!("switched off: {info}"));
-    }
-    switch_off();
-    helper::wake();
-    log::line(log::Level::Error, format_args!("switched off: {info}"));
-    crate::client::tracer::abandon();
-    let recovery = tls::get(tls::Word::Recovery);
-    if recovery != 0 {
-        // SAFETY: the word holds the stack pointer of a `guarded` frame of this thread that has not
-        // returned: `guarded` restores the word before it returns.
-        unsafe {
-            asm!("mov rsp, {0}", "mov rax, -1", "cld", "jmp sparkanalyzer_guard_return",
-                in(reg) recovery, options(noreturn));
-        }
-    }
-    const SIGABRT: u64 = 6;
-    // SAFETY: ends this process; there is no frame to return to.
-    unsafe {
-        sys::call3(sys::nr::TGKILL, u64::from(sys::getpid()), u64::from(sys::gettid()), SIGABRT);
-        loop {
-            sys::call1(sys::nr::EXIT_GROUP, 134);
-        }
-    }
 }

@@ -15,10 +15,7 @@
 //!
 //! A block freed by a handler inside the heap is not reused.
 
-use crate::{
-    base::{guarded, sys, tls},
-    record::helper,
-};
+use crate::base::{guarded, survivor, sys, tls};
 use core::{
     alloc::{GlobalAlloc, Layout},
     cell::UnsafeCell,
@@ -130,7 +127,9 @@ impl Heap {
             }
             turns += 1;
             if turns.is_multiple_of(64) {
-                helper::inherit_heap();
+                if survivor::is_caller() {
+                    after_fork_in_child();
+                }
                 // SAFETY: gives up the processor; no argument.
                 unsafe { sys::call0(sys::nr::SCHED_YIELD) };
             } else {

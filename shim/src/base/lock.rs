@@ -3,10 +3,7 @@
 //! A thread that vanished with the lock held (a vfork child that was killed, a panic) would stop the host
 //! at its next record; after [`PATIENCE_NS`] the library switches itself off instead.
 
-use crate::{
-    base::{clock, guarded, sys},
-    record::helper,
-};
+use crate::base::{clock, futex, guarded, signals::SignalsBlocked, survivor};
 use core::{
     cell::UnsafeCell,
     sync::atomic::{AtomicU32, Ordering},
@@ -39,7 +36,7 @@ impl<T> Lock<T> {
         if guarded::switched_off() {
             return None;
         }
-        let _blocked = sys::SignalsBlocked::new();
+        let _blocked = SignalsBlocked::new();
         if self.word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_err()
             && !self.wait()
         {
@@ -48,7 +45,7 @@ impl<T> Lock<T> {
         // SAFETY: the word was FREE and is ours now.
         let result = body(unsafe { &mut *self.value.get() });
         if self.word.swap(FREE, Ordering::Release) == WAITED_FOR {
-            sys::futex_wake(&self.word, 1);
+            futex::wake(&self.word, 1);
         }
         Some(result)
     }
@@ -56,12 +53,12 @@ impl<T> Lock<T> {
     /// As [`Lock::with`], also where the library is switched off, and without a wait: for a last word. `None` where
     /// the lock is held, perhaps for ever.
     pub fn try_with<R>(&self, body: impl FnOnce(&mut T) -> R) -> Option<R> {
-        let _blocked = sys::SignalsBlocked::new();
+        let _blocked = SignalsBlocked::new();
         self.word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).ok()?;
         // SAFETY: the word was FREE and is ours now.
         let result = body(unsafe { &mut *self.value.get() });
         if self.word.swap(FREE, Ordering::Release) == WAITED_FOR {
-            sys::futex_wake(&self.word, 1);
+            futex::wake(&self.word, 1);
         }
         Some(result)
     }
@@ -72,7 +69,7 @@ impl<T> Lock<T> {
             if guarded::switched_off() {
                 return false;
             }
-            if helper::is_survivor() {
+            if survivor::is_caller() {
                 // Who held it has ended inside, and nobody else is left.
                 return true;
             }
@@ -80,7 +77,7 @@ impl<T> Lock<T> {
                 guarded::switch_off();
                 return false;
             }
-            sys::futex_wait(&self.word, WAITED_FOR, PATIENCE_NS / 20);
+            futex::wait(&self.word, WAITED_FOR, PATIENCE_NS / 20);
         }
         true
     }

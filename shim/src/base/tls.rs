@@ -8,7 +8,7 @@
 //! runtime's) or change it for a while (arch_prctl, WRFSBASE). So the engine's host runs with [`with_base`]: on the
 //! thread's own pointer, or on an area that [`map_area`] makes for it.
 
-use crate::{base::sys, entry::constructor::Startup};
+use crate::base::{startup::Startup, sys};
 use core::{
     arch::{asm, global_asm},
     sync::atomic::{AtomicBool, Ordering},

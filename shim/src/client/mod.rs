@@ -1,3 +1,8 @@
-//! What the engine asks of its client.
+//! The client of the tracer: what it is asked, and what it is told.
 
-pub mod tracer;
+mod executed;
+mod notices;
+mod prepare;
+mod requests;
+
+pub use prepare::prepare;

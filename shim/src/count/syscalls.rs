@@ -10,30 +10,25 @@
 //! A descriptor that another thread replaces during the call counts as what it was before it.
 
 use crate::{
-    base::{clock, sys},
-    count::descriptors,
-    entry::process,
+    base::clock,
+    count::{
+        descriptors,
+        targets::{Target, counts, counts_anything, target_of, target_of_opened},
+    },
     record::{
+        counters::{self, Shared},
         directories, recorder,
-        threads::{self, Shared},
     },
 };
-use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering};
 use engine::CallToken;
 use guest::{
-    descriptor_table::{End, Known},
+    descriptor_table::End,
     directory_table::Place,
-    requests::Counted,
-    syscall::{self, Bytes, Descriptor, Finished, Shape, class_of_mode, shape},
+    syscall::{self, Bytes, Descriptor, Finished, Shape, shape},
     syscall_number as nr,
 };
-use records::{
-    metric::{Class, MetricSet, Op, Quantity, syscall_index},
-    notice,
-};
-
-/// Classes that are counted, as bits.
-static CLASSES: AtomicU8 = AtomicU8::new(0);
+use records::{metric::Class, notice};
 
 /// A half of a call that does not count, in a [`Token`].
 const NOT_COUNTED: u64 = 4;
@@ -45,29 +40,10 @@ const TIME_BITS: u32 = 58;
 /// Bits of its second word that hold the place of the first descriptor's file.
 const PLACE_BITS: u32 = 32;
 
-/// What a descriptor's calls count for.
-#[derive(Clone, Copy)]
-struct Target {
-    class: Class,
-    place: Place,
-}
-
-/// Takes the classes to count out of the settings.
-pub fn configure(metrics: MetricSet, per_directory: bool) {
-    let mut bits = 0;
-    for class in Class::ALL {
-        if metrics.contains(class.first()) {
-            bits |= 1 << class as u8;
-        }
-    }
-    CLASSES.store(bits, Ordering::Relaxed);
-    directories::configure(per_directory && metrics.contains(Class::File.first()));
-}
-
 /// Whether a call of this number may count.
 #[inline]
 pub fn is_counted(number: u64) -> bool {
-    CLASSES.load(Ordering::Relaxed) != 0 && shape(number).is_some()
+    counts_anything() && shape(number).is_some()
 }
 
 /// A counted call is about to be made: the time, and what its descriptors count for, for [`observe`].
@@ -120,12 +96,6 @@ fn told(once: &AtomicBool, what: &str) {
     }
 }
 
-/// Whether calls of a class are counted.
-#[inline]
-fn counts(class: Class) -> bool {
-    CLASSES.load(Ordering::Relaxed) & 1 << class as u8 != 0
-}
-
 /// A counted call returned `result` (a negated errno on failure): adds it to the thread's counters, or to
 /// the process's after the thread's end, and to those of the files' directories.
 pub fn observe(
@@ -165,112 +135,9 @@ pub fn observe(
         nanoseconds: now.saturating_sub(token[0] & ((1 << TIME_BITS) - 1)),
     };
     syscall::charge(&call, |half, index, amount| {
-        threads::add(thread, index, amount);
+        counters::add(thread, index, amount);
         directories::add(targets[half].map_or(Place::NONE, |target| target.place), index, amount);
     });
-}
-
-/// What a descriptor's calls count for, if they do; `is_new` = it was opened just now.
-fn target_of(fd: u64, is_new: bool) -> Option<Target> {
-    // A descriptor is an int: the upper half of the register has no meaning.
-    let fd = u64::from(fd as u32);
-    // What is not open is of the class `other`.
-    let known = descriptors::of(fd, is_new, || ask(fd, is_new)).unwrap_or(Known::of(Class::Other));
-    let is_counted = known.is_counted && counts(known.class);
-    is_counted.then_some(Target { class: known.class, place: known.place })
-}
-
-/// Asks the kernel what is open on a descriptor, if anything.
-fn ask(fd: u64, is_new: bool) -> Option<Known> {
-    let status = sys::fstat(fd)?;
-    let class = class_of_mode(Some(status.mode));
-    let mut known = Known::of(class);
-    if class != Class::File || !counts(class) {
-        return Some(known);
-    }
-    let chosen = &process::identity().directories;
-    if !chosen.is_everything() {
-        let mut name = [0u8; 32];
-        let mut target = [0u8; 4096];
-        let path = sys::read_link(descriptor_path(fd, &mut name), &mut target);
-        known.is_counted = path.is_some_and(|path| chosen.contain(path));
-    }
-    if known.is_counted {
-        // What is kept holds until something changes; what is not, for a moment.
-        known.place = directories::place(fd, &status, is_new || descriptors::are_kept());
-    }
-    Some(known)
-}
-
-/// Whether any call is counted.
-#[inline]
-pub fn counts_anything() -> bool {
-    CLASSES.load(Ordering::Relaxed) != 0
-}
-
-/// What a request on a descriptor, carried out behind a call, counts for.
-pub fn counted_behind(op: Op, fd: u64) -> Option<Counted> {
-    target_of(fd, false).map(|Target { class, place }| Counted { op, class, place })
-}
-
-/// The same of a file that a request has opened, or failed to, with this result.
-pub fn opened_behind(result: i64) -> Option<Counted> {
-    let nowhere = Target { class: Class::File, place: Place::NONE };
-    let target = if result > 0 { target_of(result as u64, true) } else { Some(nowhere) };
-    let target = target.filter(|target| counts(target.class))?;
-    Some(Counted { op: Op::Open, class: target.class, place: target.place })
-}
-
-/// Adds to the counters of a request's half.
-pub fn charge_behind(thread: &Shared, half: &Counted, calls: u64, bytes: u64, errors: u64) {
-    for (quantity, amount) in
-        [(Quantity::Calls, calls), (Quantity::Bytes, bytes), (Quantity::Errors, errors)]
-    {
-        if let Some(index) = syscall_index(half.class, half.op, quantity)
-            && amount != 0
-        {
-            thread.add(index, amount);
-            directories::add(half.place, index, amount);
-        }
-    }
-}
-
-/// Has what is open on a descriptor known, where it is kept.
-pub fn look_at(fd: u64) {
-    target_of(fd, false);
-}
-
-/// What was opened counts for; of a failed call the path decides whether it counts.
-fn target_of_opened(number: u64, arguments: &[u64; 6], result: i64) -> Option<Target> {
-    if result >= 0 {
-        return target_of(result as u64, true);
-    }
-    let nowhere = Target { class: Class::File, place: Place::NONE };
-    if !counts(Class::File) {
-        return None;
-    }
-    let chosen = &process::identity().directories;
-    if chosen.is_everything() {
-        return Some(nowhere);
-    }
-    let mut path = [0u8; 4096];
-    let path = sys::read_string(arguments[syscall::path_argument(number)], &mut path);
-    chosen.contain(path).then_some(nowhere)
-}
-
-/// `/proc/self/fd/<fd>`
-pub fn descriptor_path(fd: u64, buffer: &mut [u8; 32]) -> &core::ffi::CStr {
-    const PREFIX: &[u8] = b"/proc/self/fd/";
-    buffer[..PREFIX.len()].copy_from_slice(PREFIX);
-    let digits = if fd == 0 { 1 } else { fd.ilog10() as usize + 1 };
-    let end = (PREFIX.len() + digits).min(buffer.len() - 1);
-    let mut rest = fd;
-    for byte in buffer[PREFIX.len()..end].iter_mut().rev() {
-        *byte = b'0' + (rest % 10) as u8;
-        rest /= 10;
-    }
-    buffer[end] = 0;
-    core::ffi::CStr::from_bytes_until_nul(buffer).unwrap_or_default()
 }
 
 /// The bytes of the messages that sendmmsg or recvmmsg moved: `msg_len` of each `struct mmsghdr`.

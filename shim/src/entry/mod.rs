@@ -1,4 +1,6 @@
 //! Where the process enters this library.
 
-pub mod constructor;
-pub mod process;
+mod admission;
+mod begin;
+mod constructor;
+mod panic;

@@ -8,19 +8,19 @@
 //! place is left alone.
 
 use crate::{
-    base::sys::{self, flag, nr},
-    entry::process,
-    files::{
-        output_folder,
-        trusted::{self, Refusal, c_path},
+    base::{
+        file::{self, flag},
+        ids,
+        sys::{self, nr},
     },
+    files::trusted::{self, Refusal, c_path},
 };
 use alloc::format;
 use conf::trust;
 use core::{
     ffi::{CStr, c_char},
     fmt::{self, Write},
-    sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering},
 };
 use guest::escape::Escaping;
 
@@ -45,12 +45,24 @@ static LEVEL: AtomicU8 = AtomicU8::new(0);
 static LINES: AtomicU32 = AtomicU32::new(0);
 /// What descriptor 2 was at the start; 0 = not looked at.
 static STANDARD_ERROR: AtomicU64 = AtomicU64::new(0);
+/// Whether an analyzer says what this process does not.
+static HAS_REPORTER: AtomicBool = AtomicBool::new(false);
 /// Path of the log file, or null.
 static FILE: AtomicPtr<c_char> = AtomicPtr::new(core::ptr::null_mut());
 
+/// Notes whether an analyzer tells of the processes of this trace.
+pub fn set_reporter(is_there: bool) {
+    HAS_REPORTER.store(is_there, Ordering::Relaxed);
+}
+
+/// Whether it does: then the program's standard error stays its own.
+pub fn has_reporter() -> bool {
+    HAS_REPORTER.load(Ordering::Relaxed)
+}
+
 /// Lets lines up to this level through (0 = none).
 pub fn set_level(level: u8) {
-    if let Some(status) = sys::fstat(2) {
+    if let Some(status) = file::fstat(2) {
         STANDARD_ERROR.store(status.device ^ status.inode, Ordering::Relaxed);
     }
     LEVEL.store(level, Ordering::Relaxed);
@@ -63,11 +75,11 @@ pub fn set_file(path: &str) {
     }
     let c_path = c_path(path.as_bytes().to_vec());
     match open_existing(&c_path) {
-        Ok(fd) => sys::close(fd),
+        Ok(fd) => file::close(fd),
         Err(Refusal::Error(sys::ENOENT)) => {}
         Err(refusal) => {
             LEVEL.store(0, Ordering::Relaxed);
-            if !output_folder::has_reporter() {
+            if !has_reporter() {
                 on_standard_error(&format!("log_file {path}: {refusal}; nothing is logged"));
             }
             return;
@@ -99,7 +111,7 @@ pub fn always(text: fmt::Arguments<'_>) {
     let path = FILE.load(Ordering::Acquire);
     if path.is_null() {
         if is_standard_error(2) {
-            sys::write_all(2, line.bytes());
+            file::write_all(2, line.bytes());
         }
         return;
     }
@@ -110,15 +122,15 @@ pub fn always(text: fmt::Arguments<'_>) {
     let path = unsafe { CStr::from_ptr(path) };
     let opened = match open_existing(path) {
         Err(Refusal::Error(sys::ENOENT)) => {
-            let made = trusted::make_file(sys::AT_FDCWD, path, flag::O_APPEND);
+            let made = trusted::make_file(file::AT_FDCWD, path, flag::O_APPEND);
             // Another process may have made it meanwhile.
             made.map(|(fd, _)| fd).or_else(|_| open_existing(path))
         }
         opened => opened,
     };
     if let Ok(fd) = opened {
-        sys::write_all(fd, line.bytes());
-        sys::close(fd);
+        file::write_all(fd, line.bytes());
+        file::close(fd);
     }
 }
 
@@ -132,7 +144,7 @@ fn open_existing(path: &CStr) -> Result<i32, Refusal> {
 pub fn on_standard_error(text: &str) -> bool {
     let line = Line::of(format_args!("{text}"));
     if is_standard_error(2) {
-        sys::write_all(2, line.bytes());
+        file::write_all(2, line.bytes());
         return true;
     }
     if ![nr::OPENAT, nr::FSTAT, nr::WRITE, nr::CLOSE].into_iter().all(trusted::may) {
@@ -140,27 +152,29 @@ pub fn on_standard_error(text: &str) -> bool {
     }
     let pid = own_pid();
     let path = c_path(format!("/proc/{pid}/fd/2").into_bytes());
-    let fd = sys::open(&path, flag::O_WRONLY | flag::O_APPEND | flag::CAREFUL, 0);
+    let fd = file::open(&path, flag::O_WRONLY | flag::O_APPEND | flag::CAREFUL, 0);
     if sys::failed(fd) {
         return false;
     }
     let is_open = is_standard_error(fd as u64);
     if is_open {
-        sys::write_all(fd as i32, line.bytes());
+        file::write_all(fd as i32, line.bytes());
     }
-    sys::close(fd as i32);
+    file::close(fd as i32);
     is_open
 }
 
 /// The counted process's number; who writes for it has another one.
 fn own_pid() -> u32 {
-    let counted = process::is_counted().then(|| process::identity().pid());
-    counted.unwrap_or_else(sys::getpid)
+    match ids::counted() {
+        0 => ids::getpid(),
+        counted => counted,
+    }
 }
 
 /// A program may close its standard error and get the number again for a file of its own.
 fn is_standard_error(fd: u64) -> bool {
-    let now = sys::fstat(fd).map_or(0, |status| status.device ^ status.inode);
+    let now = file::fstat(fd).map_or(0, |status| status.device ^ status.inode);
     [0, now].contains(&STANDARD_ERROR.load(Ordering::Relaxed))
 }
 

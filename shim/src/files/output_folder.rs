@@ -9,7 +9,10 @@
 //! it, and the output of the programs is not ours.
 
 use crate::{
-    base::sys::{self, nr},
+    base::{
+        file,
+        sys::{self, nr},
+    },
     files::{
         log,
         trusted::{self, Refusal, absolute, c_path},
@@ -27,8 +30,6 @@ use guest::escape::Bytes;
 
 /// Whether this process, or the one that it was forked from, has said that it cannot write.
 static TOLD: AtomicBool = AtomicBool::new(false);
-/// Whether an analyzer says what this process does not.
-static HAS_REPORTER: AtomicBool = AtomicBool::new(false);
 /// What it could not say yet, or null.
 static PENDING: AtomicPtr<String> = AtomicPtr::new(null_mut());
 
@@ -42,8 +43,8 @@ pub struct OutputFolder {
 
 impl OutputFolder {
     /// The folder at this path, by the working directory as it is now; `pin` = it must be this one.
-    pub fn new(path: &[u8], pin: Option<(u64, u64)>) -> OutputFolder {
-        OutputFolder { path: c_path(without_end(absolute(path))), pin }
+    pub fn new(path: &[u8], pin: Option<(u64, u64)>) -> Result<OutputFolder, Refusal> {
+        Ok(OutputFolder { path: c_path(without_end(absolute(path)?)), pin })
     }
 
     /// Opens it, for the names in it; made if it is missing and may be.
@@ -66,7 +67,7 @@ impl OutputFolder {
     fn open_existing(&self) -> Result<i32, Refusal> {
         let (fd, status) = trusted::open_folder(&self.path)?;
         if self.pin.is_some_and(|pin| pin != (status.device, status.inode)) {
-            sys::close(fd);
+            file::close(fd);
             return Err(Refusal::Replaced);
         }
         Ok(fd)
@@ -76,7 +77,7 @@ impl OutputFolder {
     pub fn check(&self) -> Result<(), Refusal> {
         match self.open_existing() {
             Ok(fd) => {
-                sys::close(fd);
+                file::close(fd);
                 may_write(&self.path)
             }
             Err(Refusal::Error(sys::ENOENT)) if self.pin.is_none() => {
@@ -93,22 +94,22 @@ impl OutputFolder {
     /// Sizes say nothing of it, and others can make files in a sticky folder: theirs must not stop our snapshots.
     pub fn bytes(&self) -> Option<u64> {
         let folder = self.open_existing().ok()?;
-        let flags = sys::flag::O_DIRECTORY | sys::flag::O_CLOEXEC;
+        let flags = file::flag::O_DIRECTORY | file::flag::O_CLOEXEC;
         // SAFETY: the path is NUL-terminated and only read.
         let fd = unsafe { sys::call4(nr::OPENAT, folder as u64, c".".as_ptr() as u64, flags, 0) };
-        sys::close(folder);
+        file::close(folder);
         if sys::failed(fd) {
             return None;
         }
         let user = trusted::user();
         let mut total = 0u64;
-        for_each_name(fd as u64, |name| {
+        let is_whole = for_each_name(fd as u64, |name| {
             if name.to_bytes().ends_with(b".sar") {
                 total = total.saturating_add(bytes_of(fd as u64, name, user));
             }
         });
-        sys::close(fd as i32);
-        Some(total)
+        file::close(fd as i32);
+        is_whole.then_some(total)
     }
 }
 
@@ -128,7 +129,7 @@ fn without_end(mut path: Vec<u8>) -> Vec<u8> {
 
 /// What a file of this user takes; 0 if it is no regular file, or another one's.
 fn bytes_of(folder: u64, name: &CStr, user: u32) -> u64 {
-    let Ok(status) = sys::lstat_at(folder, name) else { return 0 };
+    let Ok(status) = file::lstat_at(folder, name) else { return 0 };
     let is_regular = conf::trust::regular(&trusted::place(&status)).is_ok();
     if !is_regular || status.owner != user {
         return 0;
@@ -137,7 +138,8 @@ fn bytes_of(folder: u64, name: &CStr, user: u32) -> u64 {
     status.blocks.saturating_mul(512) / status.links.max(1)
 }
 
-fn for_each_name(folder: u64, mut see: impl FnMut(&CStr)) {
+/// Shows each name in a folder; whether all were to be had.
+fn for_each_name(folder: u64, mut see: impl FnMut(&CStr)) -> bool {
     let mut buffer = vec![0u8; 16 * 1024];
     loop {
         // SAFETY: the kernel writes within the buffer only.
@@ -145,7 +147,7 @@ fn for_each_name(folder: u64, mut see: impl FnMut(&CStr)) {
             sys::call3(nr::GETDENTS64, folder, buffer.as_mut_ptr() as u64, buffer.len() as u64)
         };
         if count <= 0 {
-            return;
+            return count == 0;
         }
         let mut rest = &buffer[..count as usize];
         // struct linux_dirent64: inode 8, offset 8, length 2, type 1, name.
@@ -169,19 +171,9 @@ fn may_write(path: &CStr) -> Result<(), Refusal> {
     if sys::failed(result) { Err(Refusal::Error(result)) } else { Ok(()) }
 }
 
-/// Notes whether an analyzer tells of the processes of this trace.
-pub fn set_reporter(is_there: bool) {
-    HAS_REPORTER.store(is_there, Ordering::Relaxed);
-}
-
-/// Whether it does: then the program's standard error stays its own.
-pub fn has_reporter() -> bool {
-    HAS_REPORTER.load(Ordering::Relaxed)
-}
-
 /// Says that nothing can be written: in the log, and once on standard error, with what to do.
-pub fn tell(folder: &OutputFolder, why: &Refusal) {
-    let is_first = !TOLD.swap(true, Ordering::Relaxed) && !has_reporter();
+pub fn tell(folder: &dyn fmt::Display, why: &Refusal) {
+    let is_first = !TOLD.swap(true, Ordering::Relaxed) && !log::has_reporter();
     if !is_first || !log::uses_standard_error() {
         let text = format_args!("cannot write records to {folder}: {why}; nothing is counted");
         log::line(log::Level::Error, text);

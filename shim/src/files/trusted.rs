@@ -1,7 +1,11 @@
 //! Files and folders that others may have put in our way: opened so that nothing happens, looked at through the
 //! descriptor, and only then used. The rules are those of [`conf::trust`].
 
-use crate::base::sys::{self, Status, flag, nr};
+use crate::base::{
+    file::{self, Status, flag},
+    ids,
+    sys::{self, nr},
+};
 use alloc::{ffi::CString, vec::Vec};
 use conf::trust::{self, Flaw, Look, Place, Who};
 use core::{
@@ -24,14 +28,17 @@ pub enum Refusal {
     Flaw(Flaw),
     /// Another folder lies there than at the start.
     Replaced,
+    /// What begins a file is longer than may be.
+    Header,
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Refusal::Error(error) => f.write_str(sys::error_text(*error)),
+            Refusal::Error(error) => f.write_str(file::error_text(*error)),
             Refusal::Flaw(flaw) => write!(f, "{flaw}"),
             Refusal::Replaced => f.write_str("another folder lies there than at the start"),
+            Refusal::Header => f.write_str("its header is longer than a header may be"),
         }
     }
 }
@@ -51,7 +58,7 @@ pub fn set_user(user: u32, group: u32) {
 /// Asks who they are now.
 pub fn look_at_user() {
     if may(nr::GETEUID) && may(nr::GETEGID) {
-        set_user(sys::geteuid(), sys::getegid());
+        set_user(ids::geteuid(), ids::getegid());
     }
 }
 
@@ -76,7 +83,7 @@ fn judge<E>(rule: impl Fn(&Who) -> Result<(), E>) -> Result<(), E> {
 
 /// Whether users may have no number in this process's user namespace (user_namespaces(7)).
 fn is_in_namespace() -> bool {
-    let map = sys::read_file(c"/proc/self/uid_map", 4096).unwrap_or_default();
+    let map = file::read_file(c"/proc/self/uid_map", 4096).unwrap_or_default();
     let map = core::str::from_utf8(&map).unwrap_or_default();
     let mut numbers = map.split_ascii_whitespace();
     let whole = ["0", "0", "4294967295"];
@@ -95,11 +102,11 @@ pub fn open_file(
     flags: u64,
     rule: impl Fn(&Place, &Who) -> Result<(), Flaw>,
 ) -> Result<i32, Refusal> {
-    let fd = sys::open(path, flags | flag::CAREFUL, 0);
+    let fd = file::open(path, flags | flag::CAREFUL, 0);
     if sys::failed(fd) {
         return Err(kind_in_the_way(path).unwrap_or(Refusal::Error(fd)));
     }
-    let status = sys::fstat(fd as u64).unwrap_or_default();
+    let status = file::fstat(fd as u64).unwrap_or_default();
     let judged = judge(|who| rule(&place(&status), who)).or_else(|flaw| {
         // Nobody writes to a file that is mounted read-only, whatever its mode says.
         let is_read_only = is_read_only(path);
@@ -107,7 +114,7 @@ pub fn open_file(
         if is_read_only { judge(|who| rule(&place, who)) } else { Err(flaw) }
     });
     if let Err(flaw) = judged {
-        sys::close(fd as i32);
+        file::close(fd as i32);
         return Err(flaw.into());
     }
     Ok(fd as i32)
@@ -121,7 +128,7 @@ fn kind_in_the_way(path: &CStr) -> Option<Refusal> {
 }
 
 fn kind_of(path: &CStr) -> Option<Status> {
-    may(nr::NEWFSTATAT).then(|| sys::lstat_at(sys::AT_FDCWD, path).ok()).flatten()
+    may(nr::NEWFSTATAT).then(|| file::lstat_at(file::AT_FDCWD, path).ok()).flatten()
 }
 
 fn is_folder(status: &Status) -> bool {
@@ -132,15 +139,15 @@ fn is_folder(status: &Status) -> bool {
 /// Opens a folder, not through a symbolic link as its last part; record files may be written there.
 pub fn open_folder(path: &CStr) -> Result<(i32, Status), Refusal> {
     let flags = flag::O_PATH | flag::O_DIRECTORY | flag::O_NOFOLLOW | flag::O_CLOEXEC;
-    let fd = sys::open(path, flags, 0);
+    let fd = file::open(path, flags, 0);
     if sys::failed(fd) {
         let found = kind_of(path).filter(|status| !is_folder(status));
         let found = found.map(|status| Refusal::Flaw(Flaw::Kind(status.mode)));
         return Err(found.unwrap_or(Refusal::Error(fd)));
     }
-    let status = sys::fstat(fd as u64).unwrap_or_default();
+    let status = file::fstat(fd as u64).unwrap_or_default();
     if let Err(flaw) = judge(|who| trust::folder(&place(&status), who)) {
-        sys::close(fd as i32);
+        file::close(fd as i32);
         return Err(flaw.into());
     }
     Ok((fd as i32, status))
@@ -161,14 +168,14 @@ pub fn make_file(folder: u64, name: &CStr, flags: u64) -> Result<(i32, Status), 
     if made.is_err() {
         // SAFETY: the name is NUL-terminated; the file was made above and has nothing in it.
         unsafe { optional(nr::UNLINKAT, [folder, name.as_ptr() as u64, 0, 0, 0, 0]) };
-        sys::close(fd as i32);
+        file::close(fd as i32);
     }
     Ok((fd as i32, made?))
 }
 
 /// Gives a new file the process's group and the mode of our files.
 fn settle(fd: u64) -> Result<Status, Refusal> {
-    let status = sys::fstat(fd).unwrap_or_default();
+    let status = file::fstat(fd).unwrap_or_default();
     trust::regular(&place(&status))?;
     let group = GROUP.load(Ordering::Relaxed);
     if status.group != group {
@@ -191,7 +198,7 @@ pub fn check_way(path: &[u8]) -> Result<(), (Vec<u8>, Flaw)> {
 
 fn look(path: &[u8]) -> Look {
     let path = c_path(path.to_vec());
-    let status = match sys::lstat_at(sys::AT_FDCWD, &path) {
+    let status = match file::lstat_at(file::AT_FDCWD, &path) {
         Ok(status) => status,
         Err(sys::ENOENT) => return Look::Missing,
         Err(_) => return Look::Unknown,
@@ -200,7 +207,7 @@ fn look(path: &[u8]) -> Look {
     const TYPE: u32 = 0o170_000;
     const LINK: u32 = 0o120_000;
     if status.mode & TYPE == LINK {
-        return match sys::read_link(&path, &mut target) {
+        return match file::read_link(&path, &mut target) {
             Some(target) => Look::Link(status.owner, target.to_vec()),
             None => Look::Unknown,
         };
@@ -231,16 +238,23 @@ pub fn c_path(mut path: Vec<u8>) -> CString {
     CString::new(path).unwrap_or_default()
 }
 
-/// The path from the root; the ticker's working directory is not the application's.
-pub fn absolute(path: &[u8]) -> Vec<u8> {
+/// The path from the root; the helper's working directory is not the application's.
+pub fn absolute(path: &[u8]) -> Result<Vec<u8>, Refusal> {
     if path.first() == Some(&b'/') {
-        return path.to_vec();
+        return Ok(path.to_vec());
     }
     let mut buffer = [0u8; 4096];
     // SAFETY: the kernel writes within the buffer only.
     let length = unsafe { sys::call2(nr::GETCWD, buffer.as_mut_ptr() as u64, buffer.len() as u64) };
+    if sys::failed(length) {
+        return Err(Refusal::Error(length));
+    }
+    // The kernel counts the NUL, and says so where the folder has no path from the root: `(unreachable)`.
     let mut whole = buffer[..(length.max(1) - 1) as usize].to_vec();
+    if whole.first() != Some(&b'/') {
+        return Err(Refusal::Error(sys::ENOENT));
+    }
     whole.push(b'/');
     whole.extend_from_slice(path);
-    whole
+    Ok(whole)
 }

@@ -4,8 +4,8 @@
 //! this build alone, and has a new thread attach itself before its routine begins.
 
 use crate::{
-    base::{guarded, link, sys},
-    client::tracer,
+    base::{file, guarded, link, tracer},
+    count::follow,
     record::threads,
 };
 use alloc::boxed::Box;
@@ -22,9 +22,9 @@ static NEXT: AtomicUsize = AtomicUsize::new(0);
 pub fn refusal() -> Option<&'static str> {
     const LARGEST_ENVIRONMENT: usize = 1 << 20;
     let mut path = [0u8; 4096];
-    let program = sys::read_link(c"/proc/self/exe", &mut path)?;
+    let program = file::read_link(c"/proc/self/exe", &mut path)?;
     let forced = || {
-        let environment = sys::read_file(c"/proc/self/environ", LARGEST_ENVIRONMENT);
+        let environment = file::read_file(c"/proc/self/environ", LARGEST_ENVIRONMENT);
         environment.is_ok_and(|all| {
             all.split(|&byte| byte == 0).any(|one| one == b"SPARKANALYZER_GUM_FORCE=1")
         })
@@ -117,5 +117,5 @@ unsafe extern "C" fn attach(start: *mut Start, routine: &mut [u64; 2]) -> *mut t
     if threads::current().is_none() {
         return null_mut();
     }
-    tracer::start()
+    follow::start()
 }

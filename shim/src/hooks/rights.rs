@@ -1,6 +1,10 @@
 //! libc's functions that change what the process may do: the helper is told before, and after.
 
-use super::{Decision, Frame, Hook};
+use super::{
+    errno::errno,
+    frame::{Decision, Frame},
+    list::Hook,
+};
 use crate::{base::sys, record::helper};
 use alloc::vec::Vec;
 use guest::syscall_number as nr;
@@ -60,7 +64,7 @@ pub fn after(hook: Hook, frame: &Frame) -> bool {
     }
     let Some((number, arguments)) = call(hook, &frame.arguments) else { return false };
     let failed = frame.result as i32 == -1 && !matches!(number, nr::SETFSUID | nr::SETFSGID);
-    helper::mirrored(number, &arguments, if failed { -super::errno() } else { 0 });
+    helper::mirrored(number, &arguments, if failed { -errno() } else { 0 });
     true
 }
 
@@ -73,7 +77,7 @@ fn follow_groups() {
     let count = unsafe { sys::call2(nr::GETGROUPS, 0, 0) };
     let count = usize::try_from(count).unwrap_or(0).min(MOST);
     if groups.try_reserve_exact(count).is_err() {
-        return;
+        return helper::cannot_follow();
     }
     groups.resize(count, 0);
     // SAFETY: the kernel writes as many words as there is room for.

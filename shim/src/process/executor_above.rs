@@ -4,7 +4,10 @@
 //! executor it belongs to, and its node would be the host's name where the executor's is `--hostname`. The
 //! executor started it (Spark's `PythonWorkerFactory`), so its command line is in `/proc`.
 
-use crate::{base::sys, files::trusted::c_path};
+use crate::{
+    base::{file, ids},
+    files::trusted::c_path,
+};
 use alloc::{ffi::CString, format};
 use guest::role::{self, Role, SparkIds};
 
@@ -15,12 +18,12 @@ const MAX_COMMAND_LINE: usize = 1 << 20;
 
 /// The ids of the nearest executor above this process.
 pub fn ids() -> Option<SparkIds> {
-    let mut pid = sys::getppid();
+    let mut pid = ids::getppid();
     for _ in 0..GENERATIONS {
         if pid <= 1 {
             return None;
         }
-        let line = sys::read_file(&path(pid, "cmdline"), MAX_COMMAND_LINE).ok()?;
+        let line = file::read_file(&path(pid, "cmdline"), MAX_COMMAND_LINE).ok()?;
         let arguments = || line.split(|&byte| byte == 0);
         let program = arguments().next().unwrap_or_default();
         if role::of(program, arguments(), false) == Role::Executor {
@@ -37,7 +40,7 @@ fn path(pid: u32, file: &str) -> CString {
 
 /// The parent, the second field after the name in `/proc/<pid>/stat` (proc(5)).
 fn parent(pid: u32) -> Option<u32> {
-    let stat = sys::read_file(&path(pid, "stat"), 4096).ok()?;
+    let stat = file::read_file(&path(pid, "stat"), 4096).ok()?;
     let name_end = stat.iter().rposition(|&byte| byte == b')')?;
     let field = stat[name_end + 1..].split(|&byte| byte == b' ').nth(2)?;
     core::str::from_utf8(field).ok()?.parse().ok()

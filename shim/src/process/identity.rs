@@ -2,12 +2,13 @@
 
 use crate::{
     base::{
-        clock, link,
+        clock, file, ids, link,
+        startup::Startup,
         sys::{self, nr},
+        tracer,
     },
-    bridge::jvm,
-    entry::constructor::Startup,
     files::output_folder::OutputFolder,
+    process::{application, task_method},
 };
 use alloc::{borrow::Cow, format, vec::Vec};
 use conf::{Settings, settings::Tracer};
@@ -190,14 +191,14 @@ impl Identity {
     }
 
     fn describe_process(&mut self) {
-        self.pid = sys::getpid();
-        self.ppid = sys::getppid();
+        self.pid = ids::getpid();
+        self.ppid = ids::getppid();
         self.start = clock::stamp();
         let mut name = [0u8; 16];
         sys::thread_name(&mut name);
         self.comm = name.split(|&byte| byte == 0).next().unwrap_or_default().to_vec();
         let mut path = [0u8; 1024];
-        let exe = sys::read_link(c"/proc/self/exe", &mut path).unwrap_or_default();
+        let exe = file::read_link(c"/proc/self/exe", &mut path).unwrap_or_default();
         self.exe = self.redacted(exe).into_owned();
         self.start_ticks = start_ticks(&small_file(c"/proc/self/stat"));
     }
@@ -226,10 +227,10 @@ impl Identity {
     /// The header of a segment.
     pub fn header(&self, segment: u32) -> Header<'_> {
         let tracer = match self.settings.tracer {
-            chosen if crate::client::tracer::is_running() => conf::value::Choice::word(chosen),
+            chosen if tracer::is_running() => conf::value::Choice::word(chosen),
             _ => conf::value::Choice::word(Tracer::None),
         };
-        let metrics = if crate::client::tracer::is_running() {
+        let metrics = if tracer::is_running() {
             self.metrics
         } else {
             self.metrics.difference(MetricSet::ENGINE)
@@ -251,19 +252,19 @@ impl Identity {
             start_ticks: self.start_ticks,
             role: self.role.name().as_bytes(),
             application_id: match self.application_id {
-                [] => jvm::application::ids().0,
+                [] => application::answered().0,
                 known => known,
             },
             application_attempt: &self.spark.attempt,
             executor_id: match self.executor_id {
-                [] => jvm::application::ids().1,
+                [] => application::answered().1,
                 known => known,
             },
             comm: &self.comm,
             exe: &self.exe,
             command_line: &self.command_line,
             tracer: tracer.as_bytes(),
-            task_method: crate::entry::process::task_method(),
+            task_method: task_method::get(),
             starts_at: self.starts_at.as_bytes(),
             settings: &self.settings_text,
             container: &self.container,
@@ -288,7 +289,7 @@ fn metrics_of(settings: &Settings) -> MetricSet {
 
 fn random_id() -> ProcessId {
     let mut id = ProcessId::default();
-    sys::random(&mut id);
+    fill_random(&mut id);
     id
 }
 
@@ -302,7 +303,7 @@ fn host_name() -> Vec<u8> {
 
 /// A small file's text without the newline at its end; empty if it cannot be read.
 fn small_file(path: &core::ffi::CStr) -> Vec<u8> {
-    let mut text = sys::read_file(path, 64 * 1024).unwrap_or_default();
+    let mut text = file::read_file(path, 64 * 1024).unwrap_or_default();
     while text.last() == Some(&b'\n') {
         text.pop();
     }
@@ -326,4 +327,22 @@ fn container_of(cgroup: &[u8]) -> &[u8] {
         .rev()
         .find(|part| part.iter().all(u8::is_ascii_hexdigit))
         .unwrap_or_default()
+}
+
+/// Fills the buffer with random bytes.
+fn fill_random(buffer: &mut [u8]) {
+    let arguments = [buffer.as_mut_ptr() as u64, buffer.len() as u64, 0, 0, 0, 0];
+    // SAFETY: the kernel writes within the buffer only; up to 256 bytes come in one piece.
+    let got = unsafe { engine::sys::optional(nr::GETRANDOM, arguments) };
+    if got < buffer.len() as i64 {
+        // Not asked or not to be had: unique all the same, by the clock's nanoseconds and the process's id.
+        let mut state = clock::stamp();
+        state.mono_ns ^= u64::from(ids::getpid()) << 40;
+        for byte in buffer {
+            // SplitMix64 (Steele, Lea, Flood 2014).
+            state.mono_ns = state.mono_ns.wrapping_add(0x9e37_79b9_7f4a_7c15 ^ state.real_ns);
+            let mixed = (state.mono_ns ^ state.mono_ns >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            *byte = (mixed ^ mixed >> 27) as u8;
+        }
+    }
 }

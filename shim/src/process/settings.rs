@@ -21,8 +21,11 @@
 //! Set-user-id programs and such with file capabilities (`AT_SECURE`) are never counted.
 
 use crate::{
-    base::sys::{self, flag, nr},
-    entry::constructor::Startup,
+    base::{
+        file::{self, flag},
+        startup::Startup,
+        sys::{self, nr},
+    },
     files::{
         log,
         trusted::{self, Refusal, absolute, c_path},
@@ -106,8 +109,14 @@ impl Source {
             }
             Source::Trace(orders) => (Bytes(b"the trace's settings"), Some((&*orders.text).into())),
         };
-        let environment = startup.environment().filter_map(|variable| {
-            let (name, value) = split_variable(variable.to_bytes())?;
+        let variables = || startup.environment().filter_map(|one| split_variable(one.to_bytes()));
+        let unreadable = |(name, value): &(&[u8], &[u8])| {
+            name.starts_with(conf::ENVIRONMENT_PREFIX.as_bytes()) && str::from_utf8(value).is_err()
+        };
+        if let (Source::Environment, Some((name, _))) = (self, variables().find(unreadable)) {
+            return Err(format!("{}: not UTF-8 text", Bytes(name)));
+        }
+        let environment = variables().filter_map(|(name, value)| {
             Some((str::from_utf8(name).ok()?, str::from_utf8(value).ok()?))
         });
         let place = format!("{place}");
@@ -156,8 +165,8 @@ fn read(
     rule: impl Fn(&trust::Place, &trust::Who) -> Result<(), trust::Flaw>,
 ) -> Result<Vec<u8>, Refusal> {
     let fd = trusted::open_file(&c_path(path.to_vec()), 0, rule)?;
-    let text = sys::read_to_end(fd, MAX_CONF_BYTES);
-    sys::close(fd);
+    let text = file::read_to_end(fd, MAX_CONF_BYTES);
+    file::close(fd);
     text.map_err(Refusal::Error)
 }
 
@@ -175,7 +184,13 @@ fn doubt<'v>(variable: &impl Fn(&str) -> Option<&'v [u8]>) -> Option<Doubt> {
     for (name, is_file) in [("OUTPUT_DIR", false), ("CONF", false), ("LOG_FILE", true)] {
         let name = format!("{}{name}", conf::ENVIRONMENT_PREFIX);
         let Some(value) = variable(&name) else { continue };
-        let path = absolute(value);
+        let path = match absolute(value) {
+            Ok(path) => path,
+            Err(refusal) => {
+                let why = format!("{name}: {}: {refusal}", Bytes(value));
+                return Some(Doubt { why, is_place: true });
+            }
+        };
         let path = if is_file { folder_of(&path) } else { path };
         if let Err((place, flaw)) = trusted::check_way(&path) {
             let why = format!("{name}: {}: {flaw}", Bytes(&place));
@@ -187,7 +202,7 @@ fn doubt<'v>(variable: &impl Fn(&str) -> Option<&'v [u8]>) -> Option<Doubt> {
 
 /// Whether a process that is not root's has rights beyond its user's. Where that cannot be seen it has none.
 fn has_capabilities() -> bool {
-    let status = sys::read_file(c"/proc/self/status", 64 * 1024).unwrap_or_default();
+    let status = file::read_file(c"/proc/self/status", 64 * 1024).unwrap_or_default();
     status
         .split(|&byte| byte == b'\n')
         .filter_map(|line| line.strip_prefix(b"CapEff:").or(line.strip_prefix(b"CapPrm:")))
@@ -199,16 +214,16 @@ impl Orders {
     fn find(id: &[u8], folder: &[u8]) -> Option<Orders> {
         let id = str::from_utf8(id).ok()?;
         let name = c_path(conf::trace_settings_file(id)?.into_bytes());
-        let (folder, status) = trusted::open_folder(&c_path(absolute(folder))).ok()?;
+        let (folder, status) = trusted::open_folder(&c_path(absolute(folder).ok()?)).ok()?;
         let flags = flag::O_NOFOLLOW | flag::CAREFUL;
         // SAFETY: the name is NUL-terminated and only read.
         let fd = unsafe { sys::call4(nr::OPENAT, folder as u64, name.as_ptr() as u64, flags, 0) };
-        sys::close(folder);
+        file::close(folder);
         if sys::failed(fd) {
             return None;
         }
-        let text = is_by_root(fd as u64).then(|| sys::read_to_end(fd as i32, MAX_CONF_BYTES).ok());
-        sys::close(fd as i32);
+        let text = is_by_root(fd as u64).then(|| file::read_to_end(fd as i32, MAX_CONF_BYTES).ok());
+        file::close(fd as i32);
         let text = String::from_utf8(text??).ok()?;
         Some(Orders { text, folder: (status.device, status.inode) })
     }
@@ -216,7 +231,15 @@ impl Orders {
 
 /// Whether nobody but root can have made this file, under this name.
 fn is_by_root(fd: u64) -> bool {
-    let status = sys::fstat(fd).unwrap_or_default();
+    let status = file::fstat(fd).unwrap_or_default();
     let root = trust::Who { user: 0, is_in_namespace: false };
     trust::orders(&trusted::place(&status), &root).is_ok() && status.links == 1
+}
+/// How the configured memory is divided, in bytes: the shim's own heap, and the engine's translations.
+pub fn memory_shares(settings: &Settings) -> (usize, usize) {
+    /// The recorder's queue of half a MiB, written and being written, and some room.
+    const LEAST_HEAP: usize = 2 << 20;
+    let all = (settings.memory_limit_mib.0 as usize) << 20;
+    let heap = (all / 8).max(LEAST_HEAP).min(all);
+    (heap, all - heap)
 }

@@ -8,13 +8,13 @@
 //!
 //! # Limitations
 //!
-//! - Opens that fail, devices, pipes, sockets and memory files have no directory.
+//! - Opens that fail, devices, pipes, sockets and memory files have no directory, and no file has one where /proc is not
+//!   mounted.
 //! - What is counted after a directory was renamed counts for its new name.
 
 use crate::{
-    base::sys::{self, Status},
-    count::syscalls::descriptor_path,
-    entry::process,
+    base::file::{self, Status, descriptor_path},
+    process,
 };
 use alloc::borrow::Cow;
 use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
@@ -75,7 +75,7 @@ pub fn place(descriptor: u64, status: &Status, is_new: bool) -> Place {
 #[inline(never)]
 fn ask(file: &File, status: &Status) -> Place {
     let (mut name, mut path) = ([0u8; 32], [0u8; PATH_BYTES]);
-    let path = sys::read_link_start(descriptor_path(file.descriptor, &mut name), &mut path);
+    let path = file::read_link_start(descriptor_path(file.descriptor, &mut name), &mut path);
     let is_directory = status.mode & TYPE == DIRECTORY;
     let directory = path.and_then(|path| directory_of(path, is_directory, status.links));
     let place = directory.map_or(Place::NONE, |directory| TABLE.place(directory));

@@ -3,10 +3,7 @@
 
 use crate::{
     base::sys,
-    record::{
-        recorder,
-        threads::{self, Shared},
-    },
+    record::{counters::Shared, events, threads},
 };
 use core::sync::atomic::{AtomicU32, Ordering};
 use guest::syscall_number as nr;
@@ -46,7 +43,7 @@ pub fn about_to(thread: &Shared) -> [u64; 2] {
 pub fn made(thread: &Shared, [number, outer]: [u64; 2], result: i64) {
     thread.fork.store(outer as u32, Ordering::Relaxed);
     if result > 0 {
-        recorder::forked(result as u32, number as u32);
+        events::forked(result as u32, number as u32);
     }
 }
 

@@ -11,14 +11,17 @@
 //!   would take space for nothing.
 
 use crate::{
-    base::sys::{self, nr},
+    base::{
+        file,
+        sys::{self, nr},
+    },
     files::{
         log::{self, Level},
         output_folder,
         trusted::{self, Refusal, make_file},
     },
     process::identity::Identity,
-    record::recorder,
+    record::{queue, recorder},
 };
 use alloc::{vec, vec::Vec};
 use core::ffi::CStr;
@@ -113,7 +116,7 @@ impl Segments {
     }
 
     fn write_entries(&mut self, entries: &[u8], tick: u64) {
-        for (weight, group) in recorder::entries(entries) {
+        for (weight, group) in queue::entries(entries) {
             if self.stopped {
                 return;
             }
@@ -164,7 +167,7 @@ impl Segments {
     /// Recording stops: the reason and the process's last totals go into the reserve.
     fn stop(&mut self, code: u16, error: i64) {
         self.stopped = true;
-        log::line(Level::Error, format_args!("recording stops: {}", sys::error_text(error)));
+        log::line(Level::Error, format_args!("recording stops: {}", file::error_text(error)));
         let Some(file) = &self.file else { return };
         let (fd, offset) = (file.fd, file.offset);
         truncate(fd, offset);
@@ -209,7 +212,7 @@ impl Segments {
         );
         self.disturbed = Some(status.size);
         if let Some(file) = self.file.take() {
-            sys::close(file.fd);
+            file::close(file.fd);
         }
     }
 
@@ -287,16 +290,19 @@ impl Segments {
             self.next += 1;
             made = make_segment(identity, folder, self.next);
         }
-        sys::close(folder);
+        file::close(folder);
         let (fd, status) = made?;
         let mut buffer = vec![0; MAX_HEADER_BYTES];
         let header = identity.header(self.next);
-        let length = header.encode(&mut buffer).unwrap_or_default();
+        let Ok(length) = header.encode(&mut buffer) else {
+            file::close(fd);
+            return Err(Refusal::Header);
+        };
         // A failure shows in the write.
         reserve(fd, length as u64 + RESERVE);
         if let Err(error) = write_at(fd, &buffer[..length], 0) {
             truncate(fd, 0);
-            sys::close(fd);
+            file::close(fd);
             return Err(Refusal::Error(error));
         }
         self.next += 1;
@@ -360,7 +366,7 @@ fn make_segment(
     identity: &Identity,
     folder: i32,
     segment: u32,
-) -> Result<(i32, sys::Status), Refusal> {
+) -> Result<(i32, file::Status), Refusal> {
     const ENAMETOOLONG: i64 = -36;
     let mut name = [0u8; 256];
     let (prefix, id) = (&identity.file_prefix, &identity.process_id);
@@ -389,13 +395,13 @@ fn may(number: u64) -> bool {
 
 fn close(fd: i32) {
     if may(nr::CLOSE) {
-        sys::close(fd);
+        file::close(fd);
     }
 }
 
 /// What our own descriptor stands for; `None` where that cannot be asked.
-fn status_of(fd: i32) -> Option<sys::Status> {
-    may(nr::FSTAT).then(|| sys::fstat(fd as u64)).flatten()
+fn status_of(fd: i32) -> Option<file::Status> {
+    may(nr::FSTAT).then(|| file::fstat(fd as u64)).flatten()
 }
 
 /// ftruncate to the size that the file has frees the blocks reserved behind its end.

@@ -17,11 +17,12 @@
 //! GetLocalObject takes 0.8 ms.
 //!
 //! Each callback ends following of its thread, if it was followed, and follows again from its return address on, if a
-//! task is open ([`tracer::go_on`]): at the start breakpoint the thread enters the engine inside the JVM's own
+//! task is open ([`crate::count::follow::go_on`]): at the start breakpoint the thread enters the engine inside the JVM's own
 //! handling of the breakpoint, at the end breakpoint it leaves it there.
 //!
 //! Breakpoints vanish when another agent redefines or retransforms the class. [`super::tasks`] notices
-//! by the thread's short name that a task came without its breakpoint, and calls [`rearm`].
+//! by the thread's short name that a task came without its breakpoint, and calls
+//! [`breakpoints::rearm`].
 //!
 //! # Limitations
 //!
@@ -31,48 +32,25 @@
 
 use super::{
     application,
+    breakpoints::{self, CLASSES, RUNNER},
+    environment::{self, go_on},
     jvmti::{self, Callbacks, Env, Event, JavaVm, JniEnv, Location, Method, RawEnv, Reference},
     launcher, renamed, tasks,
 };
 use crate::{
-    base::{guarded, link, sys},
-    client::tracer,
-    entry::process,
+    base::{file, guarded, tracer},
+    process,
 };
 use core::{
     ffi::{CStr, c_char, c_void},
     ptr::null_mut,
-    sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, Ordering},
+    sync::atomic::{AtomicBool, Ordering},
 };
-use guest::{
-    bytecode::{self, Exit},
-    code_heap,
-};
+use guest::code_heap;
 use records::TaskMethod;
 
-/// The classes that are watched, and the methods in them.
-const CLASSES: [&[u8]; 3] = [
-    b"Lorg/apache/spark/executor/Executor$TaskRunner;",
-    b"Lorg/apache/spark/memory/TaskMemoryManager;",
-    b"Lorg/apache/spark/scheduler/Task;",
-];
 /// The first Java whose compiler does the same for who may set breakpoints (JDK-8227745); see [`renamed`].
 const FIRST_WITH_FREE_BREAKPOINTS: i32 = 16;
-/// The place of `TaskRunner` in [`CLASSES`] and of its `run` in [`METHODS`].
-const RUNNER: usize = 0;
-
-/// The methods that have breakpoints, in the order of [`CLASSES`]; null = not loaded yet.
-static METHODS: [AtomicPtr<c_void>; 3] = [const { AtomicPtr::new(null_mut()) }; 3];
-/// The JVM's environment while breakpoints may be set; null before `Agent_OnLoad` and after VM death.
-static ENVIRONMENT: AtomicPtr<*const jvmti::Table> = AtomicPtr::new(null_mut());
-/// The JVM, for attaching a thread.
-static VM: AtomicPtr<*const [usize; 8]> = AtomicPtr::new(null_mut());
-
-/// Places of the return instructions of `TaskRunner.run`, -1 = unused. Spark's versions have one. A
-/// method with more would have its further returns taken for throws: such a task's end is then noticed
-/// late, and marked so.
-static RETURNS: [AtomicI64; 16] = [const { AtomicI64::new(-1) }; 16];
-
 /// Called by the JVM when it starts (JVMTI specification, «Agent Start-Up»). Never fails: a JVM ends
 /// when its agent does.
 #[unsafe(no_mangle)]
@@ -95,7 +73,7 @@ unsafe extern "C" fn load(vm: usize) -> usize {
     let environment = match unsafe { Env::new(vm) } {
         Ok(environment) => environment,
         Err(error) => {
-            tasks::breakpoints_unavailable("GetEnv", error);
+            breakpoints::unavailable("GetEnv", error);
             return 0;
         }
     };
@@ -118,13 +96,13 @@ unsafe extern "C" fn load(vm: usize) -> usize {
         ("SetEventNotificationMode", environment.notify(Event::VmDeath, true)),
     ];
     if let Some((step, error)) = steps.into_iter().find(|(_, error)| *error != jvmti::OK) {
-        tasks::breakpoints_unavailable(step, error);
+        breakpoints::unavailable(step, error);
         environment.dispose();
         return 0;
     }
-    publish(vm, environment);
+    environment::publish(vm, environment);
     if has_breakpoints {
-        tasks::breakpoints_available();
+        breakpoints::available();
     } else {
         process::set_task_method(TaskMethod::THREAD_NAME);
     }
@@ -146,14 +124,9 @@ fn code_alone(vm: JavaVm, environment: Env) -> usize {
     if steps.iter().any(|&error| error != jvmti::OK) {
         environment.dispose();
     } else {
-        publish(vm, environment);
+        environment::publish(vm, environment);
     }
     0
-}
-
-fn publish(vm: JavaVm, environment: Env) {
-    VM.store(vm, Ordering::Relaxed);
-    ENVIRONMENT.store(environment.as_raw(), Ordering::Release);
 }
 
 // What the JVM calls.
@@ -169,18 +142,6 @@ pub fn is_callback(address: usize) -> bool {
         .iter()
         .any(|&callback| callback as usize == address)
         || renamed::is_callback(address)
-}
-
-/// The thread to follow when a callback returns.
-pub fn go_on() -> *mut tracer::Thread {
-    unsafe extern "C" fn body(_: usize) -> usize {
-        tracer::go_on() as usize
-    }
-    // SAFETY: `body` ignores its argument.
-    match unsafe { guarded::guarded(0, body) } {
-        guarded::FAILED => null_mut(),
-        thread => thread as *mut tracer::Thread,
-    }
 }
 
 /// The parts of HotSpot that are generated once, at the start, and never patched: the interpreter, in which a task
@@ -222,23 +183,15 @@ fn guard_code_heap(address: u64) {
     if KNOWN.swap(true, Ordering::Relaxed) {
         return;
     }
-    let maps = sys::read_file(c"/proc/self/maps", LONGEST).unwrap_or_default();
+    let maps = file::read_file(c"/proc/self/maps", LONGEST).unwrap_or_default();
     if let Some(heap) = code_heap::reservation(&maps, address) {
         tracer::guard(heap.start, heap.end - heap.start);
     }
 }
 
 unsafe extern "C" fn dies(_environment: RawEnv, _jni: JniEnv) -> *mut tracer::Thread {
-    ENVIRONMENT.store(null_mut(), Ordering::Release);
+    environment::withdraw();
     go_on()
-}
-
-/// Hands the calling thread's Java name to `use_name`. On a thread of the JVM that executes native code.
-pub fn with_own_name(use_name: impl FnOnce(&[u8])) {
-    let environment = ENVIRONMENT.load(Ordering::Acquire);
-    if !environment.is_null() {
-        Env::from_raw(environment).with_thread_name(null_mut(), use_name);
-    }
 }
 
 /// A callback's arguments, handed through [`guarded::guarded`].
@@ -296,18 +249,17 @@ unsafe extern "C" fn prepared(happened: usize) -> usize {
             _ => name == b"run",
         };
         if wanted {
-            METHODS[place].store(method, Ordering::SeqCst);
+            breakpoints::note_method(place, method);
         }
         !wanted
     });
     if error == jvmti::OK {
-        error = arm(environment, place);
+        error = breakpoints::arm(environment, place);
     }
     if error != jvmti::OK {
-        tasks::breakpoints_unavailable("SetBreakpoint", error);
+        breakpoints::unavailable("SetBreakpoint", error);
     }
-    // SeqCst: of two threads that prepare the last two classes, one sees both.
-    if METHODS.iter().all(|method| !method.load(Ordering::SeqCst).is_null()) {
+    if breakpoints::knows_all_methods() {
         stop_waiting(environment);
     }
     0
@@ -317,40 +269,6 @@ unsafe extern "C" fn prepared(happened: usize) -> usize {
 fn stop_waiting(environment: Env) {
     let _ = environment.notify(Event::ClassPrepare, false);
 }
-
-/// Sets the breakpoints of one method.
-fn arm(environment: Env, place: usize) -> jvmti::Error {
-    let method: Method = METHODS[place].load(Ordering::Relaxed);
-    if method.is_null() {
-        return jvmti::OK;
-    }
-    if place != RUNNER {
-        return environment.set_breakpoint(method, 0);
-    }
-    let mut first_error = jvmti::OK;
-    let mut returns = RETURNS.iter();
-    let understood = environment.with_bytecodes(method, |code| {
-        bytecode::exits(code, |at, exit| {
-            if exit == Exit::Return
-                && let Some(place) = returns.next()
-            {
-                place.store(at.into(), Ordering::Relaxed);
-            }
-            let error = environment.set_breakpoint(method, at.into());
-            if error != jvmti::OK && first_error == jvmti::OK {
-                first_error = error;
-            }
-        })
-    });
-    match understood {
-        Ok(true) => first_error,
-        Ok(false) => UNKNOWN_BYTECODE,
-        Err(error) => error,
-    }
-}
-
-/// Stands in a notice for «the method's bytecodes were not understood».
-const UNKNOWN_BYTECODE: jvmti::Error = -1;
 
 unsafe extern "C" fn breaks(
     environment: RawEnv,
@@ -362,7 +280,7 @@ unsafe extern "C" fn breaks(
     if guarded::switched_off() {
         return null_mut();
     }
-    if method != METHODS[RUNNER].load(Ordering::Relaxed) {
+    if !breakpoints::is_of_runner(method) {
         application::ask(jni);
     }
     let mut happened = Happened {
@@ -381,71 +299,12 @@ unsafe extern "C" fn breaks(
 unsafe extern "C" fn reached(happened: usize) -> usize {
     // SAFETY: `breaks` passes its own structure.
     let happened = unsafe { &*(happened as *const Happened) };
-    if happened.method != METHODS[RUNNER].load(Ordering::Relaxed) {
+    if !breakpoints::is_of_runner(happened.method) {
         happened.environment.with_thread_name(happened.thread, tasks::started);
-    } else if RETURNS.iter().any(|place| place.load(Ordering::Relaxed) == happened.location) {
+    } else if breakpoints::is_return(happened.location) {
         tasks::returned();
     } else {
         tasks::threw();
     }
-    0
-}
-
-/// Sets all breakpoints again, on a thread of its own that ends at once. May be called in any state of
-/// the JVM: the calling thread only creates the other one.
-pub fn rearm() {
-    if ENVIRONMENT.load(Ordering::Acquire).is_null() || REARMING.swap(true, Ordering::AcqRel) {
-        return;
-    }
-    let Some(address) = link::find(c"pthread_create") else { return };
-    // SAFETY: pthread_create(3) has this signature; `Attributes` null means the defaults.
-    let create: PthreadCreate = unsafe { core::mem::transmute(address) };
-    let mut thread = 0usize;
-    // SAFETY: `thread` is written before the call returns; the new thread gets no argument.
-    let error = unsafe { create(&raw mut thread, null_mut(), rearm_thread, null_mut()) };
-    if error != 0 {
-        REARMING.store(false, Ordering::Release);
-        return;
-    }
-    if let Some(address) = link::find(c"pthread_detach") {
-        // SAFETY: pthread_detach(3) has this signature, and the thread was created joinable just now.
-        unsafe {
-            core::mem::transmute::<usize, unsafe extern "C" fn(usize) -> i32>(address)(thread)
-        };
-    }
-}
-
-static REARMING: AtomicBool = AtomicBool::new(false);
-
-type PthreadCreate = unsafe extern "C" fn(
-    *mut usize,
-    *mut c_void,
-    unsafe extern "C" fn(*mut c_void) -> *mut c_void,
-    *mut c_void,
-) -> i32;
-
-unsafe extern "C" fn rearm_thread(_argument: *mut c_void) -> *mut c_void {
-    // SAFETY: `rearm_attached` takes no argument.
-    unsafe { guarded::guarded(0, rearm_attached) };
-    REARMING.store(false, Ordering::Release);
-    null_mut()
-}
-
-unsafe extern "C" fn rearm_attached(_argument: usize) -> usize {
-    let vm = VM.load(Ordering::Relaxed);
-    // SAFETY: the JVM that called Agent_OnLoad, asked to attach this new thread.
-    let attached = unsafe { jvmti::attach_as_daemon(vm, c"sparkanalyzer") };
-    let environment = ENVIRONMENT.load(Ordering::Acquire);
-    if attached != jvmti::OK {
-        return 0;
-    }
-    if !environment.is_null() {
-        let errors = (0..METHODS.len()).map(|place| arm(Env::from_raw(environment), place));
-        let error =
-            errors.fold(jvmti::OK, |first, next| if first == jvmti::OK { next } else { first });
-        tasks::rearmed(error);
-    }
-    // SAFETY: attached above, and no Java frame is on this thread's stack.
-    unsafe { jvmti::detach(vm) };
     0
 }

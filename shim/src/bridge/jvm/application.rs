@@ -7,63 +7,18 @@
 //! task's thread asks until one has been answered. What fails leaves no exception behind, and the id unknown.
 
 use super::jvmti::{JniEnv, Reference};
-use crate::{client::tracer, entry::process};
-use core::{
-    cell::UnsafeCell,
-    ffi::{CStr, c_char, c_void},
-    sync::atomic::{AtomicUsize, Ordering},
-};
-
-/// The id of the executor that runs tasks in the driver (`SparkContext.DRIVER_IDENTIFIER`).
-const DRIVER: &[u8] = b"driver";
-/// As much as a task's record holds of an application's id.
-const LONGEST: usize = 64;
-/// Stands in [`Known::len`] for «is being written».
-const WRITING: usize = usize::MAX;
-
-/// The answer; 0 bytes until there is one.
-struct Known {
-    len: AtomicUsize,
-    bytes: UnsafeCell<[u8; LONGEST]>,
-}
-
-// SAFETY: the bytes are written once, by the thread that has put WRITING for 0 into `len`, and read by others only after
-// it has put their number there.
-unsafe impl Sync for Known {}
-
-static KNOWN: Known = Known { len: AtomicUsize::new(0), bytes: UnsafeCell::new([0; LONGEST]) };
-
-/// The application's id and its executor's, if Spark was asked; else both are empty.
-pub fn ids() -> (&'static [u8], &'static [u8]) {
-    match KNOWN.len.load(Ordering::Acquire) {
-        0 | WRITING => (&[], &[]),
-        // SAFETY: as said at `Sync`: nobody writes any more.
-        len => (unsafe { &(&*KNOWN.bytes.get())[..len] }, DRIVER),
-    }
-}
+use crate::{count::follow, process};
+use core::ffi::{CStr, c_char, c_void};
 
 /// Asks Spark, if this process runs tasks and does not know of which application. On a thread of the JVM that executes
 /// native code, below a frame of Spark's.
 pub fn ask(jni: JniEnv) {
-    let is_unknown = || process::identity().application_id.is_empty() && ids().0.is_empty();
-    if process::runs_tasks() && is_unknown() {
+    if process::runs_tasks() && process::application_ids().0.is_empty() {
         // Java code runs as it does without us.
-        tracer::natively(|| {
+        follow::natively(|| {
             // SAFETY: the caller's own environment, on its thread.
             unsafe { with_answer(jni) };
         });
-    }
-}
-
-fn keep(id: &[u8]) {
-    // A part of an id would be another application's.
-    if id.is_empty() || id.len() > LONGEST {
-        return;
-    }
-    if KNOWN.len.compare_exchange(0, WRITING, Ordering::Acquire, Ordering::Relaxed).is_ok() {
-        // SAFETY: as said at `Sync`: this thread alone writes.
-        unsafe { (&mut *KNOWN.bytes.get())[..id.len()].copy_from_slice(id) };
-        KNOWN.len.store(id.len(), Ordering::Release);
     }
 }
 
@@ -197,7 +152,10 @@ unsafe fn with_answer(env: JniEnv) {
             let length = length(env, id);
             let text = chars(env, id, core::ptr::null_mut());
             if !jni.has_thrown() && !text.is_null() {
-                keep(core::slice::from_raw_parts(text, usize::try_from(length).unwrap_or(0)));
+                process::keep_application(core::slice::from_raw_parts(
+                    text,
+                    usize::try_from(length).unwrap_or(0),
+                ));
                 release(env, id, text);
             }
         }

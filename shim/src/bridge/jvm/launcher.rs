@@ -18,7 +18,10 @@
 //! - musl runs constructors after `__libc_start_main`, when the role is not known yet: tasks are then
 //!   noticed by thread names.
 
-use crate::{base::sys, entry::process};
+use crate::{
+    base::{file, sys},
+    process,
+};
 use alloc::vec::Vec;
 use core::{
     ffi::{CStr, c_char},
@@ -110,19 +113,19 @@ fn agent_option() -> Option<Vec<u8>> {
 /// `/proc/self/maps` names the mapped file even if LD_PRELOAD named it by a relative path, and says when
 /// that file was deleted or renamed over.
 fn own_path(into: &mut Vec<u8>) -> bool {
-    let fd = sys::open(c"/proc/self/maps", O_RDONLY | O_CLOEXEC, 0);
+    let fd = file::open(c"/proc/self/maps", O_RDONLY | O_CLOEXEC, 0);
     if sys::failed(fd) {
         return false;
     }
     let mut text = Vec::new();
     let mut chunk = [0u8; 4096];
     loop {
-        match sys::read(fd as i32, &mut chunk) {
+        match file::read(fd as i32, &mut chunk) {
             count if count > 0 => text.extend_from_slice(&chunk[..count as usize]),
             _ => break,
         }
     }
-    sys::close(fd as i32);
+    file::close(fd as i32);
     let own = own_path as *const () as u64;
     for line in text.split(|&byte| byte == b'\n') {
         let Some((start, end)) = range(line) else { continue };

@@ -1,8 +1,10 @@
 //! The bridge to a Java virtual machine: which Spark task runs on which thread, and when.
 
 pub mod agent;
-pub mod application;
-pub mod jvmti;
+mod application;
+mod breakpoints;
+mod environment;
+mod jvmti;
 pub mod launcher;
-pub mod renamed;
+mod renamed;
 pub mod tasks;

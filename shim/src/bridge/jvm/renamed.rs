@@ -11,10 +11,10 @@
 //!
 //! The end of a task is not seen: what comes next on its thread closes it, another task or the thread's end.
 
-use super::{agent, jvmti::JniEnv, jvmti::Reference, tasks};
+use super::{environment, jvmti::JniEnv, jvmti::Reference, tasks};
 use crate::{
-    base::{guarded, link},
-    client::tracer,
+    base::{guarded, link, tracer},
+    count::follow,
 };
 use core::{
     ffi::{CStr, c_char, c_void},
@@ -76,7 +76,7 @@ pub fn is_callback(address: usize) -> bool {
 unsafe extern "C" fn names(jni: JniEnv, thread: Reference, name: Reference) -> *mut tracer::Thread {
     let next = NEXT.load(Ordering::Acquire);
     // It calls pthread_setname_np, which is also a function of this library's at which following may begin.
-    tracer::natively(|| {
+    follow::natively(|| {
         // SAFETY: set before the method was bound to this; HotSpot's function takes the method's own arguments
         // (`jvm.h`).
         unsafe {
@@ -88,10 +88,10 @@ unsafe extern "C" fn names(jni: JniEnv, thread: Reference, name: Reference) -> *
         // SAFETY: `named` ignores its argument.
         unsafe { guarded::guarded(0, named) };
     }
-    agent::go_on()
+    environment::go_on()
 }
 
 unsafe extern "C" fn named(_argument: usize) -> usize {
-    agent::with_own_name(tasks::started_by_name);
+    environment::with_own_name(tasks::started_by_name);
     0
 }

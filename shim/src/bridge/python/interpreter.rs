@@ -15,10 +15,10 @@
 //!   is not found: a notice says so, and counts stay the process's.
 //! - With a hook CPython makes the arguments of each audit event, which counts as what it is: instructions of the interpreter.
 
-use super::tasks;
+use super::tasks::{self, ServedTask};
 use crate::{
     base::{guarded, link},
-    entry::process,
+    process,
     record::threads,
 };
 use alloc::boxed::Box;
@@ -132,23 +132,12 @@ unsafe extern "C" fn look(event: usize) -> usize {
     0
 }
 
-/// A task as `pyspark` knows it.
-#[derive(Clone, Copy)]
-pub struct Served {
-    /// Stage id.
-    pub stage: i32,
-    /// Attempt of the task.
-    pub attempt: i32,
-    /// Spark's TID.
-    pub task_id: i64,
-}
-
 /// What `pyspark.taskcontext.TaskContext._taskContext` says.
 ///
 /// # Safety
 ///
 /// This thread holds the interpreter's lock.
-unsafe fn served_task() -> Option<Served> {
+unsafe fn served_task() -> Option<ServedTask> {
     // SAFETY: null or a leaked box.
     let python = unsafe { FUNCTIONS.load(Ordering::Acquire).as_ref() }?;
     // SAFETY: as the caller says; what is borrowed is not released, and no error is left behind where none was.
@@ -162,7 +151,7 @@ unsafe fn served_task() -> Option<Served> {
                 python.with_attribute(class, c"_taskContext", |context| {
                     let number =
                         |name| python.with_attribute(context, name, |one| python.number(one));
-                    Some(Served {
+                    Some(ServedTask {
                         task_id: number(c"_taskAttemptId")?,
                         stage: i32::try_from(number(c"_stageId")?).ok()?,
                         attempt: i32::try_from(number(c"_attemptNumber")?).ok()?,

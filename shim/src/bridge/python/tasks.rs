@@ -10,15 +10,10 @@
 //! One process serves one task at a time. Threads that it starts meanwhile are the task's until it ends (the engine
 //! tells of them), and so are its children by fork, until they end.
 
-use super::interpreter::Served;
 use crate::{
-    base::{clock, lock::Lock, sys},
-    client::tracer,
-    entry::process,
-    record::{
-        recorder,
-        threads::{self, Values},
-    },
+    base::{clock, file, lock::Lock, tracer},
+    process,
+    record::{counters::Values, events, recorder, threads},
 };
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use guest::{syscall::class_of_mode, worker_stream::Stream};
@@ -32,6 +27,17 @@ static WORK: Lock<Work> = Lock::new(Work { moment: None, open: None });
 static SERVED: AtomicU64 = AtomicU64::new(0);
 /// This process is a child of one that serves a task, and has not said so yet.
 static INHERITED: AtomicBool = AtomicBool::new(false);
+
+/// A task as `pyspark` knows it.
+#[derive(Clone, Copy)]
+pub struct ServedTask {
+    /// Stage id.
+    pub stage: i32,
+    /// Attempt of the task.
+    pub attempt: i32,
+    /// Spark's TID.
+    pub task_id: i64,
+}
 
 struct Work {
     /// When bytes came that may have begun a task.
@@ -80,7 +86,7 @@ pub fn before_call(number: u64, first_argument: u64) {
         INHERITED.store(false, Ordering::Relaxed);
         begin_inherited();
     }
-    let is_socket = |fd| class_of_mode(sys::fstat(fd).map(|status| status.mode)) == Class::Socket;
+    let is_socket = |fd| class_of_mode(file::fstat(fd).map(|status| status.mode)) == Class::Socket;
     if STREAM.before(number, first_argument, is_on_main_thread(), is_socket) {
         close(TaskOutcome::RETURNED);
     }
@@ -99,7 +105,7 @@ pub fn after_call(number: u64, first_argument: u64, result: i64) {
 }
 
 /// The interpreter says which task this worker has begun.
-pub fn identified(served: Served) {
+pub fn identified(served: ServedTask) {
     STREAM.identified();
     let process = process::identity();
     let task = TaskId {
@@ -124,13 +130,7 @@ fn open(task: TaskId<'static>, moment: &Moment) {
     let Some(thread) = threads::current() else { return };
     WORK.with(|work| work.open = Some(task));
     let start = Event::TaskStart(task);
-    recorder::event_of_moment(
-        thread.shared.tid,
-        moment.flags,
-        &start,
-        &moment.values,
-        moment.stamp,
-    );
+    events::event_of_moment(thread.shared.tid, moment.flags, &start, &moment.values, moment.stamp);
     if tracer::is_running() {
         recorder::task_opens(task);
         SERVED.store(recorder::task_number(task.task_id), Ordering::Relaxed);
@@ -140,10 +140,10 @@ fn open(task: TaskId<'static>, moment: &Moment) {
 fn close(outcome: TaskOutcome) {
     let Some(Some(task)) = WORK.with(|work| work.open.take()) else { return };
     if SERVED.swap(0, Ordering::Relaxed) != 0 {
-        recorder::task_closes(task.task_id);
+        events::task_closes(task.task_id);
     }
     if let Some(thread) = threads::current() {
-        thread.record(Flags::NONE, &Event::TaskEnd { task, outcome });
+        events::thread_event(&thread.shared, Flags::NONE, &Event::TaskEnd { task, outcome });
     }
 }
 

@@ -1,7 +1,16 @@
 //! libaio: requests by io_submit, results in the ring of a context, which lies at the context's number (fs/aio.c).
 
-use super::{Gap, long, returned, structure, u16_at, u32_at, u64_at, word};
-use crate::{count::syscalls, record::threads::Shared};
+use crate::{
+    count::{
+        behind::{
+            fields::{long, structure, u16_at, u32_at, u64_at, word},
+            gap::Gap,
+            results::returned,
+        },
+        targets::{charge_behind, counted_behind},
+    },
+    record::counters::Shared,
+};
 use alloc::vec::Vec;
 use guest::requests::{Request, Requests};
 use records::metric::Op;
@@ -89,7 +98,7 @@ impl Contexts {
             }
             if taken > 0 {
                 for half in request.halves.iter().flatten() {
-                    syscalls::charge_behind(thread, half, 1, 0, 0);
+                    charge_behind(thread, half, 1, 0, 0);
                 }
             } else {
                 requests.take_back(*key);
@@ -150,7 +159,7 @@ fn read(bytes: &[u8; REQUEST_BYTES]) -> Request {
         1 | 8 => Some(Op::Write),
         _ => None,
     };
-    let half = op.and_then(|op| syscalls::counted_behind(op, descriptor));
+    let half = op.and_then(|op| counted_behind(op, descriptor));
     Request {
         halves: [half, None],
         is_multiple: false,

@@ -17,19 +17,17 @@
 //! result; results that were overwritten; commands of drivers.
 
 mod aio;
+mod fields;
+mod gap;
+mod results;
 mod uring;
 
 use crate::{
-    base::{
-        lock::Lock,
-        sys::{self, nr},
-    },
-    count::syscalls,
-    record::{recorder, threads::Shared},
+    base::{lock::Lock, sys::nr},
+    count::targets,
+    record::counters::Shared,
 };
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use guest::requests::{Requests, Returned};
-use records::notice;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 /// Everything that is known of rings and contexts.
 struct State {
@@ -41,57 +39,6 @@ static STATE: Lock<State> =
     Lock::new(State { rings: uring::Rings::new(), contexts: aio::Contexts::new() });
 /// There is a ring or context.
 static IS_USED: AtomicBool = AtomicBool::new(false);
-
-/// Why something is not counted.
-#[derive(Clone, Copy)]
-#[repr(u32)]
-enum Gap {
-    Polled,
-    ForeignRing,
-    UnknownKind,
-    UnreadableRing,
-    Overwritten,
-    NoResult,
-    Command,
-    EqualKeys,
-    RegisteredFile,
-    NoMemory,
-    ForeignContext,
-    Destroyed,
-}
-
-impl Gap {
-    const fn text(self) -> &'static str {
-        match self {
-            Gap::Polled => {
-                "io_uring: a kernel thread takes the requests of a ring (SQPOLL), unseen"
-            }
-            Gap::ForeignRing => "io_uring: a ring that was not seen being made",
-            Gap::UnknownKind => "io_uring: a ring of a kind that is not known",
-            Gap::UnreadableRing => "io_uring: the memory of a ring cannot be read",
-            Gap::Overwritten => "io_uring: results were overwritten before they were seen",
-            Gap::NoResult => "io_uring: requests that want no result when they succeed",
-            Gap::Command => {
-                "io_uring: commands of drivers, or requests of a kind that is not known"
-            }
-            Gap::EqualKeys => "io_uring: requests of several kinds with the same user_data",
-            Gap::RegisteredFile => "io_uring: a registered file of which nobody knows what it is",
-            Gap::NoMemory => "io_uring or io_submit: no memory to keep requests in mind",
-            Gap::ForeignContext => "io_submit: on a context that was not seen being made",
-            Gap::Destroyed => "io_submit: a context was destroyed with requests on their way",
-        }
-    }
-
-    /// Tells it, the first time.
-    #[cold]
-    fn tell(self) {
-        static TOLD: AtomicU32 = AtomicU32::new(0);
-        let bit = 1 << self as u32;
-        if TOLD.fetch_or(bit, Ordering::Relaxed) & bit == 0 {
-            recorder::notice(0, notice::PART_NOT_COUNTED, 0, 0, format_args!("{}", self.text()));
-        }
-    }
-}
 
 /// Whether the call may have to do with it; asked first, for it is asked at each call.
 #[inline]
@@ -109,7 +56,7 @@ pub fn concerns(number: u64) -> bool {
 
 /// A call that [`concerns`] it is about to be made by a followed thread.
 pub fn before(thread: &Shared, number: u64, arguments: &[u64; 6]) {
-    if !syscalls::counts_anything() {
+    if !targets::counts_anything() {
         return;
     }
     STATE.with(|state| {
@@ -132,7 +79,7 @@ pub fn before(thread: &Shared, number: u64, arguments: &[u64; 6]) {
 
 /// It has returned `result`.
 pub fn after(thread: &Shared, number: u64, arguments: &[u64; 6], result: i64) {
-    if !syscalls::counts_anything() {
+    if !targets::counts_anything() {
         return;
     }
     STATE.with(|state| {
@@ -177,51 +124,4 @@ pub fn after_fork_in_child() {
         core::mem::forget(core::mem::replace(&mut state.contexts, aio::Contexts::new()));
     });
     IS_USED.store(false, Ordering::Relaxed);
-}
-
-/// The application's word at an address.
-fn word(address: u64) -> Option<u32> {
-    let mut bytes = [0u8; 4];
-    (sys::read_memory(address, &mut bytes) == 4).then(|| u32::from_ne_bytes(bytes))
-}
-
-/// The same of eight bytes.
-fn long(address: u64) -> Option<u64> {
-    let mut bytes = [0u8; 8];
-    (sys::read_memory(address, &mut bytes) == 8).then(|| u64::from_ne_bytes(bytes))
-}
-
-/// So many bytes of the application's memory.
-fn structure<const N: usize>(address: u64) -> Option<[u8; N]> {
-    let mut bytes = [0u8; N];
-    (sys::read_memory(address, &mut bytes) == N).then_some(bytes)
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> u16 {
-    u16::from_ne_bytes([bytes[at], bytes[at + 1]])
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from(u16_at(bytes, at)) | u32::from(u16_at(bytes, at + 2)) << 16
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
-}
-
-/// A result has come for a request of this table: its bytes, or its error.
-fn returned(thread: &Shared, requests: &mut Requests, key: u64, result: i64, more: bool) {
-    let Some(Returned { request, is_ambiguous }) = requests.returned(key, more) else { return };
-    if is_ambiguous {
-        Gap::EqualKeys.tell();
-    }
-    let mut halves = request.halves;
-    if request.opens {
-        halves[0] = syscalls::opened_behind(result);
-    }
-    // A call that was not told yet: that of a file which is known only now, and each of several results.
-    let calls = u64::from(request.opens || request.is_multiple);
-    for half in halves.into_iter().flatten() {
-        syscalls::charge_behind(thread, &half, calls, request.bytes(result), u64::from(result < 0));
-    }
 }

@@ -13,28 +13,33 @@
 //!
 //! Rights that are not changed by such calls (a file of an LSM is written, a parent acts) are not seen.
 
-use super::{END_NS, State, WAKE, birth, come_again, is_there, leave, stop};
 use crate::{
     base::{
-        clock,
-        lock::Lock,
+        clock, futex, ids,
         sys::{self, nr},
         tls,
     },
-    entry::process,
+    process,
+    record::{
+        helper::{
+            birth,
+            control::{come_again, leave, stop},
+            credentials::{
+                ANSWER, ARGUMENTS, ASKED, ASKING, CLONE_NEWUSER, DONE, JOIN_USER_NAMESPACE, NUMBER,
+                REFUSED_TO, SETTLING, set_filtered,
+            },
+        },
+        helper_state::{self, END_NS, State, WAKE, is_there},
+    },
 };
 use alloc::vec::Vec;
-use core::{
-    ffi::CStr,
-    sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering},
-};
+use core::sync::atomic::Ordering;
 use engine::seccomp::{
     BpfInstruction, Installation, MAX_INSTRUCTIONS, installation, low_word, would_allow,
 };
 
 const CLONE_VM: u64 = 0x100;
 const CLONE_NEWTIME: u64 = 0x80;
-const CLONE_NEWUSER: u64 = 0x1000_0000;
 const CLONE_NEWPID: u64 = 0x2000_0000;
 const PR_SET_KEEPCAPS: u64 = 8;
 const PR_CAPBSET_DROP: u64 = 24;
@@ -42,24 +47,6 @@ const PR_SET_SECUREBITS: u64 = 28;
 const PR_SET_NO_NEW_PRIVS: u64 = 38;
 const PR_CAP_AMBIENT: u64 = 47;
 const PR_CAP_AMBIENT_IS_SET: u64 = 1;
-
-/// A number that no call has: the helper is to enter the process's user namespace.
-const JOIN_USER_NAMESPACE: u64 = u64::MAX;
-
-/// A filter is being installed: until the program has made its call, nobody knows what it forbids.
-static SETTLING: AtomicBool = AtomicBool::new(false);
-/// One thread at a time asks.
-static ASKING: Lock<()> = Lock::new(());
-/// What the helper is asked to do: a call's number and arguments.
-static NUMBER: AtomicU64 = AtomicU64::new(0);
-static ARGUMENTS: [AtomicU64; 6] = [const { AtomicU64::new(0) }; 6];
-static ANSWER: AtomicI64 = AtomicI64::new(0);
-static ASKED: AtomicU32 = AtomicU32::new(0);
-static DONE: AtomicU32 = AtomicU32::new(0);
-/// The thread whose call the helper could not make: its thread pointer.
-static REFUSED_TO: AtomicUsize = AtomicUsize::new(0);
-/// A filter was installed under which the helper cannot write.
-static FILTERED: AtomicBool = AtomicBool::new(false);
 
 /// Whether [`mirror`] and [`mirrored`] are to be called around a system call.
 #[inline]
@@ -118,7 +105,7 @@ pub fn mirror(number: u64, arguments: &[u64; 6]) {
             let mut header = [0u8; 8];
             sys::read_memory(arguments[0], &mut header);
             let of = u32::from_ne_bytes([header[4], header[5], header[6], header[7]]);
-            if of == 0 || of == sys::gettid() {
+            if of == 0 || of == ids::gettid() {
                 header[4..].fill(0);
                 let mut own = *arguments;
                 own[0] = header.as_ptr() as u64;
@@ -156,6 +143,11 @@ pub fn mirrored(number: u64, arguments: &[u64; 6], result: i64) {
         }
     }
     come_again();
+}
+
+/// The process has changed what it may do, and what it may now cannot be told to the helper.
+pub fn cannot_follow() {
+    leave(State::Without, format_args!("the helper cannot be told what the process gave up"));
 }
 
 /// The namespaces, or parts of the process, that a call of unshare or setns is about.
@@ -197,7 +189,7 @@ fn filters(number: u64, arguments: &[u64; 6], installation: Installation) {
         ask(number, &own);
         return;
     }
-    FILTERED.store(true, Ordering::Relaxed);
+    set_filtered();
     leave(State::Silent, format_args!("a filter of system calls, under which nothing is written"));
 }
 
@@ -242,11 +234,6 @@ fn may_write_under(program: u64) -> bool {
     NEEDED.iter().all(|&call| would_allow(&instructions, call, &[0; 6]))
 }
 
-/// Whether nothing can be written because of a filter.
-pub fn is_filtered() -> bool {
-    FILTERED.load(Ordering::Relaxed)
-}
-
 /// Has the helper do it, and waits until it has.
 fn ask(number: u64, arguments: &[u64; 6]) {
     ASKING.with(|()| {
@@ -256,7 +243,7 @@ fn ask(number: u64, arguments: &[u64; 6]) {
         NUMBER.store(number, Ordering::Relaxed);
         let asked = ASKED.fetch_add(1, Ordering::AcqRel) + 1;
         WAKE.fetch_add(1, Ordering::Release);
-        sys::futex_wake(&WAKE, 1);
+        futex::wake(&WAKE, 1);
         let until = clock::monotonic_ns() + END_NS;
         while is_there() {
             let done = DONE.load(Ordering::Acquire);
@@ -269,98 +256,11 @@ fn ask(number: u64, arguments: &[u64; 6]) {
             let now = clock::monotonic_ns();
             if now >= until {
                 // It hangs in a file system, with rights that the process is giving up.
-                super::STATE.store(State::Silent as u32, Ordering::Release);
+                helper_state::STATE.store(State::Silent as u32, Ordering::Release);
                 birth::kill();
                 return;
             }
-            sys::futex_wait(&DONE, done, (until - now).min(50_000_000));
+            futex::wait(&DONE, done, (until - now).min(50_000_000));
         }
     });
-}
-
-/// In the helper: does what was asked.
-pub fn serve() {
-    let asked = ASKED.load(Ordering::Acquire);
-    if asked == DONE.load(Ordering::Relaxed) {
-        return;
-    }
-    let [a, b, c, d, e, f] = core::array::from_fn(|index| ARGUMENTS[index].load(Ordering::Relaxed));
-    let number = NUMBER.load(Ordering::Relaxed);
-    let is_filter = installation(number, &[a, b, c, d, e, f]).is_some();
-    let answer = match number {
-        JOIN_USER_NAMESPACE => join_user_namespace(),
-        nr::LANDLOCK_RESTRICT_SELF => restrict(a, b),
-        // SAFETY: a call that the program is about to make with these arguments.
-        number => unsafe { sys::call6(number, a, b, c, d, e, f) },
-    };
-    if !is_filter {
-        // The kernel forgets it when credentials change.
-        birth::ask_for_signal();
-    }
-    ANSWER.store(if sys::failed(answer) { answer } else { 0 }, Ordering::Relaxed);
-    DONE.store(asked, Ordering::Release);
-    sys::futex_wake(&DONE, u32::MAX >> 1);
-    while is_filter && SETTLING.load(Ordering::Acquire) && !birth::is_orphan() {
-        sys::futex_wait(&DONE, asked, 1_000_000);
-    }
-}
-
-fn pidfd() -> i64 {
-    // SAFETY: takes numbers.
-    unsafe { sys::call2(nr::PIDFD_OPEN, u64::from(process::identity().pid()), 0) }
-}
-
-/// Enters the user namespace of the process.
-fn join_user_namespace() -> i64 {
-    let path = birth::Text::user_namespace();
-    let path = path.as_c_str();
-    let inode = |path: &CStr| sys::stat(path).map(|status| status.inode);
-    let (own, of_process) = (inode(c"/proc/self/ns/user"), inode(path));
-    if own.is_some() && own == of_process {
-        return 0;
-    }
-    let fd = match pidfd() {
-        fd if sys::failed(fd) => return fd,
-        fd => fd,
-    };
-    // SAFETY: changes this process's own credentials.
-    let mut result = unsafe { sys::call2(nr::SETNS, fd as u64, CLONE_NEWUSER) };
-    sys::close(fd as i32);
-    if sys::failed(result) {
-        // Before Linux 5.8.
-        let fd = sys::open(path, 0, 0);
-        if !sys::failed(fd) {
-            // SAFETY: as above.
-            result = unsafe { sys::call2(nr::SETNS, fd as u64, CLONE_NEWUSER) };
-            sys::close(fd as i32);
-        }
-    }
-    result
-}
-
-/// `landlock_restrict_self`, with a descriptor of the process.
-fn restrict(ruleset: u64, flags: u64) -> i64 {
-    let process = match pidfd() {
-        fd if sys::failed(fd) => return fd,
-        fd => fd,
-    };
-    // SAFETY: makes a descriptor in this process's own table.
-    let own = unsafe { sys::call3(nr::PIDFD_GETFD, process as u64, ruleset, 0) };
-    sys::close(process as i32);
-    if sys::failed(own) {
-        return own;
-    }
-    // SAFETY: restricts this process alone.
-    let result = unsafe { sys::call2(nr::LANDLOCK_RESTRICT_SELF, own as u64, flags) };
-    sys::close(own as i32);
-    result
-}
-
-/// In a child of fork, whose helper has the child's own credentials.
-pub fn after_fork_in_child() {
-    DONE.store(ASKED.load(Ordering::Relaxed), Ordering::Relaxed);
-    REFUSED_TO.store(0, Ordering::Relaxed);
-    SETTLING.store(false, Ordering::Relaxed);
-    // SAFETY: the child has one thread, and it is not inside the lock.
-    unsafe { ASKING.reset() };
 }

@@ -1,42 +1,30 @@
-//! io_uring: requests in a submission ring, results in a completion ring (io_uring(7), `uapi/linux/io_uring.h`).
+//! One ring of io_uring: requests in a submission ring, results in a completion ring (io_uring(7), `uapi/linux/io_uring.h`).
 
-use super::{Gap, long, returned, structure, u16_at, u32_at, u64_at, word};
 use crate::{
-    count::{descriptors, syscalls},
-    record::threads::Shared,
+    count::{
+        behind::{
+            fields::{long, structure, u16_at, u32_at, u64_at, word},
+            gap::Gap,
+            results::returned,
+        },
+        descriptors,
+        targets::{charge_behind, counted_behind},
+    },
+    record::counters::Shared,
 };
 use alloc::vec::Vec;
 use guest::requests::{Asked, Counted, Request, Requests, asked};
 use records::metric::Op;
 
 /// Bytes of `struct io_uring_params`, an entry of the submission ring that are looked at, and one of the completion ring.
-const PARAMETERS: usize = 120;
+pub const PARAMETERS: usize = 120;
 const ENTRY: usize = 64;
 const RESULT: usize = 16;
 
-const SETUP_SQPOLL: u32 = 1 << 1;
+pub const SETUP_SQPOLL: u32 = 1 << 1;
 const SETUP_SQE128: u32 = 1 << 10;
 const SETUP_CQE32: u32 = 1 << 11;
-const SETUP_NO_MMAP: u32 = 1 << 14;
-const SETUP_REGISTERED_FD_ONLY: u32 = 1 << 15;
 const SETUP_NO_SQARRAY: u32 = 1 << 16;
-/// Later flags may mean another layout.
-const SETUP_KNOWN: u32 = (1 << 18) - 1;
-const FEATURE_SINGLE_MMAP: u32 = 1;
-const MAP_SUBMISSIONS: u64 = 0;
-const MAP_COMPLETIONS: u64 = 0x800_0000;
-const MAP_ENTRIES: u64 = 0x1000_0000;
-
-const ENTER_REGISTERED_RING: u64 = 1 << 4;
-const REGISTER_REGISTERED_RING: u32 = 1 << 31;
-const REGISTER_FILES: u32 = 2;
-const UNREGISTER_FILES: u32 = 3;
-const REGISTER_FILES_UPDATE: u32 = 6;
-const REGISTER_FILES2: u32 = 13;
-const REGISTER_FILES_UPDATE2: u32 = 14;
-const REGISTER_RING_FDS: u32 = 20;
-const UNREGISTER_RING_FDS: u32 = 21;
-const REGISTER_RESIZE_RINGS: u32 = 33;
 
 const FIXED_FILE: u8 = 1;
 const SKIP_SUCCESS: u8 = 1 << 6;
@@ -54,277 +42,63 @@ const OPCODE_FILES_UPDATE: u8 = 20;
 
 /// Where the parts of a ring lie; 0 = not mapped.
 #[derive(Clone, Copy, Default)]
-struct Places {
-    submissions: u64,
-    completions: u64,
-    entries: u64,
+pub struct Parts {
+    pub submissions: u64,
+    pub completions: u64,
+    pub entries: u64,
 }
 
 /// A ring.
-struct Ring {
-    descriptor: u32,
-    flags: u32,
-    parameters: [u8; PARAMETERS],
-    places: Places,
+pub struct Ring {
+    pub descriptor: u32,
+    pub flags: u32,
+    pub parameters: [u8; PARAMETERS],
+    pub parts: Parts,
     /// Behind the last request and the last result that were looked at.
     seen_request: u32,
     seen_result: u32,
     /// Threads inside io_uring_enter.
-    inside: u32,
+    pub inside: u32,
     requests: Requests,
     /// Requests that the kernel has not taken yet: position, and key if a result is to come.
     waiting: Vec<(u32, Option<u64>, Request)>,
     /// What the registered files are, and whether that is known.
-    files: Vec<Slot>,
+    pub files: Vec<Slot>,
 }
 
 #[derive(Clone, Copy)]
-enum Slot {
+pub enum Slot {
     Unknown,
-    Of { read: Option<Counted> },
+    /// What reading it counts for.
+    Known(Option<Counted>),
 }
 
-/// The rings of the process.
-pub(super) struct Rings {
-    all: Vec<Ring>,
-    /// Registered rings: thread, index, descriptor.
-    registered: Vec<(u32, u32, u32)>,
-}
-
-impl Rings {
-    pub(super) const fn new() -> Rings {
-        Rings { all: Vec::new(), registered: Vec::new() }
-    }
-
-    fn find(&mut self, thread: &Shared, number: u32, is_registered: bool) -> Option<&mut Ring> {
-        let descriptor = match is_registered {
-            false => number,
-            true => {
-                let is_it = |one: &&(u32, u32, u32)| one.0 == thread.tid && one.1 == number;
-                self.registered.iter().find(is_it)?.2
-            }
-        };
-        self.all.iter_mut().find(|ring| ring.descriptor == descriptor)
-    }
-
-    /// io_uring_setup(entries, parameters) has made one.
-    pub(super) fn made(&mut self, thread: &Shared, arguments: &[u64; 6], result: i64) {
-        let Some(parameters) = structure::<PARAMETERS>(arguments[1]) else {
-            return Gap::UnreadableRing.tell();
-        };
-        let flags = u32_at(&parameters, 8);
-        let mut descriptor = result as u32;
-        if flags & !SETUP_KNOWN != 0 {
-            return Gap::UnknownKind.tell();
-        }
-        if flags & SETUP_REGISTERED_FD_ONLY != 0 {
-            // A number that no descriptor has.
-            descriptor |= 1 << 31;
-            if self.registered.try_reserve(1).is_err() {
-                return Gap::NoMemory.tell();
-            }
-            self.registered.push((thread.tid, result as u32, descriptor));
-        }
-        let mut places = Places::default();
-        if flags & SETUP_NO_MMAP != 0 {
-            let memory = u64_at(&parameters, 112);
-            places = Places {
-                submissions: memory,
-                completions: memory,
-                entries: u64_at(&parameters, 72),
-            };
-        }
-        self.all.retain(|ring| ring.descriptor != descriptor);
-        if self.all.try_reserve(1).is_err() {
-            return Gap::NoMemory.tell();
-        }
-        self.all.push(Ring {
+impl Ring {
+    /// A ring of which nothing was used yet.
+    pub fn new(descriptor: u32, flags: u32, parameters: [u8; PARAMETERS], parts: Parts) -> Ring {
+        Ring {
             descriptor,
             flags,
             parameters,
-            places,
+            parts,
             seen_request: 0,
             seen_result: 0,
             inside: 0,
             requests: Requests::new(),
             waiting: Vec::new(),
             files: Vec::new(),
-        });
-    }
-
-    /// mmap has mapped a part of a ring here, if it is one's.
-    pub(super) fn mapped(&mut self, thread: &Shared, arguments: &[u64; 6], at: u64) {
-        const MAP_ANONYMOUS: u64 = 0x20;
-        if arguments[3] & MAP_ANONYMOUS != 0 {
-            return;
-        }
-        let Some(ring) = self.find(thread, arguments[4] as u32, false) else { return };
-        let is_single = u32_at(&ring.parameters, 20) & FEATURE_SINGLE_MMAP != 0;
-        match arguments[5] {
-            MAP_ENTRIES => ring.places.entries = at,
-            MAP_SUBMISSIONS | MAP_COMPLETIONS if is_single => {
-                (ring.places.submissions, ring.places.completions) = (at, at);
-            }
-            MAP_SUBMISSIONS => ring.places.submissions = at,
-            MAP_COMPLETIONS => ring.places.completions = at,
-            _ => {}
         }
     }
 
-    /// Memory is about to be unmapped or moved.
-    pub(super) fn loses(&mut self, thread: &Shared, start: u64, len: u64) {
-        for ring in &mut self.all {
-            let Places { submissions, completions, entries } = ring.places;
-            let is_in = |at: u64| at.wrapping_sub(start) < len;
-            if [submissions, completions, entries].into_iter().any(is_in) {
-                ring.look(thread);
-                for place in [
-                    &mut ring.places.submissions,
-                    &mut ring.places.completions,
-                    &mut ring.places.entries,
-                ] {
-                    if is_in(*place) {
-                        *place = 0;
-                    }
-                }
-            }
-        }
-    }
-
-    /// A descriptor is about to be closed.
-    pub(super) fn closes(&mut self, thread: &Shared, descriptor: u64) {
-        if let Some(ring) = self.find(thread, descriptor as u32, false) {
-            ring.look(thread);
-        }
-    }
-
-    /// It is closed.
-    pub(super) fn closed(&mut self, descriptor: u64) {
-        // It goes on where it is registered, or has another descriptor.
-        let is_registered = |ring: &Ring| {
-            self.registered.iter().any(|(_, _, registered)| *registered == ring.descriptor)
-        };
-        let (mut kept, mut renamed) = (Vec::new(), None);
-        core::mem::swap(&mut kept, &mut self.all);
-        kept.retain_mut(|ring| {
-            if ring.descriptor != descriptor as u32 {
-                return true;
-            }
-            if !is_registered(ring) {
-                return false;
-            }
-            renamed = Some(ring.descriptor);
-            ring.descriptor |= 1 << 31;
-            true
-        });
-        self.all = kept;
-        if let Some(old) = renamed {
-            for (_, _, registered) in &mut self.registered {
-                if *registered == old {
-                    *registered |= 1 << 31;
-                }
-            }
-        }
-    }
-
-    pub(super) fn look_at_all(&mut self, thread: &Shared) {
-        self.all.iter_mut().for_each(|ring| ring.look(thread));
-    }
-
-    /// io_uring_enter(ring, count, ..., flags) is about to be made.
-    pub(super) fn enters(&mut self, thread: &Shared, arguments: &[u64; 6]) {
-        let is_registered = arguments[3] & ENTER_REGISTERED_RING != 0;
-        match self.find(thread, arguments[0] as u32, is_registered) {
-            Some(ring) => {
-                ring.inside += 1;
-                ring.look(thread);
-                if arguments[1] as u32 > 0 && ring.flags & SETUP_SQPOLL == 0 {
-                    ring.submits(arguments[1] as u32);
-                }
-            }
-            None => Gap::ForeignRing.tell(),
-        }
-    }
-
-    /// It has returned.
-    pub(super) fn entered(&mut self, thread: &Shared, arguments: &[u64; 6]) {
-        let is_registered = arguments[3] & ENTER_REGISTERED_RING != 0;
-        let Some(ring) = self.find(thread, arguments[0] as u32, is_registered) else { return };
-        ring.inside = ring.inside.saturating_sub(1);
-        ring.submitted(thread);
-        ring.look(thread);
-    }
-
-    /// io_uring_register(ring, operation, argument, count) is about to be made.
-    pub(super) fn registers(&mut self, thread: &Shared, arguments: &[u64; 6]) {
-        let operation = arguments[1] as u32 & !REGISTER_REGISTERED_RING;
-        if operation == REGISTER_RESIZE_RINGS {
-            Gap::UnknownKind.tell();
-            let is_registered = arguments[1] as u32 & REGISTER_REGISTERED_RING != 0;
-            if let Some(ring) = self.find(thread, arguments[0] as u32, is_registered) {
-                ring.look(thread);
-                ring.places = Places::default();
-            }
-        }
-    }
-
-    /// It has succeeded.
-    pub(super) fn registered(&mut self, thread: &Shared, arguments: &[u64; 6], result: i64) {
-        let [number, operation, argument, count, ..] = *arguments;
-        let is_registered = operation as u32 & REGISTER_REGISTERED_RING != 0;
-        let operation = operation as u32 & !REGISTER_REGISTERED_RING;
-        if let REGISTER_RING_FDS | UNREGISTER_RING_FDS = operation {
-            return self.registered_rings(thread, operation, argument, result as u64);
-        }
-        let Some(ring) = self.find(thread, number as u32, is_registered) else { return };
-        match operation {
-            REGISTER_FILES => ring.registered_files(0, argument, count),
-            UNREGISTER_FILES => ring.files.clear(),
-            REGISTER_FILES_UPDATE => {
-                if let Some(update) = structure::<16>(argument) {
-                    ring.registered_files(u32_at(&update, 0), u64_at(&update, 8), result as u64);
-                }
-            }
-            REGISTER_FILES2 => {
-                const SPARSE: u32 = 1;
-                if let Some(files) = structure::<32>(argument) {
-                    let is_sparse = u32_at(&files, 4) & SPARSE != 0;
-                    let from = if is_sparse { 0 } else { u64_at(&files, 16) };
-                    ring.registered_files(0, from, u32_at(&files, 0).into());
-                }
-            }
-            REGISTER_FILES_UPDATE2 => {
-                if let Some(update) = structure::<32>(argument) {
-                    ring.registered_files(u32_at(&update, 0), u64_at(&update, 8), result as u64);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// `struct io_uring_rsrc_update`: index at 0, which the kernel has filled in, descriptor at 8.
-    fn registered_rings(&mut self, thread: &Shared, operation: u32, at: u64, count: u64) {
-        for index in 0..count {
-            let Some(update) = structure::<16>(at.wrapping_add(16 * index)) else { return };
-            let (place, descriptor) = (u32_at(&update, 0), u32_at(&update, 8));
-            self.registered.retain(|one| one.0 != thread.tid || one.1 != place);
-            if operation == REGISTER_RING_FDS && self.registered.try_reserve(1).is_ok() {
-                self.registered.push((thread.tid, place, descriptor));
-            }
-        }
-    }
-}
-
-impl Ring {
     /// The address of a word of the submission ring whose offset stands here in the parameters.
     fn submission(&self, offset_at: usize) -> Option<u64> {
-        let start = Some(self.places.submissions).filter(|start| *start != 0)?;
+        let start = Some(self.parts.submissions).filter(|start| *start != 0)?;
         Some(start + u64::from(u32_at(&self.parameters, offset_at)))
     }
 
     /// The same of the completion ring.
     fn completion(&self, offset_at: usize) -> Option<u64> {
-        let start = Some(self.places.completions).filter(|start| *start != 0)?;
+        let start = Some(self.parts.completions).filter(|start| *start != 0)?;
         Some(start + u64::from(u32_at(&self.parameters, offset_at)))
     }
 
@@ -342,7 +116,7 @@ impl Ring {
     }
 
     /// Requests are about to be submitted, at most so many.
-    fn submits(&mut self, most: u32) {
+    pub fn submits(&mut self, most: u32) {
         let Some((head, tail)) = self.head_and_tail() else { return Gap::UnreadableRing.tell() };
         let there = tail.wrapping_sub(head).min(most).min(self.requests_in_ring());
         // Behind those that another thread is submitting.
@@ -371,7 +145,7 @@ impl Ring {
             }
         }
         let bytes = if self.flags & SETUP_SQE128 != 0 { 2 * ENTRY } else { ENTRY } as u64;
-        let start = Some(self.places.entries).filter(|start| *start != 0)?;
+        let start = Some(self.parts.entries).filter(|start| *start != 0)?;
         structure::<ENTRY>(start + u64::from(index) * bytes).map(Some)
     }
 
@@ -467,10 +241,10 @@ impl Ring {
     /// What an operation on a descriptor, or a registered file, counts for.
     fn half(&self, op: Op, number: u32, is_fixed: bool) -> Option<Counted> {
         if !is_fixed {
-            return syscalls::counted_behind(op, number.into());
+            return counted_behind(op, number.into());
         }
         match self.files.get(number as usize) {
-            Some(Slot::Of { read }) => read.map(|half| Counted { op, ..half }),
+            Some(Slot::Known(read)) => read.map(|half| Counted { op, ..half }),
             _ => {
                 Gap::RegisteredFile.tell();
                 None
@@ -492,7 +266,7 @@ impl Ring {
     }
 
     /// Descriptors that lie here were registered, from this slot on; without an address there are none yet.
-    fn registered_files(&mut self, first: u32, at: u64, count: u64) {
+    pub fn registered_files(&mut self, first: u32, at: u64, count: u64) {
         const SKIP: u32 = -2i32 as u32;
         let end = u64::from(first) + count;
         let missing = (end as usize).saturating_sub(self.files.len());
@@ -509,7 +283,7 @@ impl Ring {
             }
             self.files[first as usize + index as usize] = match number {
                 Some(number) if number as i32 >= 0 => {
-                    Slot::Of { read: syscalls::counted_behind(Op::Read, number.into()) }
+                    Slot::Known(counted_behind(Op::Read, number.into()))
                 }
                 _ => Slot::Unknown,
             };
@@ -517,7 +291,7 @@ impl Ring {
     }
 
     /// The kernel has taken what it took: those requests are calls.
-    fn submitted(&mut self, thread: &Shared) {
+    pub fn submitted(&mut self, thread: &Shared) {
         if self.waiting.is_empty() {
             return;
         }
@@ -530,7 +304,7 @@ impl Ring {
                 // Others are told of with their results.
                 if !request.opens && !request.is_multiple {
                     for half in request.halves.iter().flatten() {
-                        syscalls::charge_behind(thread, half, 1, 0, 0);
+                        charge_behind(thread, half, 1, 0, 0);
                     }
                 }
                 return false;
@@ -550,7 +324,7 @@ impl Ring {
     }
 
     /// Takes what has come back.
-    fn look(&mut self, thread: &Shared) {
+    pub fn look(&mut self, thread: &Shared) {
         if self.flags & SETUP_SQPOLL != 0 {
             if self.head_and_tail().is_some_and(|(_, tail)| tail != 0) {
                 Gap::Polled.tell();
@@ -559,22 +333,22 @@ impl Ring {
         }
         let tail = |ring: &Ring| word(ring.completion(84)?);
         let Some(mut behind) = tail(self) else { return };
-        let places = self.results_in_ring().max(1);
+        let room = self.results_in_ring().max(1);
         let bytes = if self.flags & SETUP_CQE32 != 0 { 2 * RESULT } else { RESULT } as u64;
         while self.seen_result != behind {
-            if behind.wrapping_sub(self.seen_result) > places {
+            if behind.wrapping_sub(self.seen_result) > room {
                 Gap::Overwritten.tell();
-                self.seen_result = behind.wrapping_sub(places);
+                self.seen_result = behind.wrapping_sub(room);
             }
             let Some(start) = self.completion(100) else { return };
-            let index = self.seen_result & (places - 1);
+            let index = self.seen_result & (room - 1);
             let Some(result) = structure::<RESULT>(start + u64::from(index) * bytes) else {
                 return;
             };
             // Was it overwritten meanwhile?
             let Some(now) = tail(self) else { return };
             behind = now;
-            if behind.wrapping_sub(self.seen_result) > places {
+            if behind.wrapping_sub(self.seen_result) > room {
                 continue;
             }
             self.seen_result = self.seen_result.wrapping_add(1);
