@@ -12,6 +12,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use records::metric::EDITION;
 use serde::{Deserialize, Serialize};
 
 use super::super::kept::escape;
@@ -19,8 +20,12 @@ use super::super::{Snapshots, StoreError};
 use super::below;
 use crate::new_file::NewFile;
 
-/// The schema that this program writes and reads.
-pub const SCHEMA: u32 = 2;
+/// The oldest schema that this program reads: its tables have the columns of the first edition of the table of
+/// metrics.
+const OLDEST_SCHEMA: u32 = 2;
+/// The schema that this program writes. Each later edition of the table of metrics is one: a program that lacks a
+/// column must not read it, while this one reads what an older part lacks as unknown.
+pub const SCHEMA: u32 = OLDEST_SCHEMA + EDITION - 1;
 /// The file that makes a folder a store.
 const MARK: &str = "store.json";
 /// Locked by readers, and by a writer while it exchanges files.
@@ -170,7 +175,7 @@ impl Manifest {
     /// When it has another schema or is damaged.
     pub fn parse(text: &[u8], root: &Path) -> Result<Manifest, StoreError> {
         match serde_json::from_slice::<Manifest>(text) {
-            Ok(manifest) if manifest.schema == SCHEMA => {
+            Ok(manifest) if (OLDEST_SCHEMA..=SCHEMA).contains(&manifest.schema) => {
                 match manifest.parts.iter().all(Part::is_sound) {
                     true => Ok(manifest),
                     false => Err(StoreError::Damaged(root.join(MARK))),
@@ -226,7 +231,8 @@ impl Manifest {
         old: &BTreeSet<u64>,
         new: Vec<Part>,
     ) -> Result<(), StoreError> {
-        let mut changed = self.clone();
+        // New parts have the columns of today.
+        let mut changed = Manifest { schema: SCHEMA, ..self.clone() };
         changed.parts.retain(|part| !old.contains(&part.id));
         changed.parts.extend(new);
         changed.parts.sort_by_key(|part| part.id);

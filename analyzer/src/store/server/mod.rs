@@ -15,6 +15,7 @@ mod load;
 mod process_rows;
 mod schema;
 mod trust;
+mod views;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
