@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use conf::Settings;
-use records::{Event, METRICS};
+use records::Event;
+use records::metric::INSTRUCTIONS;
 use serde_json::Value;
 
 use super::{Findings, said_by};
@@ -128,7 +129,6 @@ fn judge(findings: &mut Findings, seen: &Value, output_dir: &Path) {
 /// How many tasks of an application the record files tell of, and of how many instructions are known.
 fn tasks_in(folder: &Path, application: &str) -> (usize, usize) {
     let (mut tasks, mut counted) = (0, 0);
-    let instructions = METRICS.iter().position(|metric| metric.name == "instructions").unwrap_or(0);
     for path in record_files::find(&[folder.to_owned()]).unwrap_or_default() {
         let Ok(file) = RecordFile::load(&path) else { continue };
         let Ok(segment) = file.segment() else { continue };
@@ -139,7 +139,7 @@ fn tasks_in(folder: &Path, application: &str) -> (usize, usize) {
             {
                 tasks += 1;
                 let values = group.values.as_ref();
-                let value = values.and_then(|values| values.get(instructions));
+                let value = values.and_then(|values| values.get(INSTRUCTIONS));
                 counted += usize::from(value.is_some_and(|value| value > 0));
             }
         }

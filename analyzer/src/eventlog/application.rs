@@ -397,12 +397,10 @@ fn joined(one: Option<String>, other: Option<String>) -> Option<String> {
     if one == other {
         return Some(one.clone());
     }
-    let pair = |pair: &str| {
-        let (id, value) = pair.split_once('=')?;
-        Some((id.parse().ok()?, value.parse().ok()?))
-    };
-    let mut all: BTreeMap<i64, i64> = one.split(',').filter_map(pair).collect();
-    for (id, value) in other.split(',').filter_map(pair) {
+    // Logs' own are made here, and a store's were looked at as they were read.
+    let pairs = |text: &str| Metrics::pairs(text).unwrap_or_default();
+    let mut all: BTreeMap<i64, i64> = pairs(one).into_iter().collect();
+    for (id, value) in pairs(other) {
         let known = all.entry(id).or_insert(value);
         *known = value.max(*known);
     }

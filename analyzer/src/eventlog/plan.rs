@@ -112,8 +112,11 @@ impl PlanNode {
 
 impl Operator {
     /// The plan that a store keeps.
-    pub fn parse(text: &str) -> Option<Operator> {
-        serde_json::from_str(text).ok()
+    ///
+    /// # Errors
+    /// When the text is none.
+    pub fn parse(text: &str) -> serde_json::Result<Operator> {
+        serde_json::from_str(text)
     }
 
     /// The value of the metric of this name, of the sums that `values` knows.
@@ -128,15 +131,20 @@ impl Operator {
 pub struct Metrics(Vec<(i64, i64)>);
 
 impl Metrics {
-    /// Of the text that a store keeps.
-    pub fn parse(text: &str) -> Metrics {
+    /// Of the text that a store keeps; `None` if it is another one.
+    pub fn parse(text: &str) -> Option<Metrics> {
+        let mut all = Metrics::pairs(text)?;
+        all.sort_unstable();
+        Some(Metrics(all))
+    }
+
+    /// The pairs of such a text, in its order.
+    pub fn pairs(text: &str) -> Option<Vec<(i64, i64)>> {
         let pair = |one: &str| {
             let (id, value) = one.split_once('=')?;
             Some((id.parse().ok()?, value.parse().ok()?))
         };
-        let mut all: Vec<(i64, i64)> = text.split(',').filter_map(pair).collect();
-        all.sort_unstable();
-        Metrics(all)
+        text.split(',').filter(|one| !one.is_empty()).map(pair).collect()
     }
 
     /// The text that a store keeps; none if there is nothing.
@@ -187,8 +195,11 @@ impl Rdd {
     }
 
     /// The RDDs that a store keeps.
-    pub fn parse(text: &str) -> Vec<Rdd> {
-        serde_json::from_str(text).unwrap_or_default()
+    ///
+    /// # Errors
+    /// When the text is something else.
+    pub fn parse(text: &str) -> serde_json::Result<Vec<Rdd>> {
+        serde_json::from_str(text)
     }
 }
 
@@ -208,7 +219,10 @@ mod tests {
         let plan = Operator::parse(&text).unwrap();
         let scan = &plan.children[0].children[0];
         assert_eq!(scan.place.as_deref(), Some("InMemoryFileIndex(1 paths)[file:/a/b.csv]"));
-        let metrics = Metrics::parse("9=1,7=42,x=y");
+        for wrong in ["9=1,x=y", "9", "9=1 7=42", "9=1,7="] {
+            assert_eq!(Metrics::parse(wrong), None, "{wrong}");
+        }
+        let metrics = Metrics::parse("9=1,7=42").unwrap();
         assert_eq!(scan.value("number of output rows", &metrics), Some(42));
         assert!(metrics.has_any_of(scan) && !metrics.has_any_of(&plan));
         assert_eq!(Metrics::text(vec![(9, 1), (7, 42)]).as_deref(), Some("7=42,9=1"));

@@ -56,6 +56,17 @@ pub enum StoreError {
         .0.display()
     )]
     Damaged(PathBuf),
+    /// A value of the store is not what it should be.
+    #[error(
+        "table {table}: a value in column {column} that this program does not write; ingest record files \
+         and event logs into a new store"
+    )]
+    Value {
+        /// The table.
+        table: &'static str,
+        /// The column.
+        column: &'static str,
+    },
     /// The address of a server is not right.
     #[error("{0}")]
     Address(String),
@@ -110,6 +121,7 @@ impl From<StoreError> for Failure {
             | StoreError::Schema { .. }
             | StoreError::ServerSchema { .. }
             | StoreError::Damaged(_)
+            | StoreError::Value { .. }
             | StoreError::Frame(_) => Exit::BadInput,
         };
         let way_out = match &error {

@@ -51,7 +51,8 @@ pub use columns::{ENGINE_EXACT, ENGINE_NONE, ENGINE_PARTIAL};
 pub use error::StoreError;
 use folder::Manifest;
 pub use server::{define, grants};
-pub use spark::{Found, SparkStore, Start as StartSpark};
+pub use spark::{SparkError, SparkRow, SparkStore, Start as StartSpark};
+pub use spark_tables::numbers;
 pub use table::{Kind, Table};
 
 /// What an addition did.

@@ -79,6 +79,17 @@ impl Table {
         &COLUMNS[Table::ALL.iter().position(|&one| one == self).unwrap_or_default()]
     }
 
+    /// Whether the columns of a frame are of the kinds that the table's are, and each row is of some process if it
+    /// says so: whoever reads on takes what is not there for unknown.
+    pub fn describes(self, frame: &DataFrame) -> bool {
+        let kind = |name: &str| self.columns().iter().find(|(one, _)| one == name);
+        frame.columns().iter().all(|column| {
+            let is_known =
+                kind(column.name()).is_some_and(|(_, kind)| kind.data_type() == *column.dtype());
+            is_known && (column.name() != "process_id" || column.null_count() == 0)
+        })
+    }
+
     /// The table's name: its folder.
     pub fn name(self) -> &'static str {
         match self {
@@ -112,6 +123,20 @@ pub enum Kind {
     Truth,
 }
 
+impl Kind {
+    const ALL: [Kind; 4] = [Kind::Text, Kind::Signed, Kind::Unsigned, Kind::Truth];
+
+    /// Of what data its columns are.
+    pub fn data_type(self) -> DataType {
+        match self {
+            Kind::Text => DataType::String,
+            Kind::Signed => DataType::Int64,
+            Kind::Unsigned => DataType::UInt64,
+            Kind::Truth => DataType::Boolean,
+        }
+    }
+}
+
 /// The columns of [`Table::ALL`], as the functions that make the tables name them.
 static COLUMNS: LazyLock<Vec<Vec<(String, Kind)>>> = LazyLock::new(|| {
     let mut made = process_tables::empty_tables().expect("names of columns are unique");
@@ -121,19 +146,36 @@ static COLUMNS: LazyLock<Vec<Vec<(String, Kind)>>> = LazyLock::new(|| {
 });
 
 fn kinds(frame: &DataFrame) -> Vec<(String, Kind)> {
-    let kind = |data: &DataType| match data {
-        DataType::Int64 => Kind::Signed,
-        DataType::UInt64 => Kind::Unsigned,
-        DataType::Boolean => Kind::Truth,
-        _ => Kind::Text,
-    };
+    let kind = |data: &DataType| Kind::ALL.into_iter().find(|kind| kind.data_type() == *data);
     let columns = frame.columns().iter();
-    columns.map(|column| (column.name().to_string(), kind(column.dtype()))).collect()
+    let kinds = columns.map(|column| (column.name().to_string(), kind(column.dtype())));
+    kinds.map(|(name, kind)| (name, kind.expect("columns are of these kinds"))).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use polars::prelude::{Column, NamedFrom, Series};
+
     use super::*;
+
+    #[test]
+    fn columns_of_other_kinds_are_seen() {
+        let frame = |columns: Vec<Column>| DataFrame::new(2, columns).unwrap();
+        let ids = |ids: [Option<&str>; 2]| Series::new("process_id".into(), ids).into();
+        let whole = || ids([Some("a"), Some("b")]);
+        assert!(Table::Tasks.describes(&frame(vec![whole()])));
+        let stages = Series::new("stage".into(), [Some(1i64), None]).into();
+        assert!(Table::Tasks.describes(&frame(vec![whole(), stages])));
+        for other in [
+            Series::new("stage".into(), ["1", "2"]),
+            Series::new("stage".into(), [1i32, 2]),
+            Series::new("instructions".into(), [1i64, 2]),
+            Series::new("no_column_of_ours".into(), [1i64, 2]),
+        ] {
+            assert!(!Table::Tasks.describes(&frame(vec![whole(), other.into()])));
+        }
+        assert!(!Table::Tasks.describes(&frame(vec![ids([Some("a"), None])])), "of no process");
+    }
 
     #[test]
     fn every_table_has_columns() {

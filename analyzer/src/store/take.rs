@@ -126,7 +126,14 @@ pub fn take_inventory(
                 continue;
             }
         };
-        let Ok(segment) = stream.segment() else { continue };
+        let segment = match stream.segment() {
+            Ok(segment) => segment,
+            Err(message) => {
+                taken.left_out.push(message);
+                progress(metadata.len());
+                continue;
+            }
+        };
         let header = segment.header();
         let id = hex(&header.process_id);
         taken.applications.extend(known_id(header.application_id));

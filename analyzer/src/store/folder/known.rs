@@ -9,9 +9,9 @@ use polars::prelude::DataFrame;
 
 use super::super::claims::Claim;
 use super::super::take::{COUNTS, KnownProcess, completeness};
-use super::super::{Snapshots, StoreError, Table};
+use super::super::{StoreError, Table};
 use super::below;
-use super::manifest::{KEPT, Manifest, STAGING};
+use super::manifest::{KEPT, Manifest, Part, STAGING};
 use super::part::{ROWS_PER_GROUP, scan};
 
 /// Rows of the table `kept` that are read at once; each is some megabyte at most.
@@ -40,7 +40,7 @@ impl Known {
                 known.take_claims(&frame)
             })?;
             scan(root, part, Table::Segments.name(), None, rows, &mut |frame| {
-                known.take_segments(&frame, part.id, part.snapshots)
+                known.take_segments(&frame, part, &part.path(root, Table::Segments.name()))
             })?;
             scan(root, part, KEPT, Some(&["source"]), rows, &mut |frame| {
                 for source in frame.column("source")?.str()?.iter().flatten() {
@@ -69,9 +69,10 @@ impl Known {
     fn take_segments(
         &mut self,
         frame: &DataFrame,
-        part: u64,
-        snapshots: Snapshots,
+        part: &Part,
+        place: &Path,
     ) -> Result<(), StoreError> {
+        let snapshots = part.snapshots;
         let ids = frame.column("process_id")?.str()?;
         let segments = frame.column("segment")?.i64()?;
         let counts = COUNTS
@@ -79,12 +80,20 @@ impl Known {
             .map(|name| Ok(frame.column(name)?.u64()?))
             .collect::<Result<Vec<_>, StoreError>>()?;
         for (at, id) in ids.iter().enumerate() {
-            let (Some(id), Some(segment)) = (id, segments.get(at)) else { continue };
-            let counts = std::array::from_fn(|column| counts[column].get(at).unwrap_or(0));
+            let Some((id, segment)) = id.zip(segments.get(at)) else {
+                return Err(StoreError::Damaged(place.to_owned()));
+            };
+            let mut values = [0; COUNTS.len()];
+            for (value, column) in values.iter_mut().zip(&counts) {
+                let known = column.get(at);
+                *value = known.ok_or_else(|| StoreError::Damaged(place.to_owned()))?;
+            }
+            let segment =
+                u32::try_from(segment).map_err(|_| StoreError::Damaged(place.to_owned()))?;
             let process = self.processes.entry(id.to_owned()).or_default();
             process.snapshots = snapshots;
-            process.segments.insert(segment as u32, completeness(counts));
-            self.parts.insert(id.to_owned(), part);
+            process.segments.insert(segment, completeness(values));
+            self.parts.insert(id.to_owned(), part.id);
         }
         Ok(())
     }
@@ -111,12 +120,13 @@ pub fn unpack(
             let segments = frame.column("segment")?.i64()?;
             let bytes = frame.column("bytes")?.binary()?;
             for at in 0..frame.height() {
+                let segment = segments.get(at).and_then(|number| u32::try_from(number).ok());
                 let (Some(source), Some(segment), Some(bytes)) =
-                    (sources.get(at), segments.get(at), bytes.get(at))
+                    (sources.get(at), segment, bytes.get(at))
                 else {
-                    continue;
+                    return Err(StoreError::Damaged(part.path(root, KEPT)));
                 };
-                let key = (source.to_owned(), segment as u32);
+                let key = (source.to_owned(), segment);
                 if !wanted.contains(&key) {
                     continue;
                 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use polars::prelude::{
-    BatchedWriter, Column, DataFrame, DataType, ParquetCompression, ParquetReader, ParquetWriter,
+    BatchedWriter, Column, DataFrame, ParquetCompression, ParquetReader, ParquetWriter,
     PolarsError, SerReader,
 };
 
@@ -184,6 +184,8 @@ pub struct PartReader {
     missing: Vec<(String, Kind)>,
     /// All columns in the table's order.
     order: Vec<String>,
+    /// The table; none if its columns are not declared.
+    table: Option<Table>,
     at: usize,
     rows: usize,
 }
@@ -223,8 +225,8 @@ impl PartReader {
         let has = |name: &str| fields.iter().any(|field| field.name() == name);
         let wanted = |name: &str| columns.is_none_or(|columns| columns.contains(&name));
         let of_table = Table::ALL.iter().find(|one| one.name() == table);
-        let all = of_table.map(|one| one.columns()).unwrap_or_default().iter();
-        let all: Vec<_> = all.filter(|(name, _)| wanted(name)).cloned().collect();
+        let declared = of_table.map(|one| one.columns()).unwrap_or_default().iter();
+        let all: Vec<_> = declared.filter(|(name, _)| wanted(name)).cloned().collect();
         let order = all.iter().map(|(name, _)| name.clone()).collect();
         let missing = all.into_iter().filter(|(name, _)| !has(name)).collect();
         let there = |names: &[&str]| {
@@ -232,7 +234,8 @@ impl PartReader {
         };
         let columns = columns.map(there);
         let (at, rows) = (0, rows as usize);
-        Ok(Some(PartReader { place, file, metadata, columns, missing, order, at, rows }))
+        let table = of_table.copied();
+        Ok(Some(PartReader { place, file, metadata, columns, missing, order, table, at, rows }))
     }
 
     /// The next rows; `None` after the last.
@@ -256,14 +259,12 @@ impl PartReader {
             return Err(StoreError::Damaged(self.place.clone()));
         }
         self.at += frame.height();
+        if self.table.is_some_and(|table| !table.describes(&frame)) {
+            return Err(StoreError::Damaged(self.place.clone()));
+        }
         for (name, kind) in &self.missing {
-            let data = match kind {
-                Kind::Text => DataType::String,
-                Kind::Signed => DataType::Int64,
-                Kind::Unsigned => DataType::UInt64,
-                Kind::Truth => DataType::Boolean,
-            };
-            frame.with_column(Column::full_null(name.as_str().into(), frame.height(), &data))?;
+            let (name, data) = (name.as_str().into(), kind.data_type());
+            frame.with_column(Column::full_null(name, frame.height(), &data))?;
         }
         if !self.missing.is_empty() {
             frame = frame.select(self.order.iter().map(String::as_str))?;

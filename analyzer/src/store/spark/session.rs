@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::exit::Exit;
@@ -69,6 +69,14 @@ pub enum SparkError {
         said: String,
         /// Whether a file is missing or cannot be read.
         is_of_input: bool,
+    },
+    /// It answered with something that is no answer.
+    #[error(
+        "Spark answered what was not asked: {what}; is Spark's version one that docs/operations.md names?"
+    )]
+    Answer {
+        /// What is wrong with it.
+        what: String,
     },
     /// The way to it does not work.
     #[error("Spark: {}: {error}", path.display())]
@@ -171,15 +179,16 @@ impl Session {
         };
         stream.set_nonblocking(false).map_err(way(&socket))?;
         session.lines = Some(BufReader::new(stream));
-        let mut version = Value::Null;
-        match session.answer(&mut |line| version = json_of(line)) {
+        let mut version = None;
+        match session.answer(&mut |line| version = Some(text_of(line))) {
             Err(SparkError::Ended { .. }) => {
                 let status = session.child.wait().map_err(way(&socket))?;
                 return Err(session.not_started(start, &program, status));
             }
             other => other?,
         }
-        step.end(version.as_str().unwrap_or("?"));
+        let missing = || SparkError::Answer { what: "no version".into() };
+        step.end(&version.ok_or_else(missing)??);
         Ok(session)
     }
 
@@ -217,7 +226,8 @@ impl Session {
             match line.trim_end_matches('\n') {
                 "." => return Ok(()),
                 text => match text.strip_prefix('!') {
-                    Some(error) => return Err(failed(json_of(error).as_str().unwrap_or(error))),
+                    // A message that is no JSON is shown as it came.
+                    Some(error) => return Err(failed(&text_of(error).unwrap_or(error.to_owned()))),
                     None => each(text),
                 },
             }
@@ -311,7 +321,11 @@ fn failed(said: &str) -> SparkError {
     SparkError::Job { said: lines.join("\n  "), is_of_input }
 }
 
-/// A line of an answer; null if it is none.
-pub fn json_of(line: &str) -> Value {
-    serde_json::from_str(line).unwrap_or_else(|_| json!(null))
+/// A line of an answer that is a text in JSON.
+///
+/// # Errors
+/// When it is something else.
+pub fn text_of(line: &str) -> Result<String, SparkError> {
+    serde_json::from_str(line)
+        .map_err(|error| SparkError::Answer { what: format!("no text: {error}") })
 }
