@@ -4,25 +4,24 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use records::METRIC_COUNT;
 
-use super::directories::{Directories, NO_DIRECTORY, are_told};
-use super::figure::Scale;
-use super::grouped;
-use super::jobs::Jobs;
-use super::key::{Dimension, Key, Part, Place, Span};
-use super::limits;
-use super::logged::LoggedTasks;
-use super::logs::Logs;
-use super::notes::Notes;
-use super::pieces::Pieces;
-use super::print::human;
-use super::rated::{Rated, read, text};
-use super::rows::{Counted, Row, Rows, Run, SaidRun, Share};
-use super::stage_attempts::StageAttempts;
-use super::stage_names::{self, StageNames};
-use super::task_facts::TaskFacts;
-use super::tasks::Tasks;
-use super::threads::Threads;
-use crate::progress::Step;
+use crate::console::progress::Step;
+use crate::report::directories::{Directories, NO_DIRECTORY, are_told};
+use crate::report::figure::Scale;
+use crate::report::jobs::Jobs;
+use crate::report::key::{Dimension, Key, Part, Place, Span};
+use crate::report::logged::LoggedTasks;
+use crate::report::logs::Logs;
+use crate::report::notes::Notes;
+use crate::report::pieces::Pieces;
+use crate::report::print::human;
+use crate::report::rated::{Rated, read, text};
+use crate::report::rows::{Counted, Row, Rows, Run, SaidRun, Share};
+use crate::report::stage_attempts::StageAttempts;
+use crate::report::stage_names::{self, StageNames};
+use crate::report::task_facts::TaskFacts;
+use crate::report::tasks::Tasks;
+use crate::report::threads::Threads;
+use crate::report::{grouped, limits};
 use crate::store::{Store, StoreError, Table};
 
 /// The role whose processes are an application's executors.

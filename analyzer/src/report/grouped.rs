@@ -12,18 +12,16 @@ use std::collections::HashSet;
 use records::{METRICS, TaskMethod};
 use serde_json::json;
 
-use super::figure::LOCALITIES;
-use super::figure::is_peak;
-use super::gather::{Nodes, Of, Question, Ran, Sums};
-use super::key::{Dimension, Key, Place, Span};
-use super::logged::{LoggedTasks, is_wanted};
-use super::rows::{Run, SaidRun, Share};
-use super::stage_attempts::StageAttempts;
-use super::tasks::Tasks;
-use crate::eventlog::SPARK_METRICS;
-use crate::store::{
-    ENGINE_EXACT, ENGINE_PARTIAL, Kind, SparkError, SparkRow, SparkStore, StoreError, Table,
-};
+use crate::input::eventlog::SPARK_METRICS;
+use crate::model::coverage::{ENGINE_EXACT, ENGINE_PARTIAL};
+use crate::report::figure::{LOCALITIES, is_peak};
+use crate::report::gather::{Nodes, Of, Question, Ran, Sums};
+use crate::report::key::{Dimension, Key, Place, Span};
+use crate::report::logged::{LoggedTasks, is_wanted};
+use crate::report::rows::{Run, SaidRun, Share};
+use crate::report::stage_attempts::StageAttempts;
+use crate::report::tasks::Tasks;
+use crate::store::{Kind, SparkError, SparkRow, SparkStore, StoreError, Table};
 
 /// The tasks that are wanted, with what is known of their process; `is_further` are threads that a task has started and
 /// Python workers, which add to the task.

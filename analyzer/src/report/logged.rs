@@ -4,14 +4,14 @@ use std::collections::{HashMap, HashSet};
 
 use polars::prelude::{DataFrame, PolarsResult};
 
-use super::figure::LOCALITIES;
-use super::gather::{Nodes, Sums};
-use super::key::Place;
-use super::limits;
-use super::logs::Attempts;
-use super::rated::{read, text};
-use super::rows::{SaidRun, SparkSaid};
-use crate::eventlog::SPARK_METRICS;
+use crate::input::eventlog::SPARK_METRICS;
+use crate::report::figure::LOCALITIES;
+use crate::report::gather::{Nodes, Sums};
+use crate::report::key::Place;
+use crate::report::limits;
+use crate::report::logs::Attempts;
+use crate::report::rated::{read, text};
+use crate::report::rows::{SaidRun, SparkSaid};
 use crate::store::{Store, StoreError, Table};
 
 /// A task attempt of an event log.

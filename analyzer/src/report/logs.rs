@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use polars::prelude::DataFrame;
 
-use super::rated::text;
-use crate::eventlog::{Metrics, Operator, Rdd};
+use crate::input::eventlog::{Metrics, Operator, Rdd};
+use crate::report::rated::text;
 use crate::store::{Store, StoreError, Table, numbers};
 
 /// Which attempts of applications the store has logs of.

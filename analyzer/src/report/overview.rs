@@ -2,13 +2,13 @@
 
 use std::io::{self, Write};
 
-use super::figure::{Figure, Scale};
-use super::findings::{Facts, Finding, Stage};
-use super::gather::Answer;
-use super::print::{human, stage_text, wrapped_to};
-use super::rows::{Row, Said};
-use crate::dump::printable;
-use crate::terminal::{HEADING, WARNING, utc};
+use crate::console::terminal::{HEADING, WARNING, utc};
+use crate::report::figure::{Figure, Scale};
+use crate::report::findings::{Facts, Finding, Stage};
+use crate::report::gather::Answer;
+use crate::report::print::{human, stage_text, wrapped_to};
+use crate::report::rows::{Row, Said};
+use crate::text::shown::printable;
 
 /// So many findings are shown; the rest is counted.
 const FINDINGS: usize = 8;

@@ -4,13 +4,13 @@ use std::io::{self, Write};
 
 use serde_json::{Map, Value, json};
 
-use super::figure::{Block, Figure, MILLION, Scale};
-use super::gather::Answer;
-use super::key::{Dimension, Key, Name, Part, Span};
-use super::rows::{Completeness, Row, Said};
-use super::stage_names::StageName;
-use crate::dump::printable;
-use crate::terminal::{HEADING, utc};
+use crate::console::terminal::{HEADING, utc};
+use crate::report::figure::{Block, Figure, MILLION, Scale};
+use crate::report::gather::Answer;
+use crate::report::key::{Dimension, Key, Name, Part, Span};
+use crate::report::rows::{Completeness, Row, Said};
+use crate::report::stage_names::StageName;
+use crate::text::shown::printable;
 
 /// A table's lines are at most this wide, unless the keys alone need more.
 pub const WIDTH: usize = 80;
@@ -148,7 +148,7 @@ pub fn human(value: u64, scale: Scale) -> String {
 }
 
 /// A figure of a row as text for a table.
-pub(super) fn cell(row: &Row, figure: Figure) -> String {
+pub fn cell(row: &Row, figure: Figure) -> String {
     match row.said(figure) {
         Said::Exactly(value) => human(value, figure.scale()),
         Said::AtLeast(value) => format!("{}+", human(value, figure.scale())),

@@ -8,8 +8,8 @@ use std::str::FromStr;
 
 use mysql::Opts;
 
-use super::{StoreError, server_url};
-use crate::shown;
+use crate::store::{StoreError, server_url};
+use crate::text::shown;
 
 /// The store that commands take when none is named: a folder here.
 pub const DEFAULT: &str = "sparkanalyzer-store";

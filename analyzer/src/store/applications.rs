@@ -13,12 +13,13 @@ use std::path::{Path, PathBuf};
 use polars::prelude::{DataFrame, PolarsResult};
 use tempfile::TempDir;
 
-use super::folder::Part;
-use super::folder::part::{PartReader, PartWriter, ROWS_PER_GROUP};
-use super::spark_tables::{Attempt, Entry, Head};
-use super::table::Table;
-use super::{Snapshots, StoreError};
-use crate::eventlog::{Application, Executor, Job, SqlExecution, Stage, Task};
+use crate::input::eventlog::{Application, Executor, Job, SqlExecution, Stage, Task};
+use crate::model::snapshot_policy::Snapshots;
+use crate::store::StoreError;
+use crate::store::folder::Part;
+use crate::store::folder::part::{PartReader, PartWriter, ROWS_PER_GROUP};
+use crate::store::spark_tables::{Attempt, Entry, Head};
+use crate::store::table::Table;
 
 /// So many runs of one size are merged into one: bounds how many are open at once.
 const FAN_IN: usize = 8;
@@ -311,7 +312,7 @@ mod tests {
     use ::tests::record_set::RecordSet;
 
     use super::*;
-    use crate::eventlog::Log;
+    use crate::input::eventlog::Log;
 
     /// The tables of a log that is read in pieces of so many bytes; `known` is what a store has.
     fn made(log: &[u8], bytes: usize, known: Option<Run<'_>>) -> (bool, Vec<(Table, DataFrame)>) {

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use polars::prelude::PolarsError;
 
-use super::folder::SCHEMA;
-use super::server::{ServerError, VERSION};
-use super::spark::SparkError;
-use crate::exit::{Exit, Failure};
+use crate::console::exit::{Exit, Failure};
+use crate::store::folder::SCHEMA;
+use crate::store::server::{ServerError, VERSION};
+use crate::store::spark::SparkError;
 
 /// Why a store cannot be used.
 #[derive(Debug, thiserror::Error)]

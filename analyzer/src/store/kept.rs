@@ -6,10 +6,11 @@ use std::io::{self, Write};
 use records::{Event, Group, LeftOut};
 use serde::Serialize;
 
-use super::{Snapshots, StoreError};
-use crate::clip;
-use crate::eventlog::Application;
-use crate::record_files::RecordStream;
+use crate::input::eventlog::Application;
+use crate::input::record_files::RecordStream;
+use crate::model::snapshot_policy::Snapshots;
+use crate::store::StoreError;
+use crate::text::clip;
 
 /// Level of zstd for kept sources: they are small and read often.
 const ZSTD_LEVEL: i32 = 3;

@@ -6,14 +6,14 @@ use polars::prelude::{DataFrame, PolarsResult};
 use records::metric::Class;
 use records::{Flags, Header, MetricSet, Segment, notice};
 
-use super::StoreError;
-use super::columns::Columns;
-use super::kept::Completeness;
-use super::table::Table;
-use crate::dump::arguments;
-use crate::history::{Directory, History, Remark, Settled, Snapshot, Task, Thread};
-use crate::record_files::{hex, known, known_id};
-use crate::redaction;
+use crate::model::history::{Directory, History, Remark, Settled, Snapshot, Task, Thread};
+use crate::store::StoreError;
+use crate::store::columns::Columns;
+use crate::store::kept::Completeness;
+use crate::store::table::Table;
+use crate::text::field::{hex, known, known_id};
+use crate::text::redaction;
+use crate::text::shown::arguments;
 
 /// What all tables say about where a row comes from.
 #[derive(Clone, Debug)]
@@ -335,7 +335,7 @@ fn directories(rows: &[Of<Directory>]) -> PolarsResult<DataFrame> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Snapshots;
+    use crate::model::snapshot_policy::Snapshots;
 
     #[test]
     fn a_header_that_is_none_is_an_error() {

@@ -14,10 +14,10 @@ use std::time::Duration;
 
 use mysql::{Opts, OptsBuilder, SslOpts};
 
-use super::StoreError;
-use super::address::Server;
-use crate::shown;
-use crate::terminal::WARNING;
+use crate::console::terminal::WARNING;
+use crate::store::StoreError;
+use crate::store::address::Server;
+use crate::text::shown;
 
 /// The environment variable that may hold the password.
 const PASSWORD: &str = "SPARKANALYZER_MYSQL_PASSWORD";

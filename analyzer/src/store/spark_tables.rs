@@ -4,11 +4,11 @@
 
 use polars::prelude::{DataFrame, PolarsError, PolarsResult};
 
-use super::columns::Columns;
-use super::table::Table;
-use crate::eventlog::{
+use crate::input::eventlog::{
     Application, Executor, Job, Metrics, SPARK_METRICS, SqlExecution, Stage, Task,
 };
+use crate::store::columns::Columns;
+use crate::store::table::Table;
 
 /// The attempt that rows are of.
 #[derive(Clone, Copy, Debug, Default)]

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use polars::prelude::{DataFrame, DataType};
 
-use super::{applications, process_tables};
+use crate::store::{applications, process_tables};
 
 /// A table of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

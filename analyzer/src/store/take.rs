@@ -7,13 +7,15 @@ use std::sync::Arc;
 use polars::prelude::DataFrame;
 use records::{ProcessEndReason, TaskMethod};
 
-use super::claims::{self, Claim, Owner};
-use super::folder::part::ROWS_PER_GROUP;
-use super::kept::{Completeness, Wanted, pack};
-use super::process_tables::{Origin, Rows, missing_segments};
-use super::{Progress, Snapshots, StoreError, Table, Taken};
-use crate::history::History;
-use crate::record_files::{RecordStream, hex, known_id};
+use crate::input::record_files::RecordStream;
+use crate::model::history::History;
+use crate::model::snapshot_policy::Snapshots;
+use crate::store::claims::{self, Claim, Owner};
+use crate::store::folder::part::ROWS_PER_GROUP;
+use crate::store::kept::{Completeness, Wanted, pack};
+use crate::store::process_tables::{Origin, Rows, missing_segments};
+use crate::store::{Progress, StoreError, Table, Taken};
+use crate::text::field::{hex, known_id};
 
 /// Groups of a process after which what is settled goes to the tables.
 const GROUPS_AT_ONCE: usize = 4096;

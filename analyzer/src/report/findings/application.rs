@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use records::metric::INSTRUCTIONS;
 
-use super::super::figure::{Figure, Scale};
-use super::super::print::{human, stage_text};
-use super::super::rows::{Said, between, total, total_known};
-use super::super::spread::median;
-use super::super::task_facts::TaskFact;
-use super::facts::{Facts, exact, spark};
-use super::{Found, Gain};
+use crate::report::figure::{Figure, Scale};
+use crate::report::findings::facts::{Facts, exact, spark};
+use crate::report::findings::{Found, Gain};
+use crate::report::print::{human, stage_text};
+use crate::report::rows::{Said, between, total, total_known};
+use crate::report::spread::median;
+use crate::report::task_facts::TaskFact;
 
 fn count(value: u64) -> String {
     human(value, Scale::Count)

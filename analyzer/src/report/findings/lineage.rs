@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use records::metric::INSTRUCTIONS;
 
-use super::super::figure::{Figure, Scale};
-use super::super::print::{human, stage_text};
-use super::super::rows::{Said, total_known};
-use super::super::stage_names::{is_exchange, is_written};
-use super::facts::{Facts, Stage};
-use super::{Found, Gain};
-use crate::eventlog::{Operator, Rdd};
+use crate::input::eventlog::{Operator, Rdd};
+use crate::report::figure::{Figure, Scale};
+use crate::report::findings::facts::{Facts, Stage};
+use crate::report::findings::{Found, Gain};
+use crate::report::print::{human, stage_text};
+use crate::report::rows::{Said, total_known};
+use crate::report::stage_names::{is_exchange, is_written};
 
 /// Part of all instructions of tasks, or of all task time, in percent.
 const PART: u64 = 2;

@@ -231,8 +231,8 @@ pub fn find(facts: &Facts<'_>) -> Vec<Finding> {
 impl Finding {
     /// What would be gained at most, for people.
     pub fn gain_text(&self) -> String {
-        use super::figure::Scale;
-        use super::print::human;
+        use crate::report::figure::Scale;
+        use crate::report::print::human;
         let ms = self.gain.ms.map(|ms| human(ms, Scale::Milliseconds));
         let instructions = self
             .gain

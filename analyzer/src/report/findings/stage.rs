@@ -2,15 +2,15 @@
 
 use records::metric::INSTRUCTIONS;
 
-use super::super::figure::{Figure, Scale};
-use super::super::print::human;
-use super::super::rows::{Said, total};
-use super::super::spread::median;
-use super::super::stage_names::is_exchange;
-use super::super::task_facts::TaskFact;
-use super::facts::{Facts, Stage, spark};
-use super::{Found, Gain};
-use crate::eventlog::Operator;
+use crate::input::eventlog::Operator;
+use crate::report::figure::{Figure, Scale};
+use crate::report::findings::facts::{Facts, Stage, spark};
+use crate::report::findings::{Found, Gain};
+use crate::report::print::human;
+use crate::report::rows::{Said, total};
+use crate::report::spread::median;
+use crate::report::stage_names::is_exchange;
+use crate::report::task_facts::TaskFact;
 
 fn count(value: u64) -> String {
     human(value, Scale::Count)

@@ -17,7 +17,7 @@ use std::path::{Component, Path};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::new_file::open_folder;
+use crate::console::new_file::open_folder;
 
 /// The mode of files.
 pub const FILE_MODE: u32 = 0o640;

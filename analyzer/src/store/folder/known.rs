@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 
 use polars::prelude::DataFrame;
 
-use super::super::claims::Claim;
-use super::super::take::{COUNTS, KnownProcess, completeness};
-use super::super::{StoreError, Table};
-use super::below;
-use super::manifest::{KEPT, Manifest, Part, STAGING};
-use super::part::{ROWS_PER_GROUP, scan};
+use crate::store::claims::Claim;
+use crate::store::folder::below;
+use crate::store::folder::manifest::{KEPT, Manifest, Part, STAGING};
+use crate::store::folder::part::{ROWS_PER_GROUP, scan};
+use crate::store::take::{COUNTS, KnownProcess, completeness};
+use crate::store::{StoreError, Table};
 
 /// Rows of the table `kept` that are read at once; each is some megabyte at most.
 const KEPT_AT_ONCE: usize = 64;

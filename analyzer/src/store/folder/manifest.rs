@@ -15,10 +15,11 @@ use std::path::{Path, PathBuf};
 use records::metric::EDITION;
 use serde::{Deserialize, Serialize};
 
-use super::super::kept::escape;
-use super::super::{Snapshots, StoreError};
-use super::below;
-use crate::new_file::NewFile;
+use crate::console::new_file::NewFile;
+use crate::model::snapshot_policy::Snapshots;
+use crate::store::StoreError;
+use crate::store::folder::below;
+use crate::store::kept::escape;
 
 /// The oldest schema that this program reads: its tables have the columns of the first edition of the table of
 /// metrics.

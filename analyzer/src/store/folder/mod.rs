@@ -24,10 +24,11 @@ use std::path::{Path, PathBuf};
 
 use polars::prelude::DataFrame;
 
-use super::applications::{self, Runs};
-use super::kept::application_key;
-use super::{Added, Progress, Purged, Snapshots, Store, StoreError, Table, Taken, WritableStore};
-use crate::eventlog::Application;
+use crate::input::eventlog::Application;
+use crate::model::snapshot_policy::Snapshots;
+use crate::store::applications::{self, Runs};
+use crate::store::kept::application_key;
+use crate::store::{Added, Progress, Purged, Store, StoreError, Table, Taken, WritableStore};
 use known::Known;
 use manifest::STAGING;
 use part::{PartWriter, ROWS_PER_GROUP, scan};

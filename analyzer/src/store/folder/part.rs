@@ -13,10 +13,10 @@ use polars::prelude::{
 
 use polars::io::parquet::metadata::FileMetadataRef;
 
-use super::super::StoreError;
-use super::super::table::{Kind, Table};
-use super::below;
-use super::manifest::Part;
+use crate::store::StoreError;
+use crate::store::folder::below;
+use crate::store::folder::manifest::Part;
+use crate::store::table::{Kind, Table};
 
 /// Rows that are written together: a reader skips them together, by their least and greatest values.
 pub const ROWS_PER_GROUP: usize = 16_384;

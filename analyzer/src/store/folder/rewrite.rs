@@ -5,9 +5,9 @@ use std::path::Path;
 
 use polars::prelude::{BooleanChunked, DataFrame, IdxCa, IdxSize, NewChunkedArray};
 
-use super::super::{StoreError, Table};
-use super::manifest::{KEPT, Manifest, Part};
-use super::part::{PartWriter, ROWS_PER_GROUP, scan};
+use crate::store::folder::manifest::{KEPT, Manifest, Part};
+use crate::store::folder::part::{PartWriter, ROWS_PER_GROUP, scan};
+use crate::store::{StoreError, Table};
 
 /// Parts with fewer bytes are put together ...
 const SMALL_BYTES: u64 = 4 << 20;

@@ -6,13 +6,14 @@ use std::sync::{Mutex, PoisonError};
 
 use polars::prelude::{Column, DataFrame, NamedFrom, Series};
 
-use super::super::kept::PIECE_BYTES;
-use super::super::process_tables::Origin;
-use super::super::take::{Output, Plan, Source, Worker, plan, take_inventory};
-use super::super::{Progress, Snapshots, StoreError, Table, Taken};
-use super::known::{Known, unpack};
-use super::manifest::{KEPT, Manifest, Part};
-use super::part::PartWriter;
+use crate::model::snapshot_policy::Snapshots;
+use crate::store::folder::known::{Known, unpack};
+use crate::store::folder::manifest::{KEPT, Manifest, Part};
+use crate::store::folder::part::PartWriter;
+use crate::store::kept::PIECE_BYTES;
+use crate::store::process_tables::Origin;
+use crate::store::take::{Output, Plan, Source, Worker, plan, take_inventory};
+use crate::store::{Progress, StoreError, Table, Taken};
 
 /// Input of a part, in bytes: large enough that parts are few, small enough to be rewritten at ease.
 const PART_INPUT_BYTES: std::ops::RangeInclusive<u64> = (16 << 20)..=(256 << 20);

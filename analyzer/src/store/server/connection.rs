@@ -10,13 +10,13 @@ use mysql::prelude::Queryable;
 use mysql::{AccessMode, Conn, OptsBuilder, Params, Transaction, TxOpts, Value};
 use polars::prelude::{Column, DataFrame, NamedFrom, Series};
 
-use super::super::StoreError;
-use super::super::address::Server;
-use super::super::table::{Kind, Table};
-use super::error::ServerError;
-use super::load::Loader;
-use super::schema::{VERSION, key_column};
-use super::trust;
+use crate::store::StoreError;
+use crate::store::address::Server;
+use crate::store::server::error::ServerError;
+use crate::store::server::load::Loader;
+use crate::store::server::schema::{VERSION, key_column};
+use crate::store::server::trust;
+use crate::store::table::{Kind, Table};
 
 /// How often a transaction that met another one is done again.
 const ATTEMPTS: u32 = 20;

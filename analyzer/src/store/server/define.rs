@@ -2,11 +2,11 @@
 
 use mysql::prelude::Queryable;
 
-use super::super::address::Server;
-use super::super::{Address, StoreError};
-use super::connection::{Connection, Purpose};
-use super::error::ServerError;
-use super::schema::{VERSION, VERSIONS, migration};
+use crate::store::address::Server;
+use crate::store::server::connection::{Connection, Purpose};
+use crate::store::server::error::ServerError;
+use crate::store::server::schema::{VERSION, VERSIONS, migration};
+use crate::store::{Address, StoreError};
 
 /// What was done to a schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

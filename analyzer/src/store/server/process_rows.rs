@@ -9,14 +9,15 @@ use mysql::prelude::{FromValue, Queryable};
 use mysql::{Row, Transaction};
 use polars::prelude::{BooleanChunked, DataFrame, NewChunkedArray};
 
-use super::super::claims::Claim;
-use super::super::folder::known::unpack_one;
-use super::super::process_tables::Origin;
-use super::super::table::Table;
-use super::super::take::{COUNTS, KnownProcess, Output, Plan, Source, completeness};
-use super::super::{Snapshots, StoreError};
-use super::error::ServerError;
-use super::load::{Loader, Rows};
+use crate::model::snapshot_policy::Snapshots;
+use crate::store::StoreError;
+use crate::store::claims::Claim;
+use crate::store::folder::known::unpack_one;
+use crate::store::process_tables::Origin;
+use crate::store::server::error::ServerError;
+use crate::store::server::load::{Loader, Rows};
+use crate::store::table::Table;
+use crate::store::take::{COUNTS, KnownProcess, Output, Plan, Source, completeness};
 
 /// What a database knows of some processes.
 pub struct Known {

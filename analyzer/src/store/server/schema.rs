@@ -7,8 +7,8 @@
 
 use records::metric::{EDITION, METRICS, Metric};
 
-use super::super::table::{Kind, Table};
-use super::views::views;
+use crate::store::server::views::views;
+use crate::store::table::{Kind, Table};
 
 /// What leads from each released version to the next; the first makes version 1.
 const RELEASED: [&str; 9] = [

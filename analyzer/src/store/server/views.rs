@@ -6,7 +6,7 @@
 
 use records::metric::{Class, Metric};
 
-use crate::eventlog::SPARK_METRICS;
+use crate::input::eventlog::SPARK_METRICS;
 
 /// Statements that make all views anew, with columns of these metrics.
 pub fn views(metrics: &[&Metric]) -> Vec<String> {

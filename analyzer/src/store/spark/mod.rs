@@ -15,9 +15,9 @@ use std::path::Path;
 use polars::prelude::{Column, DataFrame, NamedFrom, Series};
 use serde_json::{Value, json};
 
-use super::folder::{Manifest, lock_to_read};
-use super::table::Kind;
-use super::{Store, StoreError, Table, whole};
+use crate::store::folder::{Manifest, lock_to_read};
+use crate::store::table::Kind;
+use crate::store::{Store, StoreError, Table, whole};
 use session::Session;
 
 pub use row::SparkRow;

@@ -17,9 +17,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::exit::Exit;
-use crate::progress::{self, Step};
-use crate::shown;
+use crate::console::exit::Exit;
+use crate::console::progress::{self, Step};
+use crate::text::shown;
 
 /// The script.
 const DRIVER: &str = include_str!("driver.py");
