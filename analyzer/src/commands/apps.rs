@@ -11,10 +11,11 @@ use crate::console::terminal::{HEADING, utc};
 use crate::report::applications::{Listed, list};
 use crate::report::csv::csv_cell;
 use crate::report::figure::{Figure, Scale};
-use crate::report::gather::{Question, gather};
+use crate::report::gather::gather;
 use crate::report::key::Dimension;
-use crate::report::print::{cell, human};
+use crate::report::question::Question;
 use crate::report::rows::Row;
+use crate::report::words::{cell, human};
 use crate::store::{self, OfStore};
 use crate::text::shown::printable;
 

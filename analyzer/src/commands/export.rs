@@ -11,13 +11,15 @@ use serde_json::{Map, Value, json};
 use crate::commands::report::figures_for;
 use crate::console::exit::{Exit, Failure};
 use crate::console::output::Output;
+use crate::report::answer::Answer;
 use crate::report::figure::Figure;
-use crate::report::gather::{Answer, Question, gather};
+use crate::report::gather::gather;
 use crate::report::glossary::{meaning, unit};
 use crate::report::key::{Dimension, Key, Part};
-use crate::report::print::{stage_label, stage_text};
+use crate::report::question::Question;
 use crate::report::rows::{Row, Said};
 use crate::report::stage_names::StageName;
+use crate::report::words::{stage_label, stage_text};
 use crate::store::{self, OfStore};
 use crate::text::duration;
 

@@ -9,9 +9,9 @@ use crate::console::exit::{Exit, Failure};
 use crate::console::output::Output;
 use crate::console::terminal::HEADING;
 use crate::report::figure::Figure;
-use crate::report::findings::{RULES, Rule};
+use crate::report::findings::rules::{RULES, Rule};
 use crate::report::glossary::{meaning, source, tables, unit};
-use crate::report::print::wrapped;
+use crate::report::words::wrapped;
 
 /// Say what every figure of reports means
 ///

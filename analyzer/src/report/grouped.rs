@@ -14,14 +14,15 @@ use serde_json::json;
 
 use crate::input::eventlog::SPARK_METRICS;
 use crate::model::coverage::{ENGINE_EXACT, ENGINE_PARTIAL};
+use crate::report::accumulate::{Nodes, Of, Ran, Sums};
 use crate::report::figure::{LOCALITIES, is_peak};
-use crate::report::gather::{Nodes, Of, Question, Ran, Sums};
 use crate::report::key::{Dimension, Key, Place, Span};
 use crate::report::logged::{LoggedTasks, is_wanted};
+use crate::report::question::Question;
 use crate::report::rows::{Run, SaidRun, Share};
 use crate::report::stage_attempts::StageAttempts;
 use crate::report::tasks::Tasks;
-use crate::store::{Kind, SparkError, SparkRow, SparkStore, StoreError, Table};
+use crate::store::{Kind, SparkError, SparkRow, Sql, StoreError, Table};
 
 /// The tasks that are wanted, with what is known of their process; `is_further` are threads that a task has started and
 /// Python workers, which add to the task.
@@ -64,7 +65,7 @@ const LOGGED: &str = "(SELECT s.*, g.log FROM spark_tasks s LEFT JOIN logs g \
 ///
 /// # Errors
 /// When Spark does not answer.
-pub fn processes_with_tasks(spark: &SparkStore) -> Result<Ran, StoreError> {
+pub fn processes_with_tasks(spark: &dyn Sql) -> Result<Ran, StoreError> {
     let mut ran = Ran::default();
     let sql = "SELECT process_id, application_id, count(*) AS tasks, \
         count_if(stage IS NULL AND task_id IS NOT NULL) AS stageless FROM tasks GROUP BY 1, 2";
@@ -83,7 +84,7 @@ pub fn processes_with_tasks(spark: &SparkStore) -> Result<Ran, StoreError> {
 /// # Errors
 /// When Spark does not answer.
 pub fn add(
-    spark: &SparkStore,
+    spark: &dyn Sql,
     sums: &mut Sums<'_>,
     ran: &Ran,
     mut logged: LoggedTasks,
@@ -247,7 +248,7 @@ impl Times {
 
 /// Moves what was done between snapshots to the rows of the time between them: [`super::pieces`] in SQL.
 fn shift_pieces(
-    spark: &SparkStore,
+    spark: &dyn Sql,
     sums: &mut Sums<'_>,
     keys: &str,
     from: &str,
@@ -289,7 +290,7 @@ fn shift_pieces(
 
 /// Tells Spark which processes' tasks are wanted and which event log each belongs to; whether there is one.
 fn name_pairs(
-    spark: &SparkStore,
+    spark: &dyn Sql,
     sums: &Sums<'_>,
     ran: &Ran,
     logged: &LoggedTasks,
@@ -332,7 +333,7 @@ fn name_pairs(
 }
 
 /// Finds the tasks with more than one record, and tells Spark; whether there are any.
-fn name_repeated(spark: &SparkStore) -> Result<bool, StoreError> {
+fn name_repeated(spark: &dyn Sql) -> Result<bool, StoreError> {
     let mut repeated = Vec::new();
     let sql = format!(
         "SELECT application_id, process_attempt AS attempt, task_id FROM {} \
@@ -353,7 +354,7 @@ fn name_repeated(spark: &SparkStore) -> Result<bool, StoreError> {
 
 /// Adds the tasks with more than one record, as on one machine.
 fn add_repeated(
-    spark: &SparkStore,
+    spark: &dyn Sql,
     sums: &mut Sums<'_>,
     logged: &mut LoggedTasks,
     recorded: &mut HashSet<String>,

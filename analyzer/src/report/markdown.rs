@@ -4,7 +4,8 @@ use std::io::{self, Write};
 
 use crate::report::figure::Figure;
 use crate::report::key::Dimension;
-use crate::report::print::{Report, cell, shown};
+use crate::report::print::Report;
+use crate::report::words::{cell, shown};
 use crate::text::shown::printable;
 
 impl Report<'_> {

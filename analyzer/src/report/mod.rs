@@ -5,6 +5,8 @@
 //! sum over all rows is the sum of the processes' totals. Our tasks and Spark's are joined by (cluster,
 //! application id, application attempt, TID), never by time.
 
+pub mod accumulate;
+pub mod answer;
 pub mod applications;
 pub mod csv;
 pub mod directories;
@@ -18,6 +20,7 @@ pub mod jobs;
 pub mod key;
 pub mod limits;
 pub mod logged;
+pub mod logged_task;
 pub mod logs;
 pub mod markdown;
 pub mod notes;
@@ -26,6 +29,7 @@ pub mod parquet;
 pub mod pieces;
 pub mod plan;
 pub mod print;
+pub mod question;
 pub mod rated;
 pub mod rows;
 pub mod spread;
@@ -36,3 +40,4 @@ pub mod task_facts;
 pub mod tasks;
 pub mod threads;
 pub mod where_filter;
+pub mod words;

@@ -9,8 +9,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use records::{METRIC_COUNT, METRICS};
 
 use crate::console::progress::Step;
-use crate::report::gather::{Question, Sums};
+use crate::report::accumulate::Sums;
 use crate::report::key::{Key, Span};
+use crate::report::question::Question;
 use crate::report::rated::Rated;
 use crate::report::rows::Run;
 use crate::store::{Store, StoreError, Table};

@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 
 use crate::console::terminal::HEADING;
 use crate::input::eventlog::{Metrics, Operator};
+use crate::report::answer::Answer;
 use crate::report::figure::Scale;
-use crate::report::gather::Answer;
 use crate::report::logs::{Query, StageFacts};
-use crate::report::print::{human, stage_text};
 use crate::report::stage_names::{is_passing, label};
+use crate::report::words::{human, stage_text};
 use crate::text::shown::printable;
 
 /// Metrics that say how many bytes an operator made or read, the most telling first.

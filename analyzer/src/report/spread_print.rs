@@ -5,10 +5,10 @@ use std::io::{self, Write};
 use serde_json::{Value, json};
 
 use crate::console::terminal::HEADING;
+use crate::report::answer::Answer;
 use crate::report::figure::Scale;
-use crate::report::gather::Answer;
-use crate::report::print::{human, stage_text, wrapped};
 use crate::report::spread::{Cause, Measure, POINTS, of_stages, stragglers};
+use crate::report::words::{human, stage_text, wrapped};
 use crate::text::shown::printable;
 
 /// So many stragglers of a stage are named in a table.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use polars::prelude::DataFrame;
 
-use crate::report::gather::Selected;
+use crate::report::accumulate::Selected;
 use crate::report::rows::Share;
 use crate::store::{Store, StoreError, Table};
 

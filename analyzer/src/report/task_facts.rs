@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::input::eventlog::{SPARK_METRICS, SparkMetrics};
-use crate::report::logged::LoggedTask;
+use crate::report::logged_task::LoggedTask;
 use crate::report::rows::{Share, between};
 
 /// Of more tasks of an application no list is kept: a quarter of a kilobyte each.

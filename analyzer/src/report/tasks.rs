@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use polars::prelude::{BooleanChunked, DataFrame, Int64Chunked};
 
-use crate::report::gather::{Of, Process, Sums};
+use crate::report::accumulate::{Of, Process, Sums};
 use crate::report::key::Dimension;
 use crate::report::logged::LoggedTasks;
 use crate::report::pieces::{Noted, Pieces};

@@ -8,9 +8,9 @@
 
 use crate::report::figure::{Figure, MILLION, Scale};
 use crate::report::key::{Dimension, Key};
-use crate::report::print::{shown_text, stage_text};
 use crate::report::rows::{Row, Said};
 use crate::report::stage_names::StageNames;
+use crate::report::words::{shown_text, stage_text};
 use crate::text::nearest::nearest;
 
 /// Deeper conditions are refused.

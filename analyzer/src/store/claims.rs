@@ -20,7 +20,7 @@ use std::time::SystemTime;
 
 use records::Header;
 
-use crate::store::Taken;
+use crate::store::api::Taken;
 use crate::text::field::known_id;
 
 /// What headers say of a process that never changes.

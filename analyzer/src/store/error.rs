@@ -6,9 +6,8 @@ use std::path::PathBuf;
 use polars::prelude::PolarsError;
 
 use crate::console::exit::{Exit, Failure};
-use crate::store::folder::SCHEMA;
-use crate::store::server::{ServerError, VERSION};
-use crate::store::spark::SparkError;
+use crate::store::server::error::ServerError;
+use crate::store::spark::error::SparkError;
 
 /// Why a store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +39,7 @@ pub enum StoreError {
     Foreign(PathBuf),
     /// The store has another schema.
     #[error(
-        "{}: the store has schema version {found}, this program knows {SCHEMA}; make a new store \
+        "{}: the store has schema version {found}, this program knows {known}; make a new store \
          from the record files and event logs, or use the program that wrote it",
         path.display()
     )]
@@ -49,6 +48,8 @@ pub enum StoreError {
         path: PathBuf,
         /// Its version.
         found: u32,
+        /// The newest that this program knows.
+        known: u32,
     },
     /// A file of the store is not what it should be.
     #[error(
@@ -77,26 +78,28 @@ pub enum StoreError {
     #[error("{0}")]
     Spark(#[from] SparkError),
     /// The server's database has no schema or another one.
-    #[error("{server}: {}", schema_text(*.found))]
+    #[error("{server}: {}", schema_text(*.found, *.known))]
     ServerSchema {
         /// The server.
         server: String,
         /// Its version; 0 = none.
         found: u32,
+        /// The one that this program needs.
+        known: u32,
     },
     /// polars refuses.
     #[error("{0}")]
     Frame(#[from] PolarsError),
 }
 
-fn schema_text(found: u32) -> String {
+fn schema_text(found: u32, known: u32) -> String {
     match found {
         0 => "no schema in this database (analyzer schema init makes it)".into(),
-        found if found < VERSION => format!(
-            "the schema has version {found}, this program needs {VERSION} (analyzer schema upgrade)"
+        found if found < known => format!(
+            "the schema has version {found}, this program needs {known} (analyzer schema upgrade)"
         ),
         found => format!(
-            "the schema has version {found}, this program knows {VERSION}; use the program that made \
+            "the schema has version {found}, this program knows {known}; use the program that made \
              it or a newer one"
         ),
     }

@@ -7,8 +7,8 @@ use records::metric::Class;
 use records::{Flags, Header, MetricSet, Segment, notice};
 
 use crate::model::history::{Directory, History, Remark, Settled, Snapshot, Task, Thread};
-use crate::store::StoreError;
 use crate::store::columns::Columns;
+use crate::store::error::StoreError;
 use crate::store::kept::Completeness;
 use crate::store::table::Table;
 use crate::text::field::{hex, known, known_id};

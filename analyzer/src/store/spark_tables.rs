@@ -381,6 +381,24 @@ impl Entry for (i64, SqlExecution) {
     }
 }
 
+/// The tables of an application of which nothing is known: their columns.
+///
+/// # Errors
+/// When polars refuses, which would be an error in this program.
+pub fn empty_tables() -> PolarsResult<Vec<(Table, DataFrame)>> {
+    fn empty<E: Entry>() -> PolarsResult<(Table, DataFrame)> {
+        Ok((E::TABLE, E::frame(Attempt::default(), &[])?))
+    }
+    Ok(vec![
+        empty::<Head>()?,
+        empty::<(String, Executor)>()?,
+        empty::<(i64, Job)>()?,
+        empty::<Stage>()?,
+        empty::<(i64, Task)>()?,
+        empty::<(i64, SqlExecution)>()?,
+    ])
+}
+
 fn list(ids: &[i64]) -> String {
     ids.iter().map(i64::to_string).collect::<Vec<_>>().join(",")
 }

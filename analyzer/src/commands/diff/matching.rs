@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::report::gather::Answer;
+use crate::report::answer::Answer;
 use crate::report::stage_names::StageName;
 
 /// How far the stages around one are looked at.

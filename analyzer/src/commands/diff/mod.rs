@@ -12,9 +12,11 @@ use std::str::FromStr;
 use crate::commands::diff::matching::Matching;
 use crate::console::exit::{Exit, Failure};
 use crate::console::output::Output;
+use crate::report::answer::Answer;
 use crate::report::figure::{Figure, Scale};
-use crate::report::gather::{Answer, Question, gather};
+use crate::report::gather::gather;
 use crate::report::key::{Dimension, Name, Part};
+use crate::report::question::Question;
 use crate::report::rows::{Row, Said};
 use crate::store::{self, Address};
 

@@ -8,7 +8,7 @@ use crate::commands::diff::{Change, Matched, Runs, Values, Verdict};
 use crate::console::terminal::HEADING;
 use crate::report::figure::Figure;
 use crate::report::markdown::markdown_cell;
-use crate::report::print::{human, wrapped};
+use crate::report::words::{human, wrapped};
 use crate::text::shown::printable;
 
 /// What a stage is called: its ids on both sides and its name.

@@ -8,7 +8,7 @@ use crate::commands::top::View;
 use crate::commands::top::threads::{Shown, Threads};
 use crate::console::terminal::HEADING;
 use crate::report::figure::Scale;
-use crate::report::print::{human, stage_text};
+use crate::report::words::{human, stage_text};
 use crate::text::shown::printable;
 
 /// The heads of a line before the figures.

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashSet};
 use crate::input::eventlog::SPARK_METRICS;
 use records::metric::INSTRUCTIONS;
 
+use crate::report::answer::Answer;
 use crate::report::figure::Figure;
-use crate::report::gather::Answer;
 use crate::report::key::Part;
 use crate::report::logs::{App, ExecutorFacts, StageFacts};
 use crate::report::rows::{Row, Said, between, total_known};

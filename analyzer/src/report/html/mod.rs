@@ -6,15 +6,15 @@ use std::io::{self, Write};
 use records::metric::{Class, INSTRUCTIONS, Quantity};
 use serde_json::{Value, json};
 
+use crate::report::answer::Answer;
 use crate::report::figure::{Figure, Scale};
-use crate::report::findings::{self, Facts};
-use crate::report::gather::Answer;
+use crate::report::findings::facts::Facts;
 use crate::report::jobs::Job;
 use crate::report::key::{Dimension, Key, Part};
 use crate::report::rows::{Row, Rows, Said};
 use crate::report::spread::Measure;
 use crate::report::stage_names::StageName;
-use crate::report::{plan, spread_print};
+use crate::report::{findings, plan, spread_print};
 
 /// The page; its data stands for [`DATA_MARK`].
 const PAGE: &str = include_str!("page.html");

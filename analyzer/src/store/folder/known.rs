@@ -2,17 +2,20 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use polars::prelude::DataFrame;
 
+use crate::store::below;
 use crate::store::claims::Claim;
-use crate::store::folder::below;
-use crate::store::folder::manifest::{KEPT, Manifest, Part, STAGING};
-use crate::store::folder::part::{ROWS_PER_GROUP, scan};
-use crate::store::take::{COUNTS, KnownProcess, completeness};
-use crate::store::{StoreError, Table};
+use crate::store::error::StoreError;
+use crate::store::folder::manifest::Manifest;
+use crate::store::ingest::{COUNTS, KnownProcess, completeness};
+use crate::store::kept::unpack_one;
+use crate::store::parquet::{ROWS_PER_GROUP, scan};
+use crate::store::part::{KEPT, Part, STAGING};
+use crate::store::table::Table;
 
 /// Rows of the table `kept` that are read at once; each is some megabyte at most.
 const KEPT_AT_ONCE: usize = 64;
@@ -151,27 +154,4 @@ pub fn unpack(
         *packed = unpack_one(packed)?;
     }
     Ok(unpacked)
-}
-
-/// Unpacks a kept segment to a file beside it and removes the packed one; the line before the records is
-/// passed over.
-///
-/// # Errors
-/// When it is damaged, or there is no room.
-pub fn unpack_one(packed: &Path) -> Result<PathBuf, StoreError> {
-    let at = |error| StoreError::Read { path: packed.to_owned(), error };
-    let plain = packed.with_extension("sar");
-    // A run before this one may have left it.
-    let _ = std::fs::remove_file(&plain);
-    let decoder = File::open(packed).and_then(zstd::Decoder::new).map_err(at)?;
-    let mut decoder = BufReader::new(decoder);
-    decoder.skip_until(b'\n').map_err(at)?;
-    let copied = File::options().write(true).create_new(true).open(&plain).and_then(|file| {
-        let mut file = BufWriter::new(file);
-        std::io::copy(&mut decoder, &mut file)?;
-        file.flush()
-    });
-    copied.map_err(|error| StoreError::Write { path: plain.clone(), error })?;
-    std::fs::remove_file(packed).map_err(at)?;
-    Ok(plain)
 }

@@ -11,7 +11,7 @@ use mysql::prelude::Queryable;
 use mysql::{Conn, LocalInfileHandler, Params, Row, Transaction, Value};
 use polars::prelude::{BooleanChunked, DataFrame, Int64Chunked, StringChunked, UInt64Chunked};
 
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 use crate::store::server::error::ServerError;
 use crate::store::server::schema::{added_columns, key_column};
 use crate::store::table::{Kind, Table};

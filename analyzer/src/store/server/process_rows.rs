@@ -10,14 +10,14 @@ use mysql::{Row, Transaction};
 use polars::prelude::{BooleanChunked, DataFrame, NewChunkedArray};
 
 use crate::model::snapshot_policy::Snapshots;
-use crate::store::StoreError;
 use crate::store::claims::Claim;
-use crate::store::folder::known::unpack_one;
+use crate::store::error::StoreError;
+use crate::store::ingest::{COUNTS, KnownProcess, Output, Plan, Source, completeness};
+use crate::store::kept::unpack_one;
 use crate::store::process_tables::Origin;
 use crate::store::server::error::ServerError;
 use crate::store::server::load::{Loader, Rows};
 use crate::store::table::Table;
-use crate::store::take::{COUNTS, KnownProcess, Output, Plan, Source, completeness};
 
 /// What a database knows of some processes.
 pub struct Known {

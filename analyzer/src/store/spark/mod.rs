@@ -4,8 +4,9 @@
 //! Spark reads an unsigned number of 64 bits as decimal(20,0), sums it as decimal(30,0), and writes it into
 //! JSON digit by digit: nothing is a double on the way.
 
-mod row;
-mod session;
+pub mod error;
+pub mod row;
+pub mod session;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,13 +16,13 @@ use std::path::Path;
 use polars::prelude::{Column, DataFrame, NamedFrom, Series};
 use serde_json::{Value, json};
 
-use crate::store::folder::{Manifest, lock_to_read};
-use crate::store::table::Kind;
-use crate::store::{Store, StoreError, Table, whole};
-use session::Session;
-
-pub use row::SparkRow;
-pub use session::{SparkError, Start};
+use crate::store::api::{Sql, Store, whole};
+use crate::store::error::StoreError;
+use crate::store::folder::manifest::{Manifest, lock_to_read};
+use crate::store::table::{Kind, Table};
+use error::SparkError;
+use row::SparkRow;
+use session::{Session, Start};
 
 /// Rows that a scan hands over at once.
 const ROWS_AT_ONCE: usize = 16_384;
@@ -99,17 +100,14 @@ impl SparkStore {
         let (session, frames) = (RefCell::new(session), RefCell::default());
         Ok(SparkStore { session, frames, filled, _lock: lock })
     }
+}
 
-    /// Whether a table has rows at all.
-    pub fn has_rows(&self, table: Table) -> bool {
+impl Sql for SparkStore {
+    fn has_rows(&self, table: Table) -> bool {
         self.filled.contains(&table)
     }
 
-    /// Names rows as a table.
-    ///
-    /// # Errors
-    /// When Spark ended.
-    pub fn name_rows(
+    fn name_rows(
         &self,
         name: &str,
         columns: &[(&str, Kind)],
@@ -120,11 +118,7 @@ impl SparkStore {
         Ok(self.session.borrow_mut().ask(&question, &mut |_| {})?)
     }
 
-    /// Hands over the rows that a query finds; what is null is not in them.
-    ///
-    /// # Errors
-    /// When Spark ended or refuses, or what `each` says.
-    pub fn query(
+    fn query(
         &self,
         sql: &str,
         each: &mut dyn FnMut(&SparkRow) -> Result<(), StoreError>,
@@ -140,12 +134,7 @@ impl SparkStore {
         failed
     }
 
-    /// Hands over rows of a table in the order of its files, piece by piece; `condition` begins with a join or
-    /// WHERE, and the table is `t` in it.
-    ///
-    /// # Errors
-    /// As [`SparkStore::query`].
-    pub fn rows(
+    fn rows(
         &self,
         table: Table,
         columns: Option<&[&str]>,
@@ -214,7 +203,7 @@ impl Store for SparkStore {
         Ok(frame)
     }
 
-    fn spark(&self) -> Option<&SparkStore> {
+    fn sql(&self) -> Option<&dyn Sql> {
         Some(self)
     }
 }

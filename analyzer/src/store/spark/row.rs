@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::store::spark::session::SparkError;
+use crate::store::spark::error::SparkError;
 
 /// A row by its columns' names.
 #[derive(Clone, Debug)]

@@ -13,9 +13,9 @@ use polars::prelude::{
 
 use polars::io::parquet::metadata::FileMetadataRef;
 
-use crate::store::StoreError;
-use crate::store::folder::below;
-use crate::store::folder::manifest::Part;
+use crate::store::below;
+use crate::store::error::StoreError;
+use crate::store::part::Part;
 use crate::store::table::{Kind, Table};
 
 /// Rows that are written together: a reader skips them together, by their least and greatest values.

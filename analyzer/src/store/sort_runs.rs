@@ -10,14 +10,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use polars::prelude::{DataFrame, PolarsResult};
+use polars::prelude::DataFrame;
 use tempfile::TempDir;
 
 use crate::input::eventlog::{Application, Executor, Job, SqlExecution, Stage, Task};
 use crate::model::snapshot_policy::Snapshots;
-use crate::store::StoreError;
-use crate::store::folder::Part;
-use crate::store::folder::part::{PartReader, PartWriter, ROWS_PER_GROUP};
+use crate::store::error::StoreError;
+use crate::store::parquet::{PartReader, PartWriter, ROWS_PER_GROUP};
+use crate::store::part::Part;
 use crate::store::spark_tables::{Attempt, Entry, Head};
 use crate::store::table::Table;
 
@@ -149,24 +149,6 @@ impl Known {
         known.heads.push(Head { cluster, application: piece });
         known
     }
-}
-
-/// The tables of an application of which nothing is known: their columns.
-///
-/// # Errors
-/// When polars refuses, which would be an error in this program.
-pub fn empty_tables() -> PolarsResult<Vec<(Table, DataFrame)>> {
-    fn empty<E: Entry>() -> PolarsResult<(Table, DataFrame)> {
-        Ok((E::TABLE, E::frame(Attempt::default(), &[])?))
-    }
-    Ok(vec![
-        empty::<Head>()?,
-        empty::<(String, Executor)>()?,
-        empty::<(i64, Job)>()?,
-        empty::<Stage>()?,
-        empty::<(i64, Task)>()?,
-        empty::<(i64, SqlExecution)>()?,
-    ])
 }
 
 /// Makes an application's tables, in the order of [`Table::ALL`], out of what a store knows, of runs, and of

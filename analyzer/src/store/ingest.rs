@@ -10,11 +10,13 @@ use records::{ProcessEndReason, TaskMethod};
 use crate::input::record_files::RecordStream;
 use crate::model::history::History;
 use crate::model::snapshot_policy::Snapshots;
+use crate::store::api::{Progress, Taken};
 use crate::store::claims::{self, Claim, Owner};
-use crate::store::folder::part::ROWS_PER_GROUP;
+use crate::store::error::StoreError;
 use crate::store::kept::{Completeness, Wanted, pack};
+use crate::store::parquet::ROWS_PER_GROUP;
 use crate::store::process_tables::{Origin, Rows, missing_segments};
-use crate::store::{Progress, StoreError, Table, Taken};
+use crate::store::table::Table;
 use crate::text::field::{hex, known_id};
 
 /// Groups of a process after which what is settled goes to the tables.
