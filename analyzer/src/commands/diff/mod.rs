@@ -1,5 +1,6 @@
 //! `analyzer diff`: what changed between two runs, per stage and figure, and whether it is more than noise.
 
+mod change;
 mod matching;
 mod print;
 mod traces;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
 
+use crate::commands::diff::change::{Change, Matched, Runs, Values, Verdict, add_in_order};
 use crate::commands::diff::matching::Matching;
 use crate::console::exit::{Exit, Failure};
 use crate::console::output::Output;
@@ -17,7 +19,7 @@ use crate::report::figure::{Figure, Scale};
 use crate::report::gather::gather;
 use crate::report::key::{Dimension, Name, Part};
 use crate::report::question::Question;
-use crate::report::rows::{Row, Said};
+use crate::report::rows::Row;
 use crate::store::{self, Address};
 
 /// Compare runs of a job or program, per stage or process and figure
@@ -118,128 +120,6 @@ impl FromStr for Side {
         };
         let address = if address.is_empty() { store::DEFAULT } else { address };
         Ok(Side { address: address.parse()?, runs })
-    }
-}
-
-/// A stage or process, or what is outside tasks, or all, as it is found again in other runs.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Matched {
-    /// Where the stage stands among all, its name, and how many that nothing tells apart stand there.
-    Stage(usize, String, usize),
-    /// A traced process: its name, and which of those with this name it is.
-    Process(String, i64),
-    Outside,
-    All,
-}
-
-/// What the runs of a side say of one stage.
-#[derive(Clone, Debug, Default)]
-struct OfSide {
-    /// Stage ids in the runs.
-    stages: BTreeSet<i64>,
-    rows: Vec<Row>,
-}
-
-/// The runs of a side.
-struct Runs {
-    /// Application ids.
-    ids: Vec<String>,
-    /// Stages in the order of the first run that has them.
-    order: Vec<Matched>,
-    rows: BTreeMap<Matched, OfSide>,
-}
-
-/// A figure's values on one side.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Values {
-    least: u64,
-    median: u64,
-    most: u64,
-    runs: usize,
-}
-
-/// From so many runs on either side ranges that do not overlap are enough. Of 100 figures with normally distributed
-/// noise that did not change, 3 are then beyond it by chance with four runs a side and 1 with five; of two or three
-/// runs it would be 33 and 10, and are 9 and 1 as these have to lie further apart than the wider of them is wide.
-const ENOUGH_RUNS: usize = 4;
-
-/// What can be said of a change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
-    /// The sides' ranges are clearly apart.
-    Beyond,
-    /// They are not.
-    Within,
-    /// A side has one run alone.
-    NoTelling,
-}
-
-impl Verdict {
-    fn name(self) -> &'static str {
-        match self {
-            Verdict::Beyond => "beyond noise",
-            Verdict::Within => "within noise",
-            Verdict::NoTelling => "?",
-        }
-    }
-}
-
-/// One line of the comparison.
-struct Change {
-    matched: Matched,
-    figure: Figure,
-    a: Option<Values>,
-    b: Option<Values>,
-}
-
-impl Values {
-    /// The values of the runs, nearest-rank median; `None` unless all are exactly known.
-    fn of(side: Option<&OfSide>, figure: Figure) -> Option<Values> {
-        let value = |row: &Row| match row.said(figure) {
-            Said::Exactly(value) => Some(value),
-            Said::AtLeast(_) | Said::Unknown => None,
-        };
-        let mut values: Vec<_> = side?.rows.iter().map(value).collect::<Option<_>>()?;
-        values.sort_unstable();
-        let median = *values.get((values.len().max(1) - 1) / 2)?;
-        Some(Values { least: *values.first()?, median, most: *values.last()?, runs: values.len() })
-    }
-}
-
-impl Change {
-    /// How much it rose, in percent.
-    fn percent(&self) -> Option<f64> {
-        let (a, b) = (self.a?.median as f64, self.b?.median as f64);
-        if a == b { Some(0.0) } else { (a > 0.0).then(|| (b - a) / a * 100.0) }
-    }
-
-    fn verdict(&self) -> Option<Verdict> {
-        let (a, b) = (self.a?, self.b?);
-        let apart = b.least.checked_sub(a.most).or(a.least.checked_sub(b.most)).unwrap_or(0);
-        let wanted = match a.runs.min(b.runs) {
-            ENOUGH_RUNS.. => 0,
-            _ => (a.most - a.least).max(b.most - b.least),
-        };
-        Some(if a.runs < 2 || b.runs < 2 {
-            Verdict::NoTelling
-        } else if apart > wanted {
-            Verdict::Beyond
-        } else {
-            Verdict::Within
-        })
-    }
-
-    /// Whether a person wants to see it.
-    fn is_notable(&self, threshold: f64) -> bool {
-        match (self.a, self.b) {
-            (None, None) => false,
-            (Some(a), Some(b)) => {
-                let is_changed = a.median != b.median
-                    && self.percent().is_none_or(|percent| percent.abs() >= threshold);
-                is_changed && self.verdict() != Some(Verdict::Within)
-            }
-            _ => true,
-        }
     }
 }
 
@@ -387,20 +267,6 @@ fn runs_of(answer: &Answer, matching: &Matching, first: usize) -> Runs {
         runs.ids.push(application.0.clone());
     }
     runs
-}
-
-/// Adds what is not there yet, outside and all staying last.
-fn add_in_order(order: &mut Vec<Matched>, more: Vec<Matched>) {
-    for one in more {
-        if !order.contains(&one) {
-            order.push(one);
-        }
-    }
-    order.sort_by_key(|one| match one {
-        Matched::Stage(..) | Matched::Process(..) => 0,
-        Matched::Outside => 1,
-        Matched::All => 2,
-    });
 }
 
 fn compare(a: &Runs, b: &Runs, figures: &[Figure]) -> Vec<Change> {

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use crate::commands::diff::{Change, Matched, Runs, Values, Verdict};
+use crate::commands::diff::change::{Change, Matched, Runs, Values, Verdict};
 use crate::console::terminal::HEADING;
 use crate::report::figure::Figure;
 use crate::report::markdown::markdown_cell;

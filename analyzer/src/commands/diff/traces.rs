@@ -8,7 +8,7 @@ use records::METRICS;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::commands::diff::{Matched, Runs, add_in_order};
+use crate::commands::diff::change::{Matched, Runs, add_in_order};
 use crate::console::exit::{Exit, Failure};
 use crate::report::rows::{Counted, Row};
 

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use crate::commands::doctor::Findings;
+use crate::commands::doctor::findings::Findings;
 use crate::commands::doctor::probe::{Answer, PROBES};
 
 /// Profiles that are known by what they refuse. The first of which all is refused is named.

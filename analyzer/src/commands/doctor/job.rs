@@ -9,7 +9,7 @@ use records::Event;
 use records::metric::INSTRUCTIONS;
 use serde_json::Value;
 
-use crate::commands::doctor::{Findings, said_by};
+use crate::commands::doctor::findings::{Findings, said_by};
 use crate::input::record_files::{self, RecordFile};
 
 /// The job.

@@ -13,7 +13,8 @@ use conf::settings::Enabled;
 use conf::trust::{self, Flaw, Place, Who};
 use serde_json::Value;
 
-use crate::commands::doctor::{Findings, bounded, writable_by_others};
+use crate::commands::doctor::bounded;
+use crate::commands::doctor::findings::{Findings, writable_by_others};
 use crate::commands::tracer::{KILL_SWITCH, Tracer};
 use crate::commands::{conf_file, shim};
 

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use crate::commands::doctor::Findings;
 use crate::commands::doctor::confinement::{Answers, errno};
+use crate::commands::doctor::findings::Findings;
 use crate::commands::doctor::probe::{Answer, WRITE_AND_EXECUTE};
 
 /// Checks it.

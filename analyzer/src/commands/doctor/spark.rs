@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::commands::doctor::{Findings, bounded};
+use crate::commands::doctor::bounded;
+use crate::commands::doctor::findings::Findings;
 
 /// How long `java -version` may take.
 const PATIENCE: Duration = Duration::from_secs(60);

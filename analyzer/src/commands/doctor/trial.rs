@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::commands::doctor::Findings;
 use crate::commands::doctor::bounded::{Run, run};
 use crate::commands::doctor::confinement::profile_of;
+use crate::commands::doctor::findings::Findings;
 
 /// The class of Trial.java.
 const CLASS: &[u8] = include_bytes!("Trial.class");

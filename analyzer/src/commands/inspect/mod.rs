@@ -1,5 +1,6 @@
 //! `analyzer inspect`: what can be known of a program without running it.
 
+mod found;
 mod print;
 
 use std::io::{self, BufWriter, Write};
@@ -7,15 +8,16 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use elf::code::{self, Code};
+use elf::code;
 use elf::facts::Facts;
-use elf::functions::{self, Functions};
+use elf::functions;
 use elf::layout::Layout;
 use elf::plan::SHIM_NAME;
-use elf::{Image, OutOfReach, regular_file};
+use elf::{Image, regular_file};
 use indicatif::{ProgressBar, ProgressStyle};
 use object::read::{ReadCache, ReadRef};
 
+use crate::commands::inspect::found::{Contents, Inspected};
 use crate::console::exit::{Exit, Failure};
 use crate::console::output;
 
@@ -60,26 +62,6 @@ enum Format {
     Json,
     /// For spreadsheets: the totals, or what --by lists
     Csv,
-}
-
-/// What is known of a file.
-struct Inspected {
-    path: PathBuf,
-    length: u64,
-    mode: u32,
-    image: Image,
-    /// Why `analyzer trace` refuses it.
-    trace: Result<(), OutOfReach>,
-    /// Why `analyzer rewrite` refuses it.
-    rewrite: Result<(), String>,
-    /// What only 64-bit x86-64 files are asked.
-    contents: Option<Contents>,
-}
-
-struct Contents {
-    facts: Facts,
-    functions: Functions,
-    code: Code,
 }
 
 /// Runs the command.

@@ -8,7 +8,7 @@ use elf::{Image, Kind};
 use records::metric::{ENGINE_COUNT, EngineMetric, INSTRUCTIONS, METRICS, Unit};
 use serde_json::{Map, Value, json};
 
-use crate::commands::inspect::{Contents, Inspected};
+use crate::commands::inspect::found::{Contents, Inspected};
 use crate::console::terminal::{GOOD, HEADING, WARNING, number};
 use crate::report::csv::csv_cell;
 use crate::text::shown::printable;

@@ -3,6 +3,7 @@
 mod plain;
 mod screen;
 mod threads;
+mod view;
 mod watch_files;
 mod watch_store;
 
@@ -18,6 +19,7 @@ use crate::store::MayBeOfStore;
 use crate::text::duration;
 
 use crate::commands::top::threads::Threads;
+use crate::commands::top::view::{Source, View};
 use crate::commands::top::watch_files::RecordFiles;
 use crate::commands::top::watch_store::StoredThreads;
 
@@ -83,33 +85,6 @@ const FIGURES: [(&str, &str); 6] = [
     ("file_bytes", "file/s"),
     ("socket_bytes", "sock/s"),
 ];
-
-/// Where threads are seen.
-enum Source {
-    Files(RecordFiles),
-    Store(StoredThreads),
-}
-
-impl Source {
-    fn look(&mut self, threads: &mut Threads) -> Result<(), Failure> {
-        match self {
-            Source::Files(files) => files.look(threads),
-            Source::Store(store) => store.look(threads),
-        }
-    }
-}
-
-/// What is shown and how.
-struct View {
-    /// Figures and heads.
-    columns: Vec<(Figure, String)>,
-    /// The figure that sorts.
-    sort: Figure,
-    /// Whether what has ended is shown too.
-    all: bool,
-    /// What is looked at.
-    what: String,
-}
 
 /// Runs the command.
 ///

@@ -4,8 +4,8 @@ use std::io::{self, Write};
 
 use serde_json::{Map, Value, json};
 
-use crate::commands::top::View;
 use crate::commands::top::threads::{Shown, Threads};
+use crate::commands::top::view::View;
 use crate::console::terminal::HEADING;
 use crate::report::figure::Scale;
 use crate::report::words::{human, stage_text};

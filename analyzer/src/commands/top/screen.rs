@@ -12,7 +12,7 @@ use ratatui::widgets::{Cell, Paragraph, Row, Table, TableState};
 
 use crate::commands::top::plain::{KEYS, cells, summary};
 use crate::commands::top::threads::Threads;
-use crate::commands::top::{Source, View};
+use crate::commands::top::view::{Source, View};
 use crate::console::exit::{Exit, Failure};
 
 /// What the keys do.
