@@ -22,6 +22,7 @@ pub use x86::dispatch::{engine_enter, unfollow_me};
 pub use x86::engine::{Engine, abandon};
 #[cfg(feature = "faults")]
 pub use x86::faults;
+pub use x86::restrictions::dispatches_to_user;
 #[cfg(feature = "sabotage")]
 pub use x86::sabotage;
 pub use x86::thread::{ThreadState, is_in_dispatcher};

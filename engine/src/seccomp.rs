@@ -141,6 +141,40 @@ static UNKNOWN: AtomicBool = AtomicBool::new(false);
 static KEPT: AtomicPtr<Kept> = AtomicPtr::new(core::ptr::null_mut());
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
+/// prctl(2) and seccomp(2) (`include/uapi/linux/{prctl,seccomp}.h`).
+const PR_SET_SECCOMP: u64 = 22;
+const SECCOMP_MODE_STRICT: u64 = 1;
+const SECCOMP_MODE_FILTER: u64 = 2;
+const SECCOMP_SET_MODE_STRICT: u64 = 0;
+const SECCOMP_SET_MODE_FILTER: u64 = 1;
+
+/// What a system call puts on the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Installation {
+    /// Strict mode.
+    Strict,
+    /// The filter that the `struct sock_fprog` at this address describes.
+    Filter(u64),
+}
+
+/// What a system call installs if the kernel agrees.
+pub fn installation(number: u64, arguments: &[u64; 6]) -> Option<Installation> {
+    let (first, second, third) = (low_word(arguments[0]), arguments[1], arguments[2]);
+    match (number, first, second) {
+        (nr::PRCTL, PR_SET_SECCOMP, SECCOMP_MODE_STRICT)
+        | (nr::SECCOMP, SECCOMP_SET_MODE_STRICT, _) => Some(Installation::Strict),
+        (nr::PRCTL, PR_SET_SECCOMP, SECCOMP_MODE_FILTER)
+        | (nr::SECCOMP, SECCOMP_SET_MODE_FILTER, _) => Some(Installation::Filter(third)),
+        _ => None,
+    }
+}
+
+/// An argument that the kernel takes as a number of 32 bits, as the first one of prctl(2) and seccomp(2).
+#[inline]
+pub const fn low_word(argument: u64) -> u64 {
+    argument & 0xffff_ffff
+}
+
 /// A filter that is about to be installed.
 #[derive(Debug)]
 pub struct Installing {
@@ -279,6 +313,19 @@ mod tests {
             bpf(0x06, 0, 0, ALLOW),    // allow
             bpf(0x06, 0, 0, 0x5_0001), // errno, never reached
         ]
+    }
+
+    #[test]
+    fn calls_that_install_are_recognised() {
+        let of = |number, first, second| installation(number, &[first, second, 7, 0, 0, 0]);
+        assert_eq!(of(nr::PRCTL, 22, 1), Some(Installation::Strict));
+        assert_eq!(of(nr::PRCTL, 22, 2), Some(Installation::Filter(7)));
+        // The kernel's first argument is an int.
+        assert_eq!(of(nr::PRCTL, 0xdead_0000_0016, 2), Some(Installation::Filter(7)));
+        assert_eq!(of(nr::SECCOMP, 1 << 32 | 1, 1), Some(Installation::Filter(7)));
+        assert_eq!(of(nr::SECCOMP, 0, 0), Some(Installation::Strict));
+        // Other operations of seccomp(2), and other options.
+        assert_eq!([of(nr::SECCOMP, 2, 0), of(nr::PRCTL, 22, 3), of(nr::PRCTL, 21, 2)], [None; 3]);
     }
 
     #[test]

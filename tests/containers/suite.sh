@@ -1,9 +1,7 @@
 #!/usr/bin/env bash
 # Programs in containers and sandboxes, natively and under `analyzer trace`: the same output and exit status.
 #
-# Containers are podman's, with its default seccomp profile, and with the same profile that refuses process_vm_readv,
-# process_vm_writev, ptrace and perf_event_open as well. Their root is this machine's, under a layer that is thrown away; they have
-# no network. Sandboxes are the programs' own: chromium's, sshd's, tor's, man's, file's. One line per test:
+# Containers are those of in_container.sh, with both profiles, and rootless ones. Sandboxes are the programs' own: chromium's, sshd's, tor's, man's, file's. One line per test:
 # PASS name | FAIL name | SKIP name: reason
 #   tests/containers/suite.sh [--only PART_OF_A_NAME]
 set -uo pipefail
@@ -85,28 +83,8 @@ compile() { cc -O1 -g -pthread -o "$WORK/bin/$1" "$ROOT/tests/guest/$1.c" 2>"$WO
 
 # --- containers ---------------------------------------------------------------------------------
 
-REFUSED='process_vm_readv process_vm_writev ptrace perf_event_open'
-profile() {
-    python3 - "$1" "$2" "$REFUSED" <<'PYTHON'
-import json, sys
-profile = json.load(open(sys.argv[1]))
-refused = sys.argv[3].split()
-for rule in profile["syscalls"]:
-    rule["names"] = [name for name in rule.get("names", [rule.get("name")]) if name not in refused]
-profile["syscalls"] = [rule for rule in profile["syscalls"] if rule["names"]]
-profile["syscalls"].append({"names": refused, "action": "SCMP_ACT_ERRNO", "errnoRet": 1, "args": []})
-json.dump(profile, open(sys.argv[2], "w"))
-PYTHON
-}
-
 # in_container PROFILE: puts a container in front of what `both` runs.
-in_container() {
-    # crun refuses a hybrid of both cgroup versions; a mount namespace without the second one is a plain first one.
-    local script='if mountpoint -q /sys/fs/cgroup/unified; then umount /sys/fs/cgroup/unified; fi; exec "$@"'
-    WRAP=(unshare -m sh -c "$script" sh podman --root "$WORK/storage" --runroot "$WORK/runroot" --log-level error run --rm
-        --network none --cgroups disabled --ulimit nofile=1024:1024 --ulimit nproc=4096:4096
-        --security-opt "seccomp=$1" -v "$WORK:$WORK" --rootfs /:O)
-}
+in_container() { WRAP=("$ROOT/tests/containers/in_container.sh" "$1" "$WORK"); }
 
 # in_rootless_container PROFILE: the same of a user without rights, who is made up in a mount namespace of its own. Its root is a
 # few folders of this machine: no user without rights may put a layer over all of it.
@@ -134,19 +112,11 @@ in_rootless_container() {
 }
 
 containers() {
-    local name="containers of podman" default=/usr/share/containers/seccomp.json
-    if ! command -v podman >/dev/null; then
-        skipped "$name" "podman is not installed (apt-get install podman crun)"
-        return
-    fi
-    if [ "$(id -u)" != 0 ]; then skipped "$name" "needs root, for this machine's root as theirs"; return; fi
-    [ -f "$default" ] || default=/etc/containers/seccomp.json
-    if [ ! -f "$default" ]; then skipped "$name" "no default profile in /usr/share/containers"; return; fi
-    cp "$default" "$WORK/default.json"
-    profile "$default" "$WORK/refusing.json" || { echo "python3 could not read $default" | failed "$name"; return; }
-    in_container "$WORK/default.json"
-    if ! timeout 120 "${WRAP[@]}" /bin/grep -q 'Seccomp:.2' /proc/self/status >"$WORK/log" 2>&1; then
-        skipped "$name" "no container with a profile can be made here: $(tail -n 1 "$WORK/log")"
+    local name="containers of podman" code=0
+    in_container default
+    timeout 120 "${WRAP[@]}" /bin/grep -q 'Seccomp:.2' /proc/self/status >"$WORK/log" 2>&1 || code=$?
+    if [ "$code" != 0 ]; then
+        skipped "$name" "$(tail -n 1 "$WORK/log")"
         return
     fi
     local program kind
@@ -155,13 +125,16 @@ containers() {
     done
     for kind in default refusing rootless; do
         if [ "$kind" = rootless ]; then
+            # The profile is made by the first container that has it.
+            in_container refusing
+            "${WRAP[@]}" /bin/true >/dev/null 2>&1 || true
             in_rootless_container "$WORK/refusing.json"
             if ! timeout 120 "${WRAP[@]}" /bin/grep -q 'Seccomp:.2' /proc/self/status >"$WORK/log" 2>&1; then
                 skipped "$kind" "no rootless container can be made here: $(tail -n 1 "$WORK/log")"
                 continue
             fi
         else
-            in_container "$WORK/$kind.json"
+            in_container "$kind"
         fi
         if [ "$kind" = refusing ] && wanted "the profile refuses" && command -v strace >/dev/null; then
             if timeout 120 "${WRAP[@]}" strace -o /dev/null /bin/true >/dev/null 2>&1; then

@@ -59,6 +59,8 @@ static int give_up(const char *call) {
     if (!strcmp(call, "capbset_drop")) return prctl(PR_CAPBSET_DROP, CAP_SYS_ADMIN, 0, 0, 0);
     if (!strcmp(call, "securebits")) return prctl(PR_SET_SECUREBITS, 0x2f, 0, 0, 0) || setresuid(12345, 12345, 12345) || capset_all(0, 0, 0);
     if (!strcmp(call, "keepcaps")) return prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) || setresuid(12345, 12345, 12345) || capset_all(2, 2, 0);
+    // The kernel reads the low half of the option alone.
+    if (!strcmp(call, "wide_no_new_privs")) return syscall(SYS_prctl, 1ul << 32 | PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     if (!strcmp(call, "no_new_privs")) return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     if (!strcmp(call, "filter")) return surround("deny=124:errno-1");
     if (!strcmp(call, "filter_tsync")) return surround("tsync") || surround("deny=124:errno-1");

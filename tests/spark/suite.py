@@ -9,6 +9,7 @@ reached or (one test) no Java compiler is installed.
 import argparse
 import os
 import pathlib
+import shlex
 import shutil
 import signal
 import subprocess
@@ -37,6 +38,7 @@ from spark_runs import (  # noqa: E402
     must_equal,
     prepare,
     results,
+    run_to_end,
     tail,
 )
 
@@ -262,6 +264,34 @@ def local_cluster(spark):
     return f"{len(log.tasks)} tasks; {total(records):.4g} instructions in tasks"
 
 
+def in_a_container(spark):
+    """A cluster in a container of podman whose profile refuses process_vm_readv and ptrace: executor and Python workers
+    are counted in it as outside."""
+    name, arguments = "container", (8, 300_000)
+    # Seen inside under the same path; the library's copy too.
+    here = spark.scratch / name
+    (here / "bin").mkdir(parents=True)
+    shim = shutil.copy(SHIM, here / "bin")
+    # The folder above: podman takes short paths alone.
+    inside = [ROOT / "tests" / "containers" / "in_container.sh", "refusing", spark.scratch.parent]
+    tried = subprocess.run([*inside, "grep", "-q", "Seccomp:.2", "/proc/self/status"], capture_output=True, text=True, timeout=120, check=False)
+    if tried.returncode != 0:
+        raise Skip(f"no container can be made here: {(tried.stderr.strip() or 'no seccomp in it').splitlines()[-1]}")
+    out, records = here / "out", here / "records"
+    records.mkdir()
+    options = spark.options(name, "python_tasks.py", [*arguments, f"file://{out}"], "--conf", "spark.python.worker.reuse=true")
+    submit = f'exec "$SPARK_HOME/bin/spark-submit" --master "$SPARK_MASTER_URL" {shlex.join(options)}'
+    cluster = [sys.executable, ROOT / "demo" / "cluster.py", "--spark", spark.home, "--work", here / "cluster", "--workers", "1"]
+    cluster += ["--java", spark.java, "--preload", shim, "--worker-env", f"SPARKANALYZER_OUTPUT_DIR={records}", "--", "sh", "-c", submit]
+    run_to_end([*inside, *cluster], dict(os.environ), here / "submit.log")
+    counted, log = spark.records(name), spark.event_log(name)
+    must_agree(counted, log)
+    assert results(out) == sorted(python_tasks_job.expected(*arguments)), "wrong results"
+    a_loop, _, _, workers = python_workers.check(spark.records(name, "instructions"), log, True)
+    assert spark_role(spark, name) == {"executor", "python_worker"}, f"roles {spark_role(spark, name)}"
+    return f"{len(log.tasks)} tasks in {workers} Python workers; a loop {a_loop:.4g}"
+
+
 def whole_executors(spark):
     """scope = "executor": every thread of the executors is followed, from their start."""
     name, arguments = "whole", (4, 100_000)
@@ -433,6 +463,7 @@ TESTS = (
     comings_and_goings,
     local_cluster,
     local_mode,
+    in_a_container,
     on_java_11,
     names_without_the_agent,
     killed_executor,
@@ -440,7 +471,7 @@ TESTS = (
     history_server_and_store,
 )
 # Once is enough: what it shows does not depend on Spark's version.
-ONLY_NEWEST = (java_as_it_was, comings_and_goings, local_cluster, local_mode, history_server_and_store)
+ONLY_NEWEST = (java_as_it_was, comings_and_goings, local_cluster, local_mode, in_a_container, history_server_and_store)
 # Spark 4 wants Java 17.
 ONLY_OLDEST = (on_java_11,)
 # Minutes; with --long alone, as in ./run soak.

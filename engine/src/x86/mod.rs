@@ -32,7 +32,7 @@ mod lookup;
 mod pad;
 mod plain;
 mod restartable;
-mod restrictions;
+pub mod restrictions;
 #[cfg(feature = "sabotage")]
 pub mod sabotage;
 mod scarcity;

@@ -15,56 +15,34 @@ use super::engine::Engine;
 use super::signal::SIGTRAP;
 use super::thread::ThreadState;
 use crate::contract::{Call, Notice};
-use crate::seccomp::{self, BpfInstruction, Installing};
+use crate::seccomp::{self, BpfInstruction, Installation, Installing};
 use crate::sys::nr;
 
-/// prctl(2) and seccomp(2) (`include/uapi/linux/{prctl,seccomp}.h`).
-const PR_SET_SECCOMP: u64 = 22;
+/// prctl(2).
 const PR_SET_SYSCALL_USER_DISPATCH: u64 = 59;
 const PR_SYS_DISPATCH_ON: u64 = 1;
-const SECCOMP_MODE_STRICT: u64 = 1;
-const SECCOMP_MODE_FILTER: u64 = 2;
-const SECCOMP_SET_MODE_STRICT: u64 = 0;
-const SECCOMP_SET_MODE_FILTER: u64 = 1;
 /// Threads that can still be followed where a filter forbids to map memory.
 const SPARE_BLOCKS: usize = 4;
 
-/// What a call restricts.
-enum Restriction {
-    Strict,
-    /// By the `struct sock_fprog` at this address.
-    Filter(u64),
-    UserDispatch,
-}
-
-impl Restriction {
-    fn of(call: &Call) -> Option<Restriction> {
-        let [first, second, third, ..] = call.arguments;
-        match (call.number, first, second) {
-            (nr::PRCTL, PR_SET_SECCOMP, SECCOMP_MODE_STRICT)
-            | (nr::SECCOMP, SECCOMP_SET_MODE_STRICT, _) => Some(Restriction::Strict),
-            (nr::PRCTL, PR_SET_SECCOMP, SECCOMP_MODE_FILTER)
-            | (nr::SECCOMP, SECCOMP_SET_MODE_FILTER, _) => Some(Restriction::Filter(third)),
-            (nr::PRCTL, PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_ON) => {
-                Some(Restriction::UserDispatch)
-            }
-            _ => None,
-        }
-    }
+/// Whether a call switches system-call user dispatch on.
+pub fn dispatches_to_user(call: &Call) -> bool {
+    call.number == nr::PRCTL
+        && seccomp::low_word(call.arguments[0]) == PR_SET_SYSCALL_USER_DISPATCH
+        && call.arguments[1] == PR_SYS_DISPATCH_ON
 }
 
 impl Engine {
     /// A prctl or seccomp call of the application. `None` when the thread was released and makes it natively.
     pub(super) fn restricting_call(&self, thread: &mut ThreadState, call: &Call) -> Option<i64> {
-        let installing = match Restriction::of(call) {
+        if dispatches_to_user(call) {
+            self.release(thread, Notice::Untranslatable, Refusal::Unsupported as u64);
+            self.give_actions_back();
+            return None;
+        }
+        let installing = match seccomp::installation(call.number, &call.arguments) {
             None => return Some(self.pass(thread, call)),
-            Some(Restriction::UserDispatch) => {
-                self.release(thread, Notice::Untranslatable, Refusal::Unsupported as u64);
-                self.give_actions_back();
-                return None;
-            }
-            Some(Restriction::Strict) => self.restrict(seccomp::install_strict),
-            Some(Restriction::Filter(program)) => {
+            Some(Installation::Strict) => self.restrict(seccomp::install_strict),
+            Some(Installation::Filter(program)) => {
                 let mut room = [BpfInstruction { code: 0, jump_true: 0, jump_false: 0, k: 0 };
                     seccomp::MAX_INSTRUCTIONS];
                 let program = read_program(program, &mut room);

@@ -79,7 +79,9 @@ global_asm!(
     "lea rsp, [rdi+8]",
     "mov eax, 15",
     "syscall",
-    "ud2",
+    // A filter has answered instead of the kernel: the mask stays as it is.
+    "mov rsp, gs:[{ENGINE_RSP}]",
+    "ret",
     // Returns from the application's signal handler through its frame.
     ".globl engine_sigreturn", ".hidden engine_sigreturn", ".type engine_sigreturn, @function",
     "engine_sigreturn:",

@@ -196,11 +196,20 @@ pub fn command_line<'a, W: AsRef<str>>(
             let separator = argument.iter().position(|&byte| byte == b'=' || byte == b':');
             value_follows =
                 separator.is_none() && argument.starts_with(b"-") && is_secret(argument, words);
-            redact_argument(argument, words, &mut line);
+            match is_path(argument).then(|| path(argument, words)).flatten() {
+                Some(redacted) => line.extend_from_slice(&redacted),
+                None => redact_argument(argument, words, &mut line),
+            }
         }
         line.push(0);
     }
     line
+}
+
+/// Whether an argument is a path and nothing else, as far as that can be seen.
+fn is_path(argument: &[u8]) -> bool {
+    argument.starts_with(b"/")
+        && !argument.iter().any(|&byte| byte.is_ascii_whitespace() || byte == b'=')
 }
 
 /// Whether an argument behind an option is another option, and not its value: `-x`, or two dashes and a letter.
