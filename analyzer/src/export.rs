@@ -69,16 +69,8 @@ enum Format {
     Chrome,
 }
 
-/// The figures of a sample or a task unless others are chosen.
-const FIGURES: [&str; 19] = [
-    "tasks",
-    "spark_failed_tasks",
-    "instructions",
-    "memory_reads",
-    "memory_writes",
-    "memory_bytes_read",
-    "memory_bytes_written",
-    "barriers",
+/// The figures of a sample or a task, unless others are chosen, behind tasks and what the engine counts.
+const FIGURES: [&str; 11] = [
     "syscall_calls",
     "syscall_errors",
     "file_bytes_in",
@@ -102,7 +94,9 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         Format::Chrome => Dimension::implied(&[Dimension::Node, Dimension::Job, Dimension::Task]),
     };
     let figures = figures_for(&by, &args.columns, || {
-        FIGURES.iter().filter_map(|name| Figure::parse(name).ok()).collect()
+        let tasks = [Figure::Tasks, Figure::FailedTasks].into_iter();
+        let named = FIGURES.iter().filter_map(|name| Figure::parse(name).ok());
+        tasks.chain(Figure::of_engine()).chain(named).collect()
     })?;
     let store = store::open(&args.place.store)?;
     let bucket_ms = i64::try_from(args.bucket.as_millis()).unwrap_or(i64::MAX);

@@ -1,9 +1,6 @@
 //! Lists of metrics on the command line: groups, classes of system calls, or metrics by name.
 
-use records::metric::{Class, METRICS, Metric, MetricSet};
-
-/// The groups that the conf file's `metrics` knows, with what they switch on.
-const GROUPS: [&str; 4] = ["instructions", "memory", "barriers", "syscalls"];
+use records::metric::{Class, Group, METRICS, Metric, MetricSet};
 
 /// One word of a list of metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,45 +22,33 @@ pub fn parse(word: &str) -> Result<Choice, String> {
     if let Some(class) = Class::ALL.into_iter().find(|class| class.name() == word) {
         return Ok(Choice { metrics: MetricSet::class(class) });
     }
-    if GROUPS.contains(&word) {
-        return Ok(choose(&|metric| group(metric) == word));
+    if let Some(group) = Group::ALL.into_iter().find(|group| group.name() == word) {
+        return Ok(Choice { metrics: MetricSet::group(group) });
     }
     if METRICS.iter().any(|metric| metric.name == word) {
         return Ok(choose(&|metric| metric.name == word));
     }
-    let known = GROUPS
+    let groups = Group::ALL.map(Group::name);
+    let known = groups
         .into_iter()
         .chain(Class::ALL.map(Class::name))
         .chain(METRICS.iter().map(|metric| metric.name));
     Err(match nearest(word, known) {
         Some(near) => format!("unknown metric {word:?} (did you mean {near:?}?)"),
-        None => format!("unknown metric {word:?} (groups: {})", GROUPS.join(", ")),
+        None => format!("unknown metric {word:?} (groups: {})", groups.join(", ")),
     })
 }
 
 /// The conf file's groups that must be on so that all of `metrics` are counted.
 pub fn groups_for(metrics: MetricSet) -> Vec<&'static str> {
-    let wanted = |name: &&str| each(metrics).any(|metric| group(metric) == *name);
-    GROUPS.into_iter().filter(wanted).collect()
+    let wanted = |group: &Group| !MetricSet::group(*group).intersection(metrics).is_empty();
+    Group::ALL.into_iter().filter(wanted).map(Group::name).collect()
 }
 
 /// The classes of system calls that must be on so that all of `metrics` are counted.
 pub fn classes_for(metrics: MetricSet) -> Vec<&'static str> {
     let wanted = |class: &Class| !MetricSet::class(*class).intersection(metrics).is_empty();
     Class::ALL.into_iter().filter(wanted).map(Class::name).collect()
-}
-
-fn each(metrics: MetricSet) -> impl Iterator<Item = &'static Metric> {
-    METRICS.iter().enumerate().filter(move |(index, _)| metrics.contains(*index)).map(|(_, m)| m)
-}
-
-fn group(metric: &Metric) -> &'static str {
-    match metric.name {
-        _ if metric.syscall.is_some() => "syscalls",
-        "instructions" => "instructions",
-        "barriers" => "barriers",
-        _ => "memory",
-    }
 }
 
 /// The candidate most like `word`, if one is alike at all.
@@ -87,7 +72,11 @@ mod tests {
         assert_eq!(classes_for(chosen("pipe")), ["pipe"]);
         assert_eq!(classes_for(chosen("syscalls")).len(), 4);
         assert_eq!(classes_for(chosen("instructions")), [""; 0]);
-        let all = GROUPS.into_iter().map(chosen).fold(MetricSet::EMPTY, MetricSet::union);
+        let all = Group::ALL
+            .map(Group::name)
+            .map(chosen)
+            .into_iter()
+            .fold(MetricSet::EMPTY, MetricSet::union);
         assert_eq!(all, MetricSet::ALL);
     }
 

@@ -5,7 +5,7 @@
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::metric::{METRICS, Weights};
+use crate::metric::{Metric, Weights};
 
 /// Name, bytes that are looked for, what is written over them from the first on. In both `..` is any byte, left as it
 /// is, and `S0` to `S5` are the displacement of a spill slot.
@@ -67,12 +67,6 @@ const PLACES: &[&str] = &[
     "far_operand_off_by_eight",
     "far_operand_loses_register",
     "far_source_taken_for_near",
-    "instructions_weigh_one_more",
-    "reads_weigh_one_more",
-    "writes_weigh_one_more",
-    "bytes_read_weigh_one_more",
-    "bytes_written_weigh_one_more",
-    "barriers_weigh_one_more",
     "repetitions_weigh_nothing",
     "fault_keeps_spilled_register",
     "fault_counts_whole_block",
@@ -82,9 +76,10 @@ const PLACES: &[&str] = &[
 
 static COMMITTED: AtomicUsize = AtomicUsize::new(usize::MAX);
 
-/// All names.
+/// All names; by a metric's own, whatever counts for it weighs one more.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    PATTERNS.iter().map(|pattern| pattern.0).chain(PLACES.iter().copied())
+    let others = PLACES.iter().copied().chain(Metric::ALL.map(Metric::name));
+    PATTERNS.iter().map(|pattern| pattern.0).chain(others)
 }
 
 /// From now on this one is in force; `false` when there is none of this name.
@@ -131,22 +126,14 @@ pub(crate) fn break_code(code: &mut [u8], spill_slot: fn(usize) -> usize) {
 
 /// Breaks the weights of a block, or of its repetitions.
 pub(crate) fn break_weights(weights: &mut Weights, repeated: bool) {
-    const METRIC: [&str; METRICS] = [
-        "instructions_weigh_one_more",
-        "reads_weigh_one_more",
-        "writes_weigh_one_more",
-        "bytes_read_weigh_one_more",
-        "bytes_written_weigh_one_more",
-        "barriers_weigh_one_more",
-    ];
     if repeated {
         if is("repetitions_weigh_nothing") {
             *weights = Weights::default();
         }
         return;
     }
-    for (weight, name) in weights.0.iter_mut().zip(METRIC) {
-        if *weight != 0 && is(name) {
+    for (weight, metric) in weights.0.iter_mut().zip(Metric::ALL) {
+        if *weight != 0 && is(metric.name()) {
             *weight += 1;
         }
     }

@@ -11,7 +11,7 @@ use std::str::FromStr;
 
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
-use crate::report::{Answer, Dimension, Figure, Name, Part, Question, Row, Said, gather};
+use crate::report::{Answer, Dimension, Figure, Name, Part, Question, Row, Said, Scale, gather};
 use crate::store::{self, Address};
 use matching::Matching;
 
@@ -68,14 +68,8 @@ enum Format {
     Markdown,
 }
 
-/// The figures that are compared unless others are chosen.
-const FIGURES: [&str; 14] = [
-    "tasks",
-    "instructions",
-    "memory_reads",
-    "memory_writes",
-    "memory_bytes",
-    "barriers",
+/// The figures that are compared behind the tasks and [`counted`] unless others are chosen.
+const FIGURES: [&str; 8] = [
     "syscall_calls",
     "file_bytes_in",
     "file_bytes_out",
@@ -85,6 +79,18 @@ const FIGURES: [&str; 14] = [
     "spark_cpu_time_ns",
     "spark_shuffle_bytes",
 ];
+
+/// What the engine counts, with the bytes that are read and written together.
+fn counted() -> Vec<Figure> {
+    let mut counted: Vec<Figure> = Vec::new();
+    for figure in Figure::of_engine() {
+        let figure = if figure.scale() == Scale::Bytes { Figure::MemoryBytes } else { figure };
+        if !counted.contains(&figure) {
+            counted.push(figure);
+        }
+    }
+    counted
+}
 
 /// One side: a store, and the runs of it if they were chosen.
 #[derive(Clone, Debug)]
@@ -238,7 +244,10 @@ impl Change {
 /// When a store cannot be read or has no such run, or the output cannot be written.
 pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let figures: Vec<_> = match args.columns.as_slice() {
-        [] => FIGURES.iter().filter_map(|name| Figure::parse(name).ok()).collect(),
+        [] => {
+            let named = FIGURES.iter().filter_map(|name| Figure::parse(name).ok());
+            [Figure::Tasks].into_iter().chain(counted()).chain(named).collect()
+        }
         chosen => chosen.to_vec(),
     };
     let (a, b) = (read(&args.a)?, read(&args.b)?);

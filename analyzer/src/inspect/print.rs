@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use elf::code::{Content, demangle};
 use elf::functions::Function;
 use elf::{Image, Kind};
-use records::metric::{ENGINE_COUNT, METRICS};
+use records::metric::{ENGINE_COUNT, EngineMetric, INSTRUCTIONS, METRICS, Unit};
 use serde_json::{Map, Value, json};
 
 use super::{Contents, Inspected};
@@ -148,24 +148,26 @@ fn ranked(contents: &Contents) -> Vec<(&Function, &Content)> {
     rows
 }
 
+/// Whether a metric has a column in the list of functions: of memory they show accesses, not bytes.
+fn is_column(metric: &EngineMetric) -> bool {
+    METRICS[*metric as usize].unit == Unit::Count
+}
+
 /// Every function for people.
 pub fn functions(found: &Inspected, out: &mut impl Write) -> io::Result<()> {
     let Some(contents) = &found.contents else { return table(found, out) };
-    let heads = ["instructions", "blocks", "reads", "writes", "barriers", "varying", "syscalls"];
-    let heads = heads.map(|head| format!("{head:>13}")).concat();
+    let counted = || EngineMetric::ALL.into_iter().skip(1).filter(is_column);
+    let mut heads = vec![METRICS[INSTRUCTIONS].name, "blocks"];
+    heads.extend(counted().map(|metric| metric.telling().head));
+    heads.extend(["varying", "syscalls"]);
+    let heads: String = heads.iter().map(|head| format!("{head:>13}")).collect();
     writeln!(out, "{HEADING}{:>18} {heads}  function{HEADING:#}", "address")?;
     for (function, content) in ranked(contents) {
-        let [instructions, reads, writes, _, _, barriers] = content.counts;
-        let cells = [
-            instructions,
-            content.blocks,
-            reads,
-            writes,
-            barriers,
-            content.varying,
-            content.syscalls,
-        ];
-        let cells = cells.map(|cell| format!("{:>13}", number(Some(cell)))).concat();
+        let mut cells = vec![content.instructions(), content.blocks];
+        cells.extend(counted().map(|metric| content.counts[metric as usize]));
+        cells.extend([content.varying, content.syscalls]);
+        let cells: String =
+            cells.iter().map(|cell| format!("{:>13}", number(Some(*cell)))).collect();
         writeln!(out, "{:>#18x} {cells}  {}", function.address, shown(function))?;
     }
     Ok(())

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use records::METRICS;
-use records::metric::{Class, INSTRUCTIONS, Op, Quantity};
+use records::metric::{Class, INSTRUCTIONS, Source};
 use serde_json::{Value, json};
 
 use super::figure::{Figure, LOCALITIES, RATIOS, Scale};
@@ -41,35 +41,6 @@ enum Format {
     Table,
     /// For programs
     Json,
-}
-
-fn class_text(class: Class) -> &'static str {
-    match class {
-        Class::File => "files",
-        Class::Pipe => "pipes",
-        Class::Socket => "sockets",
-        Class::Other => "other descriptors (terminals, devices, event descriptors)",
-    }
-}
-
-fn op_text(op: Op) -> &'static str {
-    match op {
-        Op::Open => "opening calls (open, pipe, socket, accept ...)",
-        Op::Close => "closing calls",
-        Op::Read => "reading calls (read, pread, readv, sendfile's source ...)",
-        Op::Write => "writing calls (write, pwrite, writev ...)",
-        Op::Send => "sending calls (send, sendto, sendmsg ...)",
-        Op::Recv => "receiving calls (recv, recvfrom, recvmsg ...)",
-    }
-}
-
-fn quantity_text(quantity: Quantity) -> &'static str {
-    match quantity {
-        Quantity::Calls => "how many",
-        Quantity::Bytes => "bytes that they moved",
-        Quantity::Errors => "how many of them failed",
-        Quantity::Nanoseconds => "time spent in them, waiting included",
-    }
 }
 
 fn spark_text(name: &str) -> &'static str {
@@ -119,16 +90,16 @@ pub fn meaning(figure: Figure) -> String {
         }
         Figure::MemoryBytes => "bytes of memory read and written by instructions".into(),
         Figure::OverOps(class, quantity) => {
-            format!("calls on {}: {}", class_text(class), quantity_text(quantity))
+            format!("calls on {}: {}", class.meaning(), quantity.meaning())
         }
         Figure::OverClasses(op, quantity) => {
-            format!("{}: {}", op_text(op), quantity_text(quantity))
+            format!("{}: {}", op.meaning(), quantity.meaning())
         }
         Figure::OverAll(quantity) => {
-            format!("all counted system calls: {}", quantity_text(quantity))
+            format!("all counted system calls: {}", quantity.meaning())
         }
-        Figure::Incoming(class) => format!("bytes read and received through {}", class_text(class)),
-        Figure::Outgoing(class) => format!("bytes written and sent through {}", class_text(class)),
+        Figure::Incoming(class) => format!("bytes read and received through {}", class.meaning()),
+        Figure::Outgoing(class) => format!("bytes written and sent through {}", class.meaning()),
         Figure::Spark(index) => spark_text(SPARK_METRICS[index]).into(),
         Figure::Shuffle(read, _) => match SPARK_METRICS[read].ends_with("records") {
             true => "records read from and written to shuffles".into(),
@@ -140,22 +111,11 @@ pub fn meaning(figure: Figure) -> String {
                 if ratio.factor == 1 { String::new() } else { format!(" times {}", ratio.factor) };
             format!("{} divided by {}{factor}", ratio.over.name(), ratio.under.name())
         }
-        Figure::Metric(index) => match METRICS[index].syscall {
-            Some((class, op, quantity)) => {
-                format!("{} on {}: {}", op_text(op), class_text(class), quantity_text(quantity))
+        Figure::Metric(index) => match METRICS[index].source {
+            Source::Instructions(metric) => metric.telling().meaning.into(),
+            Source::Syscalls(class, op, quantity) => {
+                format!("{} on {}: {}", op.meaning(), class.meaning(), quantity.meaning())
             }
-            None => match METRICS[index].name {
-                "instructions" => {
-                    "instructions retired at user level; a repeated string instruction is one"
-                        .into()
-                }
-                "memory_reads" => "memory reads of instructions".into(),
-                "memory_writes" => "memory writes of instructions".into(),
-                "memory_bytes_read" => "bytes that instructions read from memory".into(),
-                "memory_bytes_written" => "bytes that instructions wrote to memory".into(),
-                "barriers" => "fences, locked instructions and exchanges with memory".into(),
-                other => format!("{other}, counted"),
-            },
         },
     }
 }
@@ -187,7 +147,7 @@ pub fn source(figure: Figure) -> &'static str {
 /// The tables of a store that have it as a column.
 fn tables(figure: Figure) -> &'static str {
     match figure {
-        Figure::Metric(index) => match METRICS[index].syscall {
+        Figure::Metric(index) => match METRICS[index].syscall() {
             Some((Class::File, ..)) => "processes, threads, tasks, snapshots, directories",
             _ => "processes, threads, tasks, snapshots",
         },
@@ -284,7 +244,7 @@ mod tests {
     fn every_figure_has_a_meaning_of_its_own() {
         let all = Figure::all();
         let mut meanings: Vec<_> = all.iter().map(|figure| meaning(*figure)).collect();
-        assert!(meanings.iter().all(|text| text.len() > 8 && !text.ends_with(", counted")));
+        assert!(meanings.iter().all(|text| text.len() > 8));
         let before = meanings.len();
         meanings.sort();
         meanings.dedup();

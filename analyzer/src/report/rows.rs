@@ -481,11 +481,11 @@ impl Row {
             }),
             Figure::OverOps(class, wanted) => over(&|index| {
                 METRICS[index]
-                    .syscall
+                    .syscall()
                     .is_some_and(|(one, _, quantity)| (one, quantity) == (class, wanted))
             }),
             Figure::OverAll(wanted) => over(&|index| {
-                METRICS[index].syscall.is_some_and(|(_, _, quantity)| quantity == wanted)
+                METRICS[index].syscall().is_some_and(|(_, _, quantity)| quantity == wanted)
             }),
             Figure::Incoming(class) => over(&|index| {
                 [Op::Read, Op::Recv]

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use records::MetricSet;
 use records::metric::{
-    BARRIERS, Class, ENGINE_COUNT, INSTRUCTIONS, METRICS, Op, Quantity, syscall_index,
+    Class, ENGINE_COUNT, EngineMetric, INSTRUCTIONS, METRICS, Op, Quantity, syscall_index,
 };
 
 use super::child::How;
@@ -45,7 +45,8 @@ pub fn write(outcome: &Outcome, chosen: Option<MetricSet>, out: &mut dyn Write) 
 
 fn write_engine(totals: &Counts, chosen: MetricSet, out: &mut dyn Write) -> io::Result<()> {
     let instructions = totals.get(INSTRUCTIONS);
-    for (index, metric) in METRICS.iter().enumerate().take(ENGINE_COUNT) {
+    for each in EngineMetric::ALL {
+        let (index, metric) = (each as usize, &METRICS[each as usize]);
         if !chosen.contains(index) {
             continue;
         }
@@ -55,10 +56,13 @@ fn write_engine(totals: &Counts, chosen: MetricSet, out: &mut dyn Write) -> io::
             && let (Some(value), Some(all @ 1..)) = (value, instructions)
         {
             let per = value as f64 / all as f64;
-            let _ = if index == BARRIERS {
-                write!(line, "# {:9.3} per 1,000 instructions", per * 1000.0)
-            } else {
-                write!(line, "# {per:9.3} per instruction")
+            let _ = match each.telling().per_instructions {
+                1 => write!(line, "# {per:9.3} per instruction"),
+                many => {
+                    let many = u64::from(many);
+                    let per = per * many as f64;
+                    write!(line, "# {per:9.3} per {} instructions", number(Some(many)))
+                }
             };
         }
         writeln!(out, "{}", line.trim_end())?;
@@ -124,7 +128,7 @@ impl Columns {
         let is_engine_column = |index: &usize| METRICS[*index].unit == records::metric::Unit::Count;
         let engine = (0..ENGINE_COUNT).filter(is_engine_column).filter(|i| chosen.contains(*i));
         let calls = METRICS.iter().enumerate().filter(|(index, metric)| {
-            chosen.contains(*index) && matches!(metric.syscall, Some((_, _, Quantity::Calls)))
+            chosen.contains(*index) && matches!(metric.syscall(), Some((_, _, Quantity::Calls)))
         });
         let calls: Vec<_> = calls.map(|(index, _)| index).collect();
         Columns { engine: engine.collect(), calls: (!calls.is_empty()).then_some(calls) }

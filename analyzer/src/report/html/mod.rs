@@ -20,14 +20,8 @@ use super::stage_names::StageName;
 /// The page; its data stands for [`DATA_MARK`].
 const PAGE: &str = include_str!("page.html");
 const DATA_MARK: &str = "@DATA@";
-/// The figures of single tasks when the user chooses none: a report of 100,000 tasks must stay small.
-const TASK_FIGURES: [&str; 17] = [
-    "instructions",
-    "memory_reads",
-    "memory_writes",
-    "memory_bytes_read",
-    "memory_bytes_written",
-    "barriers",
+/// The figures of single tasks when the user chooses none, besides those that the engine counts: a report of 100,000 tasks must stay small.
+const TASK_FIGURES: [&str; 11] = [
     "syscall_calls",
     "syscall_ns",
     "file_bytes_in",
@@ -90,8 +84,11 @@ pub fn print(
 
 fn data(answer: &Answer, directories: &Answer, chosen: Option<&[Figure]>) -> Value {
     let figures = chosen.map_or_else(Figure::all, <[_]>::to_vec);
-    let is_of_tasks =
-        |figure: &Figure| chosen.is_some() || TASK_FIGURES.contains(&figure.name().as_str());
+    let is_of_tasks = |figure: &Figure| {
+        chosen.is_some()
+            || Figure::of_engine().any(|one| one == *figure)
+            || TASK_FIGURES.contains(&figure.name().as_str())
+    };
     let task_figures: Vec<usize> =
         (0..figures.len()).filter(|&at| is_of_tasks(&figures[at])).collect();
     // What is shown first: the first figure of tasks of which something is known.

@@ -133,7 +133,7 @@ fn snapshots() -> Vec<String> {
 /// What processes did to files in which directory, and its summary: what has no directory stands there too, so
 /// that the rows of a node are what `node_summary` has for files. NULL = the records do not tell directories apart.
 fn directories() -> Vec<String> {
-    let files = || METRICS.iter().filter(|one| matches!(one.syscall, Some((Class::File, ..))));
+    let files = || METRICS.iter().filter(|one| matches!(one.syscall(), Some((Class::File, ..))));
     let list = |what: &dyn Fn(&str) -> String| {
         files().map(|one| what(one.name)).collect::<Vec<_>>().join(", ")
     };
