@@ -36,7 +36,8 @@ pub use run::threads::abandon;
 
 /// What clients ask of the kernel by the engine's way: without the C library, and as their own filters allow.
 pub mod sys {
-    pub use crate::os::memory::map_anonymous;
+    pub use crate::os::memory::{PROT_READ, PROT_WRITE, map_anonymous};
+    pub use crate::os::process::gettid;
     pub use crate::os::seccomp::optional;
     pub use crate::os::syscall::{nr, syscall6};
 }
