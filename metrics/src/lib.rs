@@ -376,6 +376,15 @@ engine_metrics! {
         since: 1,
         meaning: "fences, locked instructions and exchanges with memory",
     }
+    Branches {
+        name: "branches",
+        unit: Count,
+        group: Instructions,
+        head: "branches",
+        per_instructions: 1,
+        since: 2,
+        meaning: "branch instructions, taken or not: jumps, conditional jumps and loops, calls, returns",
+    }
 }
 
 /// Number of metrics that the engine counts, at the front of the table.

@@ -69,6 +69,7 @@ impl Count {
     fn add(&mut self, weight: &Weight) {
         self[EngineMetric::Instructions] += 1;
         self[EngineMetric::Barriers] += u64::from(weight.barriers);
+        self[EngineMetric::Branches] += u64::from(weight.branches);
         self.add_accesses(weight);
     }
 

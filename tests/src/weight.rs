@@ -6,7 +6,8 @@
 //! - lea, nops, prefetches and cache-line control (clflush and kin) access nothing;
 //! - a masked vector move is one access; a gather or scatter makes one per enabled element;
 //! - a conditional move reads, whatever the condition;
-//! - barriers: mfence, lfence, sfence, a LOCK prefix, xchg with memory, serialising instructions.
+//! - barriers: mfence, lfence, sfence, a LOCK prefix, xchg with memory, serialising instructions;
+//! - branches: jumps, conditional or not and taken or not, loop, jrcxz, calls and returns.
 
 use iced_x86::{
     Code, Decoder, DecoderOptions, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind,
@@ -26,6 +27,8 @@ pub struct Weight {
     pub bytes_written: u16,
     /// 1 if the instruction is a barrier.
     pub barriers: u8,
+    /// 1 if the instruction is a branch.
+    pub branches: u8,
     /// A string instruction with a REP, REPE or REPNE prefix.
     pub rep: bool,
     /// The REP count is ECX, not RCX (67h prefix).
@@ -55,6 +58,7 @@ pub fn weigh(bytes: &[u8], address: u64) -> Weight {
         accesses_vary: accesses.vary,
         bytes_vary: accesses.vary || accesses.bytes_vary,
         barriers: u8::from(is_barrier(&instruction)),
+        branches: u8::from(is_branch(&instruction)),
         rep,
         short_count: bytes.iter().take_while(|byte| is_legacy_prefix(**byte)).any(|b| *b == 0x67),
         hides_next: matches!(
@@ -295,4 +299,11 @@ fn is_barrier(instruction: &Instruction) -> bool {
                 | Mnemonic::Iretd
                 | Mnemonic::Iret
         )
+}
+
+fn is_branch(instruction: &Instruction) -> bool {
+    use Mnemonic::{Call, Jmp, Loop, Loope, Loopne, Ret, Retf};
+    let is_conditional = instruction.is_jcc_short_or_near() || instruction.is_jcx_short();
+    is_conditional
+        || matches!(instruction.mnemonic(), Jmp | Call | Ret | Retf | Loop | Loope | Loopne)
 }

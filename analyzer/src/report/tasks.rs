@@ -16,9 +16,9 @@ use crate::store::StoreError;
 
 /// A set of TIDs, which Spark gives in turn: a bit each.
 #[derive(Debug, Default)]
-struct Tids(HashMap<i64, u64>);
+struct TaskIdSet(HashMap<i64, u64>);
 
-impl Tids {
+impl TaskIdSet {
     /// Says whether it was not in the set yet.
     fn insert(&mut self, tid: i64) -> bool {
         let word = self.0.entry(tid >> 6).or_default();
@@ -35,7 +35,7 @@ pub struct Tasks<'t, 'q> {
     sums: &'t mut Sums<'q>,
     logged: &'t mut LoggedTasks,
     /// TIDs that were seen, of each application attempt in `attempts`.
-    seen: Vec<Tids>,
+    seen: Vec<TaskIdSet>,
     /// (application, attempt) -> place in `seen`.
     attempts: HashMap<(Option<String>, Option<String>), usize>,
     /// The tasks that snapshots may cut, if rows are per time and there are snapshots.
@@ -125,7 +125,7 @@ impl<'t, 'q> Tasks<'t, 'q> {
                     let next = self.attempts.len();
                     let place = *self.attempts.entry(key).or_insert(next);
                     if place == self.seen.len() {
-                        self.seen.push(Tids::default());
+                        self.seen.push(TaskIdSet::default());
                     }
                     attempt = Some(((id, own_application), place));
                     place

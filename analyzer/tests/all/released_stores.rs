@@ -5,7 +5,9 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::fixture::database::Server;
-use crate::fixture::{self, APPLICATION, Writer, data, executors_with_engine, expect, report, rows};
+use crate::fixture::{
+    self, APPLICATION, Writer, data, executors_with_engine, expect, report, rows,
+};
 use records::metric::{EDITION, METRICS, Metric};
 use records::{Flags, MetricSet};
 use serde_json::Value;

@@ -3,8 +3,8 @@
 //! This is the one place that knows them; the translator, static inspection and the tests ask here.
 
 use iced_x86::{
-    Code, Instruction, InstructionInfo, InstructionInfoFactory, Mnemonic, OpAccess, OpKind,
-    Register, UsedMemory,
+    Code, FlowControl, Instruction, InstructionInfo, InstructionInfoFactory, Mnemonic, OpAccess,
+    OpKind, Register, UsedMemory,
 };
 
 use crate::metric::{Metric, Weights};
@@ -55,6 +55,9 @@ pub fn of(instruction: &Instruction, info: &InstructionInfo) -> InstructionWeigh
     fixed.add(Metric::Instructions, 1);
     if is_barrier(instruction) {
         fixed.add(Metric::Barriers, 1);
+    }
+    if is_branch(instruction) {
+        fixed.add(Metric::Branches, 1);
     }
     let repeats = repeats(instruction);
     if touches_no_data(instruction) {
@@ -109,6 +112,21 @@ fn is_barrier(instruction: &Instruction) -> bool {
         Mnemonic::Iret | Mnemonic::Iretd | Mnemonic::Iretq => true,
         Mnemonic::Xchg => has_memory_operand(instruction),
         _ => instruction.has_lock_prefix(),
+    }
+}
+
+/// Jumps, conditional jumps (LOOP and JRCXZ among them), calls and returns, near and far; what enters the kernel or leaves
+/// it, and XBEGIN, is none.
+fn is_branch(instruction: &Instruction) -> bool {
+    match instruction.flow_control() {
+        FlowControl::UnconditionalBranch
+        | FlowControl::IndirectBranch
+        | FlowControl::ConditionalBranch
+        | FlowControl::IndirectCall => true,
+        // SYSCALL and the instructions of virtual machines are calls for iced, IRET, SYSRET and UIRET returns.
+        FlowControl::Call => instruction.mnemonic() == Mnemonic::Call,
+        FlowControl::Return => matches!(instruction.mnemonic(), Mnemonic::Ret | Mnemonic::Retf),
+        _ => false,
     }
 }
 

@@ -174,7 +174,8 @@ impl Reference {
         }
         let instructions = u64::from(!going_on);
         let barriers = instructions * u64::from(weight.barriers);
-        let adds: Counts = [instructions, made[0], made[1], moved[0], moved[1], barriers];
+        let branches = instructions * u64::from(weight.branches);
+        let adds: Counts = [instructions, made[0], made[1], moved[0], moved[1], barriers, branches];
         for (sum, add) in self.counts.iter_mut().zip(adds) {
             *sum += add;
         }

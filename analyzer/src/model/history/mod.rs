@@ -3,6 +3,7 @@
 //! It is told one group after the other, in the order of the files. What is settled can be taken away at
 //! any time, so that a process of any length needs memory for what is open alone.
 
+mod snapshot;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -10,9 +11,7 @@ mod tests;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use records::metric::Class;
-use records::{
-    Event, Flags, Group, Header, METRIC_COUNT, MetricSet, ProcessEndReason, TaskId, TaskOutcome,
-};
+use records::{Event, Flags, Group, Header, MetricSet, ProcessEndReason, TaskId, TaskOutcome};
 
 use crate::model::counts::Counts;
 use crate::model::coverage::{ENGINE_EXACT, ENGINE_NONE};
@@ -21,6 +20,7 @@ use crate::text::field::known;
 use crate::text::redaction;
 
 pub use crate::model::coverage::Coverage;
+pub use crate::model::history::snapshot::Snapshot;
 pub use crate::model::history::task::Task;
 
 /// One life of a thread number.
@@ -65,37 +65,6 @@ pub struct Remark {
     pub b: u64,
     /// Text or path.
     pub text: String,
-}
-
-/// A thread's counters at one moment.
-#[derive(Clone, Debug)]
-pub struct Snapshot {
-    /// The thread; 0 = the process.
-    pub tid: u32,
-    /// When, CLOCK_MONOTONIC in ns.
-    pub mono_ns: u64,
-    /// What the engine counted until then.
-    pub coverage: Coverage,
-    /// Its counters until then.
-    pub counters: Counts,
-}
-
-impl Snapshot {
-    /// Of a thread, or the process, whose records carried these flags.
-    fn of(tid: u32, flags: Flags, mono_ns: u64, mut counters: Counts) -> Snapshot {
-        let coverage = Coverage::of(flags);
-        coverage.apply(&mut counters);
-        Snapshot { tid, mono_ns, coverage, counters }
-    }
-
-    /// Whether it is later than another one of the thread in time and in every counter.
-    fn is_after(&self, other: &Snapshot) -> bool {
-        let has_gone_back = |metric| {
-            let pair = self.counters.get(metric).zip(other.counters.get(metric));
-            pair.is_some_and(|(now, before)| now < before)
-        };
-        self.mono_ns > other.mono_ns && !(0..METRIC_COUNT).any(has_gone_back)
-    }
 }
 
 /// What a process did to files in one directory.

@@ -4,7 +4,7 @@ use records::{Flags, TaskId, TaskMethod, TaskOutcome};
 
 use crate::model::counts::Counts;
 use crate::model::coverage::Coverage;
-use crate::model::history::Snapshot;
+use crate::model::history::snapshot::Snapshot;
 use crate::text::field::known_id;
 
 /// One attempt of a task on its thread.
