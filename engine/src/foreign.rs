@@ -128,8 +128,8 @@ impl Insertion {
         self.slots.insert(self.block.pc, self.slot)
     }
 
-    /// What stands before instruction `at`.
-    pub fn before(&mut self, at: usize) -> Inserted {
+    /// What stands before instruction `at`; `None` when it cannot be counted.
+    pub fn before(&mut self, at: usize) -> Option<Inserted> {
         let mut code = Inserted::at(0);
         if at == self.counter_at() {
             match self.dead {
@@ -139,9 +139,9 @@ impl Insertion {
         }
         if let Some((slot, repeats)) = self.dynamic_slot(at) {
             let instruction = &self.block.instructions[at];
-            insert::before(&mut code, &mut self.encoder, instruction, slot, repeats);
+            insert::before(&mut code, &mut self.encoder, instruction, slot, repeats)?;
         }
-        code
+        Some(code)
     }
 
     /// What stands behind instruction `at`.
@@ -197,7 +197,7 @@ mod tests {
         insertion.begin().expect("slots");
         let mut all = std::vec::Vec::new();
         for at in 0..insertion.instructions().len() {
-            all.extend_from_slice(insertion.before(at).bytes());
+            all.extend_from_slice(insertion.before(at).expect("countable").bytes());
             all.extend_from_slice(insertion.after(at).bytes());
         }
         (insertion, all)
@@ -213,7 +213,7 @@ mod tests {
         unsafe { insertion.look(pc, pc + 6) }.expect("translatable");
         insertion.begin().expect("slots");
         assert_eq!(insertion.weights().len(), 2);
-        assert!(once.starts_with(insertion.before(0).bytes()));
+        assert!(once.starts_with(insertion.before(0).expect("countable").bytes()));
         assert_eq!(insertion.weights()[0].0, [3, 1, 0, 8, 0, 0]);
         assert_eq!(insertion.weights()[1].0, [0, 1, 1, 1, 1, 0]);
     }

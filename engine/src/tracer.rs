@@ -2,6 +2,7 @@
 
 use core::arch::naked_asm;
 use core::cell::Cell;
+use core::sync::atomic::Ordering;
 
 use crate::contract::{Client, Limits, Thread, Tracer};
 use crate::isa::x86_64::context::{ThreadState, UNKNOWN_TID};
@@ -21,7 +22,8 @@ impl Thread for ThreadState {
     }
 
     fn tid(&self) -> u32 {
-        if self.tid == UNKNOWN_TID { 0 } else { self.tid }
+        let tid = self.tid.load(Ordering::Acquire);
+        if tid == UNKNOWN_TID { 0 } else { tid }
     }
 
     fn client_word(&self) -> &Cell<u64> {
@@ -54,7 +56,7 @@ impl Tracer for Engine {
     }
 
     fn current() -> Option<&'static ThreadState> {
-        ThreadState::current().map(|thread| &*thread)
+        ThreadState::current()
     }
 
     fn forget(&'static self, thread: &ThreadState) {

@@ -6,3 +6,4 @@ pub mod arenas;
 pub mod block_map;
 pub mod fragment;
 pub mod ibl_table;
+pub mod weight_table;

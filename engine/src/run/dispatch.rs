@@ -111,45 +111,45 @@ global_asm!(
 );
 
 extern "C" fn engine_dispatch(thread: *mut ThreadState) {
-    // SAFETY: engine_exit passes the block that GS points at, which belongs to this thread alone.
-    let thread = unsafe { &mut *thread };
+    // SAFETY: engine_exit passes the block that GS points at, which is never unmapped. References to blocks are shared.
+    let thread = unsafe { &*thread };
     engine_of(thread).dispatch(thread);
 }
 
 impl Engine {
-    fn dispatch(&self, thread: &mut ThreadState) {
+    fn dispatch(&self, thread: &ThreadState) {
         let mut link = None;
         let mut at_entry = true;
-        match thread.exit {
-            EXIT_ENTER if thread.fresh => {
+        match thread.exit.get() {
+            EXIT_ENTER if thread.fresh.get() => {
                 await_tid(thread);
-                thread.fresh = false;
+                thread.fresh.set(false);
                 if !self.client.thread_started(thread) {
                     self.leave(thread);
                     self.give_back(thread);
                 }
-                if thread.signals_held != 0 {
-                    let mask = thread.new_task_mask;
+                if thread.signals_held.get() != 0 {
+                    let mask = thread.new_task_mask.get();
                     self.unblock(thread, &mask);
                 }
             }
             EXIT_ENTER => {}
-            EXIT_INDIRECT | EXIT_RETURN => thread.pc = thread.lookup_target,
-            EXIT_RETURNED => thread.pc = thread.native_return,
+            EXIT_INDIRECT | EXIT_RETURN => thread.pc.set(thread.lookup_target.get()),
+            EXIT_RETURNED => thread.pc.set(thread.native_return.get()),
             index => {
                 let (exit, from) = self.left_by(thread, index);
                 match exit.kind {
                     ExitKind::Syscall => self.syscall(thread, exit.target),
                     ExitKind::Branch => {
-                        thread.pc = exit.target;
+                        thread.pc.set(exit.target);
                         link = Some(from);
                     }
                     ExitKind::Changed => {
-                        thread.pc = exit.target;
+                        thread.pc.set(exit.target);
                         at_entry = self.source_changed(exit.target);
                     }
                     ExitKind::X87Pointer { wide } => {
-                        thread.pc = exit.target;
+                        thread.pc.set(exit.target);
                         self.show_x87_pointer(wide);
                         at_entry = false;
                     }
@@ -164,14 +164,14 @@ impl Engine {
             }
         }
         if !thread.is_followed() {
-            thread.host_target = thread.pc;
+            thread.host_target.set(thread.pc.get());
             return;
         }
-        let linked = link.is_some() || way_of_exit(thread.exit).is_some();
-        thread.trap_not_before = if linked { 0 } else { thread.pc };
+        let linked = link.is_some() || way_of_exit(thread.exit.get()).is_some();
+        thread.trap_not_before.set(if linked { 0 } else { thread.pc.get() });
         match self.host_code_in_room(thread, link) {
-            Ok(host) if at_entry => thread.host_target = host,
-            Ok(host) => thread.host_target = self.behind_entry(host),
+            Ok(host) if at_entry => thread.host_target.set(host),
+            Ok(host) => thread.host_target.set(self.behind_entry(host)),
             Err(why) => {
                 match why {
                     Away::Release(notice, detail) => self.release(thread, notice, detail),
@@ -179,16 +179,19 @@ impl Engine {
                     Away::Native => self.return_to_engine(thread),
                     Away::Full => unreachable!("a flush makes room"),
                 }
-                thread.host_target = thread.pc;
+                thread.host_target.set(thread.pc.get());
             }
         }
     }
 
     /// A host function was called: it runs natively and comes back through `engine_returned`.
-    fn return_to_engine(&self, thread: &mut ThreadState) {
-        // SAFETY: the application has just called, so its stack pointer is at the return address.
-        let slot = unsafe { &mut *(thread.gpr[gpr::RSP] as *mut u64) };
-        thread.native_return = *slot;
-        *slot = returned();
+    fn return_to_engine(&self, thread: &ThreadState) {
+        let return_address = thread.gpr[gpr::RSP].get() as *mut u64;
+        // SAFETY: the application has just called, so its stack pointer is at the return address, which is its own: there are
+        // no references to it.
+        unsafe {
+            thread.native_return.set(return_address.read_unaligned());
+            return_address.write_unaligned(returned());
+        }
     }
 }

@@ -6,6 +6,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::cache::address_space::AddressSpace;
 use crate::cache::arena::{MAX_ARENAS, Span};
 use crate::cache::block_map::BlockMap;
+use crate::cache::weight_table::WeightReader;
 use crate::code::mappings::CodeMemory;
 use crate::code::write_protect::Guarded;
 use crate::contract::{Client, Limits, Notice};
@@ -32,6 +33,8 @@ pub struct Engine {
     /// An address on the stack of the thread that has the lock.
     pub(crate) holder: AtomicU64,
     tables: UnsafeCell<Tables>,
+    /// The translator's weights, to be read without the lock.
+    weights: WeightReader,
     /// Threads that execute translated code now.
     pub(crate) inside: AtomicUsize,
     /// Set by [`abandon`].
@@ -76,6 +79,7 @@ impl Engine {
             slots: space.slots,
             lock: Lock::new(),
             holder: AtomicU64::new(0),
+            weights: tables.translator.slots.reader(),
             tables: UnsafeCell::new(tables),
             inside: AtomicUsize::new(0),
             broken: AtomicBool::new(false),
@@ -112,12 +116,12 @@ impl Engine {
     }
 
     /// Lets the thread run natively from now on, with a notice.
-    pub(crate) fn release(&self, thread: &mut ThreadState, notice: Notice, detail: u64) {
+    pub(crate) fn release(&self, thread: &ThreadState, notice: Notice, detail: u64) {
         self.leave(thread);
-        self.client.notice(thread, notice, thread.pc, detail);
+        self.client.notice(thread, notice, thread.pc.get(), detail);
     }
 
-    pub(crate) fn leave(&self, thread: &mut ThreadState) {
+    pub(crate) fn leave(&self, thread: &ThreadState) {
         self.give_alternate_stack_back(thread);
         SOME_RUN_NATIVELY.store(true, Ordering::Relaxed);
         thread.followed.store(false, Ordering::Release);
@@ -143,7 +147,18 @@ impl Engine {
 
     /// Cumulative totals of one thread.
     pub(crate) fn totals(&self, thread: &ThreadState) -> Totals {
-        self.with_tables(|tables| sum(tables, thread))
+        // Blocks are translated meanwhile; only where counts are being folded the lock is waited for.
+        const TRIES: usize = 3;
+        let sum = |weights: WeightReader| {
+            let mut totals = weights.weigh(thread.counters());
+            for (sum, adjust) in totals.iter_mut().zip(&thread.adjust) {
+                *sum = sum.wrapping_add(adjust.load(Ordering::Relaxed));
+            }
+            totals
+        };
+        (0..TRIES)
+            .find_map(|_| self.weights.between_folds(sum))
+            .unwrap_or_else(|| self.with_tables(|_| sum(self.weights)))
     }
 
     /// Does a host address lie in the code cache? Lock-free, for signal handlers.
@@ -160,14 +175,6 @@ impl Engine {
     pub fn size(&self) -> (usize, usize) {
         self.with_tables(|t| (t.translator.fragments.len(), t.translator.memory() + t.map.memory()))
     }
-}
-
-fn sum(tables: &Tables, thread: &ThreadState) -> Totals {
-    let mut totals = tables.translator.weigh(thread.counters());
-    for (sum, adjust) in totals.iter_mut().zip(&thread.adjust) {
-        *sum = sum.wrapping_add(adjust.load(Ordering::Relaxed));
-    }
-    totals
 }
 
 /// The engine that follows a thread.

@@ -17,11 +17,7 @@ use crate::translate::translator::{Failure, Source};
 
 impl Engine {
     /// Host code for the thread's PC; links the exit that led there, or makes it known to indirect branches.
-    pub(crate) fn host_code(
-        &self,
-        thread: &mut ThreadState,
-        link: Option<Link>,
-    ) -> Result<u64, Away> {
+    pub(crate) fn host_code(&self, thread: &ThreadState, link: Option<Link>) -> Result<u64, Away> {
         self.with_tables(|tables| {
             if tables.closed {
                 return Err(Away::Full);
@@ -46,11 +42,11 @@ impl Engine {
     fn find_or_translate(
         &self,
         tables: &mut Tables,
-        thread: &mut ThreadState,
+        thread: &ThreadState,
         link: Option<Link>,
     ) -> Result<u64, Away> {
-        let pc = thread.pc;
-        let way = way_of_exit(thread.exit);
+        let pc = thread.pc.get();
+        let way = way_of_exit(thread.exit.get());
         let link = link.filter(|link| link.generation == tables.generation);
         let fragment = match tables.map.get(pc) {
             Some(fragment) => fragment,

@@ -13,7 +13,6 @@ use core::sync::atomic::Ordering;
 
 use crate::contract::Notice;
 use crate::isa::x86_64::context::ThreadState;
-use crate::metric::Totals;
 use crate::os::process;
 use crate::run::engine::Engine;
 use crate::run::tables::{Away, Link, Tables};
@@ -38,7 +37,7 @@ impl Engine {
     /// [`Engine::host_code`], with a flush where there is no room. The calling thread must be outside the cache.
     pub(crate) fn host_code_in_room(
         &self,
-        thread: &mut ThreadState,
+        thread: &ThreadState,
         link: Option<Link>,
     ) -> Result<u64, Away> {
         for _ in 0..MOST_FLUSHES {
@@ -105,17 +104,7 @@ impl Engine {
 impl Tables {
     /// Drops all translations; no thread is inside the cache.
     fn begin_anew(&mut self) {
-        let slots = self.translator.slots.len();
-        for &block in self.blocks.as_slice() {
-            // SAFETY: blocks are never unmapped.
-            let thread = unsafe { &*(block as *const ThreadState) };
-            let counted: Totals = self.translator.weigh(thread.counters());
-            for (adjust, counted) in thread.adjust.iter().zip(counted) {
-                adjust.fetch_add(counted, Ordering::Relaxed);
-            }
-            // SAFETY: its owner is outside the cache, and nobody else writes counters.
-            unsafe { ThreadState::clear_counters(block as *mut ThreadState, slots) };
-        }
+        self.fold_counts();
         self.translator.begin_anew();
         self.forget_translations();
     }

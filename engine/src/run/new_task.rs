@@ -64,8 +64,8 @@ global_asm!(
 
 #[allow(improper_ctypes, reason = "the address is only passed through")]
 unsafe extern "C" {
-    fn engine_vfork(number: u64, arguments: &[u64; 6], thread: *mut ThreadState) -> i64;
-    fn engine_clone_thread(number: u64, arguments: &[u64; 6], child: *mut ThreadState) -> i64;
+    fn engine_vfork(number: u64, arguments: &[u64; 6], thread: *const ThreadState) -> i64;
+    fn engine_clone_thread(number: u64, arguments: &[u64; 6], child: *const ThreadState) -> i64;
 }
 
 const CLONE_VM: u64 = 0x100;
@@ -103,35 +103,33 @@ impl NewTask {
 }
 
 /// A new thread learns its id: its creator tells it as soon as the call has returned there.
-pub(crate) fn await_tid(child: &mut ThreadState) {
+pub(crate) fn await_tid(child: &ThreadState) {
     const LOOKS: u32 = 20_000;
-    let tid_at = &raw const child.tid;
     for _ in 0..LOOKS {
-        // SAFETY: the thread's own block; its creator writes the word.
-        if unsafe { core::ptr::read_volatile(tid_at) } != 0 {
+        if child.tid.load(Ordering::Acquire) != 0 {
             return;
         }
         core::hint::spin_loop();
     }
-    child.tid = ThreadState::ask_tid();
+    child.tid.store(ThreadState::ask_tid(), Ordering::Release);
 }
 
 /// Blocks the application's signals around the making of a new task, faults of the engine's own excepted.
-pub(crate) fn hold_signals(thread: &mut ThreadState) {
+pub(crate) fn hold_signals(thread: &ThreadState) {
     let own = thread.blocked();
-    thread.new_task_mask = own;
+    thread.new_task_mask.set(own);
     // What the application has blocked stays so; the kernel never reports SIGKILL and SIGSTOP.
     let held = !(FAULTS & !own);
     let may = seccomp::allows(nr::RT_SIGPROCMASK, &[2, 0, 0, 8, 0, 0]);
-    thread.signals_held = u32::from(may && own | NEVER_BLOCKED != held);
-    if thread.signals_held != 0 {
+    thread.signals_held.set(u32::from(may && own | NEVER_BLOCKED != held));
+    if thread.signals_held.get() != 0 {
         restore_signals(held);
     }
 }
 
 impl Engine {
     /// fork, vfork, clone, clone3, with all signals blocked. `None` when the thread was released and makes the call natively.
-    pub(crate) fn new_task(&self, thread: &mut ThreadState, call: &Call, next: u64) -> Option<i64> {
+    pub(crate) fn new_task(&self, thread: &ThreadState, call: &Call, next: u64) -> Option<i64> {
         let mut arguments = [0u8; CLONE_ARGS];
         let new = match call.number {
             nr::FORK => NewTask::default(),
@@ -170,7 +168,7 @@ impl Engine {
     /// `clone_args` is a copy of clone3's structure, empty for other calls.
     fn fork(
         &self,
-        thread: &mut ThreadState,
+        thread: &ThreadState,
         call: &Call,
         new: &NewTask,
         clone_args: &mut [u8; CLONE_ARGS],
@@ -193,31 +191,31 @@ impl Engine {
         });
         if result == 0 {
             process::forget_pid();
-            thread.tid = new.own_id();
+            thread.tid.store(new.own_id(), Ordering::Release);
             self.alone_after_fork(thread);
             if new.stack != 0 {
-                thread.gpr[gpr::RSP] = new.stack;
+                thread.gpr[gpr::RSP].set(new.stack);
             }
             self.client.fork_child(thread);
         }
         result
     }
 
-    fn vfork(&self, thread: &mut ThreadState, call: &Call, new: &NewTask, next: u64) -> i64 {
-        let saved = thread.gpr;
-        thread.gpr[gpr::RAX] = 0;
-        thread.gpr[gpr::RCX] = next;
-        thread.gpr[gpr::R11] = thread.rflags;
+    fn vfork(&self, thread: &ThreadState, call: &Call, new: &NewTask, next: u64) -> i64 {
+        let saved = thread.registers();
+        thread.gpr[gpr::RAX].set(0);
+        thread.gpr[gpr::RCX].set(next);
+        thread.gpr[gpr::R11].set(thread.rflags.get());
         if new.stack != 0 {
-            thread.gpr[gpr::RSP] = new.stack;
+            thread.gpr[gpr::RSP].set(new.stack);
         }
-        thread.host_target = next;
+        thread.host_target.set(next);
         thread.vforked.store(true, Ordering::Relaxed);
         // SAFETY: the parent sleeps until the child execs or exits, so the child may read the parent's block;
         // it leaves this stack at once.
         let result = unsafe { engine_vfork(call.number, &call.arguments, thread) };
         thread.vforked.store(false, Ordering::Relaxed);
-        thread.gpr = saved;
+        thread.set_registers(saved);
         if result > 0 {
             self.client.notice(thread, Notice::VforkChild, next, result as u64);
         }
@@ -227,7 +225,7 @@ impl Engine {
     /// A new thread is followed from its first instruction, on a block that is ready before it starts.
     fn new_thread(
         &self,
-        thread: &mut ThreadState,
+        thread: &ThreadState,
         call: &Call,
         new: &NewTask,
         clone_args: &mut [u8; CLONE_ARGS],
@@ -238,24 +236,24 @@ impl Engine {
             self.release(thread, Notice::ThreadNotFollowed, 0);
             return None;
         };
-        child.gpr = thread.gpr;
-        child.gpr[gpr::RAX] = 0;
-        child.gpr[gpr::RCX] = next;
-        child.gpr[gpr::R11] = thread.rflags;
-        child.gpr[gpr::RSP] = new.stack;
-        child.rflags = thread.rflags;
-        child.xmm = thread.xmm;
-        child.mxcsr = thread.mxcsr;
-        child.pc = next;
-        child.new_task_mask = thread.new_task_mask;
-        child.signals_held = thread.signals_held;
-        child.set_blocked(thread.new_task_mask);
+        child.set_registers(thread.registers());
+        child.gpr[gpr::RAX].set(0);
+        child.gpr[gpr::RCX].set(next);
+        child.gpr[gpr::R11].set(thread.rflags.get());
+        child.gpr[gpr::RSP].set(new.stack);
+        child.rflags.set(thread.rflags.get());
+        child.xmm.set(thread.xmm.get());
+        child.mxcsr.set(thread.mxcsr.get());
+        child.pc.set(next);
+        child.new_task_mask.set(thread.new_task_mask.get());
+        child.signals_held.set(thread.signals_held.get());
+        child.set_blocked(thread.new_task_mask.get());
         child.inherited_word.set(thread.inherited_word.get());
-        child.fresh = true;
+        child.fresh.set(true);
         // Its id, which the application may not be asked for: the kernel writes it to the block where the application wants it
         // nowhere else; else this thread does, a moment later.
-        child.tid = 0;
-        let tid_at = &raw mut child.tid as u64;
+        child.tid.store(0, Ordering::Release);
+        let tid_at = child.tid.as_ptr() as u64;
         let mut arguments = call.arguments;
         let tells_tid = new.flags & CLONE_PARENT_SETTID != 0;
         if tells_tid {
@@ -274,9 +272,9 @@ impl Engine {
         if result < 0 {
             self.give_back(child);
         } else if tells_tid {
-            // SAFETY: the child waits for it. Where the kernel has written it the child may have ended by now, and the block be
+            // The child waits for it. Where the kernel has written it the child may have ended by now, and the block be
             // another thread's.
-            unsafe { core::ptr::write_volatile(tid_at as *mut u32, result as u32) };
+            child.tid.store(result as u32, Ordering::Release);
         }
         Some(result)
     }

@@ -33,7 +33,7 @@ pub fn dispatches_to_user(call: &Call) -> bool {
 
 impl Engine {
     /// A prctl or seccomp call of the application. `None` when the thread was released and makes it natively.
-    pub(crate) fn restricting_call(&self, thread: &mut ThreadState, call: &Call) -> Option<i64> {
+    pub(crate) fn restricting_call(&self, thread: &ThreadState, call: &Call) -> Option<i64> {
         if dispatches_to_user(call) {
             self.release(thread, Notice::Untranslatable, Refusal::Unsupported as u64);
             self.give_actions_back();
@@ -106,9 +106,7 @@ impl Engine {
 
     fn follows_somebody(&self) -> bool {
         self.with_tables(|tables| {
-            tables.blocks.as_slice().iter().any(|&block| {
-                // SAFETY: blocks are never unmapped; the two words are atomics.
-                let block = unsafe { &*(block as *const ThreadState) };
+            tables.contexts().any(|block| {
                 block.followed.load(Ordering::Acquire) && !block.ended.load(Ordering::Acquire)
             })
         })

@@ -22,7 +22,7 @@ struct Taken {
 
 impl Engine {
     /// Makes the application's call; a second time when the engine has made way for it.
-    pub(crate) fn pass_in_room(&self, thread: &mut ThreadState, call: &Call) -> i64 {
+    pub(crate) fn pass_in_room(&self, thread: &ThreadState, call: &Call) -> i64 {
         let result = self.pass(thread, call);
         match missing(call, result) {
             Some(bytes) if self.stands_in_the_way(bytes) && self.give_way() => {

@@ -31,37 +31,37 @@ impl Engine {
     /// instead of the call.
     pub(crate) fn show_syscall(
         &self,
-        thread: &mut ThreadState,
+        thread: &ThreadState,
         context: &mut UserContext,
         before: bool,
         refused: bool,
     ) {
         const ENOSYS: i64 = 38;
         // Not made yet, or to be restarted: the application is at its SYSCALL, as its block says.
-        if thread.in_syscall == Stage::Application {
+        if thread.in_syscall.get() == Stage::Application {
             if refused {
                 // A filter's SECCOMP_RET_TRAP: the number is in RAX still.
                 self.finish_syscall(thread, -ENOSYS);
-                thread.gpr[gpr::RAX] = context.registers[CONTEXT[gpr::RAX]] as u64;
+                thread.gpr[gpr::RAX].set(context.registers[CONTEXT[gpr::RAX]] as u64);
             } else if !before {
                 self.finish_syscall(thread, context.registers[CONTEXT[gpr::RAX]]);
             } else if context.registers[CONTEXT[gpr::RCX]] as u64 != gadget().after {
                 self.not_made(thread);
             }
         }
-        thread.in_syscall = Stage::None;
+        thread.in_syscall.set(Stage::None);
         for (register, &at) in CONTEXT.iter().enumerate() {
-            context.registers[at] = thread.gpr[register] as i64;
+            context.registers[at] = thread.gpr[register].get() as i64;
         }
-        context.registers[CONTEXT_RIP] = thread.pc as i64;
-        context.registers[CONTEXT_FLAGS] = thread.rflags as i64;
+        context.registers[CONTEXT_RIP] = thread.pc.get() as i64;
+        context.registers[CONTEXT_FLAGS] = thread.rflags.get() as i64;
         if context.fpstate != 0 {
             // FXSAVE layout (SDM vol. 1, 10.5.1): MXCSR at 24, xmm0 at 160; XSTATE_BV at 512 of the XSAVE area,
             // which is there when the magic number at 464 says so.
             let area = context.fpstate as *mut u8;
             // SAFETY: the kernel's frame holds a whole FXSAVE area, and the extended one if so marked.
             unsafe {
-                area.add(24).cast::<u32>().write_unaligned(thread.mxcsr);
+                area.add(24).cast::<u32>().write_unaligned(thread.mxcsr.get());
                 core::ptr::copy_nonoverlapping(
                     thread.xmm.as_ptr().cast::<u8>(),
                     area.add(160),
@@ -80,7 +80,7 @@ impl Engine {
     /// it is made here. `false` when that is not what happened.
     pub(crate) fn compare_misaligned(
         &self,
-        thread: &mut ThreadState,
+        thread: &ThreadState,
         context: &mut UserContext,
     ) -> bool {
         const ALIGNMENT_CHECK: i64 = 1 << 18;
@@ -100,7 +100,7 @@ impl Engine {
             context.registers[CONTEXT_RIP] = body as i64;
         } else {
             self.source_changed(fragment.pc);
-            thread.pc = fragment.pc;
+            thread.pc.set(fragment.pc);
             context.registers[CONTEXT_RIP] = landing() as i64;
         }
         true
@@ -110,7 +110,7 @@ impl Engine {
     /// the block that was not executed. `false` when this is no place where that is possible.
     pub(crate) fn show_application(
         &self,
-        thread: &mut ThreadState,
+        thread: &ThreadState,
         context: &mut UserContext,
         interruption: Interruption,
     ) -> bool {
@@ -142,7 +142,7 @@ impl Engine {
                 Recipe::Spilled(_) if crate::mutants::is("fault_keeps_spilled_register") => {}
                 Recipe::Spilled(register) => {
                     context.registers[CONTEXT[register as usize]] =
-                        thread.spills[spill::ANY] as i64;
+                        thread.spills[spill::ANY].get() as i64;
                 }
                 Recipe::Compare => restore_rax_and_flags(thread, context, spill::ANY),
                 Recipe::Rep { slot, narrow } => {
@@ -163,7 +163,7 @@ impl Engine {
                 pc += found.app_len;
             }
             context.registers[CONTEXT_RIP] = pc as i64;
-            thread.pc = pc;
+            thread.pc.set(pc);
             if let Some((slot, repeats)) = begun
                 && found.begun
                 && !trapped
@@ -179,7 +179,7 @@ impl Engine {
             if crate::mutants::is("fault_counts_whole_block") {
                 return true;
             }
-            let whole = translator.slots.as_slice()[fragment.slot as usize];
+            let whole = translator.slots.get(fragment.slot);
             for m in 0..METRICS {
                 let counted = if found.counted { u64::from(fragment.copies) } else { 0 };
                 let counted = counted * u64::from(whole.0[m]);
@@ -193,9 +193,10 @@ impl Engine {
 
 /// Puts back what inserted code put aside: RAX in this spill slot, the status flags in `FLAGS`.
 fn restore_rax_and_flags(thread: &ThreadState, context: &mut UserContext, rax: usize) {
-    context.registers[CONTEXT[gpr::RAX]] = thread.spills[rax] as i64;
+    context.registers[CONTEXT[gpr::RAX]] = thread.spills[rax].get() as i64;
     let flags = context.registers[CONTEXT_FLAGS] as u64;
-    context.registers[CONTEXT_FLAGS] = with_saved_flags(flags, thread.spills[spill::FLAGS]) as i64;
+    context.registers[CONTEXT_FLAGS] =
+        with_saved_flags(flags, thread.spills[spill::FLAGS].get()) as i64;
 }
 
 /// Flags whose status part was saved by LAHF into AH and SETO into AL.

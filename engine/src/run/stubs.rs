@@ -70,7 +70,7 @@ pub(crate) fn exit_address() -> u64 {
 ///
 /// # Safety
 /// The block must be whole; the caller's frames are given up.
-pub(crate) unsafe fn resume(thread: *mut ThreadState) -> ! {
+pub(crate) unsafe fn resume(thread: *const ThreadState) -> ! {
     // SAFETY: forwarded.
     unsafe { core::arch::asm!("jmp engine_resume", in("rdi") thread, options(noreturn)) }
 }
@@ -104,7 +104,7 @@ impl ThreadState {
     /// Is this host address in the engine's system call, with the state in the block whole?
     pub(crate) fn at_gadget(&self, host: u64) -> bool {
         let gadget = gadget();
-        self.in_syscall != Stage::None
+        self.in_syscall.get() != Stage::None
             && (gadget.before.contains(&host) || host == gadget.after || host == gadget.unblocked)
     }
 }

@@ -96,10 +96,10 @@ global_asm!(
 // every function where that may happen, so that nothing about it is assumed across the call.
 #[allow(improper_ctypes, reason = "the address is only passed through")]
 unsafe extern "C" {
-    fn engine_syscall(number: u64, arguments: &[u64; 6], thread: *mut ThreadState) -> i64;
-    fn engine_unblock(mask: &u64, thread: *mut ThreadState);
-    fn engine_sigreturn(thread: *mut ThreadState) -> i64;
-    fn engine_enter_frame(frame: *mut u64, thread: *mut ThreadState);
+    fn engine_syscall(number: u64, arguments: &[u64; 6], thread: *const ThreadState) -> i64;
+    fn engine_unblock(mask: &u64, thread: *const ThreadState);
+    fn engine_sigreturn(thread: *const ThreadState) -> i64;
+    fn engine_enter_frame(frame: *mut u64, thread: *const ThreadState);
 }
 
 /// The gadget's answer when a signal is pending: the kernel's ERESTARTSYS, which no call returns to user mode.
@@ -109,7 +109,7 @@ const NOT_MADE: i64 = -512;
 ///
 /// # Safety
 /// `frame` must be a whole `struct rt_sigframe` whose PC is [`Gadget::unblocked`].
-pub(crate) unsafe fn enter_frame(frame: *mut u64, thread: *mut ThreadState) {
+pub(crate) unsafe fn enter_frame(frame: *mut u64, thread: *const ThreadState) {
     // SAFETY: forwarded.
     unsafe { engine_enter_frame(frame, thread) };
 }
@@ -118,7 +118,7 @@ pub(crate) unsafe fn enter_frame(frame: *mut u64, thread: *mut ThreadState) {
 pub(crate) const SYSCALL_LEN: u64 = 2;
 
 /// The application has changed its signal mask.
-fn note_mask(thread: &mut ThreadState, call: &Call, result: i64) {
+fn note_mask(thread: &ThreadState, call: &Call, result: i64) {
     let [how, set, _, size, ..] = call.arguments;
     if result != 0 || set == 0 || size != 8 {
         return;
@@ -138,15 +138,15 @@ fn note_mask(thread: &mut ThreadState, call: &Call, result: i64) {
 
 impl Engine {
     /// Makes the system call that the thread is at; `next` is the PC behind the instruction.
-    pub(crate) fn syscall(&self, thread: &mut ThreadState, next: u64) {
+    pub(crate) fn syscall(&self, thread: &ThreadState, next: u64) {
         let call = Call {
-            number: thread.gpr[gpr::RAX],
+            number: thread.gpr[gpr::RAX].get(),
             arguments: [gpr::RDI, gpr::RSI, gpr::RDX, gpr::R10, gpr::R8, gpr::R9]
-                .map(|r| thread.gpr[r]),
+                .map(|r| thread.gpr[r].get()),
         };
         // Until the call is made the thread is at its SYSCALL: whatever fails before leaves it there.
-        thread.pc = next - SYSCALL_LEN;
-        thread.call = call;
+        thread.pc.set(next - SYSCALL_LEN);
+        thread.call.set(call);
         self.rearm_alternate_stack(thread);
         if thread.pending.is_some() {
             self.not_made(thread);
@@ -157,8 +157,8 @@ impl Engine {
             let refused = unsafe { engine_sigreturn(thread) };
             // Only a filter lets it return: a call that failed, like others.
             self.undo_sigreturn(thread);
-            thread.pc = next - SYSCALL_LEN;
-            thread.call_token = Default::default();
+            thread.pc.set(next - SYSCALL_LEN);
+            thread.call_token.set(Default::default());
             self.finish_syscall(thread, refused);
             return;
         }
@@ -167,7 +167,7 @@ impl Engine {
             !crate::failpoints::strikes(crate::failpoints::Fault::AssertionAtCall),
             "a fault that was asked for"
         );
-        thread.call_token = self.client.before_syscall(thread, &call);
+        thread.call_token.set(self.client.before_syscall(thread, &call));
         let result = match call.number {
             nr::EXIT | nr::EXIT_GROUP => {
                 self.client.exiting(
@@ -194,8 +194,8 @@ impl Engine {
                     true => Some(NOT_MADE),
                     false => self.new_task(thread, &call, next),
                 };
-                if thread.signals_held != 0 {
-                    restore_signals(thread.new_task_mask);
+                if thread.signals_held.get() != 0 {
+                    restore_signals(thread.new_task_mask.get());
                 }
                 match result {
                     Some(result) => result,
@@ -240,34 +240,34 @@ impl Engine {
     }
 
     /// The call has returned: its result and effects, also where a signal interrupts its end.
-    pub(crate) fn finish_syscall(&self, thread: &mut ThreadState, result: i64) {
-        let call = thread.call;
-        let next = thread.pc + SYSCALL_LEN;
-        thread.pc = next;
-        thread.gpr[gpr::RAX] = result as u64;
+    pub(crate) fn finish_syscall(&self, thread: &ThreadState, result: i64) {
+        let call = thread.call.get();
+        let next = thread.pc.get() + SYSCALL_LEN;
+        thread.pc.set(next);
+        thread.gpr[gpr::RAX].set(result as u64);
         // SYSCALL leaves the next PC in RCX and the flags in R11 (SDM vol. 2, SYSCALL).
-        thread.gpr[gpr::RCX] = next;
-        thread.gpr[gpr::R11] = thread.rflags;
-        let token = thread.call_token;
+        thread.gpr[gpr::RCX].set(next);
+        thread.gpr[gpr::R11].set(thread.rflags.get());
+        let token = thread.call_token.get();
         self.client.after_syscall(thread, &call, result, token);
         self.code_changes(&call, result);
     }
 
     /// Makes the call as it is.
-    pub(crate) fn pass(&self, thread: &mut ThreadState, call: &Call) -> i64 {
-        thread.in_syscall = Stage::Application;
+    pub(crate) fn pass(&self, thread: &ThreadState, call: &Call) -> i64 {
+        thread.in_syscall.set(Stage::Application);
         // SAFETY: it is the application's own call.
         let result = unsafe { engine_syscall(call.number, &call.arguments, thread) };
-        thread.in_syscall = Stage::None;
+        thread.in_syscall.set(Stage::None);
         result
     }
 
     /// Gives the application its signal mask back; a queued signal arrives at the end of this.
-    pub(crate) fn unblock(&self, thread: &mut ThreadState, mask: &u64) {
-        thread.in_syscall = Stage::Leaving;
+    pub(crate) fn unblock(&self, thread: &ThreadState, mask: &u64) {
+        thread.in_syscall.set(Stage::Leaving);
         // SAFETY: `mask` is the engine's own word.
         unsafe { engine_unblock(mask, thread) };
-        thread.in_syscall = Stage::None;
+        thread.in_syscall.set(Stage::None);
     }
 
     /// Invalidates what a memory call changed.

@@ -1,9 +1,12 @@
 //! State under the engine's lock.
 
+use core::sync::atomic::Ordering;
+
 use crate::cache::block_map::BlockMap;
 use crate::code::mappings::CodeMemory;
 use crate::code::write_protect::Guarded;
 use crate::contract::Notice;
+use crate::isa::x86_64::context::ThreadState;
 use crate::os::reserved::Reserved;
 use crate::translate::translator::Translator;
 
@@ -41,6 +44,27 @@ pub(crate) struct Tables {
 }
 
 impl Tables {
+    /// The blocks of all threads, whether these have ended or not.
+    pub fn contexts(&self) -> impl Iterator<Item = &'static ThreadState> + use<'_> {
+        contexts(&self.blocks)
+    }
+
+    /// Moves what was counted to the threads' sums, before all slots are given away. No thread is inside the cache.
+    pub fn fold_counts(&mut self) {
+        let Tables { translator, blocks, .. } = self;
+        let slots = translator.slots.len();
+        translator.slots.fold(|weights| {
+            for thread in contexts(blocks) {
+                let counted = weights.weigh(thread.counters());
+                for (adjust, counted) in thread.adjust.iter().zip(counted) {
+                    adjust.fetch_add(counted, Ordering::Relaxed);
+                }
+                // SAFETY: its owner is outside the cache, and nobody else writes counters.
+                unsafe { thread.clear_counters(slots) };
+            }
+        });
+    }
+
     /// Nothing leads to a fragment any more: its source has changed.
     pub fn drop_fragment(&mut self, index: u32) {
         let pc = self.translator.fragments.as_slice()[index as usize].pc;
@@ -66,4 +90,10 @@ impl Tables {
             !dead
         });
     }
+}
+
+/// The blocks at these addresses.
+fn contexts(blocks: &Reserved<usize>) -> impl Iterator<Item = &'static ThreadState> + use<'_> {
+    // SAFETY: made by `ThreadState::new`, which gave a shared reference to each; blocks that are listed are never unmapped.
+    blocks.as_slice().iter().map(|&at| unsafe { &*(at as *const ThreadState) })
 }

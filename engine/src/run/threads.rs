@@ -39,7 +39,7 @@ pub fn abandon() {
         engine.lock.release();
     }
     engine.leave(thread);
-    thread.host_target = thread.pc;
+    thread.host_target.set(thread.pc.get());
     // SAFETY: the thread's block holds its whole state; nothing in the frames below is needed any more.
     unsafe { resume(thread) }
 }
@@ -56,11 +56,13 @@ impl Engine {
             Some(thread) => thread,
             None => self.with_tables(|tables| block(self, tables))?,
         };
-        thread.tid = ThreadState::ask_tid();
+        thread.tid.store(ThreadState::ask_tid(), Ordering::Release);
         thread.forget_blocked();
         thread.ended.store(false, Ordering::Release);
         // What happened natively since the thread was last followed.
-        (thread.stacked, thread.last_entry, thread.trap_not_before) = (0, 0, 0);
+        thread.stacked.set(0);
+        thread.last_entry.set(0);
+        thread.trap_not_before.set(0);
         if !self.at_start.swap(false, Ordering::AcqRel) {
             self.adopt_actions();
         }
@@ -70,11 +72,11 @@ impl Engine {
         thread.followed.store(true, Ordering::Release);
         // SAFETY: the block lives as long as the thread.
         unsafe { set_gs_base(thread.this) };
-        Some(thread)
+        Some((&raw const *thread).cast_mut())
     }
 
     /// A block for a thread that a followed one is about to start.
-    pub(crate) fn new_block(&self, parent: &ThreadState) -> Option<&'static mut ThreadState> {
+    pub(crate) fn new_block(&self, parent: &ThreadState) -> Option<&'static ThreadState> {
         #[cfg(feature = "faults")]
         if crate::failpoints::strikes(crate::failpoints::Fault::NoBlock) {
             return None;
@@ -90,16 +92,12 @@ impl Engine {
 
     /// Makes a block for a thread that may come later.
     pub(crate) fn spare_block(&self, tables: &mut Tables) {
-        let Some(spare) = ThreadState::new_for(core::ptr::from_ref(self).cast(), self.slots) else {
+        let Some(spare) = ThreadState::new(core::ptr::from_ref(self).cast(), self.slots) else {
             return;
         };
-        // SAFETY: mapped just now.
-        let known = unsafe {
-            (*spare).ended.store(true, Ordering::Release);
-            registry::add(spare as u64)
-        };
-        if known.is_some() {
-            tables.blocks.push(spare as usize);
+        spare.ended.store(true, Ordering::Release);
+        if registry::add(spare.this).is_some() {
+            tables.blocks.push(spare.this as usize);
         }
     }
 
@@ -109,7 +107,7 @@ impl Engine {
     }
 
     /// In a child of fork: the calling thread is the only one, and its counts start anew.
-    pub(crate) fn alone_after_fork(&self, thread: &mut ThreadState) {
+    pub(crate) fn alone_after_fork(&self, thread: &ThreadState) {
         let shares_code = self.with_tables(|tables| tables.translator.cache.is_mapped_twice());
         if shares_code {
             self.keep_x87_pointer();
@@ -123,28 +121,22 @@ impl Engine {
             }
             self.inside
                 .store(usize::from(thread.inside.load(Ordering::Acquire)), Ordering::Release);
-            for &block in tables.blocks.as_slice() {
-                if block != thread.this as usize {
-                    // SAFETY: blocks are never unmapped, and this one's thread does not exist here.
-                    unsafe {
-                        let other = &*(block as *const ThreadState);
-                        other.ended.store(true, Ordering::Release);
-                        other.inside.store(false, Ordering::Release);
-                    };
-                }
+            // Their threads do not exist here.
+            for other in tables.contexts().filter(|other| other.this != thread.this) {
+                other.ended.store(true, Ordering::Release);
+                other.inside.store(false, Ordering::Release);
             }
         });
     }
 }
 
 /// A thread's block: one whose thread has ended, else a new one.
-#[allow(clippy::mut_from_ref, reason = "a mapping of its own, not a part of the engine")]
-fn block(engine: &'static Engine, tables: &mut Tables) -> Option<&'static mut ThreadState> {
-    for &at in tables.blocks.as_slice() {
-        // SAFETY: blocks are never unmapped; an ended one is nobody's once the kernel has forgotten its thread.
-        let old = unsafe { &mut *(at as *mut ThreadState) };
-        if old.ended.load(Ordering::Acquire) && !exists(old.tid) {
-            return Some(ThreadState::renew(old, core::ptr::from_ref(engine).cast()));
+fn block(engine: &'static Engine, tables: &mut Tables) -> Option<&'static ThreadState> {
+    for old in tables.contexts() {
+        if old.ended.load(Ordering::Acquire) && !exists(old.tid.load(Ordering::Acquire)) {
+            // SAFETY: the kernel has forgotten its thread, and the lock is held: nobody else takes it.
+            unsafe { old.renew() };
+            return Some(old);
         }
     }
     let fresh = ThreadState::new(core::ptr::from_ref(engine).cast(), engine.slots)?;

@@ -4,8 +4,6 @@
 //! operands, branches, calls. Every fragment keeps a map from host offsets to instructions, so that the
 //! application's state can be told wherever a signal or fault interrupts.
 
-use core::sync::atomic::AtomicU64;
-
 use ::weights::x86 as weights;
 use ::weights::x86::Repeats;
 use iced_x86::{Decoder, DecoderOptions, Encoder, Instruction, InstructionInfoFactory};
@@ -14,13 +12,14 @@ use crate::cache::address_space::AddressSpace;
 use crate::cache::arenas::Cache;
 use crate::cache::fragment::{Exit, Fragment, Place};
 use crate::cache::ibl_table::Targets;
-use crate::isa::x86_64::count::weigh::{sum_weights, weigh};
+use crate::cache::weight_table::WeightTable;
+use crate::isa::x86_64::count::weigh::sum_weights;
 use crate::isa::x86_64::decode::block::{Block, Refusal};
 use crate::isa::x86_64::emit::buffer::{Code, FAR_PADDING};
 use crate::isa::x86_64::emit::encode::encode;
 use crate::isa::x86_64::emit::ibl::Lookups;
 use crate::isa::x86_64::exits::Way;
-use crate::metric::{Totals, Weights};
+use crate::metric::Weights;
 use crate::os::reserved::Reserved;
 
 /// What may happen to the memory that a block is translated from.
@@ -54,7 +53,7 @@ pub struct Translator {
     /// All exits.
     pub exits: Reserved<Exit>,
     /// Weights of all counter slots.
-    pub slots: Reserved<Weights>,
+    pub slots: WeightTable,
     /// Ways in for indirect branches.
     pub targets: [Targets; 2],
     pub(crate) lookups: Lookups,
@@ -83,7 +82,7 @@ impl Translator {
             fragments: Reserved::new(space.slots)?,
             places: Reserved::new(space.slots * PLACES_PER_SLOT)?,
             exits: Reserved::new(space.slots * EXITS_PER_SLOT)?,
-            slots: Reserved::new(space.slots)?,
+            slots: WeightTable::new(space.slots)?,
             targets: [table(Way::Jump)?, table(Way::Return)?],
             lookups,
             factory: InstructionInfoFactory::new(),
@@ -159,8 +158,7 @@ impl Translator {
     pub fn address_space(&self) -> u64 {
         let tables = self.places.address_space()
             + self.fragments.address_space()
-            + self.exits.address_space()
-            + self.slots.address_space();
+            + self.exits.address_space();
         let targets: u64 = self.targets.iter().map(Targets::address_space).sum();
         self.cache.address_space() + tables as u64 + targets
     }
@@ -175,11 +173,6 @@ impl Translator {
         for arena in self.cache.empty() {
             self.equip(arena);
         }
-    }
-
-    /// What counters of blocks are worth: the sum of counts times weights.
-    pub fn weigh(&self, counters: &[AtomicU64]) -> Totals {
-        weigh(self.slots.as_slice(), counters)
     }
 
     pub(crate) fn encode(
@@ -226,7 +219,7 @@ impl Translator {
         let mut dynamics = 0;
         let mut sum = sum_weights(done, &mut self.factory, |_, _| dynamics += 1);
         for _ in 0..copies {
-            sum.accumulate(&self.slots.as_slice()[fragment.slot as usize]);
+            sum.accumulate(&self.slots.get(fragment.slot));
         }
         let begun =
             rest.first().map(|next| weights::of_instruction(next, &mut self.factory).repeats);

@@ -13,7 +13,7 @@ use crate::isa::x86_64::count::insert::{self, is_narrow};
 use crate::isa::x86_64::count::place as counter_place;
 use crate::isa::x86_64::count::place::How;
 use crate::isa::x86_64::count::weigh::sum_weights;
-use crate::isa::x86_64::decode::block::{Block, End, MAX_INSTRUCTIONS};
+use crate::isa::x86_64::decode::block::{Block, End, MAX_INSTRUCTIONS, Refusal};
 use crate::isa::x86_64::decode::x87_stores::{stores_wide_x87_pointer, stores_x87_pointer};
 use crate::isa::x86_64::emit::buffer::Code;
 use crate::isa::x86_64::exits::Way;
@@ -132,7 +132,8 @@ impl Translator {
             if next_dynamic < dynamics && dynamic[next_dynamic].0 == i {
                 let dynamic_slot = slot + 1 + next_dynamic as u32;
                 let repeats = dynamic[next_dynamic].1;
-                insert::before(&mut code, &mut self.encoder, instruction, dynamic_slot, repeats);
+                insert::before(&mut code, &mut self.encoder, instruction, dynamic_slot, repeats)
+                    .ok_or(Failure::Refused(Refusal::Unsupported))?;
                 if repeats == Repeats::Iterations {
                     let narrow = is_narrow(instruction);
                     recipe = Recipe::Rep { slot: next_dynamic as u8, narrow };

@@ -114,7 +114,7 @@ pub(crate) fn write_memory(to: u64, bytes: &[u8]) -> i64 {
 fn copy(call: u64, ours: u64, application: u64, len: usize) -> usize {
     let mut thread = ThreadState::current();
     let is_local = thread.as_ref().is_some_and(|thread| {
-        let above = application.wrapping_sub(thread.gpr[gpr::RSP]);
+        let above = application.wrapping_sub(thread.gpr[gpr::RSP].get());
         above < LOCAL_BYTES.saturating_sub(len as u64)
     });
     if !is_local {

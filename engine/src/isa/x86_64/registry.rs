@@ -69,23 +69,21 @@ pub fn holds(base: u64) -> bool {
 
 impl ThreadState {
     /// The state of the calling thread if GS says that it has one.
-    pub fn current() -> Option<&'static mut ThreadState> {
+    pub fn current() -> Option<&'static ThreadState> {
         let base = gs_base();
         // A program that uses GS itself may have set it to anything.
         if base == 0 || !holds(base) {
             return None;
         }
-        let at = base as *mut ThreadState;
-        // SAFETY: blocks are never unmapped.
-        let (tid, vforked) = unsafe { ((*at).tid, (*at).vforked.load(Ordering::Relaxed)) };
+        // SAFETY: a block of the registry: it is never unmapped, and references to it are shared ([`ThreadState`]).
+        let thread = unsafe { &*(base as *const ThreadState) };
         // A thread that another one started natively has inherited its GS base. Where nobody ever ran natively there is none,
         // and nothing is asked.
-        let is_own = !vforked
+        let is_own = !thread.vforked.load(Ordering::Relaxed)
             && (!SOME_RUN_NATIVELY.load(Ordering::Relaxed)
                 || !seccomp::allows(nr::GETTID, &[0; 6])
-                || tid == process::gettid());
-        // SAFETY: as above, and it is this thread's own.
-        is_own.then(|| unsafe { &mut *at })
+                || thread.tid.load(Ordering::Acquire) == process::gettid());
+        is_own.then_some(thread)
     }
 }
 

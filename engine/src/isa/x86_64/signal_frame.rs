@@ -1,5 +1,8 @@
 //! What the kernel lays out for a signal handler, and a signal that waits.
 
+use core::cell::Cell;
+use core::sync::atomic::{AtomicI32, Ordering};
+
 use crate::os::signals::{SIGSEGV, SIGTRAP};
 
 /// Position in `UserContext::registers` of each register in hardware numbering.
@@ -15,23 +18,48 @@ pub type Info = [u64; 16];
 /// frame has the legacy part alone.
 pub type Software = [u64; 6];
 
-/// A signal that waits until the thread is at a place where its state can be told.
+/// A signal that waits until the thread is at a place where its state can be told. A handler that interrupts the dispatcher
+/// writes it.
 #[repr(C)]
-#[derive(Clone, Copy)]
 pub struct Pending {
-    pub signal: i32,
-    pub stepping: bool,
+    /// Its number, written last; 0 = none waits.
+    signal: AtomicI32,
+    /// The thread is being stepped to such a place.
+    pub stepping: Cell<bool>,
     /// The application has the trap flag set itself.
-    pub trapping: bool,
+    pub trapping: Cell<bool>,
     /// The application's mask, to be given back.
-    pub mask: u64,
-    pub info: [u64; 16],
-    pub software: Software,
+    pub mask: Cell<u64>,
+    /// What the kernel says of it.
+    pub info: Cell<Info>,
+    /// Software's part of the frame that it came with.
+    pub software: Cell<Software>,
 }
 
 impl Pending {
+    /// Does a signal wait?
     pub fn is_some(&self) -> bool {
-        self.signal != 0
+        self.signal() != 0
+    }
+
+    /// The signal that waits, or 0.
+    pub fn signal(&self) -> i32 {
+        self.signal.load(Ordering::Acquire)
+    }
+
+    /// This one waits from now on.
+    pub fn set(&self, signal: i32, mask: u64, info: &Info, software: Software) {
+        self.stepping.set(false);
+        self.trapping.set(false);
+        self.mask.set(mask);
+        self.info.set(*info);
+        self.software.set(software);
+        self.signal.store(signal, Ordering::Release);
+    }
+
+    /// None waits any more.
+    pub fn clear(&self) {
+        self.signal.store(0, Ordering::Release);
     }
 }
 

@@ -128,7 +128,7 @@ impl Engine {
     /// As [`Engine::usual_mask_of_handler`], for a thread that stands at the handler's beginning: more under a storm of signals.
     pub(crate) fn mask_of_handler(&self, thread: &ThreadState, signal: i32, before: u64) -> u64 {
         let mask = self.usual_mask_of_handler(signal, before);
-        if thread.stacked > MOST_STACKED { mask | !SYNCHRONOUS } else { mask }
+        if thread.stacked.get() > MOST_STACKED { mask | !SYNCHRONOUS } else { mask }
     }
 
     /// The signals that are blocked while a handler runs, where `before` were when its signal came. HotSpot's handler, which

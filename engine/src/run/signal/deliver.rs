@@ -32,7 +32,7 @@ use crate::isa::x86_64::exits::EXIT_ENTER;
 use crate::isa::x86_64::registers::gpr;
 use crate::isa::x86_64::registry::SOME_RUN_NATIVELY;
 use crate::isa::x86_64::signal_frame::{
-    CONTEXT, CONTEXT_FLAGS, CONTEXT_RIP, Info, Pending, SI_ADDR, SI_KERNEL, UserContext, code_of,
+    CONTEXT, CONTEXT_FLAGS, CONTEXT_RIP, Info, SI_ADDR, SI_KERNEL, UserContext, code_of,
     is_trap_flag,
 };
 use crate::os::signal_mask::{NEVER_BLOCKED, restore_signals};
@@ -70,15 +70,15 @@ pub(crate) const MOST_STACKED: u32 = 16;
 
 /// The mask that the system call in progress has put in the place of the thread's own while it waits.
 fn temporary_mask(thread: &ThreadState) -> Option<u64> {
-    if thread.in_syscall != Stage::Application {
+    if thread.in_syscall.get() != Stage::Application {
         return None;
     }
-    let a = &thread.call.arguments;
+    let a = &thread.call.get().arguments;
     let word = |at: u64| {
         let mut bytes = [0u8; 8];
         (at != 0 && read_memory(at, &mut bytes)).then_some(u64::from_le_bytes(bytes))
     };
-    match thread.call.number {
+    match thread.call.get().number {
         nr::RT_SIGSUSPEND => word(a[0]),
         nr::PPOLL => word(a[3]),
         nr::EPOLL_PWAIT | nr::EPOLL_PWAIT2 => word(a[4]),
@@ -91,10 +91,10 @@ fn temporary_mask(thread: &ThreadState) -> Option<u64> {
 impl Engine {
     /// Whether an instruction of the application has ended at this trap: at the beginnings of its instructions, but
     /// for the one where the thread came into the cache.
-    fn has_executed(&self, thread: &mut ThreadState, host: u64) -> bool {
+    fn has_executed(&self, thread: &ThreadState, host: u64) -> bool {
         match self.instruction_at(host) {
-            Some(pc) if pc == thread.trap_not_before => {
-                thread.trap_not_before = 0;
+            Some(pc) if pc == thread.trap_not_before.get() => {
+                thread.trap_not_before.set(0);
                 false
             }
             found => found.is_some(),
@@ -119,7 +119,7 @@ impl Engine {
     /// A signal interrupted a followed thread.
     pub(crate) fn interrupted(
         &self,
-        thread: &mut ThreadState,
+        thread: &ThreadState,
         signal: i32,
         info: &Info,
         context: &mut UserContext,
@@ -137,11 +137,11 @@ impl Engine {
             }
             return Answer::Return;
         }
-        if !thread.pending.stepping && is_trap_flag(signal, info) {
+        if !thread.pending.stepping.get() && is_trap_flag(signal, info) {
             // The application's trap flag, but not one of its instructions.
             return Answer::Return;
         }
-        if thread.pending.stepping {
+        if thread.pending.stepping.get() {
             // Stepped into the dispatcher, which looks for a pending signal before it goes back.
             self.stop_stepping(thread, context);
         } else {
@@ -159,31 +159,29 @@ impl Engine {
     /// At a place where the application's state may be told; runs on the engine's stack.
     pub(crate) fn deliver(
         &self,
-        thread: &mut ThreadState,
+        thread: &ThreadState,
         signal: i32,
-        info: *mut Info,
+        info: &mut Info,
         context: &mut UserContext,
         entry: u64,
     ) -> Answer {
         let host = context.registers[CONTEXT_RIP] as u64;
         let mut before = context.mask;
-        let stepped = thread.pending.stepping && signal == SIGTRAP;
-        // SAFETY: the kernel's siginfo.
-        let info_ref = unsafe { &*info };
+        let stepped = thread.pending.stepping.get() && signal == SIGTRAP;
         let interruption = match signal {
             _ if stepped => Interruption::Asynchronous,
-            SIGTRAP if is_trap_flag(signal, info_ref) => {
+            SIGTRAP if is_trap_flag(signal, info) => {
                 if !self.has_executed(thread, host) {
                     return Answer::Return;
                 }
                 Interruption::TrapFlag
             }
-            SIGTRAP if code_of(info_ref) == SI_KERNEL => Interruption::Breakpoint,
-            SIGILL | SIGBUS | SIGFPE | SIGSEGV if code_of(info_ref) > 0 => Interruption::Fault,
+            SIGTRAP if code_of(info) == SI_KERNEL => Interruption::Breakpoint,
+            SIGILL | SIGBUS | SIGFPE | SIGSEGV if code_of(info) > 0 => Interruption::Fault,
             _ => Interruption::Asynchronous,
         };
         if host == landing() {
-            context.registers[CONTEXT_RIP] = thread.pc as i64;
+            context.registers[CONTEXT_RIP] = thread.pc.get() as i64;
         } else if self.in_cache(host) {
             if signal == SIGBUS
                 && interruption == Interruption::Fault
@@ -193,7 +191,7 @@ impl Engine {
             }
             if !self.show_application(thread, context, interruption) {
                 if !stepped {
-                    self.postpone(thread, signal, info_ref, context);
+                    self.postpone(thread, signal, info, context);
                     self.start_stepping(thread, context);
                 }
                 return Answer::Return;
@@ -204,50 +202,48 @@ impl Engine {
             if interrupted && let Some(mask) = temporary_mask(thread) {
                 before = mask;
             }
-            let refused = signal == SIGSYS && code_of(info_ref) > 0;
+            let refused = signal == SIGSYS && code_of(info) > 0;
             self.show_syscall(thread, context, host != gadget().after, refused);
         }
         self.show_x87_pointer_in(context.fpstate);
-        // SAFETY: the kernel's siginfo on the application's stack, which the handler is about to get.
-        let address = unsafe { &mut (*info)[SI_ADDR] };
-        if code_of(info_ref) > 0 && *address == host {
+        if code_of(info) > 0 && info[SI_ADDR] == host {
             // Of SIGILL, SIGFPE and SIGTRAP the instruction, of SIGSYS what lies behind it.
-            *address = context.registers[CONTEXT_RIP] as u64;
+            info[SI_ADDR] = context.registers[CONTEXT_RIP] as u64;
         }
         if stepped {
             // Queued anew for the application's state, which the kernel restores now: the signal arrives at the
             // landing, before anything else happens.
             self.stop_stepping(thread, context);
             if self.may_queue() {
-                context.mask = thread.pending.mask;
+                context.mask = thread.pending.mask.get();
                 self.queue_pending(thread);
             } else {
                 // The dispatcher delivers it.
                 context.mask = app_memory::held_signals();
             }
-            thread.pc = context.registers[CONTEXT_RIP] as u64;
+            thread.pc.set(context.registers[CONTEXT_RIP] as u64);
             context.registers[CONTEXT_RIP] = landing() as i64;
             return Answer::Return;
         }
         let handler = self.actions.handler(signal);
         if handler <= 1 {
-            thread.pc = context.registers[CONTEXT_RIP] as u64;
-            if handler == 1 && code_of(info_ref) <= 0 {
+            thread.pc.set(context.registers[CONTEXT_RIP] as u64);
+            if handler == 1 && code_of(info) <= 0 {
                 context.registers[CONTEXT_RIP] = landing() as i64;
             } else {
-                self.end_by(thread, signal, info_ref, context, interruption);
+                self.end_by(thread, signal, info, context, interruption);
             }
             return Answer::Return;
         }
         for (register, &at) in CONTEXT.iter().enumerate() {
-            thread.gpr[register] = context.registers[at] as u64;
+            thread.gpr[register].set(context.registers[at] as u64);
         }
         let flags = context.registers[CONTEXT_FLAGS] as u64;
-        let arguments = [info as u64, &raw const *context as u64];
+        let arguments = [&raw const *info as u64, &raw const *context as u64];
         self.stand_at_handler(thread, signal, arguments, entry, flags);
-        let alternate = thread.alternate_stack;
+        let alternate = thread.alternate_stack.get();
         if entry.wrapping_sub(alternate.start) < alternate.size {
-            thread.disarmed = true;
+            thread.disarmed.set(true);
             context.stack.flags &= !SS_AUTODISARM;
         }
         // Another signal may come here: it finds the thread at the handler's first instruction, as natively.
@@ -261,30 +257,34 @@ impl Engine {
     /// is the interrupted code's still; `entry` is the stack pointer, `flags` are the interrupted code's.
     pub(crate) fn stand_at_handler(
         &self,
-        thread: &mut ThreadState,
+        thread: &ThreadState,
         signal: i32,
         [info, context]: [u64; 2],
         entry: u64,
         flags: u64,
     ) {
-        thread.gpr[gpr::RAX] = 0;
-        thread.gpr[gpr::RDI] = signal as u64;
-        thread.gpr[gpr::RSI] = info;
-        thread.gpr[gpr::RDX] = context;
-        thread.gpr[gpr::RSP] = entry;
-        thread.rflags = flags & !CLEARED_FOR_HANDLERS;
+        thread.gpr[gpr::RAX].set(0);
+        thread.gpr[gpr::RDI].set(signal as u64);
+        thread.gpr[gpr::RSI].set(info);
+        thread.gpr[gpr::RDX].set(context);
+        thread.gpr[gpr::RSP].set(entry);
+        thread.rflags.set(flags & !CLEARED_FOR_HANDLERS);
         // The kernel gives handlers a fresh vector state, and has set it up by now.
-        thread.xmm = [[0; 2]; 16];
-        thread.mxcsr = INITIAL_MXCSR;
-        thread.pc = self.actions.handler(signal);
-        thread.exit = EXIT_ENTER;
-        thread.stacked = if entry < thread.last_entry { thread.stacked + 1 } else { 0 };
-        thread.last_entry = entry;
+        thread.xmm.set([[0; 2]; 16]);
+        thread.mxcsr.set(INITIAL_MXCSR);
+        thread.pc.set(self.actions.handler(signal));
+        thread.exit.set(EXIT_ENTER);
+        thread.stacked.set(if entry < thread.last_entry.get() {
+            thread.stacked.get() + 1
+        } else {
+            0
+        });
+        thread.last_entry.set(entry);
     }
 
     /// The kernel's mask is this from now on. Another signal may come here: it finds the thread at the handler's first
     /// instruction, as natively.
-    fn give_mask_to_handler(&self, thread: &mut ThreadState, mask: u64) {
+    fn give_mask_to_handler(&self, thread: &ThreadState, mask: u64) {
         if seccomp::allows(nr::RT_SIGPROCMASK, &[0; 6]) {
             self.unblock(thread, &mask);
         } else {
@@ -296,7 +296,7 @@ impl Engine {
     /// where it would have died, so that a core file shows its own registers.
     fn end_by(
         &self,
-        thread: &mut ThreadState,
+        thread: &ThreadState,
         signal: i32,
         info: &Info,
         context: &mut UserContext,
@@ -320,8 +320,8 @@ impl Engine {
 
     /// The handler returns: rt_sigreturn on the application's frame, with the PC bent to the engine's landing.
     /// `false` when there is no such frame; then the kernel shall say what it thinks of it.
-    pub(crate) fn prepare_sigreturn(&self, thread: &mut ThreadState) -> bool {
-        let at = thread.gpr[gpr::RSP];
+    pub(crate) fn prepare_sigreturn(&self, thread: &ThreadState) -> bool {
+        let at = thread.gpr[gpr::RSP].get();
         let mut probe = [0u8; size_of::<UserContext>()];
         if !read_memory(at, &mut probe) {
             return false;
@@ -329,14 +329,14 @@ impl Engine {
         // SAFETY: readable, and the application's own frame, which it returns through now.
         let context = unsafe { &mut *(at as *mut UserContext) };
         thread.set_blocked(context.mask & !NEVER_BLOCKED);
-        thread.pc = context.registers[CONTEXT_RIP] as u64;
+        thread.pc.set(context.registers[CONTEXT_RIP] as u64);
         context.registers[CONTEXT_RIP] = landing() as i64;
         let interrupted = context.registers[CONTEXT[gpr::RSP]] as u64;
-        thread.last_entry = if thread.stacked == 0 { 0 } else { interrupted };
-        thread.stacked = thread.stacked.saturating_sub(1);
-        if thread.disarmed && context.stack.size != 0 {
+        thread.last_entry.set(if thread.stacked.get() == 0 { 0 } else { interrupted });
+        thread.stacked.set(thread.stacked.get().saturating_sub(1));
+        if thread.disarmed.get() && context.stack.size != 0 {
             context.stack.flags = SS_AUTODISARM;
-            thread.disarmed = false;
+            thread.disarmed.set(false);
         }
         true
     }
@@ -344,66 +344,55 @@ impl Engine {
     /// The call was refused: the frame shows the application's PC again.
     pub(crate) fn undo_sigreturn(&self, thread: &ThreadState) {
         // SAFETY: the frame that `prepare_sigreturn` has changed a moment ago.
-        let context = unsafe { &mut *(thread.gpr[gpr::RSP] as *mut UserContext) };
-        context.registers[CONTEXT_RIP] = thread.pc as i64;
+        let context = unsafe { &mut *(thread.gpr[gpr::RSP].get() as *mut UserContext) };
+        context.registers[CONTEXT_RIP] = thread.pc.get() as i64;
     }
 
     /// Keeps a signal for later, with everything blocked meanwhile.
-    fn postpone(
-        &self,
-        thread: &mut ThreadState,
-        signal: i32,
-        info: &Info,
-        context: &mut UserContext,
-    ) {
-        thread.pending = Pending {
-            signal,
-            stepping: false,
-            trapping: false,
-            mask: context.mask,
-            info: *info,
-            // SAFETY: the kernel's frame.
-            software: unsafe { software_of(context.fpstate) },
-        };
+    fn postpone(&self, thread: &ThreadState, signal: i32, info: &Info, context: &mut UserContext) {
+        // SAFETY: the kernel's frame.
+        let software = unsafe { software_of(context.fpstate) };
+        thread.pending.set(signal, context.mask, info, software);
         context.mask = app_memory::held_signals();
         if self.may_queue() {
             self.keep_one_shot(signal);
         }
     }
 
-    fn start_stepping(&self, thread: &mut ThreadState, context: &mut UserContext) {
+    fn start_stepping(&self, thread: &ThreadState, context: &mut UserContext) {
         self.borrow(SIGTRAP);
-        thread.pending.stepping = true;
-        thread.pending.trapping = context.registers[CONTEXT_FLAGS] & TRAP_FLAG != 0;
+        thread.pending.stepping.set(true);
+        thread.pending.trapping.set(context.registers[CONTEXT_FLAGS] & TRAP_FLAG != 0);
         context.registers[CONTEXT_FLAGS] |= TRAP_FLAG;
         // A blocked SIGTRAP from the trap flag would kill.
         context.mask &= !(1 << (SIGTRAP - 1) | self.never_blocked());
     }
 
-    fn stop_stepping(&self, thread: &mut ThreadState, context: &mut UserContext) {
-        thread.pending.stepping = false;
-        if !thread.pending.trapping {
+    fn stop_stepping(&self, thread: &ThreadState, context: &mut UserContext) {
+        thread.pending.stepping.set(false);
+        if !thread.pending.trapping.get() {
             context.registers[CONTEXT_FLAGS] &= !TRAP_FLAG;
         }
     }
 
     /// Queues the postponed signal for this thread once more.
-    fn queue_pending(&self, thread: &mut ThreadState) {
-        let pending = thread.pending;
-        thread.pending.signal = 0;
-        queue(thread, pending.signal, &pending.info);
+    fn queue_pending(&self, thread: &ThreadState) {
+        let (signal, info) = (thread.pending.signal(), thread.pending.info.get());
+        thread.pending.clear();
+        queue(thread, signal, &info);
     }
 
     /// The dispatcher found a postponed signal, and the thread's state is whole: gives the application its mask
     /// back, on its own stack. The signal arrives at that call's end. Where it cannot be queued the thread stands at its handler
     /// afterwards, and the answer is true.
-    pub(crate) fn hand_back_pending(&self, thread: &mut ThreadState) -> bool {
-        let pending = thread.pending;
+    pub(crate) fn hand_back_pending(&self, thread: &ThreadState) -> bool {
+        let pending = &thread.pending;
         // A handler's return may have changed it since the signal came.
-        let mask = thread.known_blocked().unwrap_or(pending.mask);
-        if !self.may_queue() && self.actions.handler(pending.signal) > 1 {
-            thread.pending.signal = 0;
-            let Pending { signal, info, software, .. } = pending;
+        let mask = thread.known_blocked().unwrap_or(pending.mask.get());
+        if !self.may_queue() && self.actions.handler(pending.signal()) > 1 {
+            let signal = pending.signal();
+            let (info, software) = (pending.info.get(), pending.software.get());
+            pending.clear();
             let mask = self.enter_handler(thread, signal, &info, &software, mask);
             self.give_mask_to_handler(thread, mask);
             return true;
@@ -416,7 +405,7 @@ impl Engine {
 
 /// Queues a signal for this thread as it came.
 fn queue(thread: &ThreadState, signal: i32, info: &Info) {
-    let [pid, tid] = [process::getpid(), thread.tid].map(u64::from);
+    let [pid, tid] = [process::getpid(), thread.tid.load(Ordering::Acquire)].map(u64::from);
     // SAFETY: the kernel copies the siginfo, which it made itself before.
     unsafe {
         let info = info.as_ptr() as u64;

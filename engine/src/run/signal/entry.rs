@@ -93,7 +93,8 @@ extern "C" fn on_engine_stack(
     entry: u64,
 ) -> Answer {
     let Some(thread) = ThreadState::current() else { return Answer::Return };
-    // SAFETY: the frame is the kernel's.
-    let context_ref = unsafe { &mut *context };
-    engine_of(thread).deliver(thread, signal, info, context_ref, entry)
+    // SAFETY: the frame is the kernel's, this thread's alone until the handler returns; both end before the application's
+    // handler gets it.
+    let (info, context) = unsafe { (&mut *info, &mut *context) };
+    engine_of(thread).deliver(thread, signal, info, context, entry)
 }

@@ -84,7 +84,7 @@ unsafe fn save_state(thread: &ThreadState, end: u64, software: &Software) -> u64
         } else {
             _fxsave64(at as *mut u8);
         }
-        ((at + MXCSR_AT) as *mut u32).write(thread.mxcsr);
+        ((at + MXCSR_AT) as *mut u32).write(thread.mxcsr.get());
         core::ptr::copy_nonoverlapping(
             thread.xmm.as_ptr().cast::<u8>(),
             (at + XMM_AT) as *mut u8,
@@ -133,15 +133,15 @@ impl Engine {
     /// begins with. The application has a handler.
     pub(crate) fn enter_handler(
         &self,
-        thread: &mut ThreadState,
+        thread: &ThreadState,
         signal: i32,
         info: &Info,
         software: &Software,
         mask: u64,
     ) -> u64 {
         let action = self.actions.entry(signal);
-        let stack = thread.alternate_stack;
-        let own = thread.gpr[gpr::RSP];
+        let stack = thread.alternate_stack.get();
+        let own = thread.gpr[gpr::RSP].get();
         let is_on_it = own.wrapping_sub(stack.start) < stack.size;
         let to_alternate =
             action.on_stack && stack.size != 0 && stack.flags & SS_DISABLE == 0 && !is_on_it;
@@ -159,16 +159,16 @@ impl Engine {
         let context = &mut frame.context;
         context.flags = WITH_SEGMENTS | if software[0] != 0 { EXTENDED } else { 0 };
         // As the kernel saves it, for the handler's return to restore.
-        context.stack = match thread.disarmed {
+        context.stack = match thread.disarmed.get() {
             true => AlternateStack { start: 0, flags: SS_DISABLE, padding: 0, size: 0 },
             false if to_alternate => AlternateStack { flags: 0, ..stack },
             false => stack,
         };
         for (register, &at) in CONTEXT.iter().enumerate() {
-            context.registers[at] = thread.gpr[register] as i64;
+            context.registers[at] = thread.gpr[register].get() as i64;
         }
-        context.registers[CONTEXT_RIP] = thread.pc as i64;
-        context.registers[CONTEXT_FLAGS] = thread.rflags as i64;
+        context.registers[CONTEXT_RIP] = thread.pc.get() as i64;
+        context.registers[CONTEXT_FLAGS] = thread.rflags.get() as i64;
         context.registers[CONTEXT_SEGMENTS] = SEGMENTS;
         context.fpstate = area;
         context.mask = mask;
@@ -177,7 +177,7 @@ impl Engine {
             let none = AlternateStack { start: 0, flags: SS_DISABLE, padding: 0, size: 0 };
             // SAFETY: our own structure. The kernel disarms it where it delivers.
             unsafe { optional(nr::SIGALTSTACK, [&raw const none as u64, 0, 0, 0, 0, 0]) };
-            thread.disarmed = true;
+            thread.disarmed.set(true);
         }
         reset_state(software[1]);
         self.begin_handler(thread, signal, frame);
@@ -187,30 +187,30 @@ impl Engine {
         mask
     }
 
-    fn begin_handler(&self, thread: &mut ThreadState, signal: i32, frame: &mut Frame) {
+    fn begin_handler(&self, thread: &ThreadState, signal: i32, frame: &mut Frame) {
         let flags = frame.context.registers[CONTEXT_FLAGS] as u64;
         let (info, context) = (&raw const frame.info as u64, &raw const frame.context as u64);
         self.stand_at_handler(thread, signal, [info, context], &raw const *frame as u64, flags);
     }
 
     /// Gives the kernel a mask by an rt_sigreturn; the vector state is the initial one afterwards.
-    pub(crate) fn set_mask_by_return(&self, thread: &mut ThreadState, mask: u64) {
+    pub(crate) fn set_mask_by_return(&self, thread: &ThreadState, mask: u64) {
         let mut frame = Frame { return_address: 0, context: UserContext::empty(), info: [0; 16] };
         let context = &mut frame.context;
         context.flags = WITH_SEGMENTS;
-        context.stack = match thread.disarmed {
+        context.stack = match thread.disarmed.get() {
             true => AlternateStack { start: 0, flags: SS_DISABLE, padding: 0, size: 0 },
-            false => thread.alternate_stack,
+            false => thread.alternate_stack.get(),
         };
         context.registers[CONTEXT_RIP] = gadget().unblocked as i64;
-        context.registers[CONTEXT[gpr::RSP]] = thread.gpr[gpr::RSP] as i64;
+        context.registers[CONTEXT[gpr::RSP]] = thread.gpr[gpr::RSP].get() as i64;
         context.registers[CONTEXT_FLAGS] = 0x202;
         context.registers[CONTEXT_SEGMENTS] = SEGMENTS;
         context.mask = mask;
-        thread.in_syscall = Stage::Leaving;
+        thread.in_syscall.set(Stage::Leaving);
         // SAFETY: a whole frame that leads back to the caller.
         unsafe { enter_frame(&raw mut frame.return_address, thread) };
-        thread.in_syscall = Stage::None;
+        thread.in_syscall.set(Stage::None);
     }
 
     /// The kernel takes a one-shot handler off when it delivers.
