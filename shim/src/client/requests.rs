@@ -230,7 +230,7 @@ fn is_own_tls(base: u64) -> bool {
 /// A followed thread is there.
 fn begin(thread: &Thread) {
     if let Some(shared) = listed() {
-        shared.adopt((&raw const *thread).cast_mut());
+        shared.adopt(thread);
     }
 }
 
