@@ -76,7 +76,7 @@ pub trait Tracer: Sync + Sized + 'static {
 
     /// The client vouches for code in memory that stores could change: nobody will, until the kernel is told to change
     /// the mapping.
-    fn settle(&'static self, start: u64, len: u64);
+    fn vouch_for(&'static self, start: u64, len: u64);
 
     /// The client says of memory that code in it is changed by stores alone, by code that lies elsewhere, with SIGSEGV
     /// unblocked or in a handler (whose mask the tracer sees to): the tracer may find out by protecting it. The first range counts.

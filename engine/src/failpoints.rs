@@ -20,7 +20,7 @@ pub enum Fault {
     /// An assertion fails at a system call.
     AssertionAtCall,
     /// The kernel refuses memory for a new thread's block.
-    NoBlock,
+    NoContext,
     /// No fault: code that the host vouches for is compared, and an assertion fails where it has changed.
     Audit,
 }
@@ -34,7 +34,7 @@ impl Fault {
         ("given_up", Fault::GivenUp),
         ("assertion", Fault::Assertion),
         ("assertion_at_call", Fault::AssertionAtCall),
-        ("no_block", Fault::NoBlock),
+        ("no_block", Fault::NoContext),
         ("audit", Fault::Audit),
     ];
 }

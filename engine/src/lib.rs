@@ -26,7 +26,7 @@ mod translate;
 pub use ::weights::metric::{self, METRICS, Metric, Totals, Weights};
 pub use contract::{Call, CallToken, Client, Limits, Notice, Redirect, Thread, Tracer};
 pub use isa::x86_64::app_memory::read_start as read_memory_start;
-pub use isa::x86_64::context::ThreadState;
+pub use isa::x86_64::context::ThreadContext;
 pub use isa::x86_64::registry::is_in_dispatcher;
 pub use os::seccomp;
 pub use run::engine::Engine;

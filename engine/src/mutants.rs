@@ -59,8 +59,8 @@ const PATTERNS: &[(&str, &str, &str)] = &[
 /// Those that are asked for where they happen.
 const PLACES: &[&str] = &[
     "flags_are_always_dead",
-    "pad_changes_flags",
-    "pad_loses_rcx",
+    "target_check_changes_flags",
+    "target_check_loses_rcx",
     "loop_settles_one_more",
     "condition_inverted",
     "near_operand_off_by_one",

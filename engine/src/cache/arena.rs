@@ -24,7 +24,7 @@ const CACHE_LINE: usize = 64;
 const REACH: u64 = (1 << 31) - (LARGEST_ARENA as u64) - (16 << 20);
 /// Most arenas; past them far forms are used.
 pub const MAX_ARENAS: usize = 16;
-/// Room in an arena that is enough for the translation of any block: hot code of [`super::emit::MAX_CODE`] bytes, its pad,
+/// Room in an arena that is enough for the translation of any block: hot code of [`super::emit::MAX_CODE`] bytes, its target check,
 /// stubs, words and copies.
 pub(super) const ENOUGH: usize = 32 << 10;
 
@@ -295,7 +295,7 @@ impl Arena {
     }
 
     /// Turns the condition of the JCC whose displacement is at `site` round. Nobody may be executing it.
-    pub fn turn_condition(&mut self, site: u32) {
+    pub fn invert_condition(&mut self, site: u32) {
         // SAFETY: the second byte of a two-byte opcode that the translator emitted in this arena.
         unsafe { *(self.writable(self.base + u64::from(site) - 1) as *mut u8) ^= 1 };
     }

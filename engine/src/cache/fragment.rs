@@ -15,7 +15,7 @@ pub struct Fragment {
     /// First entry in the map.
     pub map: u32,
     /// Host bytes.
-    pub host_len: u16,
+    pub cache_len: u16,
     /// Application bytes.
     pub app_len: u16,
     /// Instructions, those of all copies.
@@ -55,7 +55,7 @@ impl Fragment {
     }
 
     /// How far an instruction of the application lies from the block's first one; `index` is that of its place.
-    pub fn offset_of(&self, places: &[Place], index: usize) -> u64 {
+    pub fn offset_of(&self, places: &[MapEntry], index: usize) -> u64 {
         let first = index - index % usize::from(self.len / self.copies);
         places[first..index].iter().map(|place| u64::from(place.app_len)).sum()
     }
@@ -68,7 +68,7 @@ impl Fragment {
 
 /// Where one application instruction lies in its fragment.
 #[derive(Clone, Copy)]
-pub struct Place {
+pub struct MapEntry {
     /// Offset of the first host byte, inserted code included.
     pub host: u16,
     /// Inserted bytes before the instruction proper.
@@ -79,7 +79,7 @@ pub struct Place {
     pub recipe: u8,
 }
 
-impl Place {
+impl MapEntry {
     /// What must be undone to see the application's state at the instruction proper.
     pub fn recipe(&self) -> Recipe {
         Recipe::unpack(self.recipe)
@@ -125,7 +125,7 @@ impl Recipe {
     }
 }
 
-const _: () = assert!(size_of::<Place>() == 6 && MAX_INSTRUCTIONS <= 0x40);
+const _: () = assert!(size_of::<MapEntry>() == 6 && MAX_INSTRUCTIONS <= 0x40);
 
 /// A way out of a fragment.
 #[derive(Clone, Copy)]

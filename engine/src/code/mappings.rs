@@ -38,12 +38,12 @@ const TRANSLATED_PAGES: u64 = 1 << 16;
 const MAPS_BUFFER: usize = 1 << 16;
 
 /// Ranges that the host may vouch for.
-const MAX_SETTLED: usize = 16;
+const MAX_VOUCHED: usize = 16;
 
 /// The executable mappings as last read.
 pub struct CodeMemory {
     /// Code that does not change although it could, by the host's word.
-    settled: [core::ops::Range<u64>; MAX_SETTLED],
+    vouched: [core::ops::Range<u64>; MAX_VOUCHED],
     ranges: Reserved<Range>,
     buffer: usize,
     /// Pages that blocks were translated from, by the low bits of their number: most memory calls of a program
@@ -56,7 +56,7 @@ impl CodeMemory {
     pub fn new() -> Option<CodeMemory> {
         let buffer = memory::map_anonymous(0, MAPS_BUFFER, memory::PROT_READ | memory::PROT_WRITE)?;
         Some(CodeMemory {
-            settled: [const { 0..0 }; MAX_SETTLED],
+            vouched: [const { 0..0 }; MAX_VOUCHED],
             ranges: Reserved::new(MAX_RANGES)?,
             buffer,
             translated: [0; TRANSLATED_PAGES as usize / 64],
@@ -72,9 +72,9 @@ impl CodeMemory {
             self.read(guarded);
         }
         let range = self.ranges.as_slice()[self.find(pc)?];
-        Some(match self.settled.iter().find(|settled| settled.contains(&pc)) {
+        Some(match self.vouched.iter().find(|vouched| vouched.contains(&pc)) {
             _ if range.stable => (Source::Stable, range.end),
-            Some(settled) if !is_audited() => (Source::Stable, settled.end.min(range.end)),
+            Some(vouched) if !is_audited() => (Source::Stable, vouched.end.min(range.end)),
             _ if range.private && guarded.serves(pc) => {
                 (Source::Guarded, range.end.min(guarded.range().end))
             }
@@ -83,16 +83,16 @@ impl CodeMemory {
     }
 
     /// The host vouches for `[start, end)`: until the kernel is told to change it, nobody does.
-    pub fn settle(&mut self, start: u64, end: u64) {
-        if let Some(free) = self.settled.iter_mut().find(|settled| settled.is_empty()) {
+    pub fn vouch_for(&mut self, start: u64, end: u64) {
+        if let Some(free) = self.vouched.iter_mut().find(|vouched| vouched.is_empty()) {
             *free = start..end;
         }
     }
 
     /// Is this code that the host has vouched for?
     #[cfg(feature = "faults")]
-    pub fn is_settled(&self, pc: u64) -> bool {
-        self.settled.iter().any(|settled| settled.contains(&pc))
+    pub fn is_vouched(&self, pc: u64) -> bool {
+        self.vouched.iter().any(|vouched| vouched.contains(&pc))
     }
 
     /// A block was translated from `[start, end)`.
@@ -107,9 +107,9 @@ impl CodeMemory {
     /// Returns whether translated code may lie there.
     pub fn changed(&mut self, start: u64, len: u64) -> bool {
         let end = start.saturating_add(len.max(1));
-        for settled in &mut self.settled {
-            if settled.start < end && start < settled.end {
-                *settled = 0..0;
+        for vouched in &mut self.vouched {
+            if vouched.start < end && start < vouched.end {
+                *vouched = 0..0;
             }
         }
         self.cut(start, end.checked_next_multiple_of(PAGE).unwrap_or(u64::MAX));

@@ -46,7 +46,7 @@ struct Data {
 }
 
 impl Data {
-    fn of(number: u64, address: u64, arguments: &[u64; 6]) -> Data {
+    fn new(number: u64, address: u64, arguments: &[u64; 6]) -> Data {
         let mut words = [0; 16];
         words[0] = number as u32;
         words[1] = ARCHITECTURE;
@@ -273,7 +273,7 @@ pub fn allows_or_fails(number: u64, arguments: &[u64; 6]) -> bool {
 
 /// Whether a filter that is not installed yet would simply allow a call, and those that are do.
 pub fn would_allow(program: &[BpfInstruction], number: u64, arguments: &[u64; 6]) -> bool {
-    let data = Data::of(number, allows as *const () as u64, arguments);
+    let data = Data::new(number, allows as *const () as u64, arguments);
     run(program, &data).is_some_and(|answer| answer & ACTION == ALLOW) && allows(number, arguments)
 }
 
@@ -299,7 +299,7 @@ fn ask(number: u64, arguments: &[u64; 6], suits: fn(u32) -> bool) -> bool {
         return false;
     }
     let kept = KEPT.load(Ordering::Acquire);
-    let data = Data::of(number, allows as *const () as u64, arguments);
+    let data = Data::new(number, allows as *const () as u64, arguments);
     (0..COUNT.load(Ordering::Acquire)).all(|index| {
         // SAFETY: mapped for good; what lies below COUNT is never written again.
         let program = unsafe {
@@ -349,7 +349,7 @@ mod tests {
     #[test]
     fn an_allow_list_is_evaluated() {
         let answer = |number, first| {
-            run(&list(), &Data::of(number, 0, &[first, 0, 0, 0, 0, 0])).map(|a| a & ACTION)
+            run(&list(), &Data::new(number, 0, &[first, 0, 0, 0, 0, 0])).map(|a| a & ACTION)
         };
         assert_eq!(answer(0, 7), Some(ALLOW));
         assert_eq!(answer(1, 1), Some(ALLOW));
@@ -373,14 +373,14 @@ mod tests {
             bpf(0x14, 0, 0, 1),
             bpf(0x16, 0, 0, 0),
         ];
-        assert_eq!(run(&program, &Data::of(0x105, 0, &[0; 6])), Some(9));
+        assert_eq!(run(&program, &Data::new(0x105, 0, &[0; 6])), Some(9));
     }
 
     #[test]
     fn what_is_no_program_answers_nothing() {
-        assert_eq!(run(&[], &Data::of(0, 0, &[0; 6])), None);
-        assert_eq!(run(&[bpf(0x20, 0, 0, 64)], &Data::of(0, 0, &[0; 6])), None);
-        assert_eq!(run(&[bpf(0x05, 0, 0, u32::MAX)], &Data::of(0, 0, &[0; 6])), None);
-        assert_eq!(run(&[bpf(0x34, 0, 0, 0)], &Data::of(0, 0, &[0; 6])), None);
+        assert_eq!(run(&[], &Data::new(0, 0, &[0; 6])), None);
+        assert_eq!(run(&[bpf(0x20, 0, 0, 64)], &Data::new(0, 0, &[0; 6])), None);
+        assert_eq!(run(&[bpf(0x05, 0, 0, u32::MAX)], &Data::new(0, 0, &[0; 6])), None);
+        assert_eq!(run(&[bpf(0x34, 0, 0, 0)], &Data::new(0, 0, &[0; 6])), None);
     }
 }

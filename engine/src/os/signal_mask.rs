@@ -21,7 +21,7 @@ pub fn restore_signals(mask: u64) {
 }
 
 /// Works on the engine's tables for a thread that runs natively: a handler of its own must not find the lock taken.
-pub fn undisturbed<R>(work: impl FnOnce() -> R) -> R {
+pub fn with_signals_blocked<R>(work: impl FnOnce() -> R) -> R {
     let mask = block_signals();
     let result = work();
     restore_signals(mask);

@@ -10,15 +10,15 @@
 use core::arch::global_asm;
 
 use crate::cache::fragment::ExitKind;
-use crate::isa::x86_64::context::{ThreadState, disp, spill};
+use crate::isa::x86_64::context::{ThreadContext, disp, spill};
 use crate::isa::x86_64::exits::{
-    EXIT_ENTER, EXIT_INDIRECT, EXIT_RETURN, EXIT_RETURNED, way_of_exit,
+    EXIT_ENTER, EXIT_INDIRECT, EXIT_RETURN, EXIT_RETURNED, ibl_kind_of_exit,
 };
 use crate::isa::x86_64::registers::gpr;
 use crate::run::engine::{Engine, engine_of};
 use crate::run::new_task::await_tid;
 use crate::run::stubs::returned;
-use crate::run::tables::Away;
+use crate::run::tables::NotTranslated;
 
 global_asm!(
     ".pushsection .text.engine_exit, \"ax\", @progbits",
@@ -26,8 +26,8 @@ global_asm!(
     ".globl engine_resume", ".hidden engine_resume",
     ".globl engine_resume_checked", ".hidden engine_resume_checked",
     ".globl engine_resume_end", ".hidden engine_resume_end", ".globl engine_again", ".hidden engine_again",
-    ".globl engine_lookup_miss", ".hidden engine_lookup_miss",
-    ".globl engine_return_miss", ".hidden engine_return_miss",
+    ".globl engine_ibl_miss", ".hidden engine_ibl_miss",
+    ".globl engine_ibl_return_miss", ".hidden engine_ibl_return_miss",
     ".globl engine_returned", ".hidden engine_returned", ".globl engine_landing", ".hidden engine_landing",
     ".globl engine_enter", ".hidden engine_enter", ".type engine_enter, @function",
     // A thread comes in from native code: rdi = its block, [rsp] = where to go on.
@@ -75,13 +75,13 @@ global_asm!(
     "mov rsp, gs:[{RSP}]",
     "jmp qword ptr gs:[{TARGET}]",
     "engine_resume_end:",
-    // An indirect branch whose target has no pad; RCX lies aside.
-    "engine_lookup_miss:",
+    // An indirect branch whose target has no target check; RCX lies aside.
+    "engine_ibl_miss:",
     "mov rcx, gs:[{ANY}]",
     "mov dword ptr gs:[{EXIT}], {INDIRECT}",
     "jmp engine_exit",
-    // A return whose target has no pad: it lies where it was popped from.
-    "engine_return_miss:",
+    // A return whose target has no target check: it lies where it was popped from.
+    "engine_ibl_return_miss:",
     "mov rcx, [rsp - 8]",
     "mov gs:[{LOOKUP}], rcx",
     "mov rcx, gs:[{ANY}]",
@@ -103,21 +103,21 @@ global_asm!(
     "jmp engine_resume",
     ".popsection",
     PENDING = const disp::PENDING_SIGNAL, PC = const disp::PC, EXIT = const disp::EXIT, ENTER = const EXIT_ENTER as i32, RETURNED = const EXIT_RETURNED as i32,
-    INDIRECT = const EXIT_INDIRECT as i32, RETURN = const EXIT_RETURN as i32, LOOKUP = const disp::LOOKUP_TARGET, ANY = const disp::spill(spill::ANY),
+    INDIRECT = const EXIT_INDIRECT as i32, RETURN = const EXIT_RETURN as i32, LOOKUP = const disp::IBL_TARGET, ANY = const disp::spill(spill::ANY),
     RSP = const disp::GPR + 32, STACK = const disp::ENGINE_STACK, RFLAGS = const disp::RFLAGS,
     GPR = const disp::GPR, XMM = const disp::XMM, MXCSR = const disp::MXCSR,
-    ENGINE_MXCSR = const disp::ENGINE_MXCSR, THIS = const disp::THIS, TARGET = const disp::HOST_TARGET,
+    ENGINE_MXCSR = const disp::ENGINE_MXCSR, THIS = const disp::THIS, TARGET = const disp::RESUME_AT,
     dispatch = sym engine_dispatch,
 );
 
-extern "C" fn engine_dispatch(thread: *mut ThreadState) {
+extern "C" fn engine_dispatch(thread: *mut ThreadContext) {
     // SAFETY: engine_exit passes the block that GS points at, which is never unmapped. References to blocks are shared.
     let thread = unsafe { &*thread };
     engine_of(thread).dispatch(thread);
 }
 
 impl Engine {
-    fn dispatch(&self, thread: &ThreadState) {
+    fn dispatch(&self, thread: &ThreadContext) {
         let mut link = None;
         let mut at_entry = true;
         match thread.exit.get() {
@@ -134,7 +134,7 @@ impl Engine {
                 }
             }
             EXIT_ENTER => {}
-            EXIT_INDIRECT | EXIT_RETURN => thread.pc.set(thread.lookup_target.get()),
+            EXIT_INDIRECT | EXIT_RETURN => thread.pc.set(thread.ibl_target.get()),
             EXIT_RETURNED => thread.pc.set(thread.native_return.get()),
             index => {
                 let (exit, from) = self.left_by(thread, index);
@@ -156,7 +156,7 @@ impl Engine {
                 }
             }
         }
-        self.is_outside(thread);
+        self.leaves_cache(thread);
         while thread.pending.is_some() {
             if self.hand_back_pending(thread) {
                 // It goes on in the handler, not where the exit leads.
@@ -164,28 +164,28 @@ impl Engine {
             }
         }
         if !thread.is_followed() {
-            thread.host_target.set(thread.pc.get());
+            thread.resume_at.set(thread.pc.get());
             return;
         }
-        let linked = link.is_some() || way_of_exit(thread.exit.get()).is_some();
+        let linked = link.is_some() || ibl_kind_of_exit(thread.exit.get()).is_some();
         thread.trap_not_before.set(if linked { 0 } else { thread.pc.get() });
-        match self.host_code_in_room(thread, link) {
-            Ok(host) if at_entry => thread.host_target.set(host),
-            Ok(host) => thread.host_target.set(self.behind_entry(host)),
+        match self.find_with_room(thread, link) {
+            Ok(host) if at_entry => thread.resume_at.set(host),
+            Ok(host) => thread.resume_at.set(self.behind_entry(host)),
             Err(why) => {
                 match why {
-                    Away::Release(notice, detail) => self.release(thread, notice, detail),
-                    Away::Leave => self.leave(thread),
-                    Away::Native => self.return_to_engine(thread),
-                    Away::Full => unreachable!("a flush makes room"),
+                    NotTranslated::Release(notice, detail) => self.release(thread, notice, detail),
+                    NotTranslated::Leave => self.leave(thread),
+                    NotTranslated::Native => self.return_to_engine(thread),
+                    NotTranslated::Full => unreachable!("a flush makes room"),
                 }
-                thread.host_target.set(thread.pc.get());
+                thread.resume_at.set(thread.pc.get());
             }
         }
     }
 
     /// A host function was called: it runs natively and comes back through `engine_returned`.
-    fn return_to_engine(&self, thread: &ThreadState) {
+    fn return_to_engine(&self, thread: &ThreadContext) {
         let return_address = thread.gpr[gpr::RSP].get() as *mut u64;
         // SAFETY: the application has just called, so its stack pointer is at the return address, which is its own: there are
         // no references to it.

@@ -10,9 +10,9 @@ use crate::cache::weight_table::WeightReader;
 use crate::code::mappings::CodeMemory;
 use crate::code::write_protect::Guarded;
 use crate::contract::{Client, Limits, Notice};
-use crate::isa::x86_64::context::ThreadState;
+use crate::isa::x86_64::context::ThreadContext;
 use crate::isa::x86_64::cpu::Cpu;
-use crate::isa::x86_64::emit::ibl::Lookups;
+use crate::isa::x86_64::emit::ibl::IblForm;
 use crate::isa::x86_64::gs::learn_gs_access;
 use crate::isa::x86_64::registry::{self, SOME_RUN_NATIVELY};
 use crate::metric::Totals;
@@ -25,7 +25,7 @@ use crate::translate::translator::Translator;
 
 /// The dynamic binary translator.
 pub struct Engine {
-    pub(crate) client: &'static dyn Client<ThreadState>,
+    pub(crate) client: &'static dyn Client<ThreadContext>,
     pub(crate) limits: Limits,
     /// Counters of each thread.
     pub(crate) slots: usize,
@@ -57,12 +57,12 @@ unsafe impl Sync for Engine {}
 
 impl Engine {
     /// An engine; `None` when the kernel refuses memory.
-    pub fn new(client: &'static dyn Client<ThreadState>, mut limits: Limits) -> Option<Engine> {
+    pub fn new(client: &'static dyn Client<ThreadContext>, mut limits: Limits) -> Option<Engine> {
         learn_gs_access();
-        let lookups = Lookups::of(Cpu::this());
+        let ibl_form = IblForm::for_cpu(Cpu::this());
         let space = AddressSpace::of_this_process();
         limits.memory = limits.memory.min(space.memory);
-        let mut translator = Translator::new(exit_address(), miss, lookups, space)?;
+        let mut translator = Translator::new(exit_address(), miss, ibl_form, space)?;
         translator.warm_up();
         let tables = Tables {
             translator,
@@ -93,7 +93,7 @@ impl Engine {
     }
 
     pub(crate) fn with_tables<R>(&self, work: impl FnOnce(&mut Tables) -> R) -> R {
-        self.lock.take();
+        self.lock.acquire();
         let here = 0u8;
         self.holder.store(&raw const here as u64, Ordering::Relaxed);
         // SAFETY: the lock is held.
@@ -104,7 +104,7 @@ impl Engine {
     }
 
     /// The calling thread executes no translated code.
-    pub(crate) fn is_outside(&self, thread: &ThreadState) {
+    pub(crate) fn leaves_cache(&self, thread: &ThreadContext) {
         if thread.inside.swap(false, Ordering::AcqRel) {
             self.inside.fetch_sub(1, Ordering::AcqRel);
         }
@@ -116,12 +116,12 @@ impl Engine {
     }
 
     /// Lets the thread run natively from now on, with a notice.
-    pub(crate) fn release(&self, thread: &ThreadState, notice: Notice, detail: u64) {
+    pub(crate) fn release(&self, thread: &ThreadContext, notice: Notice, detail: u64) {
         self.leave(thread);
         self.client.notice(thread, notice, thread.pc.get(), detail);
     }
 
-    pub(crate) fn leave(&self, thread: &ThreadState) {
+    pub(crate) fn leave(&self, thread: &ThreadContext) {
         self.give_alternate_stack_back(thread);
         SOME_RUN_NATIVELY.store(true, Ordering::Relaxed);
         thread.followed.store(false, Ordering::Release);
@@ -146,7 +146,7 @@ impl Engine {
     }
 
     /// Cumulative totals of one thread.
-    pub(crate) fn totals(&self, thread: &ThreadState) -> Totals {
+    pub(crate) fn totals(&self, thread: &ThreadContext) -> Totals {
         // Blocks are translated meanwhile; only where counts are being folded the lock is waited for.
         const TRIES: usize = 3;
         let sum = |weights: WeightReader| {
@@ -178,7 +178,7 @@ impl Engine {
 }
 
 /// The engine that follows a thread.
-pub(crate) fn engine_of(thread: &ThreadState) -> &'static Engine {
+pub(crate) fn engine_of(thread: &ThreadContext) -> &'static Engine {
     // SAFETY: contexts are made by `Engine`s alone, with their own address, and engines that follow threads are 'static.
     unsafe { &*thread.engine.cast::<Engine>() }
 }

@@ -12,10 +12,10 @@
 use core::sync::atomic::Ordering;
 
 use crate::contract::Notice;
-use crate::isa::x86_64::context::ThreadState;
+use crate::isa::x86_64::context::ThreadContext;
 use crate::os::process;
 use crate::run::engine::Engine;
-use crate::run::tables::{Away, Link, Tables};
+use crate::run::tables::{Link, NotTranslated, Tables};
 
 /// Waits of [`PAUSE_NS`] each: two seconds in all.
 const PATIENCE: u32 = 20_000;
@@ -34,20 +34,20 @@ enum Flush {
 }
 
 impl Engine {
-    /// [`Engine::host_code`], with a flush where there is no room. The calling thread must be outside the cache.
-    pub(crate) fn host_code_in_room(
+    /// [`Engine::find_code`], with a flush where there is no room. The calling thread must be outside the cache.
+    pub(crate) fn find_with_room(
         &self,
-        thread: &ThreadState,
+        thread: &ThreadContext,
         link: Option<Link>,
-    ) -> Result<u64, Away> {
+    ) -> Result<u64, NotTranslated> {
         for _ in 0..MOST_FLUSHES {
-            match self.host_code(thread, link) {
-                Err(Away::Full) if self.flush() == Flush::Done => {}
-                Err(Away::Full) => break,
+            match self.find_code(thread, link) {
+                Err(NotTranslated::Full) if self.flush() == Flush::Done => {}
+                Err(NotTranslated::Full) => break,
                 found => return found,
             }
         }
-        Err(Away::Release(Notice::MemoryLimit, self.limits.memory as u64))
+        Err(NotTranslated::Release(Notice::MemoryLimit, self.limits.memory as u64))
     }
 
     /// Makes room, or waits for the thread that is doing so. The calling thread must be outside the cache.
@@ -61,7 +61,7 @@ impl Engine {
             if !tables.closed {
                 tables.closed = true;
                 tables.translator.unlink_all();
-                tables.translator.forget_targets();
+                tables.translator.clear_ibl();
             }
             tables.generation
         });

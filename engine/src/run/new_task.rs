@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering;
 
 use crate::contract::{Call, Notice};
 use crate::isa::x86_64::app_memory::read_memory;
-use crate::isa::x86_64::context::{ThreadState, disp, spill};
+use crate::isa::x86_64::context::{ThreadContext, disp, spill};
 use crate::isa::x86_64::decode::block::Refusal;
 use crate::isa::x86_64::gs::{ARCH_SET_GS, FSGSBASE};
 use crate::isa::x86_64::registers::gpr;
@@ -64,8 +64,8 @@ global_asm!(
 
 #[allow(improper_ctypes, reason = "the address is only passed through")]
 unsafe extern "C" {
-    fn engine_vfork(number: u64, arguments: &[u64; 6], thread: *const ThreadState) -> i64;
-    fn engine_clone_thread(number: u64, arguments: &[u64; 6], child: *const ThreadState) -> i64;
+    fn engine_vfork(number: u64, arguments: &[u64; 6], thread: *const ThreadContext) -> i64;
+    fn engine_clone_thread(number: u64, arguments: &[u64; 6], child: *const ThreadContext) -> i64;
 }
 
 const CLONE_VM: u64 = 0x100;
@@ -95,15 +95,15 @@ impl NewTask {
     fn own_id(&self) -> u32 {
         let mut bytes = [0u8; 4];
         match self.child_tid {
-            0 => ThreadState::ask_tid(),
+            0 => ThreadContext::ask_tid(),
             at if read_memory(at, &mut bytes) => u32::from_le_bytes(bytes),
-            _ => ThreadState::ask_tid(),
+            _ => ThreadContext::ask_tid(),
         }
     }
 }
 
 /// A new thread learns its id: its creator tells it as soon as the call has returned there.
-pub(crate) fn await_tid(child: &ThreadState) {
+pub(crate) fn await_tid(child: &ThreadContext) {
     const LOOKS: u32 = 20_000;
     for _ in 0..LOOKS {
         if child.tid.load(Ordering::Acquire) != 0 {
@@ -111,11 +111,11 @@ pub(crate) fn await_tid(child: &ThreadState) {
         }
         core::hint::spin_loop();
     }
-    child.tid.store(ThreadState::ask_tid(), Ordering::Release);
+    child.tid.store(ThreadContext::ask_tid(), Ordering::Release);
 }
 
 /// Blocks the application's signals around the making of a new task, faults of the engine's own excepted.
-pub(crate) fn hold_signals(thread: &ThreadState) {
+pub(crate) fn hold_signals(thread: &ThreadContext) {
     let own = thread.blocked();
     thread.new_task_mask.set(own);
     // What the application has blocked stays so; the kernel never reports SIGKILL and SIGSTOP.
@@ -129,7 +129,7 @@ pub(crate) fn hold_signals(thread: &ThreadState) {
 
 impl Engine {
     /// fork, vfork, clone, clone3, with all signals blocked. `None` when the thread was released and makes the call natively.
-    pub(crate) fn new_task(&self, thread: &ThreadState, call: &Call, next: u64) -> Option<i64> {
+    pub(crate) fn new_task(&self, thread: &ThreadContext, call: &Call, next: u64) -> Option<i64> {
         let mut arguments = [0u8; CLONE_ARGS];
         let new = match call.number {
             nr::FORK => NewTask::default(),
@@ -168,7 +168,7 @@ impl Engine {
     /// `clone_args` is a copy of clone3's structure, empty for other calls.
     fn fork(
         &self,
-        thread: &ThreadState,
+        thread: &ThreadContext,
         call: &Call,
         new: &NewTask,
         clone_args: &mut [u8; CLONE_ARGS],
@@ -201,7 +201,7 @@ impl Engine {
         result
     }
 
-    fn vfork(&self, thread: &ThreadState, call: &Call, new: &NewTask, next: u64) -> i64 {
+    fn vfork(&self, thread: &ThreadContext, call: &Call, new: &NewTask, next: u64) -> i64 {
         let saved = thread.registers();
         thread.gpr[gpr::RAX].set(0);
         thread.gpr[gpr::RCX].set(next);
@@ -209,7 +209,7 @@ impl Engine {
         if new.stack != 0 {
             thread.gpr[gpr::RSP].set(new.stack);
         }
-        thread.host_target.set(next);
+        thread.resume_at.set(next);
         thread.vforked.store(true, Ordering::Relaxed);
         // SAFETY: the parent sleeps until the child execs or exits, so the child may read the parent's block;
         // it leaves this stack at once.
@@ -225,13 +225,13 @@ impl Engine {
     /// A new thread is followed from its first instruction, on a block that is ready before it starts.
     fn new_thread(
         &self,
-        thread: &ThreadState,
+        thread: &ThreadContext,
         call: &Call,
         new: &NewTask,
         clone_args: &mut [u8; CLONE_ARGS],
         next: u64,
     ) -> Option<i64> {
-        let Some(child) = self.new_block(thread) else {
+        let Some(child) = self.new_context(thread) else {
             // It runs natively: the call is made natively, as if the thread had never been followed.
             self.release(thread, Notice::ThreadNotFollowed, 0);
             return None;

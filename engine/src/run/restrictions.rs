@@ -11,7 +11,7 @@ use core::sync::atomic::Ordering;
 
 use crate::contract::{Call, Notice};
 use crate::isa::x86_64::app_memory::{self, read_memory};
-use crate::isa::x86_64::context::ThreadState;
+use crate::isa::x86_64::context::ThreadContext;
 use crate::isa::x86_64::decode::block::Refusal;
 use crate::os::seccomp::{self, BpfInstruction, Installation, Installing};
 use crate::os::signals::SIGTRAP;
@@ -33,7 +33,7 @@ pub fn dispatches_to_user(call: &Call) -> bool {
 
 impl Engine {
     /// A prctl or seccomp call of the application. `None` when the thread was released and makes it natively.
-    pub(crate) fn restricting_call(&self, thread: &ThreadState, call: &Call) -> Option<i64> {
+    pub(crate) fn restricting_call(&self, thread: &ThreadContext, call: &Call) -> Option<i64> {
         if dispatches_to_user(call) {
             self.release(thread, Notice::Untranslatable, Refusal::Unsupported as u64);
             self.give_actions_back();
@@ -72,7 +72,7 @@ impl Engine {
                 self.borrow(SIGTRAP);
             }
             if !may_map {
-                (0..SPARE_BLOCKS).for_each(|_| self.spare_block(tables));
+                (0..SPARE_BLOCKS).for_each(|_| self.spare_context(tables));
             }
             install()
         })

@@ -3,14 +3,14 @@
 
 use core::sync::atomic::Ordering;
 
-use crate::cache::fragment::{Fragment, Place, Recipe};
-use crate::isa::x86_64::context::{Stage, ThreadState, spill};
+use crate::cache::fragment::{Fragment, MapEntry, Recipe};
+use crate::isa::x86_64::context::{Stage, ThreadContext, spill};
 use crate::isa::x86_64::masks::enabled_elements;
 use crate::isa::x86_64::registers::gpr;
 use crate::isa::x86_64::signal_frame::{CONTEXT, CONTEXT_FLAGS, CONTEXT_RIP, UserContext};
 use crate::metric::METRICS;
 use crate::run::engine::Engine;
-use crate::run::stubs::{gadget, landing};
+use crate::run::stubs::{landing, syscall_stub};
 
 /// What interrupted a thread in the code cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ impl Engine {
     /// instead of the call.
     pub(crate) fn show_syscall(
         &self,
-        thread: &ThreadState,
+        thread: &ThreadContext,
         context: &mut UserContext,
         before: bool,
         refused: bool,
@@ -45,7 +45,7 @@ impl Engine {
                 thread.gpr[gpr::RAX].set(context.registers[CONTEXT[gpr::RAX]] as u64);
             } else if !before {
                 self.finish_syscall(thread, context.registers[CONTEXT[gpr::RAX]]);
-            } else if context.registers[CONTEXT[gpr::RCX]] as u64 != gadget().after {
+            } else if context.registers[CONTEXT[gpr::RCX]] as u64 != syscall_stub().after {
                 self.not_made(thread);
             }
         }
@@ -80,7 +80,7 @@ impl Engine {
     /// it is made here. `false` when that is not what happened.
     pub(crate) fn compare_misaligned(
         &self,
-        thread: &ThreadState,
+        thread: &ThreadContext,
         context: &mut UserContext,
     ) -> bool {
         const ALIGNMENT_CHECK: i64 = 1 << 18;
@@ -89,7 +89,7 @@ impl Engine {
         let found = self.with_tables(|tables| {
             let translator = &tables.translator;
             let fragment = translator.fragment_at(host)?;
-            let body = fragment.host + u64::from(translator.places_of(&fragment)[0].host);
+            let body = fragment.host + u64::from(translator.map_of(&fragment)[0].host);
             (fragment.is_changing() && host < body && flags & ALIGNMENT_CHECK != 0)
                 .then_some((fragment, body))
         });
@@ -110,7 +110,7 @@ impl Engine {
     /// the block that was not executed. `false` when this is no place where that is possible.
     pub(crate) fn show_application(
         &self,
-        thread: &ThreadState,
+        thread: &ThreadContext,
         context: &mut UserContext,
         interruption: Interruption,
     ) -> bool {
@@ -123,7 +123,7 @@ impl Engine {
             let translator = &mut tables.translator;
             let Some(fragment) = translator.fragment_at(host) else { return false };
             let anywhere = interruption != Interruption::Asynchronous;
-            let places = translator.places_of(&fragment);
+            let places = translator.map_of(&fragment);
             let Some(found) = find(places, &fragment, host, anywhere) else { return false };
             let mut pc = fragment.pc + found.app_offset;
             let mut executed = found.index;
@@ -192,7 +192,7 @@ impl Engine {
 }
 
 /// Puts back what inserted code put aside: RAX in this spill slot, the status flags in `FLAGS`.
-fn restore_rax_and_flags(thread: &ThreadState, context: &mut UserContext, rax: usize) {
+fn restore_rax_and_flags(thread: &ThreadContext, context: &mut UserContext, rax: usize) {
     context.registers[CONTEXT[gpr::RAX]] = thread.spills[rax].get() as i64;
     let flags = context.registers[CONTEXT_FLAGS] as u64;
     context.registers[CONTEXT_FLAGS] =
@@ -214,7 +214,7 @@ impl Engine {
             let translator = &tables.translator;
             let fragment = translator.fragment_at(host)?;
             let offset = (host - fragment.host) as u16;
-            let places = translator.places_of(&fragment);
+            let places = translator.map_of(&fragment);
             let index = places.iter().position(|place| place.host == offset)?;
             Some(fragment.pc + fragment.offset_of(places, index))
         })
@@ -222,7 +222,7 @@ impl Engine {
 }
 
 /// What a host address inside a fragment stands for.
-struct Found {
+struct Located {
     index: usize,
     app_offset: u64,
     app_len: u64,
@@ -234,13 +234,13 @@ struct Found {
     counting: bool,
 }
 
-fn find(places: &[Place], fragment: &Fragment, host: u64, anywhere: bool) -> Option<Found> {
+fn find(places: &[MapEntry], fragment: &Fragment, host: u64, anywhere: bool) -> Option<Located> {
     let offset = (host - fragment.host) as u16;
     if fragment.is_changing() && offset < places[0].host {
         // Its source cannot be read any more: natively the first instruction could not be fetched.
         let app_len = u64::from(places[0].app_len);
         let recipe = Recipe::Compare;
-        return anywhere.then_some(Found {
+        return anywhere.then_some(Located {
             index: 0,
             app_offset: 0,
             app_len,
@@ -260,7 +260,7 @@ fn find(places: &[Place], fragment: &Fragment, host: u64, anywhere: bool) -> Opt
     let counter_at = usize::from(fragment.counter_at);
     let past_counter = index > counter_at || (index == counter_at && !at_start);
     let is_whole = !past_counter || index >= usize::from(fragment.whole_from);
-    let found = Found {
+    let found = Located {
         index,
         app_offset,
         app_len: u64::from(place.app_len),

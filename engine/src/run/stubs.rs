@@ -1,7 +1,7 @@
 //! Where the engine's assembly lies: the labels that other files lead threads to, or tell interrupted threads by.
 
-use crate::isa::x86_64::context::{Stage, ThreadState};
-use crate::isa::x86_64::exits::Way;
+use crate::isa::x86_64::context::{Stage, ThreadContext};
+use crate::isa::x86_64::exits::IblKind;
 
 unsafe extern "C" {
     /// Where exit stubs jump to; never called.
@@ -9,8 +9,8 @@ unsafe extern "C" {
     fn engine_resume_checked();
     fn engine_resume_end();
     fn engine_again();
-    fn engine_lookup_miss();
-    fn engine_return_miss();
+    fn engine_ibl_miss();
+    fn engine_ibl_return_miss();
     fn engine_returned();
     fn engine_landing();
     /// Starts to follow the calling thread at its return address. A caller sees it return, and is followed.
@@ -18,7 +18,7 @@ unsafe extern "C" {
     /// `thread` must come from [`Engine::attach`] on this thread. Also a jump target for assembly stubs
     /// whose stack pointer points at the address to go on at.
     #[allow(improper_ctypes)]
-    pub fn engine_enter(thread: *mut ThreadState);
+    pub fn engine_enter(thread: *mut ThreadContext);
     fn engine_restorer();
     fn engine_signal_entry();
     fn engine_unblock_after();
@@ -54,10 +54,10 @@ pub(crate) fn returned() -> u64 {
 }
 
 /// Where an indirect branch goes whose target is not known.
-pub(crate) fn miss(way: Way) -> u64 {
+pub(crate) fn miss(way: IblKind) -> u64 {
     match way {
-        Way::Jump => engine_lookup_miss as *const () as u64,
-        Way::Return => engine_return_miss as *const () as u64,
+        IblKind::Jump => engine_ibl_miss as *const () as u64,
+        IblKind::Return => engine_ibl_return_miss as *const () as u64,
     }
 }
 
@@ -70,7 +70,7 @@ pub(crate) fn exit_address() -> u64 {
 ///
 /// # Safety
 /// The block must be whole; the caller's frames are given up.
-pub(crate) unsafe fn resume(thread: *const ThreadState) -> ! {
+pub(crate) unsafe fn resume(thread: *const ThreadContext) -> ! {
     // SAFETY: forwarded.
     unsafe { core::arch::asm!("jmp engine_resume", in("rdi") thread, options(noreturn)) }
 }
@@ -85,26 +85,28 @@ pub(crate) fn restorer() -> u64 {
     engine_restorer as *const () as u64
 }
 
-/// Where in the gadget a system call is not made yet, or to be restarted, and where it is done.
-pub(crate) struct Gadget {
+/// Where in the syscall_stub a system call is not made yet, or to be restarted, and where it is done.
+pub(crate) struct SyscallStub {
     pub before: core::ops::RangeInclusive<u64>,
     pub after: u64,
     pub unblocked: u64,
 }
 
-pub(crate) fn gadget() -> Gadget {
-    Gadget {
+pub(crate) fn syscall_stub() -> SyscallStub {
+    SyscallStub {
         before: engine_syscall_checked as *const () as u64..=engine_syscall_at as *const () as u64,
         after: engine_syscall_after as *const () as u64,
         unblocked: engine_unblock_after as *const () as u64,
     }
 }
 
-impl ThreadState {
+impl ThreadContext {
     /// Is this host address in the engine's system call, with the state in the block whole?
-    pub(crate) fn at_gadget(&self, host: u64) -> bool {
-        let gadget = gadget();
+    pub(crate) fn is_at_syscall_stub(&self, host: u64) -> bool {
+        let syscall_stub = syscall_stub();
         self.in_syscall.get() != Stage::None
-            && (gadget.before.contains(&host) || host == gadget.after || host == gadget.unblocked)
+            && (syscall_stub.before.contains(&host)
+                || host == syscall_stub.after
+                || host == syscall_stub.unblocked)
     }
 }

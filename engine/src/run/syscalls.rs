@@ -8,7 +8,7 @@ use core::sync::atomic::Ordering;
 
 use crate::contract::{Call, Notice};
 use crate::isa::x86_64::app_memory::{read_memory, write_memory};
-use crate::isa::x86_64::context::{Stage, ThreadState, disp};
+use crate::isa::x86_64::context::{Stage, ThreadContext, disp};
 use crate::isa::x86_64::decode::block::Refusal;
 use crate::isa::x86_64::file_memory;
 use crate::isa::x86_64::gs::{ARCH_GET_GS, ARCH_SET_GS};
@@ -96,20 +96,20 @@ global_asm!(
 // every function where that may happen, so that nothing about it is assumed across the call.
 #[allow(improper_ctypes, reason = "the address is only passed through")]
 unsafe extern "C" {
-    fn engine_syscall(number: u64, arguments: &[u64; 6], thread: *const ThreadState) -> i64;
-    fn engine_unblock(mask: &u64, thread: *const ThreadState);
-    fn engine_sigreturn(thread: *const ThreadState) -> i64;
-    fn engine_enter_frame(frame: *mut u64, thread: *const ThreadState);
+    fn engine_syscall(number: u64, arguments: &[u64; 6], thread: *const ThreadContext) -> i64;
+    fn engine_unblock(mask: &u64, thread: *const ThreadContext);
+    fn engine_sigreturn(thread: *const ThreadContext) -> i64;
+    fn engine_enter_frame(frame: *mut u64, thread: *const ThreadContext);
 }
 
-/// The gadget's answer when a signal is pending: the kernel's ERESTARTSYS, which no call returns to user mode.
+/// The syscall_stub's answer when a signal is pending: the kernel's ERESTARTSYS, which no call returns to user mode.
 const NOT_MADE: i64 = -512;
 
 /// Has the kernel restore a frame of the engine's own, which leads back here.
 ///
 /// # Safety
-/// `frame` must be a whole `struct rt_sigframe` whose PC is [`Gadget::unblocked`].
-pub(crate) unsafe fn enter_frame(frame: *mut u64, thread: *const ThreadState) {
+/// `frame` must be a whole `struct rt_sigframe` whose PC is [`SyscallStub::unblocked`].
+pub(crate) unsafe fn enter_frame(frame: *mut u64, thread: *const ThreadContext) {
     // SAFETY: forwarded.
     unsafe { engine_enter_frame(frame, thread) };
 }
@@ -118,7 +118,7 @@ pub(crate) unsafe fn enter_frame(frame: *mut u64, thread: *const ThreadState) {
 pub(crate) const SYSCALL_LEN: u64 = 2;
 
 /// The application has changed its signal mask.
-fn note_mask(thread: &ThreadState, call: &Call, result: i64) {
+fn note_mask(thread: &ThreadContext, call: &Call, result: i64) {
     let [how, set, _, size, ..] = call.arguments;
     if result != 0 || set == 0 || size != 8 {
         return;
@@ -138,7 +138,7 @@ fn note_mask(thread: &ThreadState, call: &Call, result: i64) {
 
 impl Engine {
     /// Makes the system call that the thread is at; `next` is the PC behind the instruction.
-    pub(crate) fn syscall(&self, thread: &ThreadState, next: u64) {
+    pub(crate) fn syscall(&self, thread: &ThreadContext, next: u64) {
         let call = Call {
             number: thread.gpr[gpr::RAX].get(),
             arguments: [gpr::RDI, gpr::RSI, gpr::RDX, gpr::R10, gpr::R8, gpr::R9]
@@ -235,12 +235,12 @@ impl Engine {
     }
 
     /// A signal comes first: the block that ends with this SYSCALL was counted whole, and will be run again.
-    pub(crate) fn not_made(&self, thread: &ThreadState) {
+    pub(crate) fn not_made(&self, thread: &ThreadContext) {
         thread.adjust[Metric::Instructions as usize].fetch_sub(1, Ordering::Relaxed);
     }
 
     /// The call has returned: its result and effects, also where a signal interrupts its end.
-    pub(crate) fn finish_syscall(&self, thread: &ThreadState, result: i64) {
+    pub(crate) fn finish_syscall(&self, thread: &ThreadContext, result: i64) {
         let call = thread.call.get();
         let next = thread.pc.get() + SYSCALL_LEN;
         thread.pc.set(next);
@@ -254,7 +254,7 @@ impl Engine {
     }
 
     /// Makes the call as it is.
-    pub(crate) fn pass(&self, thread: &ThreadState, call: &Call) -> i64 {
+    pub(crate) fn pass(&self, thread: &ThreadContext, call: &Call) -> i64 {
         thread.in_syscall.set(Stage::Application);
         // SAFETY: it is the application's own call.
         let result = unsafe { engine_syscall(call.number, &call.arguments, thread) };
@@ -263,7 +263,7 @@ impl Engine {
     }
 
     /// Gives the application its signal mask back; a queued signal arrives at the end of this.
-    pub(crate) fn unblock(&self, thread: &ThreadState, mask: &u64) {
+    pub(crate) fn unblock(&self, thread: &ThreadContext, mask: &u64) {
         thread.in_syscall.set(Stage::Leaving);
         // SAFETY: `mask` is the engine's own word.
         unsafe { engine_unblock(mask, thread) };

@@ -6,12 +6,12 @@ use crate::cache::block_map::BlockMap;
 use crate::code::mappings::CodeMemory;
 use crate::code::write_protect::Guarded;
 use crate::contract::Notice;
-use crate::isa::x86_64::context::ThreadState;
+use crate::isa::x86_64::context::ThreadContext;
 use crate::os::reserved::Reserved;
 use crate::translate::translator::Translator;
 
 /// Why a branch target is not translated.
-pub(crate) enum Away {
+pub(crate) enum NotTranslated {
     /// It cannot be: the thread is released with this notice.
     Release(Notice, u64),
     /// Following ends here.
@@ -45,7 +45,7 @@ pub(crate) struct Tables {
 
 impl Tables {
     /// The blocks of all threads, whether these have ended or not.
-    pub fn contexts(&self) -> impl Iterator<Item = &'static ThreadState> + use<'_> {
+    pub fn contexts(&self) -> impl Iterator<Item = &'static ThreadContext> + use<'_> {
         contexts(&self.blocks)
     }
 
@@ -81,11 +81,11 @@ impl Tables {
         }
         let Tables { translator, map, .. } = self;
         let fragments = translator.fragments.as_slice();
-        let ways_in = &mut translator.targets;
+        let ibl_table = &mut translator.targets;
         map.retain(|pc, fragment| {
             let dead = fragments[fragment as usize].dead;
             if dead {
-                ways_in.iter_mut().for_each(|targets| targets.remove(pc));
+                ibl_table.iter_mut().for_each(|targets| targets.remove(pc));
             }
             !dead
         });
@@ -93,7 +93,7 @@ impl Tables {
 }
 
 /// The blocks at these addresses.
-fn contexts(blocks: &Reserved<usize>) -> impl Iterator<Item = &'static ThreadState> + use<'_> {
-    // SAFETY: made by `ThreadState::new`, which gave a shared reference to each; blocks that are listed are never unmapped.
-    blocks.as_slice().iter().map(|&at| unsafe { &*(at as *const ThreadState) })
+fn contexts(blocks: &Reserved<usize>) -> impl Iterator<Item = &'static ThreadContext> + use<'_> {
+    // SAFETY: made by `ThreadContext::new`, which gave a shared reference to each; blocks that are listed are never unmapped.
+    blocks.as_slice().iter().map(|&at| unsafe { &*(at as *const ThreadContext) })
 }

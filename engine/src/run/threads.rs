@@ -2,7 +2,7 @@
 
 use core::sync::atomic::Ordering;
 
-use crate::isa::x86_64::context::{ThreadState, UNKNOWN_TID};
+use crate::isa::x86_64::context::{ThreadContext, UNKNOWN_TID};
 use crate::isa::x86_64::gs::set_gs_base;
 use crate::isa::x86_64::registry;
 use crate::metric::Totals;
@@ -14,7 +14,7 @@ use crate::run::served;
 use crate::run::stubs::resume;
 use crate::run::tables::Tables;
 
-impl ThreadState {
+impl ThreadContext {
     /// The thread's cumulative totals. May be called from any thread while this one runs: then the
     /// values are monotonic, not an atomic cut.
     pub fn totals(&self) -> Totals {
@@ -27,7 +27,7 @@ impl ThreadState {
 ///
 /// The engine follows nobody new afterwards: its tables may be half written.
 pub fn abandon() {
-    let Some(thread) = ThreadState::current() else { return };
+    let Some(thread) = ThreadContext::current() else { return };
     let here = &raw const thread as u64;
     if !thread.is_followed() || !thread.owns_stack(here) {
         return;
@@ -39,7 +39,7 @@ pub fn abandon() {
         engine.lock.release();
     }
     engine.leave(thread);
-    thread.host_target.set(thread.pc.get());
+    thread.resume_at.set(thread.pc.get());
     // SAFETY: the thread's block holds its whole state; nothing in the frames below is needed any more.
     unsafe { resume(thread) }
 }
@@ -47,16 +47,16 @@ pub fn abandon() {
 impl Engine {
     /// Prepares the calling thread; it is followed once it calls `engine_enter` with the result.
     /// `None` when memory is refused, or the engine was abandoned.
-    pub fn attach(&'static self) -> Option<*mut ThreadState> {
+    pub fn attach(&'static self) -> Option<*mut ThreadContext> {
         if self.is_broken() {
             return None;
         }
-        let known = ThreadState::current().filter(|t| core::ptr::eq(engine_of(t), self));
+        let known = ThreadContext::current().filter(|t| core::ptr::eq(engine_of(t), self));
         let thread = match known {
             Some(thread) => thread,
             None => self.with_tables(|tables| block(self, tables))?,
         };
-        thread.tid.store(ThreadState::ask_tid(), Ordering::Release);
+        thread.tid.store(ThreadContext::ask_tid(), Ordering::Release);
         thread.forget_blocked();
         thread.ended.store(false, Ordering::Release);
         // What happened natively since the thread was last followed.
@@ -76,9 +76,9 @@ impl Engine {
     }
 
     /// A block for a thread that a followed one is about to start.
-    pub(crate) fn new_block(&self, parent: &ThreadState) -> Option<&'static ThreadState> {
+    pub(crate) fn new_context(&self, parent: &ThreadContext) -> Option<&'static ThreadContext> {
         #[cfg(feature = "faults")]
-        if crate::failpoints::strikes(crate::failpoints::Fault::NoBlock) {
+        if crate::failpoints::strikes(crate::failpoints::Fault::NoContext) {
             return None;
         }
         if self.is_broken() {
@@ -91,8 +91,8 @@ impl Engine {
     }
 
     /// Makes a block for a thread that may come later.
-    pub(crate) fn spare_block(&self, tables: &mut Tables) {
-        let Some(spare) = ThreadState::new(core::ptr::from_ref(self).cast(), self.slots) else {
+    pub(crate) fn spare_context(&self, tables: &mut Tables) {
+        let Some(spare) = ThreadContext::new(core::ptr::from_ref(self).cast(), self.slots) else {
             return;
         };
         spare.ended.store(true, Ordering::Release);
@@ -102,12 +102,12 @@ impl Engine {
     }
 
     /// The thread of this block ends, or was never started: the block may be used again once it is gone.
-    pub(crate) fn give_back(&self, thread: &ThreadState) {
+    pub(crate) fn give_back(&self, thread: &ThreadContext) {
         thread.ended.store(true, Ordering::Release);
     }
 
     /// In a child of fork: the calling thread is the only one, and its counts start anew.
-    pub(crate) fn alone_after_fork(&self, thread: &ThreadState) {
+    pub(crate) fn alone_after_fork(&self, thread: &ThreadContext) {
         let shares_code = self.with_tables(|tables| tables.translator.cache.is_mapped_twice());
         if shares_code {
             self.keep_x87_pointer();
@@ -131,7 +131,7 @@ impl Engine {
 }
 
 /// A thread's block: one whose thread has ended, else a new one.
-fn block(engine: &'static Engine, tables: &mut Tables) -> Option<&'static ThreadState> {
+fn block(engine: &'static Engine, tables: &mut Tables) -> Option<&'static ThreadContext> {
     for old in tables.contexts() {
         if old.ended.load(Ordering::Acquire) && !exists(old.tid.load(Ordering::Acquire)) {
             // SAFETY: the kernel has forgotten its thread, and the lock is held: nobody else takes it.
@@ -139,10 +139,10 @@ fn block(engine: &'static Engine, tables: &mut Tables) -> Option<&'static Thread
             return Some(old);
         }
     }
-    let fresh = ThreadState::new(core::ptr::from_ref(engine).cast(), engine.slots)?;
+    let fresh = ThreadContext::new(core::ptr::from_ref(engine).cast(), engine.slots)?;
     if registry::add(fresh.this).and(tables.blocks.push(fresh.this as usize)).is_none() {
         // SAFETY: mapped just now, and nobody knows of it.
-        unsafe { ThreadState::give_up(fresh) };
+        unsafe { ThreadContext::give_up(fresh) };
         return None;
     }
     Some(fresh)
@@ -156,7 +156,7 @@ fn exists(tid: u32) -> bool {
     tid != 0 && (tid == UNKNOWN_TID || !gone())
 }
 
-fn clear(tables: &Tables, thread: &ThreadState) {
+fn clear(tables: &Tables, thread: &ThreadContext) {
     for counter in &thread.counters()[..tables.translator.slots.len()] {
         // Untouched pages stay untouched.
         if counter.load(Ordering::Relaxed) != 0 {

@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering;
 use crate::cache::fragment::Fragment;
 use crate::code::write_protect::{MOST_LOOKS, Page, UNKNOWN, allow, now, pages_of};
 use crate::os::memory::PAGE;
-use crate::os::signal_mask::undisturbed;
+use crate::os::signal_mask::with_signals_blocked;
 use crate::os::signals::SIGSEGV;
 use crate::run::engine::Engine;
 use crate::run::tables::Tables;
@@ -30,7 +30,7 @@ impl Tables {
         let is_protected = self.protect(fragment);
         if is_protected {
             // In pages that were protected before.
-            self.quieten(index);
+            self.stop_watching(index);
         }
         is_protected
     }
@@ -55,7 +55,7 @@ impl Tables {
                 self.guarded.forget_dead(at, self.translator.fragments.as_slice());
                 let mut next = self.guarded.fragments_of(at);
                 while let Some(entry) = next.next(&self.guarded) {
-                    self.quieten(entry);
+                    self.stop_watching(entry);
                 }
             }
         }
@@ -63,7 +63,7 @@ impl Tables {
     }
 
     /// Lets a fragment be entered without a look, if it holds still and is as it was.
-    fn quieten(&mut self, index: u32) {
+    fn stop_watching(&mut self, index: u32) {
         let fragment = self.translator.fragments.as_slice()[index as usize];
         let holds_still = pages_of(&fragment).all(|page| self.guarded.is_protected(page));
         // SAFETY: its pages are mapped, or the kernel would not have changed their protection.
@@ -111,7 +111,7 @@ impl Tables {
         if !self.protect(&fragment) {
             return Look::Changed;
         }
-        self.quieten(index);
+        self.stop_watching(index);
         Look::Entered
     }
 }
@@ -126,7 +126,7 @@ impl Engine {
             self.guarded[0].store(range.start, Ordering::Release);
             self.guarded[1].store(range.end, Ordering::Release);
         };
-        undisturbed(|| self.with_tables(begin));
+        with_signals_blocked(|| self.with_tables(begin));
     }
 
     /// The signals that must come while translated code or a handler runs.

@@ -109,7 +109,7 @@ impl Engine {
                 let translator = &tables.translator;
                 let fragment = translator.fragment_at(host)?;
                 let offset = (host - fragment.host) as u16;
-                let places = translator.places_of(&fragment);
+                let places = translator.map_of(&fragment);
                 let index = places.iter().rposition(|place| place.host <= offset)?;
                 let before = fragment.offset_of(places, index);
                 // SAFETY: as long as the fragment lives its source is readable: the thread has just executed it.

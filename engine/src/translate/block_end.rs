@@ -5,7 +5,7 @@ use iced_x86::{Code as Opcode, Instruction, MemoryOperand, OpKind, Register};
 use crate::cache::fragment::{Exit, ExitKind, Recipe};
 use crate::isa::x86_64::decode::block::{Block, End, Refusal};
 use crate::isa::x86_64::emit::buffer::Code;
-use crate::isa::x86_64::exits::Way;
+use crate::isa::x86_64::exits::IblKind;
 use crate::isa::x86_64::registers::{gpr, number};
 use crate::translate::translator::{Failure, Translator};
 
@@ -26,7 +26,7 @@ impl Translator {
         let instruction =
             block.instructions().last().expect("a block with an end has instructions");
         let mut body = code.len();
-        let lookups = self.lookups;
+        let ibl_form = self.ibl_form;
         match block.end {
             End::Cut => unreachable!("a cut block has no end instruction"),
             End::Trap => body = self.emit_plain(code, block, instruction, recipe)?,
@@ -63,7 +63,7 @@ impl Translator {
                     let literal = self.cache.arena(arena).put_word(block.next_pc);
                     code.push_literal(literal);
                 }
-                code.lookup(target, self.ways_in(Way::Jump).table(), lookups);
+                code.lookup(target, self.ibl_table(IblKind::Jump).table(), ibl_form);
                 *recipe = Recipe::Spilled(gpr::RCX as u8);
             }
             End::Return => {
@@ -76,9 +76,9 @@ impl Translator {
                 if instruction.op_count() == 1 {
                     code.put(&[0x48, 0x8d, 0xa4, 0x24]); // lea rsp, [rsp+imm32]
                     code.put(&u32::from(instruction.immediate16()).to_le_bytes());
-                    code.lookup(gpr::RCX, self.ways_in(Way::Jump).table(), lookups);
+                    code.lookup(gpr::RCX, self.ibl_table(IblKind::Jump).table(), ibl_form);
                 } else {
-                    code.lookup_return(self.ways_in(Way::Return).table(), lookups);
+                    code.ibl_return(self.ibl_table(IblKind::Return).table(), ibl_form);
                 }
                 *recipe = Recipe::Spilled(gpr::RCX as u8);
             }

@@ -16,7 +16,7 @@ const FAR_BYTES: usize = FAR_PADDING + 14;
 impl Translator {
     /// Before the target of an exit is translated: if the exit is the taken branch at the end of the last fragment, it
     /// changes places with the jump behind it. No thread may be inside the cache.
-    pub fn turn_round(&mut self, index: u32) {
+    pub fn swap_branches(&mut self, index: u32) {
         let exit = self.exits.as_slice()[index as usize];
         let arena = self.cache.arena(exit.arena);
         let last = arena.tail.is_some_and(|t| t.taken == index && t.end == arena.hot_address());
@@ -26,7 +26,7 @@ impl Translator {
         }
         let arena = self.cache.arena(exit.arena);
         arena.tail = None;
-        arena.turn_condition(exit.site);
+        arena.invert_condition(exit.site);
         arena.patch(exit.site, arena.base + u64::from(other.stub));
         arena.patch(other.site, arena.base + u64::from(exit.stub));
         let exits = self.exits.as_mut_slice();

@@ -21,7 +21,7 @@ pub const MOST_COPIES: usize = 8;
 /// Instructions of all copies together: longer loops are no faster than their counter.
 const MOST_INSTRUCTIONS: usize = 32;
 /// Bytes of a way out of one copy: a store, a load, an LEA and a jump to what they share.
-const WAY_BYTES: usize = 9 + 9 + 4 + 5;
+const LOOP_EXIT_BYTES: usize = 9 + 9 + 4 + 5;
 /// Bytes of what they share: a store, a load and a jump.
 const SHARED_BYTES: usize = 9 + 9 + 5;
 
@@ -50,19 +50,19 @@ impl Code {
 
 impl Translator {
     /// Leads the ways out of all copies but the last to where they are counted, and on to the code at `behind`.
-    pub(crate) fn emit_settlement(
+    pub(crate) fn emit_count_stub(
         &mut self,
         code: &mut Code,
         arena: u8,
         slot: u32,
-        ways_out: &[usize],
+        loop_exits: &[usize],
         behind: u64,
     ) {
-        const BYTES: usize = (MOST_COPIES - 1) * WAY_BYTES + SHARED_BYTES;
+        const BYTES: usize = (MOST_COPIES - 1) * LOOP_EXIT_BYTES + SHARED_BYTES;
         let arena = self.cache.arena(arena);
-        let shared = ways_out.len() * WAY_BYTES;
+        let shared = loop_exits.len() * LOOP_EXIT_BYTES;
         let mut cold: Code<BYTES> = Code::at(arena.cold_address(shared + SHARED_BYTES));
-        for (copies, &field) in (1..).zip(ways_out) {
+        for (copies, &field) in (1..).zip(loop_exits) {
             let from = code.address + field as u64 + 4;
             code.set_u32(field, cold.here().wrapping_sub(from) as u32);
             cold.spill_rcx();

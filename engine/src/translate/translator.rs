@@ -10,15 +10,15 @@ use iced_x86::{Decoder, DecoderOptions, Encoder, Instruction, InstructionInfoFac
 
 use crate::cache::address_space::AddressSpace;
 use crate::cache::arenas::Cache;
-use crate::cache::fragment::{Exit, Fragment, Place};
-use crate::cache::ibl_table::Targets;
+use crate::cache::fragment::{Exit, Fragment, MapEntry};
+use crate::cache::ibl_table::IblTable;
 use crate::cache::weight_table::WeightTable;
 use crate::isa::x86_64::count::weigh::sum_weights;
 use crate::isa::x86_64::decode::block::{Block, Refusal};
 use crate::isa::x86_64::emit::buffer::{Code, FAR_PADDING};
 use crate::isa::x86_64::emit::encode::encode;
-use crate::isa::x86_64::emit::ibl::Lookups;
-use crate::isa::x86_64::exits::Way;
+use crate::isa::x86_64::emit::ibl::IblForm;
+use crate::isa::x86_64::exits::IblKind;
 use crate::metric::Weights;
 use crate::os::reserved::Reserved;
 
@@ -49,14 +49,14 @@ pub struct Translator {
     /// All fragments; per arena their host addresses ascend.
     pub fragments: Reserved<Fragment>,
     /// Their maps.
-    pub places: Reserved<Place>,
+    pub places: Reserved<MapEntry>,
     /// All exits.
     pub exits: Reserved<Exit>,
     /// Weights of all counter slots.
     pub slots: WeightTable,
     /// Ways in for indirect branches.
-    pub targets: [Targets; 2],
-    pub(crate) lookups: Lookups,
+    pub targets: [IblTable; 2],
+    pub(crate) ibl_form: IblForm,
     pub(crate) factory: InstructionInfoFactory,
     pub(super) encoder: Encoder,
     pub(super) block: Block,
@@ -66,25 +66,25 @@ pub struct Translator {
 /// Direct branches of one block at most (conditional: two).
 const EXITS_PER_SLOT: usize = 2;
 /// Of large programs blocks have six instructions on average.
-const PLACES_PER_SLOT: usize = 16;
+const MAP_ENTRIES_PER_SLOT: usize = 16;
 
 impl Translator {
     /// Fresh tables. `to_engine` is the address that stubs jump to, `miss` says where a lookup without success leads.
     pub fn new(
         to_engine: u64,
-        miss: fn(Way) -> u64,
-        lookups: Lookups,
+        miss: fn(IblKind) -> u64,
+        ibl_form: IblForm,
         space: AddressSpace,
     ) -> Option<Translator> {
-        let table = |way| Targets::new(miss(way), lookups.shift);
+        let table = |way| IblTable::new(miss(way), ibl_form.shift);
         Some(Translator {
             cache: Cache::new(space),
             fragments: Reserved::new(space.slots)?,
-            places: Reserved::new(space.slots * PLACES_PER_SLOT)?,
+            places: Reserved::new(space.slots * MAP_ENTRIES_PER_SLOT)?,
             exits: Reserved::new(space.slots * EXITS_PER_SLOT)?,
             slots: WeightTable::new(space.slots)?,
-            targets: [table(Way::Jump)?, table(Way::Return)?],
-            lookups,
+            targets: [table(IblKind::Jump)?, table(IblKind::Return)?],
+            ibl_form,
             factory: InstructionInfoFactory::new(),
             encoder: Encoder::new(64),
             block: Block::empty(),
@@ -111,7 +111,7 @@ impl Translator {
             + self.places.bytes()
             + self.exits.bytes()
             + self.slots.bytes()
-            + self.targets.iter().map(Targets::memory).sum::<usize>()
+            + self.targets.iter().map(IblTable::memory).sum::<usize>()
     }
 
     /// The arena for `pc`, its routines in place.
@@ -151,7 +151,7 @@ impl Translator {
         self.fragments.shrink();
         self.exits.shrink();
         self.slots.shrink();
-        self.targets.iter_mut().for_each(Targets::give_up);
+        self.targets.iter_mut().for_each(IblTable::give_up);
     }
 
     /// Bytes of address space that [`Translator::give_up`] gives back, nearly.
@@ -159,7 +159,7 @@ impl Translator {
         let tables = self.places.address_space()
             + self.fragments.address_space()
             + self.exits.address_space();
-        let targets: u64 = self.targets.iter().map(Targets::address_space).sum();
+        let targets: u64 = self.targets.iter().map(IblTable::address_space).sum();
         self.cache.address_space() + tables as u64 + targets
     }
 
@@ -169,7 +169,7 @@ impl Translator {
         self.places.clear();
         self.exits.clear();
         self.slots.clear();
-        self.forget_targets();
+        self.clear_ibl();
         for arena in self.cache.empty() {
             self.equip(arena);
         }
@@ -190,11 +190,11 @@ impl Translator {
         let here = self.cache.at(host)?.fragments.as_slice();
         let behind = here.partition_point(|&index| all[index as usize].host <= host);
         let fragment = all[here[behind.checked_sub(1)?] as usize];
-        (host - fragment.host < u64::from(fragment.host_len)).then_some(fragment)
+        (host - fragment.host < u64::from(fragment.cache_len)).then_some(fragment)
     }
 
     /// The places of a fragment's instructions.
-    pub fn places_of(&self, fragment: &Fragment) -> &[Place] {
+    pub fn map_of(&self, fragment: &Fragment) -> &[MapEntry] {
         &self.places.as_slice()
             [fragment.map as usize..fragment.map as usize + usize::from(fragment.len)]
     }

@@ -8,7 +8,7 @@ use ::weights::x86::Repeats;
 use iced_x86::Instruction;
 
 use crate::cache::arena::Tail;
-use crate::cache::fragment::{ExitKind, Fragment, Place, Recipe};
+use crate::cache::fragment::{ExitKind, Fragment, MapEntry, Recipe};
 use crate::isa::x86_64::count::insert::{self, is_narrow};
 use crate::isa::x86_64::count::place as counter_place;
 use crate::isa::x86_64::count::place::How;
@@ -16,7 +16,7 @@ use crate::isa::x86_64::count::weigh::sum_weights;
 use crate::isa::x86_64::decode::block::{Block, End, MAX_INSTRUCTIONS, Refusal};
 use crate::isa::x86_64::decode::x87_stores::{stores_wide_x87_pointer, stores_x87_pointer};
 use crate::isa::x86_64::emit::buffer::Code;
-use crate::isa::x86_64::exits::Way;
+use crate::isa::x86_64::exits::IblKind;
 use crate::isa::x86_64::registers::number;
 use crate::metric::Weights;
 use crate::translate::self_loop;
@@ -25,7 +25,7 @@ use crate::translate::translator::{Failure, Source, Translator};
 impl Translator {
     /// Translates the block at `pc`; returns the fragment's index.
     ///
-    /// `pad`: an indirect branch leads there.
+    /// `check`: an indirect branch leads there.
     ///
     /// # Safety
     /// `[pc, limit)` must be readable application code.
@@ -34,7 +34,7 @@ impl Translator {
         pc: u64,
         limit: u64,
         source: Source,
-        pad: Option<Way>,
+        check: Option<IblKind>,
     ) -> Result<u32, Failure> {
         let mut block = core::mem::replace(&mut self.block, Block::empty());
         // SAFETY: forwarded.
@@ -52,17 +52,22 @@ impl Translator {
             // SAFETY: forwarded.
             unsafe { block.decode_changing(pc, limit, Some(&mut self.factory)) };
         }
-        let result = self.emit(&block, guarded, pad);
+        let result = self.emit(&block, guarded, check);
         self.block = block;
         result
     }
 
-    fn emit(&mut self, block: &Block, guarded: bool, pad: Option<Way>) -> Result<u32, Failure> {
+    fn emit(
+        &mut self,
+        block: &Block,
+        guarded: bool,
+        check: Option<IblKind>,
+    ) -> Result<u32, Failure> {
         if let Some(refusal) = block.refusal {
             return Err(Failure::Refused(refusal));
         }
         let arena = self.arena_near(block.pc).ok_or(Failure::Full)?;
-        let pad = pad.map(|way| (way, self.emit_pad(way, arena, block.pc, None)));
+        let check = check.map(|kind| (kind, self.emit_target_check(kind, arena, block.pc, None)));
         let instructions = block.instructions();
 
         let mut dynamic = [(0usize, Repeats::Never); MAX_INSTRUCTIONS];
@@ -111,7 +116,7 @@ impl Translator {
         let map = self.places.len() as u32;
         let mut next_dynamic = 0;
         let with_target = (counter.how == How::WithTarget).then_some(slot);
-        let mut ways_out = [0; self_loop::MOST_COPIES - 1];
+        let mut loop_exits = [0; self_loop::MOST_COPIES - 1];
         let all =
             (1..=copies).flat_map(|copy| instructions.iter().enumerate().map(move |i| (copy, i)));
         for (copy, (i, instruction)) in all {
@@ -143,7 +148,7 @@ impl Translator {
             }
             let last = i + 1 == instructions.len();
             let body = if last && copy < copies {
-                ways_out[copy - 1] = code.leave_loop(instruction);
+                loop_exits[copy - 1] = code.leave_loop(instruction);
                 host
             } else if last && block.end != End::Cut {
                 self.emit_end(&mut code, arena, block, with_target, &mut recipe)?
@@ -153,7 +158,7 @@ impl Translator {
             if let Some((dynamic_slot, repeats)) = counted {
                 insert::after(&mut code, instruction, dynamic_slot, repeats);
             }
-            let place = Place {
+            let place = MapEntry {
                 host: host as u16,
                 body: (body - host) as u8,
                 app_len: instruction.len() as u8,
@@ -169,7 +174,7 @@ impl Translator {
         if copies > 1 {
             let behind = self.exits.as_slice()[exits as usize - 1].site - 1;
             let behind = self.cache.arena(arena).base + u64::from(behind);
-            self.emit_settlement(&mut code, arena, slot, &ways_out[..copies - 1], behind);
+            self.emit_count_stub(&mut code, arena, slot, &loop_exits[..copies - 1], behind);
         }
         #[cfg(feature = "sabotage")]
         crate::mutants::break_code(code.bytes_mut(), crate::isa::x86_64::context::disp::spill);
@@ -185,7 +190,7 @@ impl Translator {
             host: code.address,
             slot,
             map,
-            host_len: code.len() as u16,
+            cache_len: code.len() as u16,
             app_len: (block.next_pc - block.pc) as u16,
             len: (copies * instructions.len()) as u8,
             copies: copies as u8,
@@ -198,9 +203,9 @@ impl Translator {
         };
         let index = self.fragments.push(fragment).ok_or(Failure::Full)?;
         self.cache.arena(arena).fragments.push(index).ok_or(Failure::Full)?;
-        // Other threads go there from now on: the code behind the pad is whole.
-        if let Some((way, pad)) = pad {
-            self.ways_in(way).add(block.pc, pad.entry, pad.link).ok_or(Failure::Full)?;
+        // Other threads go there from now on: the code behind the check is whole.
+        if let Some((kind, check)) = check {
+            self.ibl_table(kind).add(block.pc, check.entry, check.link).ok_or(Failure::Full)?;
         }
         Ok(index)
     }
@@ -213,7 +218,7 @@ mod tests {
     use super::*;
     use crate::cache::address_space::AddressSpace;
     use crate::isa::x86_64::cpu::Cpu;
-    use crate::isa::x86_64::emit::ibl::Lookups;
+    use crate::isa::x86_64::emit::ibl::IblForm;
 
     /// Translates this test program's own code from end to end, as a program with no repetition would have it.
     #[test]
@@ -226,7 +231,7 @@ mod tests {
         let mut translator = Translator::new(
             0x1000,
             |_| 0x2000,
-            Lookups::of(Cpu::this()),
+            IblForm::for_cpu(Cpu::this()),
             AddressSpace::under(None),
         )
         .unwrap();

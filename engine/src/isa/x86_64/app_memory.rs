@@ -12,7 +12,7 @@
 use core::arch::global_asm;
 use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
-use crate::isa::x86_64::context::ThreadState;
+use crate::isa::x86_64::context::ThreadContext;
 use crate::isa::x86_64::registers::gpr;
 use crate::os::process;
 use crate::os::seccomp::optional;
@@ -112,7 +112,7 @@ pub(crate) fn write_memory(to: u64, bytes: &[u8]) -> i64 {
 
 /// Copies between the engine's memory and the application's, in the direction of the call; bytes that were copied.
 fn copy(call: u64, ours: u64, application: u64, len: usize) -> usize {
-    let mut thread = ThreadState::current();
+    let mut thread = ThreadContext::current();
     let is_local = thread.as_ref().is_some_and(|thread| {
         let above = application.wrapping_sub(thread.gpr[gpr::RSP].get());
         above < LOCAL_BYTES.saturating_sub(len as u64)

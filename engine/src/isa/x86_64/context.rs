@@ -55,11 +55,11 @@ pub struct Pages<T>(pub T);
 ///
 /// # Aliasing
 /// Translated code, the engine's assembly, handlers that interrupt the dispatcher, and other threads reach the same block
-/// at the same time, so once [`ThreadState::begin`] has made it there are shared references to it alone. What only its own
+/// at the same time, so once [`ThreadContext::begin`] has made it there are shared references to it alone. What only its own
 /// thread touches is a `Cell`: assembly and handlers that run on that thread are to the compiler calls and volatile
 /// accesses of that thread. What others touch too is an atomic. The rest never changes again.
 #[repr(C, align(4096))]
-pub struct ThreadState {
+pub struct ThreadContext {
     pub(crate) this: u64,
     /// Application registers while the thread is in the dispatcher.
     pub(crate) gpr: [Cell<u64>; 16],
@@ -70,8 +70,8 @@ pub struct ThreadState {
     pub(crate) mxcsr: Cell<u32>,
     pub(crate) engine_mxcsr: u32,
     pub(crate) in_syscall: Cell<Stage>,
-    pub(crate) lookup_target: Cell<u64>,
-    pub(crate) host_target: Cell<u64>,
+    pub(crate) ibl_target: Cell<u64>,
+    pub(crate) resume_at: Cell<u64>,
     pub(crate) spills: [Cell<u64>; spill::COUNT],
     pub(crate) engine_stack: u64,
     /// Where to go on after a host function that runs natively.
@@ -123,12 +123,12 @@ pub struct ThreadState {
     first_counter: Pages<[AtomicU64; 0]>,
 }
 
-impl ThreadState {
+impl ThreadContext {
     /// Maps a new block with so many counters, for the engine at that address.
-    pub(crate) fn new(engine: *const (), slots: usize) -> Option<&'static ThreadState> {
+    pub(crate) fn new(engine: *const (), slots: usize) -> Option<&'static ThreadContext> {
         let at =
             memory::map_anonymous(0, Self::bytes(slots), memory::PROT_READ | memory::PROT_WRITE)?;
-        let block = (at + ENGINE_STACK) as *mut ThreadState;
+        let block = (at + ENGINE_STACK) as *mut ThreadContext;
         // SAFETY: the mapping is fresh, zeroed, page-aligned, large enough and nobody else's yet; all fields are valid as
         // zeros. The exclusive access ends with `begin`, before there is a reference. The mapping stays, but for
         // `give_up`, whose caller has the only reference.
@@ -140,14 +140,14 @@ impl ThreadState {
 
     /// Bytes of a mapping.
     fn bytes(slots: usize) -> usize {
-        ENGINE_STACK + size_of::<ThreadState>() + slots * size_of::<AtomicU64>()
+        ENGINE_STACK + size_of::<ThreadContext>() + slots * size_of::<AtomicU64>()
     }
 
     /// Gives a block back to the kernel.
     ///
     /// # Safety
     /// Nobody else may know of it, and the caller's own reference must not be used afterwards.
-    pub(crate) unsafe fn give_up(block: *const ThreadState) {
+    pub(crate) unsafe fn give_up(block: *const ThreadContext) {
         // SAFETY: the caller says that the block is there, and that nobody uses it afterwards.
         unsafe {
             let slots = (*block).slots;
@@ -194,7 +194,7 @@ impl ThreadState {
 
     /// # Safety
     /// `at` must be zeroed memory of a block that nobody else uses, with so many counters behind it.
-    unsafe fn begin(at: *mut ThreadState, engine: *const (), slots: usize) {
+    unsafe fn begin(at: *mut ThreadContext, engine: *const (), slots: usize) {
         // SAFETY: nobody else has a reference; this one ends here.
         let state = unsafe { &mut *at };
         state.this = at as u64;
@@ -208,7 +208,7 @@ impl ThreadState {
     /// The counters, by slot.
     pub(crate) fn counters(&self) -> &[AtomicU64] {
         let first =
-            (self.this as usize + offset_of!(ThreadState, first_counter)) as *const AtomicU64;
+            (self.this as usize + offset_of!(ThreadContext, first_counter)) as *const AtomicU64;
         // SAFETY: so many lie behind the block in its mapping, which is never given up. They are atomics: translated code
         // adds to them meanwhile.
         unsafe { core::slice::from_raw_parts(first, self.slots) }
@@ -281,28 +281,28 @@ impl ThreadState {
 pub mod disp {
     #![allow(missing_docs)]
     use super::*;
-    pub const THIS: usize = offset_of!(ThreadState, this);
-    pub const GPR: usize = offset_of!(ThreadState, gpr);
-    pub const RFLAGS: usize = offset_of!(ThreadState, rflags);
-    pub const PC: usize = offset_of!(ThreadState, pc);
-    pub const EXIT: usize = offset_of!(ThreadState, exit);
-    pub const MXCSR: usize = offset_of!(ThreadState, mxcsr);
-    pub const ENGINE_MXCSR: usize = offset_of!(ThreadState, engine_mxcsr);
-    pub const LOOKUP_TARGET: usize = offset_of!(ThreadState, lookup_target);
-    pub const ENGINE_RSP: usize = offset_of!(ThreadState, engine_rsp);
-    pub const HOST_TARGET: usize = offset_of!(ThreadState, host_target);
-    pub const SIGNALS_HELD: usize = offset_of!(ThreadState, signals_held);
-    pub const NEW_TASK_MASK: usize = offset_of!(ThreadState, new_task_mask);
-    pub const PENDING_SIGNAL: usize = offset_of!(ThreadState, pending);
-    pub const ENGINE_STACK: usize = offset_of!(ThreadState, engine_stack);
-    pub const XMM: usize = offset_of!(ThreadState, xmm);
+    pub const THIS: usize = offset_of!(ThreadContext, this);
+    pub const GPR: usize = offset_of!(ThreadContext, gpr);
+    pub const RFLAGS: usize = offset_of!(ThreadContext, rflags);
+    pub const PC: usize = offset_of!(ThreadContext, pc);
+    pub const EXIT: usize = offset_of!(ThreadContext, exit);
+    pub const MXCSR: usize = offset_of!(ThreadContext, mxcsr);
+    pub const ENGINE_MXCSR: usize = offset_of!(ThreadContext, engine_mxcsr);
+    pub const IBL_TARGET: usize = offset_of!(ThreadContext, ibl_target);
+    pub const ENGINE_RSP: usize = offset_of!(ThreadContext, engine_rsp);
+    pub const RESUME_AT: usize = offset_of!(ThreadContext, resume_at);
+    pub const SIGNALS_HELD: usize = offset_of!(ThreadContext, signals_held);
+    pub const NEW_TASK_MASK: usize = offset_of!(ThreadContext, new_task_mask);
+    pub const PENDING_SIGNAL: usize = offset_of!(ThreadContext, pending);
+    pub const ENGINE_STACK: usize = offset_of!(ThreadContext, engine_stack);
+    pub const XMM: usize = offset_of!(ThreadContext, xmm);
 
     /// Displacement of a spill slot.
     pub const fn spill(slot: usize) -> usize {
-        offset_of!(ThreadState, spills) + 8 * slot
+        offset_of!(ThreadContext, spills) + 8 * slot
     }
     /// Displacement of a counter slot.
     pub const fn counter(slot: u32) -> usize {
-        offset_of!(ThreadState, first_counter) + 8 * slot as usize
+        offset_of!(ThreadContext, first_counter) + 8 * slot as usize
     }
 }

@@ -2,7 +2,7 @@
 
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
-use crate::isa::x86_64::context::{ENGINE_STACK, ThreadState};
+use crate::isa::x86_64::context::{ENGINE_STACK, ThreadContext};
 use crate::isa::x86_64::gs::gs_base;
 use crate::os::syscall::nr;
 use crate::os::{memory, process, seccomp};
@@ -67,16 +67,16 @@ pub fn holds(base: u64) -> bool {
             .any(|block| block.load(Ordering::Acquire) == base)
 }
 
-impl ThreadState {
+impl ThreadContext {
     /// The state of the calling thread if GS says that it has one.
-    pub fn current() -> Option<&'static ThreadState> {
+    pub fn current() -> Option<&'static ThreadContext> {
         let base = gs_base();
         // A program that uses GS itself may have set it to anything.
         if base == 0 || !holds(base) {
             return None;
         }
-        // SAFETY: a block of the registry: it is never unmapped, and references to it are shared ([`ThreadState`]).
-        let thread = unsafe { &*(base as *const ThreadState) };
+        // SAFETY: a block of the registry: it is never unmapped, and references to it are shared ([`ThreadContext`]).
+        let thread = unsafe { &*(base as *const ThreadContext) };
         // A thread that another one started natively has inherited its GS base. Where nobody ever ran natively there is none,
         // and nothing is asked.
         let is_own = !thread.vforked.load(Ordering::Relaxed)

@@ -4,7 +4,7 @@
 use core::sync::atomic::Ordering;
 
 use crate::isa::x86_64::app_memory::{self, read_memory, write_memory};
-use crate::isa::x86_64::context::ThreadState;
+use crate::isa::x86_64::context::ThreadContext;
 use crate::os::process;
 use crate::os::seccomp::{self, optional};
 use crate::os::signal_mask::NEVER_BLOCKED;
@@ -126,7 +126,7 @@ impl Engine {
     }
 
     /// As [`Engine::usual_mask_of_handler`], for a thread that stands at the handler's beginning: more under a storm of signals.
-    pub(crate) fn mask_of_handler(&self, thread: &ThreadState, signal: i32, before: u64) -> u64 {
+    pub(crate) fn mask_of_handler(&self, thread: &ThreadContext, signal: i32, before: u64) -> u64 {
         let mask = self.usual_mask_of_handler(signal, before);
         if thread.stacked.get() > MOST_STACKED { mask | !SYNCHRONOUS } else { mask }
     }

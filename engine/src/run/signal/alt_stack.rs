@@ -2,7 +2,7 @@
 
 use crate::contract::Call;
 use crate::isa::x86_64::app_memory::{read_memory, write_memory};
-use crate::isa::x86_64::context::ThreadState;
+use crate::isa::x86_64::context::ThreadContext;
 use crate::isa::x86_64::registers::gpr;
 use crate::isa::x86_64::signal_frame::AlternateStack;
 use crate::os::seccomp::optional;
@@ -15,7 +15,7 @@ pub(crate) const SS_AUTODISARM: u32 = 1 << 31;
 
 impl Engine {
     /// An alternate stack that the thread set while it was not followed.
-    pub(crate) fn adopt_alternate_stack(&self, thread: &ThreadState) {
+    pub(crate) fn adopt_alternate_stack(&self, thread: &ThreadContext) {
         let mut stack = AlternateStack { start: 0, flags: 0, padding: 0, size: 0 };
         // SAFETY: our own structure.
         unsafe { syscall6(nr::SIGALTSTACK, [0, &raw mut stack as u64, 0, 0, 0, 0]) };
@@ -30,7 +30,7 @@ impl Engine {
     }
 
     /// The thread goes on natively, with its alternate stack as it set it.
-    pub(crate) fn give_alternate_stack_back(&self, thread: &ThreadState) {
+    pub(crate) fn give_alternate_stack_back(&self, thread: &ThreadContext) {
         let mut stack = thread.alternate_stack.get();
         if stack.size != 0 && stack.flags == SS_AUTODISARM && !thread.disarmed.get() {
             stack.flags = 0;
@@ -40,7 +40,7 @@ impl Engine {
     }
 
     /// The application's sigaltstack.
-    pub(crate) fn sigaltstack(&self, thread: &ThreadState, call: &Call) -> i64 {
+    pub(crate) fn sigaltstack(&self, thread: &ThreadContext, call: &Call) -> i64 {
         const EFAULT: i64 = 14;
         const EPERM: i64 = 1;
         let [new, old, ..] = call.arguments;
@@ -90,7 +90,7 @@ impl Engine {
     }
 
     /// Arms the alternate stack again after a handler on it was left by a long jump.
-    pub(crate) fn rearm_alternate_stack(&self, thread: &ThreadState) {
+    pub(crate) fn rearm_alternate_stack(&self, thread: &ThreadContext) {
         let stack = thread.alternate_stack.get();
         if thread.disarmed.get()
             && thread.gpr[gpr::RSP].get().wrapping_sub(stack.start) >= stack.size

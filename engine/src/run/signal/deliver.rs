@@ -27,7 +27,7 @@
 use core::sync::atomic::Ordering;
 
 use crate::isa::x86_64::app_memory::{self, read_memory};
-use crate::isa::x86_64::context::{Stage, ThreadState};
+use crate::isa::x86_64::context::{Stage, ThreadContext};
 use crate::isa::x86_64::exits::EXIT_ENTER;
 use crate::isa::x86_64::registers::gpr;
 use crate::isa::x86_64::registry::SOME_RUN_NATIVELY;
@@ -43,7 +43,7 @@ use crate::run::engine::Engine;
 use crate::run::signal::alt_stack::SS_AUTODISARM;
 use crate::run::signal::frame::software_of;
 use crate::run::state_translation::Interruption;
-use crate::run::stubs::{again, gadget, landing, resume_range};
+use crate::run::stubs::{again, landing, resume_range, syscall_stub};
 use crate::run::syscalls::SYSCALL_LEN;
 
 /// RFLAGS.TF, DF and RF (SDM vol. 1, 3.4.3).
@@ -69,7 +69,7 @@ const EINTR: i64 = 4;
 pub(crate) const MOST_STACKED: u32 = 16;
 
 /// The mask that the system call in progress has put in the place of the thread's own while it waits.
-fn temporary_mask(thread: &ThreadState) -> Option<u64> {
+fn temporary_mask(thread: &ThreadContext) -> Option<u64> {
     if thread.in_syscall.get() != Stage::Application {
         return None;
     }
@@ -91,7 +91,7 @@ fn temporary_mask(thread: &ThreadState) -> Option<u64> {
 impl Engine {
     /// Whether an instruction of the application has ended at this trap: at the beginnings of its instructions, but
     /// for the one where the thread came into the cache.
-    fn has_executed(&self, thread: &ThreadState, host: u64) -> bool {
+    fn ends_instruction(&self, thread: &ThreadContext, host: u64) -> bool {
         match self.instruction_at(host) {
             Some(pc) if pc == thread.trap_not_before.get() => {
                 thread.trap_not_before.set(0);
@@ -119,13 +119,13 @@ impl Engine {
     /// A signal interrupted a followed thread.
     pub(crate) fn interrupted(
         &self,
-        thread: &ThreadState,
+        thread: &ThreadContext,
         signal: i32,
         info: &Info,
         context: &mut UserContext,
     ) -> Answer {
         let host = context.registers[CONTEXT_RIP] as u64;
-        let whole = self.in_cache(host) || thread.at_gadget(host) || host == landing();
+        let whole = self.in_cache(host) || thread.is_at_syscall_stub(host) || host == landing();
         if whole {
             return Answer::OnEngineStack;
         }
@@ -159,7 +159,7 @@ impl Engine {
     /// At a place where the application's state may be told; runs on the engine's stack.
     pub(crate) fn deliver(
         &self,
-        thread: &ThreadState,
+        thread: &ThreadContext,
         signal: i32,
         info: &mut Info,
         context: &mut UserContext,
@@ -171,7 +171,7 @@ impl Engine {
         let interruption = match signal {
             _ if stepped => Interruption::Asynchronous,
             SIGTRAP if is_trap_flag(signal, info) => {
-                if !self.has_executed(thread, host) {
+                if !self.ends_instruction(thread, host) {
                     return Answer::Return;
                 }
                 Interruption::TrapFlag
@@ -198,12 +198,12 @@ impl Engine {
             }
         } else {
             let interrupted =
-                host == gadget().after && context.registers[CONTEXT[gpr::RAX]] == -EINTR;
+                host == syscall_stub().after && context.registers[CONTEXT[gpr::RAX]] == -EINTR;
             if interrupted && let Some(mask) = temporary_mask(thread) {
                 before = mask;
             }
             let refused = signal == SIGSYS && code_of(info) > 0;
-            self.show_syscall(thread, context, host != gadget().after, refused);
+            self.show_syscall(thread, context, host != syscall_stub().after, refused);
         }
         self.show_x87_pointer_in(context.fpstate);
         if code_of(info) > 0 && info[SI_ADDR] == host {
@@ -257,7 +257,7 @@ impl Engine {
     /// is the interrupted code's still; `entry` is the stack pointer, `flags` are the interrupted code's.
     pub(crate) fn stand_at_handler(
         &self,
-        thread: &ThreadState,
+        thread: &ThreadContext,
         signal: i32,
         [info, context]: [u64; 2],
         entry: u64,
@@ -284,7 +284,7 @@ impl Engine {
 
     /// The kernel's mask is this from now on. Another signal may come here: it finds the thread at the handler's first
     /// instruction, as natively.
-    fn give_mask_to_handler(&self, thread: &ThreadState, mask: u64) {
+    fn give_mask_to_handler(&self, thread: &ThreadContext, mask: u64) {
         if seccomp::allows(nr::RT_SIGPROCMASK, &[0; 6]) {
             self.unblock(thread, &mask);
         } else {
@@ -296,7 +296,7 @@ impl Engine {
     /// where it would have died, so that a core file shows its own registers.
     fn end_by(
         &self,
-        thread: &ThreadState,
+        thread: &ThreadContext,
         signal: i32,
         info: &Info,
         context: &mut UserContext,
@@ -320,7 +320,7 @@ impl Engine {
 
     /// The handler returns: rt_sigreturn on the application's frame, with the PC bent to the engine's landing.
     /// `false` when there is no such frame; then the kernel shall say what it thinks of it.
-    pub(crate) fn prepare_sigreturn(&self, thread: &ThreadState) -> bool {
+    pub(crate) fn prepare_sigreturn(&self, thread: &ThreadContext) -> bool {
         let at = thread.gpr[gpr::RSP].get();
         let mut probe = [0u8; size_of::<UserContext>()];
         if !read_memory(at, &mut probe) {
@@ -342,14 +342,20 @@ impl Engine {
     }
 
     /// The call was refused: the frame shows the application's PC again.
-    pub(crate) fn undo_sigreturn(&self, thread: &ThreadState) {
+    pub(crate) fn undo_sigreturn(&self, thread: &ThreadContext) {
         // SAFETY: the frame that `prepare_sigreturn` has changed a moment ago.
         let context = unsafe { &mut *(thread.gpr[gpr::RSP].get() as *mut UserContext) };
         context.registers[CONTEXT_RIP] = thread.pc.get() as i64;
     }
 
     /// Keeps a signal for later, with everything blocked meanwhile.
-    fn postpone(&self, thread: &ThreadState, signal: i32, info: &Info, context: &mut UserContext) {
+    fn postpone(
+        &self,
+        thread: &ThreadContext,
+        signal: i32,
+        info: &Info,
+        context: &mut UserContext,
+    ) {
         // SAFETY: the kernel's frame.
         let software = unsafe { software_of(context.fpstate) };
         thread.pending.set(signal, context.mask, info, software);
@@ -359,7 +365,7 @@ impl Engine {
         }
     }
 
-    fn start_stepping(&self, thread: &ThreadState, context: &mut UserContext) {
+    fn start_stepping(&self, thread: &ThreadContext, context: &mut UserContext) {
         self.borrow(SIGTRAP);
         thread.pending.stepping.set(true);
         thread.pending.trapping.set(context.registers[CONTEXT_FLAGS] & TRAP_FLAG != 0);
@@ -368,7 +374,7 @@ impl Engine {
         context.mask &= !(1 << (SIGTRAP - 1) | self.never_blocked());
     }
 
-    fn stop_stepping(&self, thread: &ThreadState, context: &mut UserContext) {
+    fn stop_stepping(&self, thread: &ThreadContext, context: &mut UserContext) {
         thread.pending.stepping.set(false);
         if !thread.pending.trapping.get() {
             context.registers[CONTEXT_FLAGS] &= !TRAP_FLAG;
@@ -376,7 +382,7 @@ impl Engine {
     }
 
     /// Queues the postponed signal for this thread once more.
-    fn queue_pending(&self, thread: &ThreadState) {
+    fn queue_pending(&self, thread: &ThreadContext) {
         let (signal, info) = (thread.pending.signal(), thread.pending.info.get());
         thread.pending.clear();
         queue(thread, signal, &info);
@@ -385,7 +391,7 @@ impl Engine {
     /// The dispatcher found a postponed signal, and the thread's state is whole: gives the application its mask
     /// back, on its own stack. The signal arrives at that call's end. Where it cannot be queued the thread stands at its handler
     /// afterwards, and the answer is true.
-    pub(crate) fn hand_back_pending(&self, thread: &ThreadState) -> bool {
+    pub(crate) fn hand_back_pending(&self, thread: &ThreadContext) -> bool {
         let pending = &thread.pending;
         // A handler's return may have changed it since the signal came.
         let mask = thread.known_blocked().unwrap_or(pending.mask.get());
@@ -404,7 +410,7 @@ impl Engine {
 }
 
 /// Queues a signal for this thread as it came.
-fn queue(thread: &ThreadState, signal: i32, info: &Info) {
+fn queue(thread: &ThreadContext, signal: i32, info: &Info) {
     let [pid, tid] = [process::getpid(), thread.tid.load(Ordering::Acquire)].map(u64::from);
     // SAFETY: the kernel copies the siginfo, which it made itself before.
     unsafe {

@@ -1,7 +1,7 @@
 //! Where the kernel enters the engine for a signal.
 
 use crate::isa::x86_64::app_memory;
-use crate::isa::x86_64::context::{ThreadState, disp};
+use crate::isa::x86_64::context::{ThreadContext, disp};
 use crate::isa::x86_64::registers::gpr;
 use crate::isa::x86_64::signal_frame::{
     CONTEXT, CONTEXT_RIP, Info, SI_ADDR, UserContext, code_of, is_store_to_protected,
@@ -68,7 +68,7 @@ extern "C" fn on_signal(
     if denied && engine.open(info_ref[SI_ADDR], host) {
         return Answer::Return;
     }
-    match ThreadState::current() {
+    match ThreadContext::current() {
         // On its way out a thread is followed no more, but its state is in its block still.
         Some(thread) if thread.is_followed() || is_leaving(thread, context_ref) => {
             engine.interrupted(thread, signal, info_ref, context_ref)
@@ -81,7 +81,7 @@ extern "C" fn on_signal(
 }
 
 /// Does the context lie in the dispatcher, between the end of following and native code?
-fn is_leaving(thread: &ThreadState, context: &UserContext) -> bool {
+fn is_leaving(thread: &ThreadContext, context: &UserContext) -> bool {
     thread.owns_stack(context.registers[CONTEXT[gpr::RSP]] as u64)
         || resume_range().contains(&(context.registers[CONTEXT_RIP] as u64))
 }
@@ -92,7 +92,7 @@ extern "C" fn on_engine_stack(
     context: *mut UserContext,
     entry: u64,
 ) -> Answer {
-    let Some(thread) = ThreadState::current() else { return Answer::Return };
+    let Some(thread) = ThreadContext::current() else { return Answer::Return };
     // SAFETY: the frame is the kernel's, this thread's alone until the handler returns; both end before the application's
     // handler gets it.
     let (info, context) = unsafe { (&mut *info, &mut *context) };

@@ -9,7 +9,7 @@
 use core::arch::asm;
 use core::arch::x86_64::_fxsave64;
 
-use crate::isa::x86_64::context::{Stage, ThreadState};
+use crate::isa::x86_64::context::{Stage, ThreadContext};
 use crate::isa::x86_64::registers::gpr;
 use crate::isa::x86_64::signal_frame::{
     AlternateStack, CONTEXT, CONTEXT_FLAGS, CONTEXT_RIP, Info, Software, UserContext,
@@ -17,7 +17,7 @@ use crate::isa::x86_64::signal_frame::{
 use crate::os::seccomp::{self, optional};
 use crate::os::syscall::nr;
 use crate::run::engine::Engine;
-use crate::run::stubs::{gadget, restorer};
+use crate::run::stubs::{restorer, syscall_stub};
 use crate::run::syscalls::enter_frame;
 
 /// `struct rt_sigframe`.
@@ -65,7 +65,7 @@ pub(crate) unsafe fn software_of(fpstate: u64) -> Software {
 ///
 /// # Safety
 /// There must be room below `end`.
-unsafe fn save_state(thread: &ThreadState, end: u64, software: &Software) -> u64 {
+unsafe fn save_state(thread: &ThreadContext, end: u64, software: &Software) -> u64 {
     // Magic number and size with the number behind; components; size.
     let [magic, components, bytes, ..] = *software;
     let is_extended = magic != 0;
@@ -133,7 +133,7 @@ impl Engine {
     /// begins with. The application has a handler.
     pub(crate) fn enter_handler(
         &self,
-        thread: &ThreadState,
+        thread: &ThreadContext,
         signal: i32,
         info: &Info,
         software: &Software,
@@ -187,14 +187,14 @@ impl Engine {
         mask
     }
 
-    fn begin_handler(&self, thread: &ThreadState, signal: i32, frame: &mut Frame) {
+    fn begin_handler(&self, thread: &ThreadContext, signal: i32, frame: &mut Frame) {
         let flags = frame.context.registers[CONTEXT_FLAGS] as u64;
         let (info, context) = (&raw const frame.info as u64, &raw const frame.context as u64);
         self.stand_at_handler(thread, signal, [info, context], &raw const *frame as u64, flags);
     }
 
     /// Gives the kernel a mask by an rt_sigreturn; the vector state is the initial one afterwards.
-    pub(crate) fn set_mask_by_return(&self, thread: &ThreadState, mask: u64) {
+    pub(crate) fn set_mask_by_return(&self, thread: &ThreadContext, mask: u64) {
         let mut frame = Frame { return_address: 0, context: UserContext::empty(), info: [0; 16] };
         let context = &mut frame.context;
         context.flags = WITH_SEGMENTS;
@@ -202,7 +202,7 @@ impl Engine {
             true => AlternateStack { start: 0, flags: SS_DISABLE, padding: 0, size: 0 },
             false => thread.alternate_stack.get(),
         };
-        context.registers[CONTEXT_RIP] = gadget().unblocked as i64;
+        context.registers[CONTEXT_RIP] = syscall_stub().unblocked as i64;
         context.registers[CONTEXT[gpr::RSP]] = thread.gpr[gpr::RSP].get() as i64;
         context.registers[CONTEXT_FLAGS] = 0x202;
         context.registers[CONTEXT_SEGMENTS] = SEGMENTS;
