@@ -1,6 +1,7 @@
 //! What is kept of a translated block: where it lies, how it maps back to the application's instructions, and its ways
 //! out.
 
+use crate::cache::optional_index::OptionalIndex;
 use crate::isa::x86_64::decode::block::MAX_INSTRUCTIONS;
 
 /// A translated block.
@@ -28,10 +29,10 @@ pub struct Fragment {
     pub whole_from: u8,
     /// Its code went away: nothing leads here any more.
     pub dead: bool,
-    /// For guarded code, the exit to the dispatcher that it begins with while its pages are open, plus one; else 0.
-    pub watch: u32,
-    /// The last exit that was linked here, plus one; 0 = none.
-    pub incoming: u32,
+    /// For guarded code, the exit to the dispatcher that it begins with while its pages are open.
+    pub watch: OptionalIndex,
+    /// The last exit that was linked here.
+    pub incoming: OptionalIndex,
     /// Where its source lay when it was translated: for code that may change, this far from the application's PC
     /// to a copy; 0 = the source itself.
     pub copy: i64,
@@ -136,8 +137,8 @@ pub struct Exit {
     pub site: u32,
     /// Offset in the arena of the exit's stub.
     pub stub: u32,
-    /// The next exit that is linked to the same fragment, plus one; 0 = none.
-    pub next_incoming: u32,
+    /// The next exit that is linked to the same fragment.
+    pub next_incoming: OptionalIndex,
     /// The arena.
     pub arena: u8,
     /// What is to be done on the way.

@@ -12,6 +12,7 @@
 //! A table lies below 2 GiB, so that it is reached from everywhere without a base register, and is shared by all
 //! threads: entries and links are single words, changed under the engine's lock.
 
+use crate::cache::optional_index::OptionalIndex;
 use crate::isa::x86_64::context::MAX_SLOTS;
 use crate::isa::x86_64::emit::ibl::HASH_BITS;
 use crate::os::memory;
@@ -27,8 +28,8 @@ struct Check {
     entry: u64,
     /// Where the word is written that holds where to go on when the target is another one.
     link: u64,
-    /// The check after it, plus one; 0 = none.
-    next: u32,
+    /// The check after it.
+    next: OptionalIndex,
 }
 
 /// All checks for one way.
@@ -37,7 +38,7 @@ pub struct IblTable {
     miss: u64,
     /// The lowest bit of a target that chooses its entry.
     shift: u8,
-    /// The first check of each entry, plus one.
+    /// The first check of each entry, an [`OptionalIndex`].
     heads: usize,
     checks: Reserved<Check>,
 }
@@ -51,10 +52,10 @@ impl IblTable {
     pub fn new(miss: u64, shift: u8) -> Option<IblTable> {
         let checks = Reserved::new(MAX_SLOTS)?;
         let protection = memory::PROT_READ | memory::PROT_WRITE;
-        let heads = memory::map_anonymous(0, ENTRIES * size_of::<u32>(), protection)?;
+        let heads = memory::map_anonymous(0, ENTRIES * size_of::<OptionalIndex>(), protection)?;
         let Some(table) = memory::map_low(ENTRIES * size_of::<u64>()) else {
             // SAFETY: mapped just now and not used.
-            unsafe { memory::unmap(heads, ENTRIES * size_of::<u32>()) };
+            unsafe { memory::unmap(heads, ENTRIES * size_of::<OptionalIndex>()) };
             return None;
         };
         let mut targets = IblTable { table, miss, shift, heads, checks };
@@ -79,7 +80,7 @@ impl IblTable {
         let index = self.checks.push(Check { pc, entry, link, next })?;
         set(link, after);
         set(self.slot(pc), entry);
-        self.set_head(pc, index + 1);
+        self.set_head(pc, OptionalIndex::some(index));
         Some(())
     }
 
@@ -117,13 +118,13 @@ impl IblTable {
         // SAFETY: the mappings are ours alone.
         unsafe {
             memory::unmap(self.table, ENTRIES * size_of::<u64>());
-            memory::unmap(self.heads, ENTRIES * size_of::<u32>());
+            memory::unmap(self.heads, ENTRIES * size_of::<OptionalIndex>());
         }
     }
 
     /// Bytes of address space.
     pub fn address_space(&self) -> u64 {
-        let tables = ENTRIES * (size_of::<u64>() + size_of::<u32>());
+        let tables = ENTRIES * (size_of::<u64>() + size_of::<OptionalIndex>());
         (tables + self.checks.address_space()) as u64
     }
 
@@ -134,7 +135,7 @@ impl IblTable {
             return;
         }
         // SAFETY: the engine's own mappings; words are replaced as a whole.
-        unsafe { memory::discard(self.heads, ENTRIES * size_of::<u32>()) };
+        unsafe { memory::discard(self.heads, ENTRIES * size_of::<OptionalIndex>()) };
         (0..ENTRIES).for_each(|entry| set((self.table + 8 * entry) as u64, self.miss));
     }
 
@@ -149,19 +150,19 @@ impl IblTable {
             return None;
         }
         let mut before = None;
-        let mut at = self.head(pc).checked_sub(1)?;
+        let mut at = self.head(pc).get()?;
         loop {
             let check = &self.checks.as_slice()[at as usize];
             if check.pc == pc {
                 return Some((before, at));
             }
             before = Some(at);
-            at = check.next.checked_sub(1)?;
+            at = check.next.get()?;
         }
     }
 
-    fn entry_of(&self, check: u32) -> u64 {
-        check.checked_sub(1).map_or(self.miss, |index| self.checks.as_slice()[index as usize].entry)
+    fn entry_of(&self, check: OptionalIndex) -> u64 {
+        check.get().map_or(self.miss, |index| self.checks.as_slice()[index as usize].entry)
     }
 
     fn hash(&self, pc: u64) -> usize {
@@ -172,14 +173,14 @@ impl IblTable {
         (self.table + 8 * self.hash(pc)) as u64
     }
 
-    fn head(&self, pc: u64) -> u32 {
+    fn head(&self, pc: u64) -> OptionalIndex {
         // SAFETY: inside the mapping, which only the engine's lock's holder uses.
-        unsafe { *(self.heads as *const u32).add(self.hash(pc)) }
+        unsafe { *(self.heads as *const OptionalIndex).add(self.hash(pc)) }
     }
 
-    fn set_head(&mut self, pc: u64, check: u32) {
+    fn set_head(&mut self, pc: u64, check: OptionalIndex) {
         // SAFETY: as in `head`.
-        unsafe { *(self.heads as *mut u32).add(self.hash(pc)) = check };
+        unsafe { *(self.heads as *mut OptionalIndex).add(self.hash(pc)) = check };
     }
 }
 

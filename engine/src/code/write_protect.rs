@@ -24,6 +24,7 @@
 use core::ops::Range;
 
 use crate::cache::fragment::Fragment;
+use crate::cache::optional_index::OptionalIndex;
 use crate::isa::x86_64::context::MAX_SLOTS;
 use crate::isa::x86_64::decode::block::MAX_GUARDED_BYTES;
 use crate::os::memory::{self, PAGE, PAGE_BITS};
@@ -49,8 +50,8 @@ pub const MOST_LOOKS: u16 = 4_000;
 /// What is known of one page; all zero at first.
 #[derive(Clone, Copy)]
 pub struct Page {
-    /// The first entry of its list, plus one; 0 = no block was translated from it.
-    pub fragments: u32,
+    /// The first entry of its list; none where no block was translated from it.
+    pub fragments: OptionalIndex,
     /// Stores fault first.
     pub protected: bool,
     /// It never holds still: nothing is done about it.
@@ -74,8 +75,8 @@ impl Page {
 #[derive(Clone, Copy)]
 pub struct Entry {
     fragment: u32,
-    /// The next entry of the same page, plus one.
-    next: u32,
+    /// The next entry of the same page.
+    next: OptionalIndex,
 }
 
 /// The pages that the host has spoken for.
@@ -157,7 +158,7 @@ impl Guarded {
             let place = self.place(at)?;
             let page = self.pages.as_mut()?.as_mut_slice().get_mut(place)?;
             let entry = Entry { fragment: index, next: page.fragments };
-            page.fragments = self.entries.as_mut()?.push(entry)? + 1;
+            page.fragments = OptionalIndex::some(self.entries.as_mut()?.push(entry)?);
         }
         Some(())
     }
@@ -167,7 +168,7 @@ impl Guarded {
     pub fn run_around(&self, at: u64, now: u64) -> Range<u64> {
         let waits = |at: u64| {
             self.page(at).is_some_and(|page| {
-                let opened = page.since != 0 && page.fragments != 0;
+                let opened = page.since != 0 && !page.fragments.is_none();
                 opened && !page.protected && !page.given_up && page.has_waited(now)
             })
         };
@@ -179,7 +180,7 @@ impl Guarded {
 
     /// The fragments of a page.
     pub fn fragments_of(&self, at: u64) -> List {
-        List(self.page(at).map_or(0, |page| page.fragments))
+        List(self.page(at).map_or(OptionalIndex::NONE, |page| page.fragments))
     }
 
     /// Takes what is dead out of a page's list: a page that is patched again and again has had thousands of blocks.
@@ -189,7 +190,7 @@ impl Guarded {
         let (first, entries) = (&mut pages.as_mut_slice()[place].fragments, entries.as_mut_slice());
         let mut alive: Option<u32> = None;
         let mut next = *first;
-        while let Some(at) = next.checked_sub(1) {
+        while let Some(at) = next.get() {
             let entry = entries[at as usize];
             next = entry.next;
             if !fragments[entry.fragment as usize].dead {
@@ -279,8 +280,14 @@ impl Guarded {
     }
 }
 
-pub const UNKNOWN: Page =
-    Page { fragments: 0, protected: false, given_up: false, strikes: 0, looks: 0, since: 0 };
+pub const UNKNOWN: Page = Page {
+    fragments: OptionalIndex::NONE,
+    protected: false,
+    given_up: false,
+    strikes: 0,
+    looks: 0,
+    since: 0,
+};
 
 /// The addresses of the pages of a block.
 pub fn pages_of(fragment: &Fragment) -> impl Iterator<Item = u64> + use<> {
@@ -307,11 +314,11 @@ pub fn allow(pages: Range<u64>, write: bool) -> bool {
 }
 
 /// The rest of a page's list.
-pub struct List(u32);
+pub struct List(OptionalIndex);
 
 impl List {
     pub fn next(&mut self, guarded: &Guarded) -> Option<u32> {
-        let at = self.0.checked_sub(1)?;
+        let at = self.0.get()?;
         let entry = guarded.entries.as_ref()?.as_slice()[at as usize];
         self.0 = entry.next;
         Some(entry.fragment)

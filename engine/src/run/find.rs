@@ -172,7 +172,7 @@ impl Engine {
         if let Ok(index) = translated {
             let fragment = tables.translator.fragments.as_slice()[index as usize];
             tables.code.translated(pc, pc + u64::from(fragment.app_len));
-            if fragment.watch != 0 && !tables.watch(index, &fragment) {
+            if !fragment.watch.is_none() && !tables.watch(index, &fragment) {
                 return self.translate_new(tables, pc, pad);
             }
         }
@@ -188,7 +188,7 @@ impl Engine {
         self.with_tables(|tables| {
             let Some(index) = tables.map.get(pc) else { return true };
             let fragment = tables.translator.fragments.as_slice()[index as usize];
-            if fragment.watch != 0 {
+            if !fragment.watch.is_none() {
                 return match tables.look_at(index) {
                     Look::Entered => true,
                     Look::Same => false,

@@ -151,7 +151,7 @@ impl Engine {
             let Tables { guarded, translator, .. } = tables;
             #[cfg(feature = "faults")]
             if crate::failpoints::is_armed(crate::failpoints::Fault::Audit) {
-                let own = translator.fragment_at(host).is_some_and(|by| by.watch != 0);
+                let own = translator.fragment_at(host).is_some_and(|by| !by.watch.is_none());
                 assert!(!own, "guarded code has changed guarded code");
             }
             guarded.open(address, translator)

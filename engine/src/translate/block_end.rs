@@ -3,6 +3,7 @@
 use iced_x86::{Code as Opcode, Instruction, MemoryOperand, OpKind, Register};
 
 use crate::cache::fragment::{Exit, ExitKind, Recipe};
+use crate::cache::optional_index::OptionalIndex;
 use crate::isa::x86_64::decode::block::{Block, End, Refusal};
 use crate::isa::x86_64::emit::buffer::Code;
 use crate::isa::x86_64::exits::IblKind;
@@ -98,7 +99,8 @@ impl Translator {
         target: u64,
         kind: ExitKind,
     ) -> Result<u32, Failure> {
-        let exit = Exit { target, site: 0, stub: 0, next_incoming: 0, arena, kind };
+        let exit =
+            Exit { target, site: 0, stub: 0, next_incoming: OptionalIndex::NONE, arena, kind };
         self.exits.push(exit).ok_or(Failure::Full)
     }
 
@@ -208,7 +210,14 @@ impl Translator {
         let site = (code.here() - arena_ref.base) as u32;
         code.put(&(stub_at.wrapping_sub(code.here() + 4) as u32).to_le_bytes());
         let stub = (stub_at - arena_ref.base) as u32;
-        let exit = Exit { target, site, stub, next_incoming: 0, arena, kind: ExitKind::Branch };
+        let exit = Exit {
+            target,
+            site,
+            stub,
+            next_incoming: OptionalIndex::NONE,
+            arena,
+            kind: ExitKind::Branch,
+        };
         self.exits.push(exit).ok_or(Failure::Full).map(|_| ())
     }
 }

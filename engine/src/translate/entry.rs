@@ -3,6 +3,7 @@
 use crate::cache::arena::WORDS_BYTES;
 use crate::cache::fragment::{Exit, ExitKind};
 use crate::cache::ibl_table::IblTable;
+use crate::cache::optional_index::OptionalIndex;
 use crate::isa::x86_64::decode::block::Block;
 use crate::isa::x86_64::emit::buffer::Code;
 use crate::isa::x86_64::exits::IblKind;
@@ -44,7 +45,7 @@ impl Translator {
 
     /// Whether who enters the fragment of a guarded block goes to the dispatcher first.
     pub fn set_watched(&mut self, index: u32, watched: bool) {
-        let Some(exit) = self.fragments.as_slice()[index as usize].watch.checked_sub(1) else {
+        let Some(exit) = self.fragments.as_slice()[index as usize].watch.get() else {
             return;
         };
         let Exit { site, stub, arena, .. } = self.exits.as_slice()[exit as usize];
@@ -54,18 +55,18 @@ impl Translator {
     }
 
     /// At the entry of a block whose memory is guarded: the way to the dispatcher, for as long as it is open. Returns the
-    /// exit, plus one, and how far the copy of the source lies from it.
+    /// exit and how far the copy of the source lies from it.
     pub(crate) fn emit_watch(
         &mut self,
         code: &mut Code,
         arena: u8,
         block: &Block,
-    ) -> Result<(u32, i64), Failure> {
+    ) -> Result<(OptionalIndex, i64), Failure> {
         self.emit_exit_jump(code, arena, block.pc)?;
-        let exit = self.exits.len() as u32;
-        self.exits.as_mut_slice()[exit as usize - 1].kind = ExitKind::Changed;
+        let exit = self.exits.len() as u32 - 1;
+        self.exits.as_mut_slice()[exit as usize].kind = ExitKind::Changed;
         let copy = self.cache.arena(arena).put_cold(block.source(), 8);
-        Ok((exit, copy.wrapping_sub(block.pc) as i64))
+        Ok((OptionalIndex::some(exit), copy.wrapping_sub(block.pc) as i64))
     }
 
     /// A way in for indirect branches to `pc`: to the fragment, else to what comes behind the check.

@@ -7,6 +7,7 @@
 //! round first.
 
 use crate::cache::fragment::Exit;
+use crate::cache::optional_index::OptionalIndex;
 use crate::isa::x86_64::emit::buffer::{Code, FAR_PADDING};
 use crate::translate::translator::Translator;
 
@@ -59,7 +60,7 @@ impl Translator {
         arena.patch(exit.site, target);
         let incoming = &mut self.fragments.as_mut_slice()[fragment as usize].incoming;
         self.exits.as_mut_slice()[index as usize].next_incoming = *incoming;
-        *incoming = index + 1;
+        *incoming = OptionalIndex::some(index);
     }
 
     /// Marks all fragments dead that were translated from `[start, end)`, and unlinks what leads to them.
@@ -97,8 +98,8 @@ impl Translator {
     fn unlink(&mut self, fragment: u32) {
         let fragment = &mut self.fragments.as_mut_slice()[fragment as usize];
         let mut next = core::mem::take(&mut fragment.incoming);
-        while next != 0 {
-            let exit = &mut self.exits.as_mut_slice()[next as usize - 1];
+        while let Some(index) = next.get() {
+            let exit = &mut self.exits.as_mut_slice()[index as usize];
             let arena = self.cache.arena(exit.arena);
             arena.patch(exit.site, arena.base + u64::from(exit.stub));
             next = core::mem::take(&mut exit.next_incoming);

@@ -9,6 +9,7 @@ use iced_x86::Instruction;
 
 use crate::cache::arena::Tail;
 use crate::cache::fragment::{ExitKind, Fragment, MapEntry, Recipe};
+use crate::cache::optional_index::OptionalIndex;
 use crate::isa::x86_64::count::insert::{self, is_narrow};
 use crate::isa::x86_64::count::place as counter_place;
 use crate::isa::x86_64::count::place::How;
@@ -103,8 +104,8 @@ impl Translator {
         let mut code: Code = Code::at(self.cache.arena(arena).hot_address());
         let (watch, copy) = match block.changing {
             true if guarded => self.emit_watch(&mut code, arena, block)?,
-            true => (0, self.emit_compare(&mut code, arena, block)?),
-            false => (0, 0),
+            true => (OptionalIndex::NONE, self.emit_compare(&mut code, arena, block)?),
+            false => (OptionalIndex::NONE, 0),
         };
         if let Some(first) = instructions.first()
             && stores_x87_pointer(first)
@@ -198,7 +199,7 @@ impl Translator {
             whole_from: if counter.until > 0 { (before_last + counter.until) as u8 } else { 0 },
             dead: false,
             watch,
-            incoming: 0,
+            incoming: OptionalIndex::NONE,
             copy,
         };
         let index = self.fragments.push(fragment).ok_or(Failure::Full)?;
