@@ -1,16 +1,17 @@
-//! IblTable of indirect branches: the shared lookup table and the checks that it leads to.
+//! The table of the indirect-branch lookup (IBL), and the target checks that it leads to.
 //!
 //! # Design
-//! An indirect branch stores its target in the thread's block and jumps through the table's entry for the
-//! target's hash ([`super::lookup`]), so the jump's target is
-//! known one load after the application's own. The check comes behind it: each target that was ever jumped to has a check
-//! ([`super::check`]), which compares the stored target with its own PC and goes on in its
-//! fragment, or to the next check of the same table entry, at last to [`super::miss`]. One register is
-//! needed, RCX. Returns have a table and checks of their own: those find the target where it was popped from, below the
-//! stack pointer, where nothing but the kernel's signal frames may write, and those keep away from 128 bytes.
+//! An indirect branch stores its target in the thread's context and jumps through the table's entry
+//! for the target's hash (`isa::x86_64::emit::ibl`), so the jump's target is known one load after the
+//! application's own. The check comes behind it: each target that was ever jumped to has a check
+//! (`isa::x86_64::emit::target_check`), which compares the stored target with its own PC and goes on in its
+//! fragment, or to the next check of the same table entry, at last to the dispatcher. One register
+//! is needed, RCX. Returns have a table and checks of their own: those find the target where it was
+//! popped from, below the stack pointer, where nothing but the kernel's signal frames may write,
+//! and those keep away from 128 bytes.
 //!
-//! A table lies below 2 GiB, so that it is reached from everywhere without a base register, and is shared by all
-//! threads: entries and links are single words, changed under the engine's lock.
+//! A table lies below 2 GiB, so that it is reached from everywhere without a base register, and is
+//! shared by all threads: entries and links are single words, changed under the engine's lock.
 
 use crate::cache::optional_index::OptionalIndex;
 use crate::isa::x86_64::context::MAX_SLOTS;
@@ -24,7 +25,7 @@ const ENTRIES: usize = 1 << HASH_BITS;
 #[derive(Clone, Copy)]
 struct Check {
     pc: u64,
-    /// First host byte.
+    /// First byte in the cache.
     entry: u64,
     /// Where the word is written that holds where to go on when the target is another one.
     link: u64,
@@ -47,8 +48,8 @@ pub struct IblTable {
 unsafe impl Send for IblTable {}
 
 impl IblTable {
-    /// A table whose every entry leads to `miss`, and is chosen by the bits of a target from `shift` on; `None` when the
-    /// kernel has no room below 2 GiB.
+    /// A table whose every entry leads to `miss`, and is chosen by the bits of a target from
+    /// `shift` on; `None` when the kernel has no room below 2 GiB.
     pub fn new(miss: u64, shift: u8) -> Option<IblTable> {
         let checks = Reserved::new(MAX_SLOTS)?;
         let protection = memory::PROT_READ | memory::PROT_WRITE;
@@ -68,12 +69,14 @@ impl IblTable {
         self.table as u32
     }
 
-    /// Where an indirect branch to `pc` goes when its check is the first; `None` when it has no check.
+    /// Where an indirect branch to `pc` goes when its check is the first; `None` when it has no
+    /// check.
     pub fn knows(&self, pc: u64) -> bool {
         self.find(pc).is_some()
     }
 
-    /// Adds a check for `pc`, which has none; `link` is where its word is written. `None` when there are too many.
+    /// Adds a check for `pc`, which has none; `link` is where its word is written. `None` when
+    /// there are too many.
     pub fn add(&mut self, pc: u64, entry: u64, link: u64) -> Option<()> {
         let next = self.head(pc);
         let after = self.entry_of(next);
@@ -186,7 +189,8 @@ impl IblTable {
 
 /// Replaces one word that translated code jumps through.
 fn set(at: u64, value: u64) {
-    // SAFETY: an aligned word of the table or of a check, in the engine's own memory; threads read the old or the new one.
+    // SAFETY: an aligned word of the table or of a check, in the engine's own memory; threads read
+    // the old or the new one.
     unsafe { (at as *mut u64).write_volatile(value) };
 }
 

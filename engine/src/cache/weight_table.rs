@@ -1,13 +1,15 @@
 //! The weights of all counter slots, which others read without a lock.
 //!
 //! # Design
-//! Who weighs a thread's counters walks all slots, some hundred thousand in a large program, for each thread and snapshot:
-//! the translator must not wait for that. So the table never moves: it grows by pieces, each twice as long as the one before.
-//! Words are atomics, and whoever reads looks at the number of folds before and after it: a fold moves counts to a thread's
-//! sums and gives their slots away, so what was read meanwhile is read again.
+//! Who weighs a thread's counters walks all slots, some hundred thousand in a large program, for
+//! each thread and snapshot: the translator must not wait for that. So the table never moves: it
+//! grows by pieces, each twice as long as the one before. Words are atomics, and whoever reads
+//! looks at the number of folds before and after it: a fold moves counts to a thread's sums and
+//! gives their slots away, so what was read meanwhile is read again.
 //!
 //! # Limitations
-//! Its memory is never unmapped: readers may be anywhere in it. It is given back to the kernel, its addresses are not.
+//! Its memory is never unmapped: readers may be anywhere in it. It is given back to the kernel, its
+//! addresses are not.
 
 use core::sync::atomic::{
     AtomicPtr, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
@@ -64,7 +66,8 @@ impl WeightTable {
     pub fn new(most: usize) -> Option<WeightTable> {
         let protection = memory::PROT_READ | memory::PROT_WRITE;
         let at = memory::map_anonymous(0, size_of::<Shared>(), protection)?;
-        // SAFETY: mapped for good, zeroed and aligned to a page; zeros are a value, and all of it is atomics.
+        // SAFETY: mapped for good, zeroed and aligned to a page; zeros are a value, and all of it
+        // is atomics.
         let shared = unsafe { &*(at as *const Shared) };
         Some(WeightTable { shared, most: most.min(FIRST * ((1 << PIECES) - 1)) })
     }
@@ -85,7 +88,8 @@ impl WeightTable {
         Weights(self.shared.piece(number, at + 1)[at].each_ref().map(|w| w.load(Ordering::Relaxed)))
     }
 
-    /// Adds a slot and returns its number; `None` when there are as many as there may be, or the kernel refuses memory.
+    /// Adds a slot and returns its number; `None` when there are as many as there may be, or the
+    /// kernel refuses memory.
     pub fn push(&mut self, weights: Weights) -> Option<u32> {
         let slot = self.len();
         if slot >= self.most {

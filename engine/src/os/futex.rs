@@ -47,7 +47,8 @@ impl Lock {
         }
     }
 
-    /// Gives it back. Also takes it from a holder that no longer exists (after fork, after a panic).
+    /// Gives it back. Also takes it from a holder that no longer exists (after fork, after a
+    /// panic).
     pub fn release(&self) {
         const FUTEX_WAKE_PRIVATE: u64 = 129;
         if self.0.swap(FREE, Ordering::Release) == AWAITED {

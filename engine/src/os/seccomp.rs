@@ -1,14 +1,16 @@
 //! What the process's own seccomp filters say of a system call.
 //!
 //! # Design
-//! A filter is installed by a system call of a followed thread, so its program is seen and copied. Before the engine or its
-//! host makes a call of its own it asks here, and goes without where a filter does not simply allow it: the answer could be
-//! the end of the process. The programs are classic BPF (`Documentation/userspace-api/seccomp_filter.rst`); a filter of one
-//! thread is taken for one of all threads, which errs on the side of asking for less.
+//! A filter is installed by a system call of a followed thread, so its program is seen and copied.
+//! Before the engine or its client makes a call of its own it asks here, and goes without where a
+//! filter does not simply allow it: the answer could be the end of the process. The programs are
+//! classic BPF (`Documentation/userspace-api/seccomp_filter.rst`); a filter of one thread is taken
+//! for one of all threads, which errs on the side of asking for less.
 //!
 //! # Limitations
-//! Filters that the process was born with are not known. Those of containers answer with an error number; a process that
-//! executes another program under a filter of its own keeps us out of that program.
+//! Filters that the process was born with are not known. Those of containers answer with an error
+//! number; a process that executes another program under a filter of its own keeps us out of that
+//! program.
 
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 
@@ -169,7 +171,8 @@ pub fn installation(number: u64, arguments: &[u64; 6]) -> Option<Installation> {
     }
 }
 
-/// An argument that the kernel takes as a number of 32 bits, as the first one of prctl(2) and seccomp(2).
+/// An argument that the kernel takes as a number of 32 bits, as the first one of prctl(2) and
+/// seccomp(2).
 #[inline]
 pub const fn low_word(argument: u64) -> u64 {
     argument & 0xffff_ffff
@@ -211,8 +214,8 @@ pub fn install_strict() -> Installing {
     before
 }
 
-/// A filter is about to be installed; `None` = its program cannot be read. From now on it is obeyed. The caller sees to it that
-/// one thread does so at a time.
+/// A filter is about to be installed; `None` = its program cannot be read. From now on it is
+/// obeyed. The caller sees to it that one thread does so at a time.
 pub fn install(program: Option<&[BpfInstruction]>) -> Installing {
     let before = Installing::begin();
     if program.and_then(keep).is_none() {
@@ -237,8 +240,8 @@ fn keep(program: &[BpfInstruction]) -> Option<()> {
         KEPT.store(kept, Ordering::Release);
     }
     let count = COUNT.load(Ordering::Acquire);
-    // SAFETY: mapped for good, zeroed. Elements past COUNT are written by the one thread that installs, and read by nobody
-    // before COUNT says so: raw places, no reference to the whole.
+    // SAFETY: mapped for good, zeroed. Elements past COUNT are written by the one thread that
+    // installs, and read by nobody before COUNT says so: raw places, no reference to the whole.
     unsafe {
         let begin = if count == 0 { 0 } else { (*kept).ends[count - 1] };
         let end = begin + program.len();
@@ -277,7 +280,8 @@ pub fn would_allow(program: &[BpfInstruction], number: u64, arguments: &[u64; 6]
     run(program, &data).is_some_and(|answer| answer & ACTION == ALLOW) && allows(number, arguments)
 }
 
-/// Issues a call that the engine can do without: `-EPERM` where the process's own filters may forbid it.
+/// Issues a call that the engine can do without: `-EPERM` where the process's own filters may
+/// forbid it.
 ///
 /// # Safety
 /// As [`syscall6`].

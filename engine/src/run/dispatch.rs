@@ -1,11 +1,12 @@
-//! The dispatcher: the way between the code cache and the engine, and between native code and the cache.
+//! The dispatcher: the way between the code cache and the engine, and between native code and the
+//! cache.
 //!
 //! # Design
-//! Translated code runs on the application's registers and stack. Where it cannot go on by itself it stores
-//! which exit it took and jumps to `engine_exit`, which saves the application's state in the thread's block
-//! (RSP first, so nothing is ever written to the application's stack), switches to the engine's own stack and
-//! calls [`engine_dispatch`]. Only xmm0-15 and MXCSR are saved: the engine is built for baseline x86-64 and
-//! touches nothing wider.
+//! Translated code runs on the application's registers and stack. Where it cannot go on by itself
+//! it stores which exit it took and jumps to `engine_exit`, which saves the application's state in
+//! the thread's context (RSP first, so nothing is ever written to the application's stack),
+//! switches to the engine's own stack and calls [`engine_dispatch`]. Only xmm0-15 and MXCSR are
+//! saved: the engine is built for baseline x86-64 and touches nothing wider.
 
 use core::arch::global_asm;
 
@@ -54,8 +55,8 @@ global_asm!(
     "mov rdi, gs:[{THIS}]",
     "call {dispatch}",
     "engine_resume:",
-    // A signal that came after the dispatcher looked: once more. One that comes behind the compare finds
-    // the thread between here and engine_resume_end and sends it to engine_again.
+    // A signal that came after the dispatcher looked: once more. One that comes behind the compare
+    // finds the thread between here and engine_resume_end and sends it to engine_again.
     "cmp dword ptr gs:[{PENDING}], 0",
     "engine_resume_checked:",
     "jne engine_again",
@@ -87,7 +88,7 @@ global_asm!(
     "mov rcx, gs:[{ANY}]",
     "mov dword ptr gs:[{EXIT}], {RETURN}",
     "jmp engine_exit",
-    // Return address of host functions that run natively on a followed thread.
+    // Return address of functions of the client that run natively on a followed thread.
     "engine_returned:",
     "mov dword ptr gs:[{EXIT}], {RETURNED}",
     "jmp engine_exit",
@@ -111,7 +112,8 @@ global_asm!(
 );
 
 extern "C" fn engine_dispatch(thread: *mut ThreadContext) {
-    // SAFETY: engine_exit passes the block that GS points at, which is never unmapped. References to blocks are shared.
+    // SAFETY: engine_exit passes the block that GS points at, which is never unmapped. References
+    // to blocks are shared.
     let thread = unsafe { &*thread };
     engine_of(thread).dispatch(thread);
 }
@@ -170,8 +172,8 @@ impl Engine {
         let linked = link.is_some() || ibl_kind_of_exit(thread.exit.get()).is_some();
         thread.trap_not_before.set(if linked { 0 } else { thread.pc.get() });
         match self.find_with_room(thread, link) {
-            Ok(host) if at_entry => thread.resume_at.set(host),
-            Ok(host) => thread.resume_at.set(self.behind_entry(host)),
+            Ok(begin) if at_entry => thread.resume_at.set(begin.0),
+            Ok(begin) => thread.resume_at.set(self.behind_entry(begin).0),
             Err(why) => {
                 match why {
                     NotTranslated::Release(notice, detail) => self.release(thread, notice, detail),
@@ -184,11 +186,12 @@ impl Engine {
         }
     }
 
-    /// A host function was called: it runs natively and comes back through `engine_returned`.
+    /// A function of the client was called: it runs natively and comes back through
+    /// `engine_returned`.
     fn return_to_engine(&self, thread: &ThreadContext) {
         let return_address = thread.gpr[gpr::RSP].get() as *mut u64;
-        // SAFETY: the application has just called, so its stack pointer is at the return address, which is its own: there are
-        // no references to it.
+        // SAFETY: the application has just called, so its stack pointer is at the return address,
+        // which is its own: there are no references to it.
         unsafe {
             thread.native_return.set(return_address.read_unaligned());
             return_address.write_unaligned(returned());

@@ -3,6 +3,7 @@
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use crate::address::CachePc;
 use crate::cache::address_space::AddressSpace;
 use crate::cache::arena::{MAX_ARENAS, Span};
 use crate::cache::block_map::BlockMap;
@@ -37,7 +38,7 @@ pub struct Engine {
     weights: WeightReader,
     /// Threads that execute translated code now.
     pub(crate) inside: AtomicUsize,
-    /// Set by [`abandon`].
+    /// Set by `abandon`.
     pub(crate) broken: AtomicBool,
     /// The next thread to be attached is the program's first, before its first instruction.
     pub(crate) at_start: AtomicBool,
@@ -69,7 +70,7 @@ impl Engine {
             code: CodeMemory::new()?,
             guarded: Guarded::new(),
             map: BlockMap::new()?,
-            blocks: Reserved::new(registry::MOST)?,
+            contexts: Reserved::new(registry::MOST)?,
             generation: 0,
             closed: false,
         };
@@ -127,7 +128,8 @@ impl Engine {
         thread.followed.store(false, Ordering::Release);
     }
 
-    /// The application changed a range of its memory: nothing translated from there may be found any more.
+    /// The application changed a range of its memory: nothing translated from there may be found
+    /// any more.
     pub(crate) fn invalidate(&self, start: u64, len: u64) {
         self.with_tables(|tables| {
             tables.guarded.changed(start, start.saturating_add(len));
@@ -147,7 +149,8 @@ impl Engine {
 
     /// Cumulative totals of one thread.
     pub(crate) fn totals(&self, thread: &ThreadContext) -> Totals {
-        // Blocks are translated meanwhile; only where counts are being folded the lock is waited for.
+        // Blocks are translated meanwhile; only where counts are being folded the lock is waited
+        // for.
         const TRIES: usize = 3;
         let sum = |weights: WeightReader| {
             let mut totals = weights.weigh(thread.counters());
@@ -161,9 +164,9 @@ impl Engine {
             .unwrap_or_else(|| self.with_tables(|_| sum(self.weights)))
     }
 
-    /// Does a host address lie in the code cache? Lock-free, for signal handlers.
-    pub(crate) fn in_cache(&self, host: u64) -> bool {
-        self.arena_spans().any(|arena| arena.contains(host))
+    /// Does a cache address lie in the code cache? Lock-free, for signal handlers.
+    pub(crate) fn in_cache(&self, at: CachePc) -> bool {
+        self.arena_spans().any(|arena| arena.contains(at))
     }
 
     /// Where the arenas lie.
@@ -179,6 +182,7 @@ impl Engine {
 
 /// The engine that follows a thread.
 pub(crate) fn engine_of(thread: &ThreadContext) -> &'static Engine {
-    // SAFETY: contexts are made by `Engine`s alone, with their own address, and engines that follow threads are 'static.
+    // SAFETY: contexts are made by `Engine`s alone, with their own address, and engines that follow
+    // threads are 'static.
     unsafe { &*thread.engine.cast::<Engine>() }
 }

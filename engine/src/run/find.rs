@@ -1,7 +1,8 @@
-//! From an application PC to host code: found, or translated now.
+//! From an application PC to translated code: found, or translated now.
 
 use core::sync::atomic::Ordering;
 
+use crate::address::CachePc;
 use crate::cache::fragment::Exit;
 use crate::code::mappings::VSYSCALL;
 use crate::contract::{Notice, Redirect};
@@ -16,12 +17,13 @@ use crate::run::write_faults::Look;
 use crate::translate::translator::{Failure, Source};
 
 impl Engine {
-    /// Host code for the thread's PC; links the exit that led there, or makes it known to indirect branches.
+    /// Translated code for the thread's PC; links the exit that led there, or makes it known to
+    /// indirect branches.
     pub(crate) fn find_code(
         &self,
         thread: &ThreadContext,
         link: Option<Link>,
-    ) -> Result<u64, NotTranslated> {
+    ) -> Result<CachePc, NotTranslated> {
         self.with_tables(|tables| {
             if tables.closed {
                 return Err(NotTranslated::Full);
@@ -48,7 +50,7 @@ impl Engine {
         tables: &mut Tables,
         thread: &ThreadContext,
         link: Option<Link>,
-    ) -> Result<u64, NotTranslated> {
+    ) -> Result<CachePc, NotTranslated> {
         let pc = thread.pc.get();
         let way = ibl_kind_of_exit(thread.exit.get());
         let link = link.filter(|link| link.generation == tables.generation);
@@ -68,24 +70,25 @@ impl Engine {
         {
             return Err(NotTranslated::Full);
         }
-        let host = tables.translator.fragments.as_slice()[fragment as usize].host;
+        let cache_pc = tables.translator.fragments.as_slice()[fragment as usize].cache_pc;
         if let Some(link) = link {
             tables.translator.link(link.exit, fragment);
         }
         if !thread.inside.swap(true, Ordering::AcqRel) {
             self.inside.fetch_add(1, Ordering::AcqRel);
         }
-        Ok(host)
+        Ok(cache_pc)
     }
 
-    /// Where the first instruction of the fragment at `host` lies, behind what is done at its entry.
-    pub(crate) fn behind_entry(&self, host: u64) -> u64 {
+    /// Where the first instruction of the fragment at `begin` lies, behind what is done at its
+    /// entry.
+    pub(crate) fn behind_entry(&self, begin: CachePc) -> CachePc {
         self.with_tables(|tables| {
             let translator = &tables.translator;
             let first = translator
-                .fragment_at(host)
-                .and_then(|f| translator.map_of(&f).first().map(|place| place.host));
-            host + u64::from(first.unwrap_or(0))
+                .fragment_at(begin)
+                .and_then(|f| translator.map_of(&f).first().map(|place| place.offset));
+            CachePc(begin.0 + u64::from(first.unwrap_or(0)))
         })
     }
 
@@ -111,7 +114,8 @@ impl Engine {
             return Err(NotTranslated::Native);
         }
         let target = match self.client.redirect(pc) {
-            // A handler that was set without a restorer returns to the engine's: a system call like the application's.
+            // A handler that was set without a restorer returns to the engine's: a system call like
+            // the application's.
             _ if pc == restorer() => pc,
             Redirect::Follow => pc,
             Redirect::To(next) => next,
@@ -160,8 +164,8 @@ impl Engine {
         if source == Source::Guarded {
             self.borrow(SIGSEGV);
         }
-        // SAFETY: the kernel says that the mapping is readable up to `limit`; a thread that unmaps it while
-        // another is about to execute it breaks the program natively too.
+        // SAFETY: the kernel says that the mapping is readable up to `limit`; a thread that unmaps
+        // it while another is about to execute it breaks the program natively too.
         let translated = unsafe { tables.translator.translate(pc, limit, source, pad) };
         for (known, arena) in self.arenas.iter().zip(tables.translator.cache.spans()) {
             known.store(arena.pack(), Ordering::Release);
@@ -182,8 +186,9 @@ impl Engine {
         })
     }
 
-    /// A thread found the source of the fragment for `pc` changed, or its page open: it is translated anew, if nobody has
-    /// done so. Whether the thread goes on at the fragment's entry, not behind.
+    /// A thread found the source of the fragment for `pc` changed, or its page open: it is
+    /// translated anew, if nobody has done so. Whether the thread goes on at the fragment's entry,
+    /// not behind.
     pub(crate) fn source_changed(&self, pc: u64) -> bool {
         self.with_tables(|tables| {
             let Some(index) = tables.map.get(pc) else { return true };
@@ -198,7 +203,8 @@ impl Engine {
                     }
                 };
             }
-            // SAFETY: the source was readable a moment ago; natively a fetch from it would fault otherwise.
+            // SAFETY: the source was readable a moment ago; natively a fetch from it would fault
+            // otherwise.
             let same = unsafe { fragment.source_is_the_same() };
             #[cfg(feature = "faults")]
             assert!(same || !tables.code.is_vouched(pc), "code has changed that was vouched for");

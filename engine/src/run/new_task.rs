@@ -17,7 +17,8 @@ use crate::run::engine::Engine;
 
 global_asm!(
     ".pushsection .text.engine_new_task, \"ax\", @progbits",
-    // extern "C" fn(number, &[u64; 6]) -> i64, for a vfork-like call: the child leaves at once, with the state in the thread's block.
+    // extern "C" fn(number, &[u64; 6]) -> i64, for a vfork-like call: the child leaves at once,
+    // with the state in the thread's context.
     ".globl engine_vfork", ".hidden engine_vfork", ".type engine_vfork, @function",
     "engine_vfork:",
     "mov rax, rdi", "mov r11, rsi",
@@ -35,7 +36,7 @@ global_asm!(
     "mov rsi, gs:[{THIS}]", "add rsi, {NEW_TASK_MASK}",
     "syscall",
     "jmp engine_resume",
-    // The same for a new thread: it starts on its own block, which it finds in R12.
+    // The same for a new thread: it starts on its own context, which it finds in R12.
     ".globl engine_clone_thread", ".hidden engine_clone_thread", ".type engine_clone_thread, @function",
     "engine_clone_thread:",
     "push r12",
@@ -49,7 +50,8 @@ global_asm!(
     "pop r12",
     "ret",
     "2:",
-    // Without a call where the kernel allows it: a filter may forbid one that the application never makes.
+    // Without a call where the kernel allows it: a filter may forbid one that the application never
+    // makes.
     "mov rax, qword ptr [rip + {FSGSBASE}]", "cmp rax, 2", "jne 3f",
     "wrgsbase r12",
     "jmp engine_again",
@@ -72,7 +74,8 @@ const CLONE_VM: u64 = 0x100;
 const CLONE_VFORK: u64 = 0x4000;
 const CLONE_PARENT_SETTID: u64 = 0x10_0000;
 const CLONE_CHILD_SETTID: u64 = 0x100_0000;
-/// Largest `struct clone_args` that is looked at (`include/uapi/linux/sched.h`: 88 bytes in Linux 6.x).
+/// Largest `struct clone_args` that is looked at (`include/uapi/linux/sched.h`: 88 bytes in Linux
+/// 6.x).
 const CLONE_ARGS: usize = 128;
 
 /// What a clone-like call makes.
@@ -114,7 +117,8 @@ pub(crate) fn await_tid(child: &ThreadContext) {
     child.tid.store(ThreadContext::ask_tid(), Ordering::Release);
 }
 
-/// Blocks the application's signals around the making of a new task, faults of the engine's own excepted.
+/// Blocks the application's signals around the making of a new task, faults of the engine's own
+/// excepted.
 pub(crate) fn hold_signals(thread: &ThreadContext) {
     let own = thread.blocked();
     thread.new_task_mask.set(own);
@@ -128,7 +132,8 @@ pub(crate) fn hold_signals(thread: &ThreadContext) {
 }
 
 impl Engine {
-    /// fork, vfork, clone, clone3, with all signals blocked. `None` when the thread was released and makes the call natively.
+    /// fork, vfork, clone, clone3, with all signals blocked. `None` when the thread was released
+    /// and makes the call natively.
     pub(crate) fn new_task(&self, thread: &ThreadContext, call: &Call, next: u64) -> Option<i64> {
         let mut arguments = [0u8; CLONE_ARGS];
         let new = match call.number {
@@ -140,7 +145,8 @@ impl Engine {
             }
             _ => {
                 let size = (call.arguments[1] as usize).min(CLONE_ARGS);
-                // Fields of struct clone_args: flags at 0, child_tid at 16, parent_tid at 24, stack at 40, its size at 48.
+                // Fields of struct clone_args: flags at 0, child_tid at 16, parent_tid at 24, stack
+                // at 40, its size at 48.
                 if size < 56 || !read_memory(call.arguments[0], &mut arguments[..size]) {
                     return Some(self.pass(thread, call));
                 }
@@ -173,7 +179,8 @@ impl Engine {
         new: &NewTask,
         clone_args: &mut [u8; CLONE_ARGS],
     ) -> i64 {
-        // The child comes back here, on its copy of this stack; it gets the one it asked for afterwards.
+        // The child comes back here, on its copy of this stack; it gets the one it asked for
+        // afterwards.
         let mut arguments = call.arguments;
         match call.number {
             nr::CLONE => arguments[1] = 0,
@@ -211,8 +218,8 @@ impl Engine {
         }
         thread.resume_at.set(next);
         thread.vforked.store(true, Ordering::Relaxed);
-        // SAFETY: the parent sleeps until the child execs or exits, so the child may read the parent's block;
-        // it leaves this stack at once.
+        // SAFETY: the parent sleeps until the child execs or exits, so the child may read the
+        // parent's context; it leaves this stack at once.
         let result = unsafe { engine_vfork(call.number, &call.arguments, thread) };
         thread.vforked.store(false, Ordering::Relaxed);
         thread.set_registers(saved);
@@ -222,7 +229,8 @@ impl Engine {
         result
     }
 
-    /// A new thread is followed from its first instruction, on a block that is ready before it starts.
+    /// A new thread is followed from its first instruction, on a context that is ready before it
+    /// starts.
     fn new_thread(
         &self,
         thread: &ThreadContext,
@@ -232,7 +240,8 @@ impl Engine {
         next: u64,
     ) -> Option<i64> {
         let Some(child) = self.new_context(thread) else {
-            // It runs natively: the call is made natively, as if the thread had never been followed.
+            // It runs natively: the call is made natively, as if the thread had never been
+            // followed.
             self.release(thread, Notice::ThreadNotFollowed, 0);
             return None;
         };
@@ -250,8 +259,8 @@ impl Engine {
         child.set_blocked(thread.new_task_mask.get());
         child.inherited_word.set(thread.inherited_word.get());
         child.fresh.set(true);
-        // Its id, which the application may not be asked for: the kernel writes it to the block where the application wants it
-        // nowhere else; else this thread does, a moment later.
+        // Its id, which the application may not be asked for: the kernel writes it to the context
+        // where the application wants it nowhere else; else this thread does, a moment later.
         child.tid.store(0, Ordering::Release);
         let tid_at = child.tid.as_ptr() as u64;
         let mut arguments = call.arguments;
@@ -267,13 +276,13 @@ impl Engine {
             arguments[0] = clone_args.as_ptr() as u64;
             arguments[1] = arguments[1].min(CLONE_ARGS as u64);
         }
-        // SAFETY: the child leaves for its block at once; it does not touch its stack before.
+        // SAFETY: the child leaves for its context at once; it does not touch its stack before.
         let result = unsafe { engine_clone_thread(call.number, &arguments, child) };
         if result < 0 {
             self.give_back(child);
         } else if tells_tid {
-            // The child waits for it. Where the kernel has written it the child may have ended by now, and the block be
-            // another thread's.
+            // The child waits for it. Where the kernel has written it the child may have ended by
+            // now, and the context be another thread's.
             child.tid.store(result as u32, Ordering::Release);
         }
         Some(result)

@@ -1,9 +1,10 @@
 //! When the application finds no address space that it would have found without the engine.
 //!
 //! # Design
-//! A program with a limit (RLIMIT_AS, RLIMIT_DATA) may need nearly all of it. What the kernel refuses it because of what the
-//! engine has is asked for once more after the engine has given its code up; the threads run natively from then on, with a
-//! notice. A call that would have been refused anyway changes nothing: allocators ask for more than there is and go on with less.
+//! A program with a limit (RLIMIT_AS, RLIMIT_DATA) may need nearly all of it. What the kernel
+//! refuses it because of what the engine has is asked for once more after the engine has given its
+//! code up; the threads run natively from then on, with a notice. A call that would have been
+//! refused anyway changes nothing: allocators ask for more than there is and go on with less.
 
 use core::sync::atomic::Ordering;
 

@@ -1,8 +1,9 @@
-//! From an interrupted host state to the application's: registers, flags and PC as they would be natively, and counts
-//! that end at the instruction the application sees.
+//! From an interrupted state to the application's: registers, flags and PC as they would be
+//! natively, and counts that end at the instruction the application sees.
 
 use core::sync::atomic::Ordering;
 
+use crate::address::CachePc;
 use crate::cache::fragment::{Fragment, MapEntry, Recipe};
 use crate::isa::x86_64::context::{Stage, ThreadContext, spill};
 use crate::isa::x86_64::masks::enabled_elements;
@@ -21,14 +22,14 @@ pub(crate) enum Interruption {
     Fault,
     /// INT3, behind which the thread stands.
     Breakpoint,
-    /// The application's trap flag: the thread stands between two instructions. Where the counter is about to stand,
-    /// status flags that the next instructions overwrite may be the counter's.
+    /// The application's trap flag: the thread stands between two instructions. Where the counter
+    /// is about to stand, status flags that the next instructions overwrite may be the counter's.
     TrapFlag,
 }
 
 impl Engine {
-    /// Rewrites a context inside the engine's system call to the application's state. `refused`: a filter has raised SIGSYS
-    /// instead of the call.
+    /// Rewrites a context inside the engine's system call to the application's state. `refused`: a
+    /// filter has raised SIGSYS instead of the call.
     pub(crate) fn show_syscall(
         &self,
         thread: &ThreadContext,
@@ -56,10 +57,11 @@ impl Engine {
         context.registers[CONTEXT_RIP] = thread.pc.get() as i64;
         context.registers[CONTEXT_FLAGS] = thread.rflags.get() as i64;
         if context.fpstate != 0 {
-            // FXSAVE layout (SDM vol. 1, 10.5.1): MXCSR at 24, xmm0 at 160; XSTATE_BV at 512 of the XSAVE area,
-            // which is there when the magic number at 464 says so.
+            // FXSAVE layout (SDM vol. 1, 10.5.1): MXCSR at 24, xmm0 at 160; XSTATE_BV at 512 of the
+            // XSAVE area, which is there when the magic number at 464 says so.
             let area = context.fpstate as *mut u8;
-            // SAFETY: the kernel's frame holds a whole FXSAVE area, and the extended one if so marked.
+            // SAFETY: the kernel's frame holds a whole FXSAVE area, and the extended one if so
+            // marked.
             unsafe {
                 area.add(24).cast::<u32>().write_unaligned(thread.mxcsr.get());
                 core::ptr::copy_nonoverlapping(
@@ -76,21 +78,21 @@ impl Engine {
         }
     }
 
-    /// A comparison of changing code with its copy was stopped by the application's alignment check (RFLAGS.AC):
-    /// it is made here. `false` when that is not what happened.
+    /// A comparison of changing code with its copy was stopped by the application's alignment check
+    /// (RFLAGS.AC): it is made here. `false` when that is not what happened.
     pub(crate) fn compare_misaligned(
         &self,
         thread: &ThreadContext,
         context: &mut UserContext,
     ) -> bool {
         const ALIGNMENT_CHECK: i64 = 1 << 18;
-        let host = context.registers[CONTEXT_RIP] as u64;
+        let at = CachePc(context.registers[CONTEXT_RIP] as u64);
         let flags = context.registers[CONTEXT_FLAGS];
         let found = self.with_tables(|tables| {
             let translator = &tables.translator;
-            let fragment = translator.fragment_at(host)?;
-            let body = fragment.host + u64::from(translator.map_of(&fragment)[0].host);
-            (fragment.is_changing() && host < body && flags & ALIGNMENT_CHECK != 0)
+            let fragment = translator.fragment_at(at)?;
+            let body = fragment.cache_pc.0 + u64::from(translator.map_of(&fragment)[0].offset);
+            (fragment.is_changing() && at.0 < body && flags & ALIGNMENT_CHECK != 0)
                 .then_some((fragment, body))
         });
         let Some((fragment, body)) = found else { return false };
@@ -106,25 +108,26 @@ impl Engine {
         true
     }
 
-    /// Rewrites a context inside the code cache to the application's state, counts corrected for the part of
-    /// the block that was not executed. `false` when this is no place where that is possible.
+    /// Rewrites a context inside the code cache to the application's state, counts corrected for
+    /// the part of the block that was not executed. `false` when this is no place where that is
+    /// possible.
     pub(crate) fn show_application(
         &self,
         thread: &ThreadContext,
         context: &mut UserContext,
         interruption: Interruption,
     ) -> bool {
-        let mut host = context.registers[CONTEXT_RIP] as u64;
+        let mut at = CachePc(context.registers[CONTEXT_RIP] as u64);
         let trapped = interruption == Interruption::Breakpoint;
         if trapped {
-            host -= 1;
+            at.0 -= 1;
         }
         self.with_tables(|tables| {
             let translator = &mut tables.translator;
-            let Some(fragment) = translator.fragment_at(host) else { return false };
+            let Some(fragment) = translator.fragment_at(at) else { return false };
             let anywhere = interruption != Interruption::Asynchronous;
             let places = translator.map_of(&fragment);
-            let Some(found) = find(places, &fragment, host, anywhere) else { return false };
+            let Some(found) = find(places, &fragment, at, anywhere) else { return false };
             let mut pc = fragment.pc + found.app_offset;
             let mut executed = found.index;
             if trapped {
@@ -133,7 +136,8 @@ impl Engine {
             }
             // SAFETY: a stable mapping, which the followed thread has just executed from.
             let (part, begun) = unsafe { translator.weights_before(&fragment, executed) };
-            // A mask that cannot be read: this CPU has no such registers, and so not the instruction.
+            // A mask that cannot be read: this CPU has no such registers, and so not the
+            // instruction.
             let unread = interruption == Interruption::Fault && found.counting && begun.is_some();
             match found.recipe {
                 _ if unread => restore_rax_and_flags(thread, context, spill::RAX),
@@ -168,7 +172,8 @@ impl Engine {
                 && found.begun
                 && !trapped
             {
-                // A mask's elements were counted beforehand; those that were not reached are in the mask still.
+                // A mask's elements were counted beforehand; those that were not reached are in the
+                // mask still.
                 let counter = &thread.counters()[(fragment.slot + 1 + slot) as usize];
                 // SAFETY: the kernel's frame, of a thread that is about to execute the instruction.
                 let left = unsafe { enabled_elements(repeats, context.fpstate) };
@@ -208,20 +213,20 @@ fn with_saved_flags(flags: u64, saved: u64) -> u64 {
 }
 
 impl Engine {
-    /// The application's instruction whose translation begins at this host address.
-    pub(crate) fn instruction_at(&self, host: u64) -> Option<u64> {
+    /// The application's instruction whose translation begins at this cache address.
+    pub(crate) fn instruction_at(&self, at: CachePc) -> Option<u64> {
         self.with_tables(|tables| {
             let translator = &tables.translator;
-            let fragment = translator.fragment_at(host)?;
-            let offset = (host - fragment.host) as u16;
+            let fragment = translator.fragment_at(at)?;
+            let offset = at.offset_from(fragment.cache_pc) as u16;
             let places = translator.map_of(&fragment);
-            let index = places.iter().position(|place| place.host == offset)?;
+            let index = places.iter().position(|place| place.offset == offset)?;
             Some(fragment.pc + fragment.offset_of(places, index))
         })
     }
 }
 
-/// What a host address inside a fragment stands for.
+/// What a cache address inside a fragment stands for.
 struct Located {
     index: usize,
     app_offset: u64,
@@ -234,9 +239,9 @@ struct Located {
     counting: bool,
 }
 
-fn find(places: &[MapEntry], fragment: &Fragment, host: u64, anywhere: bool) -> Option<Located> {
-    let offset = (host - fragment.host) as u16;
-    if fragment.is_changing() && offset < places[0].host {
+fn find(places: &[MapEntry], fragment: &Fragment, at: CachePc, anywhere: bool) -> Option<Located> {
+    let offset = at.offset_from(fragment.cache_pc) as u16;
+    if fragment.is_changing() && offset < places[0].offset {
         // Its source cannot be read any more: natively the first instruction could not be fetched.
         let app_len = u64::from(places[0].app_len);
         let recipe = Recipe::Compare;
@@ -250,13 +255,14 @@ fn find(places: &[MapEntry], fragment: &Fragment, host: u64, anywhere: bool) -> 
             counting: false,
         });
     }
-    let index = places.iter().rposition(|p| p.host <= offset)?;
+    let index = places.iter().rposition(|p| p.offset <= offset)?;
     let place = &places[index];
     let app_offset = fragment.offset_of(places, index);
-    let at_start = offset == place.host;
-    let body = place.host + u16::from(place.body);
+    let at_start = offset == place.offset;
+    let body = place.offset + u16::from(place.body);
     let at_body = offset == body;
-    // From the counter on, flags or a register are not the application's until they are overwritten.
+    // From the counter on, flags or a register are not the application's until they are
+    // overwritten.
     let counter_at = usize::from(fragment.counter_at);
     let past_counter = index > counter_at || (index == counter_at && !at_start);
     let is_whole = !past_counter || index >= usize::from(fragment.whole_from);

@@ -1,7 +1,7 @@
 //! System calls of followed threads: seen at the SYSCALL instruction, made from the engine.
 //!
-//! Nearly all are passed through as they are. The ones that create threads and processes, change code,
-//! touch GS or set signal handlers need the engine's part.
+//! Nearly all are passed through as they are. The ones that create threads and processes, change
+//! code, touch GS or set signal handlers need the engine's part.
 
 use core::arch::global_asm;
 use core::sync::atomic::Ordering;
@@ -60,8 +60,9 @@ global_asm!(
     "engine_unblock_after:",
     "mov rsp, gs:[{ENGINE_RSP}]",
     "ret",
-    // extern "C" fn(frame, thread): rt_sigreturn through a frame of the engine's own, to engine_unblock_after. The caller's
-    // registers go into it: struct sigcontext begins 48 bytes behind the return address.
+    // extern "C" fn(frame, thread): rt_sigreturn through a frame of the engine's own, to
+    // engine_unblock_after. The caller's registers go into it: struct sigcontext begins 48 bytes
+    // behind the return address.
     ".globl engine_enter_frame", ".hidden engine_enter_frame", ".type engine_enter_frame, @function",
     "engine_enter_frame:",
     "mov [rdi+48+8*4], r12", "mov [rdi+48+8*5], r13", "mov [rdi+48+8*6], r14", "mov [rdi+48+8*7], r15",
@@ -92,8 +93,9 @@ global_asm!(
     RFLAGS = const disp::RFLAGS,
 );
 
-// Signal handlers and the assembly read and write the thread's block behind the compiler's back: it is passed to
-// every function where that may happen, so that nothing about it is assumed across the call.
+// Signal handlers and the assembly read and write the thread's context behind the compiler's back:
+// it is passed to every function where that may happen, so that nothing about it is assumed across
+// the call.
 #[allow(improper_ctypes, reason = "the address is only passed through")]
 unsafe extern "C" {
     fn engine_syscall(number: u64, arguments: &[u64; 6], thread: *const ThreadContext) -> i64;
@@ -102,13 +104,14 @@ unsafe extern "C" {
     fn engine_enter_frame(frame: *mut u64, thread: *const ThreadContext);
 }
 
-/// The syscall_stub's answer when a signal is pending: the kernel's ERESTARTSYS, which no call returns to user mode.
+/// The syscall_stub's answer when a signal is pending: the kernel's ERESTARTSYS, which no call
+/// returns to user mode.
 const NOT_MADE: i64 = -512;
 
 /// Has the kernel restore a frame of the engine's own, which leads back here.
 ///
 /// # Safety
-/// `frame` must be a whole `struct rt_sigframe` whose PC is [`SyscallStub::unblocked`].
+/// `frame` must be a whole `struct rt_sigframe` whose PC is `SyscallStub::unblocked`.
 pub(crate) unsafe fn enter_frame(frame: *mut u64, thread: *const ThreadContext) {
     // SAFETY: forwarded.
     unsafe { engine_enter_frame(frame, thread) };
@@ -144,7 +147,8 @@ impl Engine {
             arguments: [gpr::RDI, gpr::RSI, gpr::RDX, gpr::R10, gpr::R8, gpr::R9]
                 .map(|r| thread.gpr[r].get()),
         };
-        // Until the call is made the thread is at its SYSCALL: whatever fails before leaves it there.
+        // Until the call is made the thread is at its SYSCALL: whatever fails before leaves it
+        // there.
         thread.pc.set(next - SYSCALL_LEN);
         thread.call.set(call);
         self.rearm_alternate_stack(thread);
@@ -187,8 +191,8 @@ impl Engine {
                 result
             }
             nr::FORK | nr::VFORK | nr::CLONE | nr::CLONE3 => {
-                // No signal may come between this and the new task's own first record; one that was postponed
-                // before goes first, for the kernel's mask is not the application's then.
+                // No signal may come between this and the new task's own first record; one that was
+                // postponed before goes first, for the kernel's mask is not the application's then.
                 hold_signals(thread);
                 let result = match thread.pending.is_some() {
                     true => Some(NOT_MADE),
@@ -234,7 +238,8 @@ impl Engine {
         self.finish_syscall(thread, result);
     }
 
-    /// A signal comes first: the block that ends with this SYSCALL was counted whole, and will be run again.
+    /// A signal comes first: the block that ends with this SYSCALL was counted whole, and will be
+    /// run again.
     pub(crate) fn not_made(&self, thread: &ThreadContext) {
         thread.adjust[Metric::Instructions as usize].fetch_sub(1, Ordering::Relaxed);
     }

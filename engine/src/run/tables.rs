@@ -16,7 +16,7 @@ pub(crate) enum NotTranslated {
     Release(Notice, u64),
     /// Following ends here.
     Leave,
-    /// A function of the host's own.
+    /// A function of the client's own.
     Native,
     /// The cache must be flushed first.
     Full,
@@ -35,8 +35,8 @@ pub(crate) struct Tables {
     pub code: CodeMemory,
     pub guarded: Guarded,
     pub map: BlockMap,
-    /// Addresses of all threads' blocks; those whose thread has ended are used again.
-    pub blocks: Reserved<usize>,
+    /// Addresses of all threads' contexts; those whose thread has ended are used again.
+    pub contexts: Reserved<usize>,
     /// Grows with each flush: fragments and exits of an older one are gone.
     pub generation: u32,
     /// Nobody may go into the cache: it is about to be flushed.
@@ -44,17 +44,18 @@ pub(crate) struct Tables {
 }
 
 impl Tables {
-    /// The blocks of all threads, whether these have ended or not.
+    /// The contexts of all threads, whether these have ended or not.
     pub fn contexts(&self) -> impl Iterator<Item = &'static ThreadContext> + use<'_> {
-        contexts(&self.blocks)
+        references(&self.contexts)
     }
 
-    /// Moves what was counted to the threads' sums, before all slots are given away. No thread is inside the cache.
+    /// Moves what was counted to the threads' sums, before all slots are given away. No thread is
+    /// inside the cache.
     pub fn fold_counts(&mut self) {
-        let Tables { translator, blocks, .. } = self;
+        let Tables { translator, contexts, .. } = self;
         let slots = translator.slots.len();
         translator.slots.fold(|weights| {
-            for thread in contexts(blocks) {
+            for thread in references(contexts) {
                 let counted = weights.weigh(thread.counters());
                 for (adjust, counted) in thread.adjust.iter().zip(counted) {
                     adjust.fetch_add(counted, Ordering::Relaxed);
@@ -92,8 +93,11 @@ impl Tables {
     }
 }
 
-/// The blocks at these addresses.
-fn contexts(blocks: &Reserved<usize>) -> impl Iterator<Item = &'static ThreadContext> + use<'_> {
-    // SAFETY: made by `ThreadContext::new`, which gave a shared reference to each; blocks that are listed are never unmapped.
-    blocks.as_slice().iter().map(|&at| unsafe { &*(at as *const ThreadContext) })
+/// The contexts at these addresses, by reference.
+fn references(
+    contexts: &Reserved<usize>,
+) -> impl Iterator<Item = &'static ThreadContext> + use<'_> {
+    // SAFETY: made by `ThreadContext::new`, which gave a shared reference to each; contexts that
+    // are listed are never unmapped.
+    contexts.as_slice().iter().map(|&at| unsafe { &*(at as *const ThreadContext) })
 }

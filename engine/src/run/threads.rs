@@ -22,8 +22,9 @@ impl ThreadContext {
     }
 }
 
-/// The way out for a host whose code, or ours, cannot go on (a panic): if the calling thread is followed and in
-/// the engine, it continues natively where its block says it is, and this does not return.
+/// The way out for a client whose code, or ours, cannot go on (a panic): if the calling thread is
+/// followed and in the engine, it continues natively where its context says it is, and this does
+/// not return.
 ///
 /// The engine follows nobody new afterwards: its tables may be half written.
 pub fn abandon() {
@@ -40,7 +41,8 @@ pub fn abandon() {
     }
     engine.leave(thread);
     thread.resume_at.set(thread.pc.get());
-    // SAFETY: the thread's block holds its whole state; nothing in the frames below is needed any more.
+    // SAFETY: the thread's context holds its whole state; nothing in the frames below is needed any
+    // more.
     unsafe { resume(thread) }
 }
 
@@ -54,7 +56,7 @@ impl Engine {
         let known = ThreadContext::current().filter(|t| core::ptr::eq(engine_of(t), self));
         let thread = match known {
             Some(thread) => thread,
-            None => self.with_tables(|tables| block(self, tables))?,
+            None => self.with_tables(|tables| free_or_new_context(self, tables))?,
         };
         thread.tid.store(ThreadContext::ask_tid(), Ordering::Release);
         thread.forget_blocked();
@@ -70,12 +72,12 @@ impl Engine {
         self.borrow_fatal_signals();
         self.adopt_alternate_stack(thread);
         thread.followed.store(true, Ordering::Release);
-        // SAFETY: the block lives as long as the thread.
+        // SAFETY: the context lives as long as the thread.
         unsafe { set_gs_base(thread.this) };
         Some((&raw const *thread).cast_mut())
     }
 
-    /// A block for a thread that a followed one is about to start.
+    /// A context for a thread that a followed one is about to start.
     pub(crate) fn new_context(&self, parent: &ThreadContext) -> Option<&'static ThreadContext> {
         #[cfg(feature = "faults")]
         if crate::failpoints::strikes(crate::failpoints::Fault::NoContext) {
@@ -85,23 +87,24 @@ impl Engine {
             return None;
         }
         let engine = engine_of(parent);
-        let child = self.with_tables(|tables| block(engine, tables))?;
+        let child = self.with_tables(|tables| free_or_new_context(engine, tables))?;
         child.followed.store(true, Ordering::Release);
         Some(child)
     }
 
-    /// Makes a block for a thread that may come later.
+    /// Makes a context for a thread that may come later.
     pub(crate) fn spare_context(&self, tables: &mut Tables) {
         let Some(spare) = ThreadContext::new(core::ptr::from_ref(self).cast(), self.slots) else {
             return;
         };
         spare.ended.store(true, Ordering::Release);
         if registry::add(spare.this).is_some() {
-            tables.blocks.push(spare.this as usize);
+            tables.contexts.push(spare.this as usize);
         }
     }
 
-    /// The thread of this block ends, or was never started: the block may be used again once it is gone.
+    /// The thread of this context ends, or was never started: the context may be used again once it
+    /// is gone.
     pub(crate) fn give_back(&self, thread: &ThreadContext) {
         thread.ended.store(true, Ordering::Release);
     }
@@ -130,17 +133,21 @@ impl Engine {
     }
 }
 
-/// A thread's block: one whose thread has ended, else a new one.
-fn block(engine: &'static Engine, tables: &mut Tables) -> Option<&'static ThreadContext> {
+/// A thread's context: one whose thread has ended, else a new one.
+fn free_or_new_context(
+    engine: &'static Engine,
+    tables: &mut Tables,
+) -> Option<&'static ThreadContext> {
     for old in tables.contexts() {
         if old.ended.load(Ordering::Acquire) && !exists(old.tid.load(Ordering::Acquire)) {
-            // SAFETY: the kernel has forgotten its thread, and the lock is held: nobody else takes it.
+            // SAFETY: the kernel has forgotten its thread, and the lock is held: nobody else takes
+            // it.
             unsafe { old.renew() };
             return Some(old);
         }
     }
     let fresh = ThreadContext::new(core::ptr::from_ref(engine).cast(), engine.slots)?;
-    if registry::add(fresh.this).and(tables.blocks.push(fresh.this as usize)).is_none() {
+    if registry::add(fresh.this).and(tables.contexts.push(fresh.this as usize)).is_none() {
         // SAFETY: mapped just now, and nobody knows of it.
         unsafe { ThreadContext::give_up(fresh) };
         return None;

@@ -1,4 +1,5 @@
-//! How a block is left: the branch, call, return or system call at its end, exit stubs, and the links between blocks.
+//! How a block is left: the branch, call, return or system call at its end, exit stubs, and the
+//! links between blocks.
 
 use iced_x86::{Code as Opcode, Instruction, MemoryOperand, OpKind, Register};
 
@@ -14,8 +15,8 @@ use crate::translate::translator::{Failure, Translator};
 const STUB_BYTES: usize = 17;
 
 impl Translator {
-    /// The instruction that ends the block; `counter` is the slot that is counted once RCX is aside. Returns the offset
-    /// of the part that may fault.
+    /// The instruction that ends the block; `counter` is the slot that is counted once RCX is
+    /// aside. Returns the offset of the part that may fault.
     pub(crate) fn emit_end(
         &mut self,
         code: &mut Code,
@@ -45,7 +46,8 @@ impl Translator {
                     self.emit_exit(code, arena, taken, &[0x0f, 0x80 | condition])?;
                     self.emit_exit_jump(code, arena, block.next_pc)?;
                 } else {
-                    // JRCXZ and LOOPcc have short forms alone: they hop over the way out that is not taken.
+                    // JRCXZ and LOOPcc have short forms alone: they hop over the way out that is
+                    // not taken.
                     self.emit_short_conditional(code, arena, instruction, block.next_pc, taken)?;
                 }
             }

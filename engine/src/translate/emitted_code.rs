@@ -1,6 +1,8 @@
-//! What the translator emits for the shapes that matter, as text: whoever changes it sees the change in a diff.
+//! What the translator emits for the shapes that matter, as text: whoever changes it sees the
+//! change in a diff.
 //!
-//! A line that begins with `;` is the application's instruction, the lines below it what stands for it.
+//! A line that begins with `;` is the application's instruction, the lines below it what stands for
+//! it.
 
 use std::boxed::Box;
 use std::format;
@@ -11,6 +13,7 @@ use iced_x86::{
     SymbolResult,
 };
 
+use crate::address::CachePc;
 use crate::cache::address_space::AddressSpace;
 use crate::cache::fragment::Fragment;
 use crate::isa::x86_64::context::{disp, spill};
@@ -54,9 +57,9 @@ impl Names {
     }
 
     fn of_address(&self, address: u64) -> String {
-        let Fragment { host, cache_len, .. } = self.fragment;
-        if address.wrapping_sub(host) <= u64::from(cache_len) {
-            format!("here_{:x}", address - host)
+        let Fragment { cache_pc: CachePc(begin), cache_len, .. } = self.fragment;
+        if address.wrapping_sub(begin) <= u64::from(cache_len) {
+            format!("here_{:x}", address - begin)
         } else if address.wrapping_sub(APPLICATION) < 0x10000 {
             format!("application_{:x}", address - APPLICATION)
         } else if address.wrapping_sub(self.arena) < ROUTINES {
@@ -121,16 +124,16 @@ fn emitted_for(ibl_form: IblForm, source: &[u8], memory: Source, pad: Option<Ibl
     let mut place = places.next();
     let mut theirs = Decoder::with_ip(64, source, APPLICATION, DecoderOptions::NONE);
     let mut formatter = FastFormatter::try_with_options(Some(Box::new(names))).unwrap();
-    let mut from = fragment.host;
+    let mut from = fragment.cache_pc.0;
     if pad.is_some() {
         from = arena + ROUTINES;
     }
-    let len = (fragment.host + u64::from(fragment.cache_len) - from) as usize;
+    let len = (fragment.cache_pc.0 + u64::from(fragment.cache_len) - from) as usize;
     // SAFETY: the fragment and its target check, in the arena.
     let code = unsafe { core::slice::from_raw_parts(from as *const u8, len) };
     for instruction in &mut Decoder::with_ip(64, code, from, DecoderOptions::NONE) {
-        let at = instruction.ip().wrapping_sub(fragment.host);
-        while place.is_some_and(|next| u64::from(next.host) == at) {
+        let at = instruction.ip().wrapping_sub(fragment.cache_pc.0);
+        while place.is_some_and(|next| u64::from(next.offset) == at) {
             if !theirs.can_decode() {
                 theirs.set_position(0).unwrap(); // the next copy of a loop
                 theirs.set_ip(APPLICATION);
@@ -218,7 +221,8 @@ fn shapes() {
         "changing code that stores",
         emitted(&[0x89, 0x07, 0xc3], Source::Changing, None)
     );
-    // The same in guarded memory: the way to the dispatcher while its page is open, and the block goes on behind the store.
+    // The same in guarded memory: the way to the dispatcher while its page is open, and the block
+    // goes on behind the store.
     insta::assert_snapshot!(
         "guarded code that stores",
         emitted(&[0x89, 0x07, 0xc3], Source::Guarded, None)

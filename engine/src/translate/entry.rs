@@ -1,5 +1,7 @@
-//! What stands in front of a block's translation: target checks, and looks at source that may change.
+//! What stands in front of a block's translation: target checks, and looks at source that may
+//! change.
 
+use crate::address::CachePc;
 use crate::cache::arena::WORDS_BYTES;
 use crate::cache::fragment::{Exit, ExitKind};
 use crate::cache::ibl_table::IblTable;
@@ -21,7 +23,8 @@ const TARGET_CHECK_BYTES: usize = 64;
 const CHANGED_BYTES: usize = 21 + 17;
 
 impl Translator {
-    /// At the entry of a block whose source may change: a look at it. Returns how far its copy lies from it.
+    /// At the entry of a block whose source may change: a look at it. Returns how far its copy lies
+    /// from it.
     pub(crate) fn emit_compare(
         &mut self,
         code: &mut Code,
@@ -54,8 +57,8 @@ impl Translator {
         arena.patch(site, if watched { arena.base + u64::from(stub) } else { behind });
     }
 
-    /// At the entry of a block whose memory is guarded: the way to the dispatcher, for as long as it is open. Returns the
-    /// exit and how far the copy of the source lies from it.
+    /// At the entry of a block whose memory is guarded: the way to the dispatcher, for as long as
+    /// it is open. Returns the exit and how far the copy of the source lies from it.
     pub(crate) fn emit_watch(
         &mut self,
         code: &mut Code,
@@ -69,21 +72,22 @@ impl Translator {
         Ok((OptionalIndex::some(exit), copy.wrapping_sub(block.pc) as i64))
     }
 
-    /// A way in for indirect branches to `pc`: to the fragment, else to what comes behind the check.
+    /// A way in for indirect branches to `pc`: to the fragment, else to what comes behind the
+    /// check.
     pub(crate) fn emit_target_check(
         &mut self,
         way: IblKind,
         arena: u8,
         pc: u64,
-        fragment: Option<u64>,
+        fragment: Option<CachePc>,
     ) -> TargetCheck {
         let comparison = self.ibl_form.comparison;
         let arena = self.cache.arena(arena);
         let link = arena.put_word(0);
         let mut code: Code<TARGET_CHECK_BYTES> = Code::at(arena.hot_address());
         let entry = code.target_check(way, pc, link, comparison);
-        if let Some(host) = fragment {
-            code.jump(host);
+        if let Some(CachePc(fragment)) = fragment {
+            code.jump(fragment);
         }
         #[cfg(feature = "sabotage")]
         crate::mutants::break_code(code.bytes_mut(), crate::isa::x86_64::context::disp::spill);
@@ -106,12 +110,12 @@ impl Translator {
         if self.ibl_table(way).knows(pc) {
             return Ok(());
         }
-        let host = self.fragments.as_slice()[fragment as usize].host;
-        let arena = self.cache.number_of(host).ok_or(Failure::Full)?;
+        let begin = self.fragments.as_slice()[fragment as usize].cache_pc;
+        let arena = self.cache.number_of(begin).ok_or(Failure::Full)?;
         if self.cache.arena(arena).free() < 2 * TARGET_CHECK_BYTES + WORDS_BYTES {
             return Err(Failure::Full);
         }
-        let check = self.emit_target_check(way, arena, pc, Some(host));
+        let check = self.emit_target_check(way, arena, pc, Some(begin));
         self.ibl_table(way).add(pc, check.entry, check.link).ok_or(Failure::Full)
     }
 }

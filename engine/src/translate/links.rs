@@ -1,10 +1,10 @@
 //! Links between fragments: exits that lead to one without the dispatcher, and their ends.
 //!
 //! # Design
-//! A fragment is placed where the one before it ends. So when the exit at the end of the last fragment is taken before
-//! anything else is translated, its jump leads to what lies right behind it, and becomes a NOP: code that is executed
-//! in one go the first time lies in one row. Where the way out was the other one, the taken branch, the condition is turned
-//! round first.
+//! A fragment is placed where the one before it ends. So when the exit at the end of the last
+//! fragment is taken before anything else is translated, its jump leads to what lies right behind
+//! it, and becomes a NOP: code that is executed in one go the first time lies in one row. Where the
+//! way out was the other one, the taken branch, the condition is turned round first.
 
 use crate::cache::fragment::Exit;
 use crate::cache::optional_index::OptionalIndex;
@@ -15,8 +15,9 @@ use crate::translate::translator::Translator;
 const FAR_BYTES: usize = FAR_PADDING + 14;
 
 impl Translator {
-    /// Before the target of an exit is translated: if the exit is the taken branch at the end of the last fragment, it
-    /// changes places with the jump behind it. No thread may be inside the cache.
+    /// Before the target of an exit is translated: if the exit is the taken branch at the end of
+    /// the last fragment, it changes places with the jump behind it. No thread may be inside the
+    /// cache.
     pub fn swap_branches(&mut self, index: u32) {
         let exit = self.exits.as_slice()[index as usize];
         let arena = self.cache.arena(exit.arena);
@@ -43,16 +44,16 @@ impl Translator {
     /// Links an exit to a fragment: from now on the branch goes there without the dispatcher.
     pub fn link(&mut self, index: u32, fragment: u32) {
         let exit = self.exits.as_slice()[index as usize];
-        let host = self.fragments.as_slice()[fragment as usize].host;
+        let begin = self.fragments.as_slice()[fragment as usize].cache_pc;
         if !self.is_unlinked(&exit) {
             return; // a system call, or another thread was here first
         }
         let arena = self.cache.arena(exit.arena);
-        let target = if arena.contains(host) || arena.reaches(host) {
-            host
+        let target = if arena.contains(begin) || arena.reaches(begin.0) {
+            begin.0
         } else if arena.free() > FAR_BYTES + 64 {
             let mut far: Code<FAR_BYTES> = Code::at(0);
-            far.jump_far(host);
+            far.jump_far(begin.0);
             arena.put_cold(far.bytes(), 8) + FAR_PADDING as u64
         } else {
             return;
@@ -63,8 +64,8 @@ impl Translator {
         *incoming = OptionalIndex::some(index);
     }
 
-    /// Marks all fragments dead that were translated from `[start, end)`, and unlinks what leads to them.
-    /// Returns whether there were any.
+    /// Marks all fragments dead that were translated from `[start, end)`, and unlinks what leads to
+    /// them. Returns whether there were any.
     pub fn kill(&mut self, start: u64, end: u64) -> bool {
         let mut any = false;
         for index in 0..self.fragments.len() {

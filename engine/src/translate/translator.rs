@@ -1,13 +1,14 @@
-//! From a basic block to host code.
+//! From a basic block to translated code.
 //!
-//! Most instructions are copied byte for byte. What depends on its own address is re-encoded: RIP-relative
-//! operands, branches, calls. Every fragment keeps a map from host offsets to instructions, so that the
-//! application's state can be told wherever a signal or fault interrupts.
+//! Most instructions are copied byte for byte. What depends on its own address is re-encoded:
+//! RIP-relative operands, branches, calls. Every fragment keeps a map from cache offsets to
+//! instructions, so that the application's state can be told wherever a signal or fault interrupts.
 
 use ::weights::x86 as weights;
 use ::weights::x86::Repeats;
 use iced_x86::{Decoder, DecoderOptions, Encoder, Instruction, InstructionInfoFactory};
 
+use crate::address::CachePc;
 use crate::cache::address_space::AddressSpace;
 use crate::cache::arenas::Cache;
 use crate::cache::fragment::{Exit, Fragment, MapEntry};
@@ -46,7 +47,7 @@ pub enum Failure {
 pub struct Translator {
     /// Where translations go.
     pub cache: Cache,
-    /// All fragments; per arena their host addresses ascend.
+    /// All fragments; per arena their cache addresses ascend.
     pub fragments: Reserved<Fragment>,
     /// Their maps.
     pub places: Reserved<MapEntry>,
@@ -69,7 +70,8 @@ const EXITS_PER_SLOT: usize = 2;
 const MAP_ENTRIES_PER_SLOT: usize = 16;
 
 impl Translator {
-    /// Fresh tables. `to_engine` is the address that stubs jump to, `miss` says where a lookup without success leads.
+    /// Fresh tables. `to_engine` is the address that stubs jump to, `miss` says where a lookup
+    /// without success leads.
     pub fn new(
         to_engine: u64,
         miss: fn(IblKind) -> u64,
@@ -92,8 +94,8 @@ impl Translator {
         })
     }
 
-    /// Makes the decoder and encoder build their tables now: they ask the host's allocator for them, and later
-    /// the application may hold locks.
+    /// Makes the decoder and encoder build their tables now: they ask the client's allocator for
+    /// them, and later the application may hold locks.
     pub fn warm_up(&mut self) {
         let mut bytes = [0u8; 16];
         let code = [0x48u8, 0x8b, 0x05, 0, 0, 0, 0, 0xf3, 0xa4];
@@ -137,7 +139,8 @@ impl Translator {
         self.fragments.is_empty()
     }
 
-    /// Forgets all translations and gives the memory of their code up, which a child of fork may share with its parent.
+    /// Forgets all translations and gives the memory of their code up, which a child of fork may
+    /// share with its parent.
     pub fn leave_code(&mut self) {
         self.cache.give_up();
         self.begin_anew();
@@ -184,13 +187,13 @@ impl Translator {
         encode(&mut self.encoder, instruction, rip, into)
     }
 
-    /// The fragment whose host code holds this address.
-    pub fn fragment_at(&self, host: u64) -> Option<Fragment> {
+    /// The fragment whose translated code holds this address.
+    pub fn fragment_at(&self, at: CachePc) -> Option<Fragment> {
         let all = self.fragments.as_slice();
-        let here = self.cache.at(host)?.fragments.as_slice();
-        let behind = here.partition_point(|&index| all[index as usize].host <= host);
+        let here = self.cache.at(at)?.fragments.as_slice();
+        let behind = here.partition_point(|&index| all[index as usize].cache_pc <= at);
         let fragment = all[here[behind.checked_sub(1)?] as usize];
-        (host - fragment.host < u64::from(fragment.cache_len)).then_some(fragment)
+        (at.offset_from(fragment.cache_pc) < u64::from(fragment.cache_len)).then_some(fragment)
     }
 
     /// The places of a fragment's instructions.
@@ -199,8 +202,9 @@ impl Translator {
             [fragment.map as usize..fragment.map as usize + usize::from(fragment.len)]
     }
 
-    /// Weights of the first `until` instructions of a fragment, decoded again; and if a mask decides what the one
-    /// behind them accesses, the number of its dynamic part and how it repeats.
+    /// Weights of the first `until` instructions of a fragment, decoded again; and if a mask
+    /// decides what the one behind them accesses, the number of its dynamic part and how it
+    /// repeats.
     ///
     /// # Safety
     /// The fragment's source must still be readable.

@@ -1,12 +1,13 @@
 //! From a basic block to its fragment.
 //!
-//! Most instructions are copied byte for byte. What depends on its own address is re-encoded: RIP-relative
-//! operands, branches, calls. Every fragment keeps a map from host offsets to instructions, so that the
-//! application's state can be told wherever a signal or fault interrupts.
+//! Most instructions are copied byte for byte. What depends on its own address is re-encoded:
+//! RIP-relative operands, branches, calls. Every fragment keeps a map from cache offsets to
+//! instructions, so that the application's state can be told wherever a signal or fault interrupts.
 
 use ::weights::x86::Repeats;
 use iced_x86::Instruction;
 
+use crate::address::CachePc;
 use crate::cache::arena::Tail;
 use crate::cache::fragment::{ExitKind, Fragment, MapEntry, Recipe};
 use crate::cache::optional_index::OptionalIndex;
@@ -121,7 +122,7 @@ impl Translator {
         let all =
             (1..=copies).flat_map(|copy| instructions.iter().enumerate().map(move |i| (copy, i)));
         for (copy, (i, instruction)) in all {
-            let host = code.len();
+            let begin = code.len();
             if i == counter.at && copy == copies {
                 match counter.how {
                     How::Add => code.count(slot, copies as u8),
@@ -150,7 +151,7 @@ impl Translator {
             let last = i + 1 == instructions.len();
             let body = if last && copy < copies {
                 loop_exits[copy - 1] = code.leave_loop(instruction);
-                host
+                begin
             } else if last && block.end != End::Cut {
                 self.emit_end(&mut code, arena, block, with_target, &mut recipe)?
             } else {
@@ -160,8 +161,8 @@ impl Translator {
                 insert::after(&mut code, instruction, dynamic_slot, repeats);
             }
             let place = MapEntry {
-                host: host as u16,
-                body: (body - host) as u8,
+                offset: begin as u16,
+                body: (body - begin) as u8,
                 app_len: instruction.len() as u8,
                 recipe: recipe.pack(),
             };
@@ -188,7 +189,7 @@ impl Translator {
         let before_last = (copies - 1) * instructions.len();
         let fragment = Fragment {
             pc: block.pc,
-            host: code.address,
+            cache_pc: CachePc(code.address),
             slot,
             map,
             cache_len: code.len() as u16,
@@ -221,7 +222,8 @@ mod tests {
     use crate::isa::x86_64::cpu::Cpu;
     use crate::isa::x86_64::emit::ibl::IblForm;
 
-    /// Translates this test program's own code from end to end, as a program with no repetition would have it.
+    /// Translates this test program's own code from end to end, as a program with no repetition
+    /// would have it.
     #[test]
     fn translates_the_text_of_this_program() {
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap();

@@ -1,10 +1,11 @@
-//! The per-thread block that GS points at: saved application state, counters.
+//! The per-thread context that GS points at: saved application state, counters.
 //!
 //! # Design
-//! GS is free on x86-64 Linux (neither glibc nor HotSpot touches it), so translated code reaches its
-//! thread's counters and spill slots by absolute GS displacements: no register is taken from the
-//! application and no thread-local storage of the C library is involved. The block lies in one mapping, between the
-//! dispatcher's stack and the counters; pages of counters that a thread never touches cost no memory.
+//! GS is free on x86-64 Linux (neither glibc nor HotSpot touches it), so translated code reaches
+//! its thread's counters and spill slots by absolute GS displacements: no register is taken from
+//! the application and no thread-local storage of the C library is involved. The context lies in
+//! one mapping, between the dispatcher's stack and the counters; pages of counters that a thread
+//! never touches cost no memory.
 
 use core::cell::Cell;
 use core::mem::offset_of;
@@ -37,7 +38,8 @@ pub enum Stage {
 /// Bytes of the stack that the dispatcher runs on.
 pub const ENGINE_STACK: usize = 128 * 1024;
 
-/// Spill slots: two for what is counted where it happens, one for a single scratch register, one for flags.
+/// Spill slots: two for what is counted where it happens, one for a single scratch register, one
+/// for flags.
 pub mod spill {
     #![allow(missing_docs)]
     pub const RAX: usize = 0;
@@ -51,13 +53,14 @@ pub mod spill {
 #[repr(C, align(4096))]
 pub struct Pages<T>(pub T);
 
-/// One thread's block. Its address is the thread's GS base while the thread is followed.
+/// One thread's context. Its address is the thread's GS base while the thread is followed.
 ///
 /// # Aliasing
-/// Translated code, the engine's assembly, handlers that interrupt the dispatcher, and other threads reach the same block
-/// at the same time, so once [`ThreadContext::begin`] has made it there are shared references to it alone. What only its own
-/// thread touches is a `Cell`: assembly and handlers that run on that thread are to the compiler calls and volatile
-/// accesses of that thread. What others touch too is an atomic. The rest never changes again.
+/// Translated code, the engine's assembly, handlers that interrupt the dispatcher, and other
+/// threads reach the same context at the same time, so once `begin` has made it
+/// there are shared references to it alone. What only its own thread touches is a `Cell`: assembly
+/// and handlers that run on that thread are to the compiler calls and volatile accesses of that
+/// thread. What others touch too is an atomic. The rest never changes again.
 #[repr(C, align(4096))]
 pub struct ThreadContext {
     pub(crate) this: u64,
@@ -74,7 +77,7 @@ pub struct ThreadContext {
     pub(crate) resume_at: Cell<u64>,
     pub(crate) spills: [Cell<u64>; spill::COUNT],
     pub(crate) engine_stack: u64,
-    /// Where to go on after a host function that runs natively.
+    /// Where to go on after a function of the client that runs natively.
     pub(crate) native_return: Cell<u64>,
     /// The engine that follows the thread, for the layers that know its type.
     pub(crate) engine: *const (),
@@ -96,45 +99,49 @@ pub struct ThreadContext {
     pub(crate) pending: Pending,
     /// The dispatcher's stack pointer while a system call is made on the application's.
     pub(crate) engine_rsp: Cell<u64>,
-    /// The application's system call in progress, and what the host wants to be told at its end.
+    /// The application's system call in progress, and what the client wants to be told at its end.
     pub(crate) call: Cell<crate::contract::Call>,
     pub(crate) call_token: Cell<CallToken>,
     /// The alternate signal stack as the application set it (size 0: none).
     pub(crate) alternate_stack: Cell<AlternateStack>,
     /// The kernel holds it disarmed, because a handler runs on it.
     pub(crate) disarmed: Cell<bool>,
-    /// The application's signal mask while the engine makes a new thread or process: the mask that is theirs too.
+    /// The application's signal mask while the engine makes a new thread or process: the mask that
+    /// is theirs too.
     pub(crate) new_task_mask: Cell<u64>,
     /// 1: signals are blocked meanwhile, and the new task gives itself that mask.
     pub(crate) signals_held: Cell<u32>,
-    /// Where the thread went on last without having executed an instruction; see [`super::signal`] on the trap flag.
+    /// Where the thread went on last without having executed an instruction; see `run::signal`
+    /// on the trap flag.
     pub(crate) trap_not_before: Cell<u64>,
-    /// Handlers that run, each interrupted by the next, and the stack pointer of the last one at its beginning.
+    /// Handlers that run, each interrupted by the next, and the stack pointer of the last one at
+    /// its beginning.
     pub(crate) stacked: Cell<u32>,
     pub(crate) last_entry: Cell<u64>,
-    /// A new thread has not told the host of itself yet.
+    /// A new thread has not told the client of itself yet.
     pub(crate) fresh: Cell<bool>,
-    /// Corrections to the block counts: part-executed blocks, and counts folded when a cache was flushed.
+    /// Corrections to the block counts: part-executed blocks, and counts folded when a cache was
+    /// flushed.
     pub(crate) adjust: [AtomicU64; METRICS],
     pub(crate) xmm: Cell<[[u64; 2]; 16]>,
     /// How many counters there are.
     slots: usize,
-    /// Where they begin; they lie behind the block, as many as the engine has slots.
+    /// Where they begin; they lie behind the context, as many as the engine has slots.
     first_counter: Pages<[AtomicU64; 0]>,
 }
 
 impl ThreadContext {
-    /// Maps a new block with so many counters, for the engine at that address.
+    /// Maps a new context with so many counters, for the engine at that address.
     pub(crate) fn new(engine: *const (), slots: usize) -> Option<&'static ThreadContext> {
         let at =
             memory::map_anonymous(0, Self::bytes(slots), memory::PROT_READ | memory::PROT_WRITE)?;
-        let block = (at + ENGINE_STACK) as *mut ThreadContext;
-        // SAFETY: the mapping is fresh, zeroed, page-aligned, large enough and nobody else's yet; all fields are valid as
-        // zeros. The exclusive access ends with `begin`, before there is a reference. The mapping stays, but for
-        // `give_up`, whose caller has the only reference.
+        let context = (at + ENGINE_STACK) as *mut ThreadContext;
+        // SAFETY: the mapping is fresh, zeroed, page-aligned, large enough and nobody else's yet;
+        // all fields are valid as zeros. The exclusive access ends with `begin`, before there is a
+        // reference. The mapping stays, but for `give_up`, whose caller has the only reference.
         unsafe {
-            Self::begin(block, engine, slots);
-            Some(&*block)
+            Self::begin(context, engine, slots);
+            Some(&*context)
         }
     }
 
@@ -143,27 +150,28 @@ impl ThreadContext {
         ENGINE_STACK + size_of::<ThreadContext>() + slots * size_of::<AtomicU64>()
     }
 
-    /// Gives a block back to the kernel.
+    /// Gives a context back to the kernel.
     ///
     /// # Safety
     /// Nobody else may know of it, and the caller's own reference must not be used afterwards.
-    pub(crate) unsafe fn give_up(block: *const ThreadContext) {
-        // SAFETY: the caller says that the block is there, and that nobody uses it afterwards.
+    pub(crate) unsafe fn give_up(context: *const ThreadContext) {
+        // SAFETY: the caller says that the context is there, and that nobody uses it afterwards.
         unsafe {
-            let slots = (*block).slots;
-            memory::unmap(block as usize - ENGINE_STACK, Self::bytes(slots));
+            let slots = (*context).slots;
+            memory::unmap(context as usize - ENGINE_STACK, Self::bytes(slots));
         }
     }
 
-    /// Makes the block of a thread that has ended as good as new; the memory of its stack and counters goes back to the
-    /// kernel. Others may still look at it, as what changes does so by cells and atomics.
+    /// Makes the context of a thread that has ended as good as new; the memory of its stack and
+    /// counters goes back to the kernel. Others may still look at it, as what changes does so by
+    /// cells and atomics.
     ///
     /// # Safety
-    /// The thread must have ended, so that nobody runs on the block's stack, and the caller must be the only one to use it
-    /// again.
+    /// The thread must have ended, so that nobody runs on the context's stack, and the caller must
+    /// be the only one to use it again.
     pub(crate) unsafe fn renew(&self) {
-        // SAFETY: no frame lies on the stack, and nobody counts now. Counters are atomics, which others may read as what they
-        // were or as 0.
+        // SAFETY: no frame lies on the stack, and nobody counts now. Counters are atomics, which
+        // others may read as what they were or as 0.
         unsafe {
             memory::discard(self.this as usize - ENGINE_STACK, ENGINE_STACK);
             self.clear_counters(self.slots);
@@ -193,7 +201,8 @@ impl ThreadContext {
     }
 
     /// # Safety
-    /// `at` must be zeroed memory of a block that nobody else uses, with so many counters behind it.
+    /// `at` must be zeroed memory of a context that nobody else uses, with so many counters behind
+    /// it.
     unsafe fn begin(at: *mut ThreadContext, engine: *const (), slots: usize) {
         // SAFETY: nobody else has a reference; this one ends here.
         let state = unsafe { &mut *at };
@@ -209,8 +218,8 @@ impl ThreadContext {
     pub(crate) fn counters(&self) -> &[AtomicU64] {
         let first =
             (self.this as usize + offset_of!(ThreadContext, first_counter)) as *const AtomicU64;
-        // SAFETY: so many lie behind the block in its mapping, which is never given up. They are atomics: translated code
-        // adds to them meanwhile.
+        // SAFETY: so many lie behind the context in its mapping, which is never given up. They are
+        // atomics: translated code adds to them meanwhile.
         unsafe { core::slice::from_raw_parts(first, self.slots) }
     }
 
@@ -218,7 +227,8 @@ impl ThreadContext {
     pub(crate) fn blocked(&self) -> u64 {
         if !self.knows_blocked.get() {
             let arguments = [0, 0, self.blocked.as_ptr() as u64, 8, 0, 0];
-            // SAFETY: the kernel writes the thread's own cell, to which there is no other reference meanwhile.
+            // SAFETY: the kernel writes the thread's own cell, to which there is no other reference
+            // meanwhile.
             unsafe { optional(nr::RT_SIGPROCMASK, arguments) };
             self.knows_blocked.set(true);
         }
@@ -262,7 +272,8 @@ impl ThreadContext {
     /// The thread must be outside the code cache.
     pub(crate) unsafe fn clear_counters(&self, slots: usize) {
         let first = self.counters().as_ptr() as usize;
-        // SAFETY: the block's own counters, atomics, whose owner does not count now: who reads meanwhile reads the old value or 0.
+        // SAFETY: the context's own counters, atomics, whose owner does not count now: who reads
+        // meanwhile reads the old value or 0.
         unsafe { memory::discard(first, slots * size_of::<u64>()) };
     }
 
@@ -277,7 +288,7 @@ impl ThreadContext {
     }
 }
 
-/// Displacements of the block's fields from GS, for emitted code.
+/// Displacements of the context's fields from GS, for emitted code.
 pub mod disp {
     #![allow(missing_docs)]
     use super::*;

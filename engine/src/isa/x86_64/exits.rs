@@ -6,7 +6,7 @@ pub const EXIT_INDIRECT: u32 = u32::MAX;
 pub const EXIT_RETURN: u32 = u32::MAX - 3;
 /// Exit index written when a thread comes in from native code.
 pub const EXIT_ENTER: u32 = u32::MAX - 1;
-/// Exit index written when a host function that ran natively has returned.
+/// Exit index written when a function of the client that ran natively has returned.
 pub const EXIT_RETURNED: u32 = u32::MAX - 2;
 
 /// How a target is come to.

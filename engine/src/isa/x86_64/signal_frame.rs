@@ -14,12 +14,12 @@ pub const CONTEXT_ERROR: usize = 19;
 /// `siginfo_t`.
 pub type Info = [u64; 16];
 
-/// What the kernel wrote into the part of a frame's vector state that is software's: `struct _fpx_sw_bytes`. Zeros where the
-/// frame has the legacy part alone.
+/// What the kernel wrote into the part of a frame's vector state that is software's: `struct
+/// _fpx_sw_bytes`. Zeros where the frame has the legacy part alone.
 pub type Software = [u64; 6];
 
-/// A signal that waits until the thread is at a place where its state can be told. A handler that interrupts the dispatcher
-/// writes it.
+/// A signal that waits until the thread is at a place where its state can be told. A handler that
+/// interrupts the dispatcher writes it.
 #[repr(C)]
 pub struct Pending {
     /// Its number, written last; 0 = none waits.
@@ -101,7 +101,8 @@ pub struct AlternateStack {
     pub size: u64,
 }
 
-/// `si_code` of what the kernel itself raises, INT3's trap among it (`include/uapi/asm-generic/siginfo.h`).
+/// `si_code` of what the kernel itself raises, INT3's trap among it
+/// (`include/uapi/asm-generic/siginfo.h`).
 pub const SI_KERNEL: i32 = 0x80;
 
 /// Position of `si_addr` in [`Info`].

@@ -1,4 +1,5 @@
-//! The alternate signal stack (sigaltstack), as the application set it while the kernel knows the engine's flags.
+//! The alternate signal stack (sigaltstack), as the application set it while the kernel knows the
+//! engine's flags.
 
 use crate::contract::Call;
 use crate::isa::x86_64::app_memory::{read_memory, write_memory};
@@ -69,7 +70,8 @@ impl Engine {
         if new != 0 && inside {
             return -EPERM;
         }
-        // SAFETY: the new stack is described by our own structure, the old one goes where the application says.
+        // SAFETY: the new stack is described by our own structure, the old one goes where the
+        // application says.
         let result = unsafe { syscall6(nr::SIGALTSTACK, call.arguments) };
         if result != 0 {
             return result;

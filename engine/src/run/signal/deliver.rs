@@ -1,31 +1,38 @@
 //! Signals of followed threads.
 //!
 //! # Design
-//! A handler that the application sets is recorded; the kernel calls `engine_signal_entry` instead, with the
-//! application's flags and everything blocked, so that one signal is dealt with at a time; the handler's mask is set
-//! when the thread is at its first instruction, and further signals come there, as natively. The kernel's own frame is what the handler gets to see: it lies on the
-//! application's stack (or its alternate one), because the stack pointer is the application's in the code cache
-//! and in the engine's system call alike. Where a followed thread was interrupted decides what happens:
+//! A handler that the application sets is recorded; the kernel calls `engine_signal_entry` instead,
+//! with the application's flags and everything blocked, so that one signal is dealt with at a time;
+//! the handler's mask is set when the thread is at its first instruction, and further signals come
+//! there, as natively. The kernel's own frame is what the handler gets to see: it lies on the
+//! application's stack (or its alternate one), because the stack pointer is the application's in
+//! the code cache and in the engine's system call alike. Where a followed thread was interrupted
+//! decides what happens:
 //!
-//! - in the code cache at an instruction's beginning, or by a fault: registers, flags and PC in the frame are
-//!   rewritten to the application's, and the handler is entered as followed code;
-//! - in inserted code: the thread is single-stepped to the next such place, then the signal is queued anew;
-//! - in the system call: the frame shows it interrupted, done or to be restarted, as the kernel left it;
-//! - elsewhere in the engine: the signal waits, everything blocked, until the dispatcher has the state whole.
+//! - in the code cache at an instruction's beginning, or by a fault: registers, flags and PC in the
+//!   frame are rewritten to the application's, and the handler is entered as followed code;
+//! - in inserted code: the thread is single-stepped to the next such place, then the signal is
+//!   queued anew;
+//! - in the system call: the frame shows it interrupted, done or to be restarted, as the kernel
+//!   left it;
+//! - elsewhere in the engine: the signal waits, everything blocked, until the dispatcher has the
+//!   state whole.
 //!
-//! The handler's return is a system call like others: `rt_sigreturn` is given a frame whose PC leads to
-//! `engine_landing`, so the kernel restores registers, vector state and mask, and the engine goes on at the PC
-//! that the handler left.
+//! The handler's return is a system call like others: `rt_sigreturn` is given a frame whose PC
+//! leads to `engine_landing`, so the kernel restores registers, vector state and mask, and the
+//! engine goes on at the PC that the handler left.
 //!
 //! # Limitations
-//! While a handler runs on the alternate stack the kernel is told to disarm it (`SS_AUTODISARM`), because a signal
-//! that arrives on the dispatcher's stack would otherwise overwrite the handler's frame. After a `siglongjmp` out
-//! of such a handler it is armed again at the next system call. A handler on a thread that is not followed, called out of
-//! sigsuspend or ppoll, runs with the thread's own mask, not with that call's. A debugger that is attached sees the
-//! engine's single steps as SIGTRAPs of its own where a signal came in inserted code.
+//! While a handler runs on the alternate stack the kernel is told to disarm it (`SS_AUTODISARM`),
+//! because a signal that arrives on the dispatcher's stack would otherwise overwrite the handler's
+//! frame. After a `siglongjmp` out of such a handler it is armed again at the next system call. A
+//! handler on a thread that is not followed, called out of sigsuspend or ppoll, runs with the
+//! thread's own mask, not with that call's. A debugger that is attached sees the engine's single
+//! steps as SIGTRAPs of its own where a signal came in inserted code.
 
 use core::sync::atomic::Ordering;
 
+use crate::address::CachePc;
 use crate::isa::x86_64::app_memory::{self, read_memory};
 use crate::isa::x86_64::context::{Stage, ThreadContext};
 use crate::isa::x86_64::exits::EXIT_ENTER;
@@ -57,18 +64,20 @@ const INITIAL_MXCSR: u32 = 0x1f80;
 pub(crate) enum Answer {
     /// Return to the kernel's frame.
     Return = 0,
-    /// Go on in [`on_engine_stack`].
+    /// Go on in `on_engine_stack`.
     OnEngineStack = 1,
-    /// Dispatch: the thread's block stands at the handler's first instruction.
+    /// Dispatch: the thread's context stands at the handler's first instruction.
     Follow = 2,
 }
 
 const EINTR: i64 = 4;
-/// Handlers on one stack, each interrupted by the next. Under a storm of SA_NODEFER signals the stack would be used up
-/// else, because a signal takes longer here than natively: from here on each handler returns before the next signal.
+/// Handlers on one stack, each interrupted by the next. Under a storm of SA_NODEFER signals the
+/// stack would be used up else, because a signal takes longer here than natively: from here on each
+/// handler returns before the next signal.
 pub(crate) const MOST_STACKED: u32 = 16;
 
-/// The mask that the system call in progress has put in the place of the thread's own while it waits.
+/// The mask that the system call in progress has put in the place of the thread's own while it
+/// waits.
 fn temporary_mask(thread: &ThreadContext) -> Option<u64> {
     if thread.in_syscall.get() != Stage::Application {
         return None;
@@ -89,10 +98,10 @@ fn temporary_mask(thread: &ThreadContext) -> Option<u64> {
 }
 
 impl Engine {
-    /// Whether an instruction of the application has ended at this trap: at the beginnings of its instructions, but
-    /// for the one where the thread came into the cache.
-    fn ends_instruction(&self, thread: &ThreadContext, host: u64) -> bool {
-        match self.instruction_at(host) {
+    /// Whether an instruction of the application has ended at this trap: at the beginnings of its
+    /// instructions, but for the one where the thread came into the cache.
+    fn ends_instruction(&self, thread: &ThreadContext, at: CachePc) -> bool {
+        match self.instruction_at(at) {
             Some(pc) if pc == thread.trap_not_before.get() => {
                 thread.trap_not_before.set(0);
                 false
@@ -104,7 +113,8 @@ impl Engine {
     pub(crate) fn call_natively(&self, signal: i32, info: *mut Info, context: *mut UserContext) {
         let handler = self.actions.handler(signal);
         if handler > 1 {
-            // SAFETY: the application set this handler for this signal; one without SA_SIGINFO ignores the rest.
+            // SAFETY: the application set this handler for this signal; one without SA_SIGINFO
+            // ignores the rest.
             let handler: extern "C" fn(i32, *mut Info, *mut UserContext) =
                 unsafe { core::mem::transmute(handler as usize) };
             // SAFETY: the kernel's frame.
@@ -124,13 +134,14 @@ impl Engine {
         info: &Info,
         context: &mut UserContext,
     ) -> Answer {
-        let host = context.registers[CONTEXT_RIP] as u64;
-        let whole = self.in_cache(host) || thread.is_at_syscall_stub(host) || host == landing();
+        let pc = context.registers[CONTEXT_RIP] as u64;
+        let whole = self.in_cache(CachePc(pc)) || thread.is_at_syscall_stub(pc) || pc == landing();
         if whole {
             return Answer::OnEngineStack;
         }
         if FAULTS >> (signal - 1) & 1 != 0 && (code_of(info) > 0 || thread.pending.is_some()) {
-            // A fault of the engine's own ends the process where it is; another process's SIGSEGV waits its turn.
+            // A fault of the engine's own ends the process where it is; another process's SIGSEGV
+            // waits its turn.
             context.mask = u64::MAX;
             if code_of(info) <= 0 {
                 queue(thread, signal, info);
@@ -148,7 +159,7 @@ impl Engine {
             self.postpone(thread, signal, info, context);
         }
         context.mask = app_memory::held_signals();
-        if resume_range().contains(&host) {
+        if resume_range().contains(&pc) {
             context.registers[CONTEXT_RIP] = again() as i64;
             context.registers[CONTEXT_FLAGS] = 0x202;
             context.registers[CONTEXT[gpr::RSP]] = thread.engine_stack as i64;
@@ -165,13 +176,13 @@ impl Engine {
         context: &mut UserContext,
         entry: u64,
     ) -> Answer {
-        let host = context.registers[CONTEXT_RIP] as u64;
+        let pc = context.registers[CONTEXT_RIP] as u64;
         let mut before = context.mask;
         let stepped = thread.pending.stepping.get() && signal == SIGTRAP;
         let interruption = match signal {
             _ if stepped => Interruption::Asynchronous,
             SIGTRAP if is_trap_flag(signal, info) => {
-                if !self.ends_instruction(thread, host) {
+                if !self.ends_instruction(thread, CachePc(pc)) {
                     return Answer::Return;
                 }
                 Interruption::TrapFlag
@@ -180,9 +191,9 @@ impl Engine {
             SIGILL | SIGBUS | SIGFPE | SIGSEGV if code_of(info) > 0 => Interruption::Fault,
             _ => Interruption::Asynchronous,
         };
-        if host == landing() {
+        if pc == landing() {
             context.registers[CONTEXT_RIP] = thread.pc.get() as i64;
-        } else if self.in_cache(host) {
+        } else if self.in_cache(CachePc(pc)) {
             if signal == SIGBUS
                 && interruption == Interruption::Fault
                 && self.compare_misaligned(thread, context)
@@ -198,21 +209,21 @@ impl Engine {
             }
         } else {
             let interrupted =
-                host == syscall_stub().after && context.registers[CONTEXT[gpr::RAX]] == -EINTR;
+                pc == syscall_stub().after && context.registers[CONTEXT[gpr::RAX]] == -EINTR;
             if interrupted && let Some(mask) = temporary_mask(thread) {
                 before = mask;
             }
             let refused = signal == SIGSYS && code_of(info) > 0;
-            self.show_syscall(thread, context, host != syscall_stub().after, refused);
+            self.show_syscall(thread, context, pc != syscall_stub().after, refused);
         }
         self.show_x87_pointer_in(context.fpstate);
-        if code_of(info) > 0 && info[SI_ADDR] == host {
+        if code_of(info) > 0 && info[SI_ADDR] == pc {
             // Of SIGILL, SIGFPE and SIGTRAP the instruction, of SIGSYS what lies behind it.
             info[SI_ADDR] = context.registers[CONTEXT_RIP] as u64;
         }
         if stepped {
-            // Queued anew for the application's state, which the kernel restores now: the signal arrives at the
-            // landing, before anything else happens.
+            // Queued anew for the application's state, which the kernel restores now: the signal
+            // arrives at the landing, before anything else happens.
             self.stop_stepping(thread, context);
             if self.may_queue() {
                 context.mask = thread.pending.mask.get();
@@ -246,15 +257,17 @@ impl Engine {
             thread.disarmed.set(true);
             context.stack.flags &= !SS_AUTODISARM;
         }
-        // Another signal may come here: it finds the thread at the handler's first instruction, as natively.
+        // Another signal may come here: it finds the thread at the handler's first instruction, as
+        // natively.
         let mask = self.mask_of_handler(thread, signal, before);
         thread.set_blocked(mask);
         self.give_mask_to_handler(thread, mask);
         Answer::Follow
     }
 
-    /// The thread's block says that it is about to execute the first instruction of the handler: its registers, but for what
-    /// is the interrupted code's still; `entry` is the stack pointer, `flags` are the interrupted code's.
+    /// The thread's context says that it is about to execute the first instruction of the handler:
+    /// its registers, but for what is the interrupted code's still; `entry` is the stack pointer,
+    /// `flags` are the interrupted code's.
     pub(crate) fn stand_at_handler(
         &self,
         thread: &ThreadContext,
@@ -282,8 +295,8 @@ impl Engine {
         thread.last_entry.set(entry);
     }
 
-    /// The kernel's mask is this from now on. Another signal may come here: it finds the thread at the handler's first
-    /// instruction, as natively.
+    /// The kernel's mask is this from now on. Another signal may come here: it finds the thread at
+    /// the handler's first instruction, as natively.
     fn give_mask_to_handler(&self, thread: &ThreadContext, mask: u64) {
         if seccomp::allows(nr::RT_SIGPROCMASK, &[0; 6]) {
             self.unblock(thread, &mask);
@@ -292,8 +305,9 @@ impl Engine {
         }
     }
 
-    /// The application has no handler for a signal that ends it. The context shows its state: it goes on natively, and dies
-    /// where it would have died, so that a core file shows its own registers.
+    /// The application has no handler for a signal that ends it. The context shows its state: it
+    /// goes on natively, and dies where it would have died, so that a core file shows its own
+    /// registers.
     fn end_by(
         &self,
         thread: &ThreadContext,
@@ -310,7 +324,8 @@ impl Engine {
             context.registers[CONTEXT_RIP] -= SYSCALL_LEN as i64;
             context.mask |= 1 << (signal - 1);
         } else if interruption == Interruption::Fault {
-            // The instruction once more: a fault whose signal is blocked ends the process, without a call of ours.
+            // The instruction once more: a fault whose signal is blocked ends the process, without
+            // a call of ours.
             context.mask |= 1 << (signal - 1);
         } else {
             self.reset_action(signal);
@@ -318,8 +333,9 @@ impl Engine {
         }
     }
 
-    /// The handler returns: rt_sigreturn on the application's frame, with the PC bent to the engine's landing.
-    /// `false` when there is no such frame; then the kernel shall say what it thinks of it.
+    /// The handler returns: rt_sigreturn on the application's frame, with the PC bent to the
+    /// engine's landing. `false` when there is no such frame; then the kernel shall say what it
+    /// thinks of it.
     pub(crate) fn prepare_sigreturn(&self, thread: &ThreadContext) -> bool {
         let at = thread.gpr[gpr::RSP].get();
         let mut probe = [0u8; size_of::<UserContext>()];
@@ -388,9 +404,9 @@ impl Engine {
         queue(thread, signal, &info);
     }
 
-    /// The dispatcher found a postponed signal, and the thread's state is whole: gives the application its mask
-    /// back, on its own stack. The signal arrives at that call's end. Where it cannot be queued the thread stands at its handler
-    /// afterwards, and the answer is true.
+    /// The dispatcher found a postponed signal, and the thread's state is whole: gives the
+    /// application its mask back, on its own stack. The signal arrives at that call's end. Where it
+    /// cannot be queued the thread stands at its handler afterwards, and the answer is true.
     pub(crate) fn hand_back_pending(&self, thread: &ThreadContext) -> bool {
         let pending = &thread.pending;
         // A handler's return may have changed it since the signal came.

@@ -28,7 +28,8 @@ core::arch::global_asm!(
     "call {on_signal}",
     "cmp eax, {ON_ENGINE_STACK}",
     "jne 2f",
-    // The engine's stack is not in use, or what is on it is given up: an alternate stack may be tiny.
+    // The engine's stack is not in use, or what is on it is given up: an alternate stack may be
+    // tiny.
     "mov rdx, [rsp + 8]", "mov rsi, [rsp + 16]", "mov rdi, [rsp + 24]",
     "lea rcx, [rbp + 8]",
     "mov rbx, rsp",
@@ -56,20 +57,20 @@ extern "C" fn on_signal(
     let Some(engine) = served::engine() else { return Answer::Return };
     // SAFETY: the kernel passes its own frame, ours to change until we return.
     let (info_ref, context_ref) = unsafe { (&*info, &mut *context) };
-    let host = context_ref.registers[CONTEXT_RIP] as u64;
+    let pc = context_ref.registers[CONTEXT_RIP] as u64;
     if FAULTS >> (signal - 1) & 1 != 0
         && code_of(info_ref) > 0
-        && let Some(behind) = app_memory::behind_copy(host)
+        && let Some(behind) = app_memory::behind_copy(pc)
     {
         context_ref.registers[CONTEXT_RIP] = behind as i64;
         return Answer::Return;
     }
     let denied = is_store_to_protected(signal, info_ref, context_ref);
-    if denied && engine.open(info_ref[SI_ADDR], host) {
+    if denied && engine.open(info_ref[SI_ADDR], pc) {
         return Answer::Return;
     }
     match ThreadContext::current() {
-        // On its way out a thread is followed no more, but its state is in its block still.
+        // On its way out a thread is followed no more, but its state is in its context still.
         Some(thread) if thread.is_followed() || is_leaving(thread, context_ref) => {
             engine.interrupted(thread, signal, info_ref, context_ref)
         }
@@ -93,8 +94,8 @@ extern "C" fn on_engine_stack(
     entry: u64,
 ) -> Answer {
     let Some(thread) = ThreadContext::current() else { return Answer::Return };
-    // SAFETY: the frame is the kernel's, this thread's alone until the handler returns; both end before the application's
-    // handler gets it.
+    // SAFETY: the frame is the kernel's, this thread's alone until the handler returns; both end
+    // before the application's handler gets it.
     let (info, context) = unsafe { (&mut *info, &mut *context) };
     engine_of(thread).deliver(thread, signal, info, context, entry)
 }

@@ -1,10 +1,12 @@
-//! Signal frames that the engine builds itself, where a filter forbids the calls that would have the kernel do it.
+//! Signal frames that the engine builds itself, where a filter forbids the calls that would have
+//! the kernel do it.
 //!
 //! # Design
-//! A postponed signal is queued anew and the application's mask given back, by rt_tgsigqueueinfo and rt_sigprocmask. A program
-//! under a filter makes neither, as a rule; but one that handles signals must allow rt_sigreturn. So the frame is laid out as
-//! the kernel lays it out (`arch/x86/kernel/signal_64.c`), from the thread's block and the vector state that is in the CPU, and the
-//! mask is set by an rt_sigreturn to a small frame on the engine's own stack.
+//! A postponed signal is queued anew and the application's mask given back, by rt_tgsigqueueinfo
+//! and rt_sigprocmask. A program under a filter makes neither, as a rule; but one that handles
+//! signals must allow rt_sigreturn. So the frame is laid out as the kernel lays it out
+//! (`arch/x86/kernel/signal_64.c`), from the thread's context and the vector state that is in the
+//! CPU, and the mask is set by an rt_sigreturn to a small frame on the engine's own stack.
 
 use core::arch::asm;
 use core::arch::x86_64::_fxsave64;
@@ -36,7 +38,8 @@ const CONTEXT_SEGMENTS: usize = 18;
 /// `UC_FP_XSTATE`, `UC_SIGCONTEXT_SS`, `UC_STRICT_RESTORE_SS`.
 const EXTENDED: u64 = 1;
 const WITH_SEGMENTS: u64 = 2 | 4;
-/// Where FXSAVE leaves room for software, and what the kernel writes there and behind the area (`struct _fpx_sw_bytes`).
+/// Where FXSAVE leaves room for software, and what the kernel writes there and behind the area
+/// (`struct _fpx_sw_bytes`).
 const SOFTWARE: u64 = 464;
 const MAGIC_1: u32 = 0x4650_5853;
 const MAGIC_2: u32 = 0x4650_5845;
@@ -79,7 +82,7 @@ unsafe fn save_state(thread: &ThreadContext, end: u64, software: &Software) -> u
                 in("edx") (components >> 32) as u32, options(nostack));
             ((at + SOFTWARE) as *mut Software).write_unaligned(*software);
             ((at + bytes) as *mut u32).write_unaligned(MAGIC_2);
-            // What the block holds is in use, whatever the CPU says of the registers now.
+            // What the context holds is in use, whatever the CPU says of the registers now.
             *((at + LEGACY_BYTES) as *mut u64) |= 2;
         } else {
             _fxsave64(at as *mut u8);
@@ -108,8 +111,8 @@ fn reset_state(components: u64) {
             unsafe { asm!("fninit", options(nomem, nostack)) }
         }
         components => {
-            // SAFETY: a header of zeros asks for the initial configuration; nothing behind it is read. The engine keeps nothing
-            // in vector registers across this.
+            // SAFETY: a header of zeros asks for the initial configuration; nothing behind it is
+            // read. The engine keeps nothing in vector registers across this.
             unsafe {
                 asm!("xrstor64 [{at}]", at = in(reg) area.0.as_ptr(), in("eax") components as u32,
                     in("edx") (components >> 32) as u32, options(nostack),
@@ -129,8 +132,8 @@ impl Engine {
             .all(|call| seccomp::allows(call, &[0; 6]))
     }
 
-    /// The thread, whose state is whole, stands at the beginning of a handler for this signal now; the mask that it
-    /// begins with. The application has a handler.
+    /// The thread, whose state is whole, stands at the beginning of a handler for this signal now;
+    /// the mask that it begins with. The application has a handler.
     pub(crate) fn enter_handler(
         &self,
         thread: &ThreadContext,
@@ -146,8 +149,8 @@ impl Engine {
         let to_alternate =
             action.on_stack && stack.size != 0 && stack.flags & SS_DISABLE == 0 && !is_on_it;
         let end = if to_alternate { stack.start + stack.size } else { own - RED_ZONE };
-        // SAFETY: the application's stack, where the kernel would put the frame too: where there is no room the application
-        // dies of it natively.
+        // SAFETY: the application's stack, where the kernel would put the frame too: where there is
+        // no room the application dies of it natively.
         let (frame, area) = unsafe {
             let area = save_state(thread, end, software);
             let at = ((area - size_of::<Frame>() as u64) & !15) - 8;

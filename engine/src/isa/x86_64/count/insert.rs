@@ -1,4 +1,5 @@
-//! What stands before and behind an instruction whose accesses depend on run-time state: REP, masks.
+//! What stands before and behind an instruction whose accesses depend on run-time state: REP,
+//! masks.
 
 use ::weights::x86::Repeats;
 use iced_x86::{Code as Opcode, Encoder, Instruction, Mnemonic, OpKind, Register};
@@ -6,8 +7,8 @@ use iced_x86::{Code as Opcode, Encoder, Instruction, Mnemonic, OpKind, Register}
 use crate::isa::x86_64::emit::buffer::Code;
 use crate::isa::x86_64::emit::encode::encode;
 
-/// Counts before an instruction what its run-time state says; `None` where its mask cannot be fetched: such an instruction
-/// cannot be translated.
+/// Counts before an instruction what its run-time state says; `None` where its mask cannot be
+/// fetched: such an instruction cannot be translated.
 pub fn before<const N: usize>(
     code: &mut Code<N>,
     encoder: &mut Encoder,

@@ -1,10 +1,11 @@
-//! How an indirect branch finds the target check of its target: which bits of the target choose the table's entry, and how the target check
-//! compares the rest.
+//! How an indirect branch finds the target check of its target: which bits of the target choose the
+//! table's entry, and how the target check compares the rest.
 //!
 //! # Design
-//! The hash is 16 bits of the target, because MOVZX takes as many out of a register without touching a flag. They are the
-//! bits from 4 on, where the CPU has RORX to bring them down: targets seldom lie in the same 16 bytes, and functions begin
-//! at multiples of 16. So an entry's line of the cache serves 128 bytes of code instead of 8, and no entry is left empty.
+//! The hash is 16 bits of the target, because MOVZX takes as many out of a register without
+//! touching a flag. They are the bits from 4 on, where the CPU has RORX to bring them down: targets
+//! seldom lie in the same 16 bytes, and functions begin at multiples of 16. So an entry's line of
+//! the cache serves 128 bytes of code instead of 8, and no entry is left empty.
 
 use crate::isa::x86_64::context::disp;
 use crate::isa::x86_64::cpu::Cpu;
@@ -48,13 +49,15 @@ impl IblForm {
 }
 
 impl<const N: usize> Code<N> {
-    /// An indirect branch to the application PC in a register (RCX itself is kept aside): see [`super::targets`].
+    /// An indirect branch to the application PC in a register (RCX itself is kept aside): see
+    /// `cache::ibl_table`.
     pub fn lookup(&mut self, target: usize, table: u32, ibl_form: IblForm) {
         self.store(target, disp::IBL_TARGET);
         self.jump_by(target, table, ibl_form.shift);
     }
 
-    /// A return to the application PC in RCX, which has just been popped; RCX's own value is kept aside.
+    /// A return to the application PC in RCX, which has just been popped; RCX's own value is kept
+    /// aside.
     pub fn ibl_return(&mut self, table: u32, ibl_form: IblForm) {
         self.jump_by(gpr::RCX, table, ibl_form.shift);
     }

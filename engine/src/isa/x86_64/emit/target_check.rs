@@ -1,16 +1,18 @@
 //! The look at the target of an indirect branch: what stands in front of the code that it leads to.
 //!
 //! # Design
-//! The table has told 16 of the target's bits ([`super::lookup`]); the rest must be compared without touching a flag. CRC32
-//! does so in one instruction: begun with the right number it gives the wanted one for the right target. It is as exact as a
-//! comparison: with 16 bits known, two addresses of user space can differ in 31 bits, and the redundancy checks of these 31
-//! are linearly independent, so no difference of two addresses has the check 0 (a test computes their rank). An
-//! address that no memory can have, with any of the bits 47 to 63 set, is taken for the target in one of 2^32 cases;
-//! natively the branch to it would fault. CPUs without SSE4.2 compare by LEA and BSWAP.
+//! The table has told 16 of the target's bits ([`super::ibl`]); the rest must be compared
+//! without touching a flag. CRC32 does so in one instruction: begun with the right number it gives
+//! the wanted one for the right target. It is as exact as a comparison: with 16 bits known, two
+//! addresses of user space can differ in 31 bits, and the redundancy checks of these 31 are
+//! linearly independent, so no difference of two addresses has the check 0 (a test computes their
+//! rank). An address that no memory can have, with any of the bits 47 to 63 set, is taken for the
+//! target in one of 2^32 cases; natively the branch to it would fault. CPUs without SSE4.2 compare
+//! by LEA and BSWAP.
 //!
-//! LOOP goes on behind itself when RCX was 1, so it stands where the target is right and the branch is not taken: a taken
-//! one for each target check wants a place in the branch predictor, of which large programs have too few. Where it is slow, JRCXZ is
-//! taken when the target is right.
+//! LOOP goes on behind itself when RCX was 1, so it stands where the target is right and the branch
+//! is not taken: a taken one for each target check wants a place in the branch predictor, of which
+//! large programs have too few. Where it is slow, JRCXZ is taken when the target is right.
 
 use crate::isa::x86_64::context::disp;
 use crate::isa::x86_64::emit::buffer::Code;
@@ -36,8 +38,8 @@ fn crc_begin(word: u64, end: u32) -> u32 {
 const LEAVE_BYTES: usize = 6;
 
 impl<const N: usize> Code<N> {
-    /// The way in for an indirect branch to `pc`: goes on behind when that is the target, else through the word at
-    /// `link`. RCX lies aside. Returns the offset of its first instruction.
+    /// The way in for an indirect branch to `pc`: goes on behind when that is the target, else
+    /// through the word at `link`. RCX lies aside. Returns the offset of its first instruction.
     pub fn target_check(
         &mut self,
         way: IblKind,
@@ -109,7 +111,8 @@ impl<const N: usize> Code<N> {
         let high = (pc.wrapping_sub(low as u64) >> 32) as u32;
         self.subtract_from_rcx(i64::from(low));
         if high != 0 {
-            // If it was the target, RCX is its upper half in the upper half now; a displacement is of the lower.
+            // If it was the target, RCX is its upper half in the upper half now; a displacement is
+            // of the lower.
             self.put(&[0x48, 0x0f, 0xc9]); // bswap rcx
             self.subtract_from_rcx(i64::from(high.swap_bytes()));
         }
@@ -134,7 +137,8 @@ mod tests {
     use crate::isa::x86_64::emit::ibl::HASH_BITS;
     use crate::os::memory;
 
-    /// Executes a target check for `pc` with `target` below the stack pointer; whether it took it for its own.
+    /// Executes a target check for `pc` with `target` below the stack pointer; whether it took it
+    /// for its own.
     fn takes(comparison: Comparison, pc: u64, target: u64) -> bool {
         let page = memory::map_anonymous(
             0,
