@@ -1,4 +1,5 @@
-//! What should never happen, on request: tests show that each of these releases threads, and that the program goes on.
+//! What should never happen, on request: tests show that each of these releases threads, and that
+//! the program goes on.
 //!
 //! Compiled only with the feature `faults`, which nothing but a library for those tests asks for.
 
@@ -19,9 +20,10 @@ pub enum Fault {
     Assertion,
     /// An assertion fails at a system call.
     AssertionAtCall,
-    /// The kernel refuses memory for a new thread's block.
-    NoBlock,
-    /// No fault: code that the host vouches for is compared, and an assertion fails where it has changed.
+    /// The kernel refuses memory for a new thread's context.
+    NoContext,
+    /// No fault: code that the client vouches for is compared, and an assertion fails where it has
+    /// changed.
     Audit,
 }
 
@@ -34,7 +36,7 @@ impl Fault {
         ("given_up", Fault::GivenUp),
         ("assertion", Fault::Assertion),
         ("assertion_at_call", Fault::AssertionAtCall),
-        ("no_block", Fault::NoBlock),
+        ("no_block", Fault::NoContext),
         ("audit", Fault::Audit),
     ];
 }

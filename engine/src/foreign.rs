@@ -1,9 +1,11 @@
-//! Counting in the code of another translator: what stands in its blocks, and what their counts are worth.
+//! Counting in the code of another translator: what stands in its blocks, and what their counts are
+//! worth.
 //!
 //! # Design
-//! One slot per block and one per instruction whose weights depend on run-time state (REP, masks). The inserted code
-//! reaches a thread's counters through GS, at [`COUNTERS_AT`], and spills into the words at [`SPILLS_AT`]. Slots of the
-//! same code at the same place are the same, whoever translates it and however often.
+//! One slot per block and one per instruction whose weights depend on run-time state (REP, masks).
+//! The inserted code reaches a thread's counters through GS, at [`COUNTERS_AT`], and spills into
+//! the words at [`SPILLS_AT`]. Slots of the same code at the same place are the same, whoever
+//! translates it and however often.
 
 use ::weights::x86::Repeats;
 use iced_x86::{Decoder, DecoderOptions, Encoder, Instruction, InstructionInfoFactory};
@@ -36,7 +38,8 @@ pub const SPILL_BYTES: usize = 8 * spill::COUNT;
 /// Number of counters.
 pub const COUNTERS: usize = MAX_SLOTS;
 
-/// Blocks counted in the code of another translator: what to insert where, and the weights of all slots.
+/// Blocks counted in the code of another translator: what to insert where, and the weights of all
+/// slots.
 pub struct Insertion {
     block: Block,
     dead: Option<(usize, usize)>,
@@ -56,7 +59,7 @@ impl Insertion {
     /// No block yet; `None` when the kernel refuses memory.
     pub fn new() -> Option<Insertion> {
         let mut factory = InstructionInfoFactory::new();
-        // The decoder builds its tables at first use, by the host's allocator: now.
+        // The decoder builds its tables at first use, by the client's allocator: now.
         for instruction in &mut Decoder::with_ip(64, &[0xf3, 0xa4], 0, DecoderOptions::NONE) {
             let _ = factory.info(&instruction);
         }
@@ -83,7 +86,8 @@ impl Insertion {
         self.weights.bytes() + self.slots.memory()
     }
 
-    /// How the block at `pc` ends and where; the reason if its first instruction cannot be translated.
+    /// How the block at `pc` ends and where; the reason if its first instruction cannot be
+    /// translated.
     ///
     /// # Errors
     /// The reason.
@@ -128,8 +132,8 @@ impl Insertion {
         self.slots.insert(self.block.pc, self.slot)
     }
 
-    /// What stands before instruction `at`.
-    pub fn before(&mut self, at: usize) -> Inserted {
+    /// What stands before instruction `at`; `None` when it cannot be counted.
+    pub fn before(&mut self, at: usize) -> Option<Inserted> {
         let mut code = Inserted::at(0);
         if at == self.counter_at() {
             match self.dead {
@@ -139,9 +143,9 @@ impl Insertion {
         }
         if let Some((slot, repeats)) = self.dynamic_slot(at) {
             let instruction = &self.block.instructions[at];
-            insert::before(&mut code, &mut self.encoder, instruction, slot, repeats);
+            insert::before(&mut code, &mut self.encoder, instruction, slot, repeats)?;
         }
-        code
+        Some(code)
     }
 
     /// What stands behind instruction `at`.
@@ -153,8 +157,8 @@ impl Insertion {
         code
     }
 
-    /// What stands at the end when the other translator ends the block behind its first `kept` instructions, and
-    /// goes on with another block there; `None` when there are no more slots.
+    /// What stands at the end when the other translator ends the block behind its first `kept`
+    /// instructions, and goes on with another block there; `None` when there are no more slots.
     pub fn cut(&mut self, kept: usize) -> Option<Inserted> {
         let mut code = Inserted::at(0);
         let counted = kept > self.counter_at();
@@ -162,7 +166,8 @@ impl Insertion {
         let sum = sum_weights(&self.block.instructions()[part], &mut self.factory, |_, _| {});
         let slot = self.weights.push(sum)?;
         if counted {
-            // The rest was counted with the block: it is taken back, and will be counted in the next one.
+            // The rest was counted with the block: it is taken back, and will be counted in the
+            // next one.
             let counter = disp::counter(slot);
             code.store(gpr::RAX, disp::spill(spill::ANY));
             code.load(gpr::RAX, counter);
@@ -197,7 +202,7 @@ mod tests {
         insertion.begin().expect("slots");
         let mut all = std::vec::Vec::new();
         for at in 0..insertion.instructions().len() {
-            all.extend_from_slice(insertion.before(at).bytes());
+            all.extend_from_slice(insertion.before(at).expect("countable").bytes());
             all.extend_from_slice(insertion.after(at).bytes());
         }
         (insertion, all)
@@ -213,7 +218,7 @@ mod tests {
         unsafe { insertion.look(pc, pc + 6) }.expect("translatable");
         insertion.begin().expect("slots");
         assert_eq!(insertion.weights().len(), 2);
-        assert!(once.starts_with(insertion.before(0).bytes()));
+        assert!(once.starts_with(insertion.before(0).expect("countable").bytes()));
         assert_eq!(insertion.weights()[0].0, [3, 1, 0, 8, 0, 0]);
         assert_eq!(insertion.weights()[1].0, [0, 1, 1, 1, 1, 0]);
     }
@@ -222,7 +227,8 @@ mod tests {
     fn a_block_that_is_cut_counts_what_was_kept() {
         let code = [0x8b, 0x03, 0x48, 0x01, 0xd8, 0x90, 0xc3]; // mov eax, [rbx]; add rax, rbx; nop; ret
         let (mut insertion, _) = inserted(&code);
-        // The counter stands at the addition: before it nothing is counted, behind it the rest is too much.
+        // The counter stands at the addition: before it nothing is counted, behind it the rest is
+        // too much.
         insertion.cut(1).expect("slots");
         assert_eq!(insertion.weights()[1].0, [1, 1, 0, 4, 0, 0]);
         insertion.cut(2).expect("slots");

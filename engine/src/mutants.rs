@@ -1,14 +1,15 @@
 //! Translators broken on purpose: the differential fuzzer must find every one of them.
 //!
-//! Compiled only with the feature `sabotage`, which nothing but the fuzzer asks for. Most are a pattern in the code of a
-//! block and what stands there instead; the others are asked for where they happen, by [`is`].
+//! Compiled only with the feature `sabotage`, which nothing but the fuzzer asks for. Most are a
+//! pattern in the code of a block and what stands there instead; the others are asked for where
+//! they happen, by [`is`].
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::metric::{Metric, Weights};
 
-/// Name, bytes that are looked for, what is written over them from the first on. In both `..` is any byte, left as it
-/// is, and `S0` to `S5` are the displacement of a spill slot.
+/// Name, bytes that are looked for, what is written over them from the first on. In both `..` is
+/// any byte, left as it is, and `S0` to `S5` are the displacement of a spill slot.
 const PATTERNS: &[(&str, &str, &str)] = &[
     ("counter_missing", "65 48 ff 04 25 .. .. .. ..", "90 90 90 90 90 90 90 90 90"),
     ("loop_counter_adds_one", "65 48 83 04 25 .. .. .. ..", ".. .. .. .. .. .. .. .. .. 01"),
@@ -59,8 +60,8 @@ const PATTERNS: &[(&str, &str, &str)] = &[
 /// Those that are asked for where they happen.
 const PLACES: &[&str] = &[
     "flags_are_always_dead",
-    "pad_changes_flags",
-    "pad_loses_rcx",
+    "target_check_changes_flags",
+    "target_check_loses_rcx",
     "loop_settles_one_more",
     "condition_inverted",
     "near_operand_off_by_one",

@@ -2,26 +2,28 @@
 
 use core::arch::naked_asm;
 use core::cell::Cell;
+use core::sync::atomic::Ordering;
 
 use crate::contract::{Client, Limits, Thread, Tracer};
-use crate::isa::x86_64::context::{ThreadState, UNKNOWN_TID};
+use crate::isa::x86_64::context::{ThreadContext, UNKNOWN_TID};
 use crate::metric::Totals;
-use crate::os::signal_mask::undisturbed;
+use crate::os::signal_mask::with_signals_blocked;
 use crate::run::engine::Engine;
 use crate::run::stubs::{engine_enter, unfollow_me};
 use crate::run::threads;
 
-impl Thread for ThreadState {
+impl Thread for ThreadContext {
     fn is_followed(&self) -> bool {
-        ThreadState::is_followed(self)
+        ThreadContext::is_followed(self)
     }
 
     fn totals(&self) -> Totals {
-        ThreadState::totals(self)
+        ThreadContext::totals(self)
     }
 
     fn tid(&self) -> u32 {
-        if self.tid == UNKNOWN_TID { 0 } else { self.tid }
+        let tid = self.tid.load(Ordering::Acquire);
+        if tid == UNKNOWN_TID { 0 } else { tid }
     }
 
     fn client_word(&self) -> &Cell<u64> {
@@ -34,18 +36,18 @@ impl Thread for ThreadState {
 }
 
 impl Tracer for Engine {
-    type Thread = ThreadState;
+    type Thread = ThreadContext;
 
-    fn new(client: &'static dyn Client<ThreadState>, limits: Limits) -> Option<Engine> {
+    fn new(client: &'static dyn Client<ThreadContext>, limits: Limits) -> Option<Engine> {
         Engine::new(client, limits)
     }
 
-    fn attach(&'static self) -> Option<*mut ThreadState> {
+    fn attach(&'static self) -> Option<*mut ThreadContext> {
         Engine::attach(self)
     }
 
     #[unsafe(naked)]
-    unsafe extern "C" fn enter(_thread: *mut ThreadState) {
+    unsafe extern "C" fn enter(_thread: *mut ThreadContext) {
         naked_asm!("jmp {enter}", enter = sym engine_enter)
     }
 
@@ -53,25 +55,25 @@ impl Tracer for Engine {
         unfollow_me();
     }
 
-    fn current() -> Option<&'static ThreadState> {
-        ThreadState::current().map(|thread| &*thread)
+    fn current() -> Option<&'static ThreadContext> {
+        ThreadContext::current()
     }
 
-    fn forget(&'static self, thread: &ThreadState) {
+    fn forget(&'static self, thread: &ThreadContext) {
         self.give_back(thread);
     }
 
     fn memory_changed(&'static self, start: u64, len: u64) {
-        undisturbed(|| self.invalidate(start, len));
+        with_signals_blocked(|| self.invalidate(start, len));
     }
 
     fn libraries_unloaded(&'static self) {
-        undisturbed(|| self.with_tables(|tables| tables.forget_code(0, u64::MAX)));
+        with_signals_blocked(|| self.with_tables(|tables| tables.forget_code(0, u64::MAX)));
     }
 
-    fn settle(&'static self, start: u64, len: u64) {
+    fn vouch_for(&'static self, start: u64, len: u64) {
         let end = start.saturating_add(len);
-        undisturbed(|| self.with_tables(|tables| tables.code.settle(start, end)));
+        with_signals_blocked(|| self.with_tables(|tables| tables.code.vouch_for(start, end)));
     }
 
     fn guard(&'static self, start: u64, len: u64) {

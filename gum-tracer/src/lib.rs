@@ -56,7 +56,7 @@ unsafe impl Sync for Gum {}
 
 impl Gum {
     fn with_tables<R>(&self, work: impl FnOnce(&mut Tables) -> R) -> R {
-        self.lock.take();
+        self.lock.acquire();
         // SAFETY: the lock is held.
         let result = work(unsafe { &mut *self.tables.get() });
         self.lock.release();
@@ -132,7 +132,7 @@ impl Tracer for Gum {
 
     fn libraries_unloaded(&'static self) {}
 
-    fn settle(&'static self, _: u64, _: u64) {}
+    fn vouch_for(&'static self, _: u64, _: u64) {}
 
     fn guard(&'static self, _: u64, _: u64) {}
 

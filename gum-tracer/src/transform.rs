@@ -108,7 +108,9 @@ fn fill(
             if instruction.instr().address() != ip {
                 return Err(Refused(Notice::Untranslatable, Refusal::Undecodable as u64));
             }
-            put(output, tables.insertion.before(index).bytes());
+            let before = tables.insertion.before(index);
+            let unsupported = Refused(Notice::Untranslatable, Refusal::Unsupported as u64);
+            put(output, before.ok_or(unsupported)?.bytes());
             let is_syscall = end == End::Syscall && index + 1 == count;
             if is_syscall {
                 instruction.put_callout(move |context| syscall::before(here, context));

@@ -1,9 +1,9 @@
 //! How much address space the engine takes, by the process's limit on it (RLIMIT_AS, `ulimit -v`).
 //!
 //! # Design
-//! Pages that are not touched cost no memory, so without a limit there is room for everything from the start in what
-//! cannot grow: the counters of a thread lie at fixed places from its GS base. Under a limit they are few, and arenas small:
-//! the cache is flushed where it would grow else.
+//! Pages that are not touched cost no memory, so without a limit there is room for everything from
+//! the start in what cannot grow: the counters of a thread lie at fixed places from its GS base.
+//! Under a limit they are few, and arenas small: the cache is flushed where it would grow else.
 
 use crate::cache::arena::{LARGEST_ARENA, MAX_ARENAS};
 use crate::isa::x86_64::context::MAX_SLOTS;

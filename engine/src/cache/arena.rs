@@ -1,19 +1,21 @@
 //! The code cache: arenas of executable memory, each within reach of the code it translates.
 //!
 //! # Design
-//! RIP-relative operands reach 2 GiB. A program's image and its libraries lie further apart than that,
-//! so there is one arena per neighbourhood: with it nearly every RIP-relative operand and every link
-//! between blocks of one neighbourhood is re-encoded in place. Blocks grow from an arena's start, what is
-//! rarely executed (exit stubs, literals, far jumps) from its end downwards.
+//! RIP-relative operands reach 2 GiB. A program's image and its libraries lie further apart than
+//! that, so there is one arena per neighbourhood: with it nearly every RIP-relative operand and
+//! every link between blocks of one neighbourhood is re-encoded in place. Blocks grow from an
+//! arena's start, what is rarely executed (exit stubs, literals, far jumps) from its end downwards.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use crate::address::CachePc;
 use crate::isa::x86_64::context::MAX_SLOTS;
 use crate::isa::x86_64::emit::buffer::Code;
 use crate::os::reserved::Reserved;
 use crate::os::{memory, procfs};
 
-/// Address space of an arena at most, and of each one but the first of a neighbourhood if there is no limit.
+/// Address space of an arena at most, and of each one but the first of a neighbourhood if there is
+/// no limit.
 pub const LARGEST_ARENA: usize = 64 << 20;
 /// Bytes of a large page: code that is spread over tens of megabytes waits for the TLB else.
 const HUGE_PAGE: usize = 2 << 20;
@@ -24,8 +26,8 @@ const CACHE_LINE: usize = 64;
 const REACH: u64 = (1 << 31) - (LARGEST_ARENA as u64) - (16 << 20);
 /// Most arenas; past them far forms are used.
 pub const MAX_ARENAS: usize = 16;
-/// Room in an arena that is enough for the translation of any block: hot code of [`super::emit::MAX_CODE`] bytes, its pad,
-/// stubs, words and copies.
+/// Room in an arena that is enough for the translation of any block: hot code of
+/// [`crate::isa::x86_64::emit::buffer::MAX_CODE`] bytes, its target check, stubs, words and copies.
 pub(super) const ENOUGH: usize = 32 << 10;
 
 /// The two exits at a fragment's end: a JCC, and the jump behind it.
@@ -46,7 +48,8 @@ pub(super) struct Pages {
 }
 
 impl Pages {
-    /// Maps memory near `hint`: once, or where the kernel does not have it writable and executable twice.
+    /// Maps memory near `hint`: once, or where the kernel does not have it writable and executable
+    /// twice.
     fn map(hint: u64, len: usize) -> Result<Pages, i32> {
         const EPERM: i32 = 1;
         const EACCES: i32 = 13;
@@ -122,7 +125,8 @@ pub struct Arena {
 }
 
 impl Arena {
-    /// Maps an arena of so many bytes within reach of `pc`, or anywhere; `Ok(None)` when there is no place within reach.
+    /// Maps an arena of so many bytes within reach of `pc`, or anywhere; `Ok(None)` when there is
+    /// no place within reach.
     pub(super) fn new(pc: Option<u64>, len: usize) -> Result<Option<Arena>, i32> {
         let Some(pages) = (match pc {
             Some(pc) => Self::find_place(pc, len)?,
@@ -162,7 +166,8 @@ impl Arena {
                 return Ok(Some(pages));
             }
         }
-        // The kernel looks for a place near a hint once: where it lies in something large, the list of mappings tells.
+        // The kernel looks for a place near a hint once: where it lies in something large, the list
+        // of mappings tells.
         let range = pc.saturating_sub(REACH).max(LOWEST) & !(HUGE_PAGE as u64 - 1)..pc + REACH;
         let Some(gap) = procfs::find_gap(range, len as u64, pc) else { return Ok(None) };
         let pages = Pages::map(gap, len)?;
@@ -220,8 +225,8 @@ impl Arena {
         at
     }
 
-    /// Places a word that code often reads; returns its address. Such words lie together: among exit stubs, which are seldom
-    /// used, each would take a line of the cache.
+    /// Places a word that code often reads; returns its address. Such words lie together: among
+    /// exit stubs, which are seldom used, each would take a line of the cache.
     pub fn put_word(&mut self, word: u64) -> u64 {
         if self.words[0] == self.words[1] {
             let begin = (self.put_cold(&[0; WORDS_BYTES], CACHE_LINE) - self.base) as usize;
@@ -252,12 +257,13 @@ impl Arena {
         (at + 4).wrapping_add_signed(i64::from(displacement))
     }
 
-    /// Makes the branch whose 32-bit displacement is at `site` lead to `target`; one store, which threads that execute
-    /// the branch see as a whole or not at all.
+    /// Makes the branch whose 32-bit displacement is at `site` lead to `target`; one store, which
+    /// threads that execute the branch see as a whole or not at all.
     ///
-    /// Sites are laid out for that: the displacement, and a jump with its opcode, lie in one aligned word of eight bytes. On
-    /// AMD CPUs no more is atomic (APM vol. 1, "Atomicity of accesses"), and a fetch takes 32 bytes: one of a jump that lies
-    /// in two of these sees the old and the new one, a part of each. A jump to what lies right behind it becomes a NOP, which
+    /// Sites are laid out for that: the displacement, and a jump with its opcode, lie in one
+    /// aligned word of eight bytes. On AMD CPUs no more is atomic (APM vol. 1, "Atomicity of
+    /// accesses"), and a fetch takes 32 bytes: one of a jump that lies in two of these sees the old
+    /// and the new one, a part of each. A jump to what lies right behind it becomes a NOP, which
     /// costs no fetch.
     pub fn patch(&mut self, site: u32, target: u64) {
         const JUMP: u8 = 0xe9;
@@ -266,12 +272,13 @@ impl Arena {
         let disp = (target.wrapping_sub(at + 4) as u32).to_le_bytes();
         debug_assert!(i32::try_from(target.wrapping_sub(at + 4) as i64).is_ok());
         debug_assert!(Code::<0>::holds_field(at));
-        // SAFETY: inside the arena, before the displacement of a branch that the translator emitted there.
+        // SAFETY: inside the arena, before the displacement of a branch that the translator emitted
+        // there.
         let opcode = unsafe { *((at - 1) as *const u8) };
         if opcode != NOP[0] && (opcode != JUMP || target != at + 4) {
             let disp = u32::from_le_bytes(disp);
-            // SAFETY: as above. One MOV, because the field has no alignment of its own and an unaligned Rust atomic
-            // would be undefined.
+            // SAFETY: as above. One MOV, because the field has no alignment of its own and an
+            // unaligned Rust atomic would be undefined.
             unsafe {
                 core::arch::asm!("mov dword ptr [{at}], {disp:e}", at = in(reg) self.writable(at),
                     disp = in(reg) disp, options(nostack, preserves_flags));
@@ -280,8 +287,8 @@ impl Arena {
         }
         debug_assert!(Code::<0>::holds_jump(at - 1));
         let first = (at - 1) as usize % 8;
-        // SAFETY: the word around the jump, inside the arena; nothing else is written there meanwhile, the engine's lock is
-        // held.
+        // SAFETY: the word around the jump, inside the arena; nothing else is written there
+        // meanwhile, the engine's lock is held.
         let word = unsafe { AtomicU64::from_ptr(self.writable(at - 1 - first as u64) as *mut u64) };
         let mut whole = word.load(Ordering::Relaxed).to_le_bytes();
         let jump = &mut whole[first..first + 5];
@@ -294,8 +301,9 @@ impl Arena {
         word.store(u64::from_le_bytes(whole), Ordering::Release);
     }
 
-    /// Turns the condition of the JCC whose displacement is at `site` round. Nobody may be executing it.
-    pub fn turn_condition(&mut self, site: u32) {
+    /// Turns the condition of the JCC whose displacement is at `site` round. Nobody may be
+    /// executing it.
+    pub fn invert_condition(&mut self, site: u32) {
         // SAFETY: the second byte of a two-byte opcode that the translator emitted in this arena.
         unsafe { *(self.writable(self.base + u64::from(site) - 1) as *mut u8) ^= 1 };
     }
@@ -305,9 +313,9 @@ impl Arena {
         self.base.abs_diff(target) < REACH
     }
 
-    /// Does the arena hold this host address?
-    pub fn contains(&self, host: u64) -> bool {
-        host.wrapping_sub(self.base) < self.pages.len as u64
+    /// Does the arena hold this cache address?
+    pub fn contains(&self, at: CachePc) -> bool {
+        at.0.wrapping_sub(self.base) < self.pages.len as u64
     }
 
     /// Where it lies.
@@ -337,8 +345,8 @@ impl Span {
     }
 
     /// Does it hold this address?
-    pub fn contains(self, host: u64) -> bool {
-        host.wrapping_sub(self.base) < self.len
+    pub fn contains(self, at: CachePc) -> bool {
+        at.0.wrapping_sub(self.base) < self.len
     }
 }
 
@@ -354,8 +362,8 @@ mod tests {
         [0xb8, value, 0, 0, 0, 0xc3]
     }
 
-    /// One thread executes a branch that another one patches: it leads to one place or to the other, wherever it would
-    /// stand without padding. Everything else in the arena returns 0.
+    /// One thread executes a branch that another one patches: it leads to one place or to the
+    /// other, wherever it would stand without padding. Everything else in the arena returns 0.
     #[test]
     fn branches_are_patched_as_a_whole() {
         const RETURN: u8 = 0xc3;
@@ -367,7 +375,8 @@ mod tests {
         unsafe { core::ptr::write_bytes(arena.base as *mut u8, RETURN, LARGEST_ARENA) };
         let far = arena.put_cold(&answer(1), 1);
         for (opcode, place) in (0..128).map(|number| (BRANCHES[number / 64], number % 64)) {
-            // With padding, the branch comes to lie as if it followed what ends at this place of a cache line.
+            // With padding, the branch comes to lie as if it followed what ends at this place of a
+            // cache line.
             arena.hot = arena.hot.next_multiple_of(64) + place;
             let mut code: Code<64> = Code::at(arena.hot_address());
             code.put(&[0x31, 0xc0]); // xor eax, eax: the condition holds

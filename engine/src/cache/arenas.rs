@@ -1,5 +1,6 @@
 //! All arenas of the code cache.
 
+use crate::address::CachePc;
 use crate::cache::address_space::AddressSpace;
 use crate::cache::arena::{Arena, ENOUGH, LARGEST_ARENA, MAX_ARENAS, Span};
 
@@ -26,8 +27,8 @@ impl Cache {
         }
     }
 
-    /// The arena for code at `pc`: one within reach, else a new one, else one that is not within reach.
-    /// The flag says that it is new and has no routines yet.
+    /// The arena for code at `pc`: one within reach, else a new one, else one that is not within
+    /// reach. The flag says that it is new and has no routines yet.
     pub fn near(&mut self, pc: u64) -> Option<(u8, bool)> {
         let has_room = |a: &Arena| a.free() > ENOUGH;
         let near = |a: &Arena| a.reaches(pc) && has_room(a);
@@ -90,14 +91,14 @@ impl Cache {
         self.arenas[index as usize].as_mut().expect("arena numbers come from near()")
     }
 
-    /// Number of the arena that holds a host address.
-    pub fn number_of(&self, host: u64) -> Option<u8> {
-        self.arenas.iter().flatten().position(|arena| arena.contains(host)).map(|at| at as u8)
+    /// Number of the arena that holds a cache address.
+    pub fn number_of(&self, at: CachePc) -> Option<u8> {
+        self.arenas.iter().flatten().position(|arena| arena.contains(at)).map(|number| number as u8)
     }
 
-    /// The arena that holds a host address.
-    pub fn at(&self, host: u64) -> Option<&Arena> {
-        self.arenas.iter().flatten().find(|arena| arena.contains(host))
+    /// The arena that holds a cache address.
+    pub fn at(&self, at: CachePc) -> Option<&Arena> {
+        self.arenas.iter().flatten().find(|arena| arena.contains(at))
     }
 
     /// Empties all arenas, which stay where they are; nobody may be executing them.
@@ -114,7 +115,8 @@ impl Cache {
         self.out_of_reach = [u64::MAX; 8];
     }
 
-    /// Is any of the code written at other addresses than it is executed at? Then a child of fork shares it.
+    /// Is any of the code written at other addresses than it is executed at? Then a child of fork
+    /// shares it.
     pub fn is_mapped_twice(&self) -> bool {
         self.arenas.iter().flatten().any(|arena| arena.pages.alias != 0)
     }

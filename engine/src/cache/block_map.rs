@@ -16,7 +16,8 @@ pub struct BlockMap {
     len: usize,
 }
 
-// SAFETY: the table is plain memory that belongs to the map; access is serialised by the engine's lock.
+// SAFETY: the table is plain memory that belongs to the map; access is serialised by the engine's
+// lock.
 unsafe impl Send for BlockMap {}
 
 const FIRST_CAPACITY: usize = 1 << 12;
@@ -128,8 +129,8 @@ impl BlockMap {
         }
     }
 
-    /// Moves entries of the run behind a freed place so that each is still found (Knuth, TAOCP vol. 3, 6.4,
-    /// algorithm R).
+    /// Moves entries of the run behind a freed place so that each is still found (Knuth, TAOCP vol.
+    /// 3, 6.4, algorithm R).
     fn close_gap(&mut self, freed: usize) {
         let mask = self.capacity - 1;
         let mut at = (freed + 1) & mask;

@@ -1,6 +1,8 @@
-//! What is kept of a translated block: where it lies, how it maps back to the application's instructions, and its ways
-//! out.
+//! What is kept of a translated block: where it lies, how it maps back to the application's
+//! instructions, and its ways out.
 
+use crate::address::CachePc;
+use crate::cache::optional_index::OptionalIndex;
 use crate::isa::x86_64::decode::block::MAX_INSTRUCTIONS;
 
 /// A translated block.
@@ -8,32 +10,33 @@ use crate::isa::x86_64::decode::block::MAX_INSTRUCTIONS;
 pub struct Fragment {
     /// Application PC.
     pub pc: u64,
-    /// First host byte.
-    pub host: u64,
+    /// First byte in the cache.
+    pub cache_pc: CachePc,
     /// Counter slot; slots of dynamic parts follow it.
     pub slot: u32,
     /// First entry in the map.
     pub map: u32,
-    /// Host bytes.
-    pub host_len: u16,
+    /// Bytes in the cache.
+    pub cache_len: u16,
     /// Application bytes.
     pub app_len: u16,
     /// Instructions, those of all copies.
     pub len: u8,
-    /// Copies of the block: see [`super::self_loop`].
+    /// Copies of the block: see `translate::self_loop`.
     pub copies: u8,
     /// The counter stands before this instruction.
     pub counter_at: u8,
-    /// The application's state is not whole from the counter up to (not including) this instruction.
+    /// The application's state is not whole from the counter up to (not including) this
+    /// instruction.
     pub whole_from: u8,
     /// Its code went away: nothing leads here any more.
     pub dead: bool,
-    /// For guarded code, the exit to the dispatcher that it begins with while its pages are open, plus one; else 0.
-    pub watch: u32,
-    /// The last exit that was linked here, plus one; 0 = none.
-    pub incoming: u32,
-    /// Where its source lay when it was translated: for code that may change, this far from the application's PC
-    /// to a copy; 0 = the source itself.
+    /// For guarded code, the exit to the dispatcher that it begins with while its pages are open.
+    pub watch: OptionalIndex,
+    /// The last exit that was linked here.
+    pub incoming: OptionalIndex,
+    /// Where its source lay when it was translated: for code that may change, this far from the
+    /// application's PC to a copy; 0 = the source itself.
     pub copy: i64,
 }
 
@@ -48,14 +51,16 @@ impl Fragment {
     /// # Safety
     /// The application's code must be readable.
     pub unsafe fn source_is_the_same(&self) -> bool {
-        // SAFETY: the copy lies in the cache; the source is readable, as the caller says, and may be being written.
+        // SAFETY: the copy lies in the cache; the source is readable, as the caller says, and may
+        // be being written.
         (0..usize::from(self.app_len)).all(|at| unsafe {
             (self.pc as *const u8).add(at).read_volatile() == *(self.source() as *const u8).add(at)
         })
     }
 
-    /// How far an instruction of the application lies from the block's first one; `index` is that of its place.
-    pub fn offset_of(&self, places: &[Place], index: usize) -> u64 {
+    /// How far an instruction of the application lies from the block's first one; `index` is that
+    /// of its place.
+    pub fn offset_of(&self, places: &[MapEntry], index: usize) -> u64 {
         let first = index - index % usize::from(self.len / self.copies);
         places[first..index].iter().map(|place| u64::from(place.app_len)).sum()
     }
@@ -68,9 +73,9 @@ impl Fragment {
 
 /// Where one application instruction lies in its fragment.
 #[derive(Clone, Copy)]
-pub struct Place {
-    /// Offset of the first host byte, inserted code included.
-    pub host: u16,
+pub struct MapEntry {
+    /// Offset of the first byte in the cache, inserted code included.
+    pub offset: u16,
     /// Inserted bytes before the instruction proper.
     pub body: u8,
     /// Bytes of the application's instruction.
@@ -79,7 +84,7 @@ pub struct Place {
     pub recipe: u8,
 }
 
-impl Place {
+impl MapEntry {
     /// What must be undone to see the application's state at the instruction proper.
     pub fn recipe(&self) -> Recipe {
         Recipe::unpack(self.recipe)
@@ -125,7 +130,7 @@ impl Recipe {
     }
 }
 
-const _: () = assert!(size_of::<Place>() == 6 && MAX_INSTRUCTIONS <= 0x40);
+const _: () = assert!(size_of::<MapEntry>() == 6 && MAX_INSTRUCTIONS <= 0x40);
 
 /// A way out of a fragment.
 #[derive(Clone, Copy)]
@@ -136,8 +141,8 @@ pub struct Exit {
     pub site: u32,
     /// Offset in the arena of the exit's stub.
     pub stub: u32,
-    /// The next exit that is linked to the same fragment, plus one; 0 = none.
-    pub next_incoming: u32,
+    /// The next exit that is linked to the same fragment.
+    pub next_incoming: OptionalIndex,
     /// The arena.
     pub arena: u8,
     /// What is to be done on the way.
@@ -153,8 +158,8 @@ pub enum ExitKind {
     Syscall,
     /// The fragment's source has changed: it is translated anew.
     Changed,
-    /// The x87 instruction pointer is to be the application's; the target is the fragment's own PC, and it goes on behind
-    /// this exit.
+    /// The x87 instruction pointer is to be the application's; the target is the fragment's own PC,
+    /// and it goes on behind this exit.
     X87Pointer {
         /// All 64 bits of it.
         wide: bool,

@@ -1,17 +1,19 @@
-//! Targets of indirect branches: the shared lookup table and the pads that it leads to.
+//! The table of the indirect-branch lookup (IBL), and the target checks that it leads to.
 //!
 //! # Design
-//! An indirect branch stores its target in the thread's block and jumps through the table's entry for the
-//! target's hash ([`super::lookup`]), so the jump's target is
-//! known one load after the application's own. The check comes behind it: each target that was ever jumped to has a pad
-//! ([`super::pad`]), which compares the stored target with its own PC and goes on in its
-//! fragment, or to the next pad of the same table entry, at last to [`super::miss`]. One register is
-//! needed, RCX. Returns have a table and pads of their own: those find the target where it was popped from, below the
-//! stack pointer, where nothing but the kernel's signal frames may write, and those keep away from 128 bytes.
+//! An indirect branch stores its target in the thread's context and jumps through the table's entry
+//! for the target's hash (`isa::x86_64::emit::ibl`), so the jump's target is known one load after the
+//! application's own. The check comes behind it: each target that was ever jumped to has a check
+//! (`isa::x86_64::emit::target_check`), which compares the stored target with its own PC and goes on in its
+//! fragment, or to the next check of the same table entry, at last to the dispatcher. One register
+//! is needed, RCX. Returns have a table and checks of their own: those find the target where it was
+//! popped from, below the stack pointer, where nothing but the kernel's signal frames may write,
+//! and those keep away from 128 bytes.
 //!
-//! A table lies below 2 GiB, so that it is reached from everywhere without a base register, and is shared by all
-//! threads: entries and links are single words, changed under the engine's lock.
+//! A table lies below 2 GiB, so that it is reached from everywhere without a base register, and is
+//! shared by all threads: entries and links are single words, changed under the engine's lock.
 
+use crate::cache::optional_index::OptionalIndex;
 use crate::isa::x86_64::context::MAX_SLOTS;
 use crate::isa::x86_64::emit::ibl::HASH_BITS;
 use crate::os::memory;
@@ -21,43 +23,43 @@ const ENTRIES: usize = 1 << HASH_BITS;
 
 /// The way in for one target.
 #[derive(Clone, Copy)]
-struct Pad {
+struct Check {
     pc: u64,
-    /// First host byte.
+    /// First byte in the cache.
     entry: u64,
     /// Where the word is written that holds where to go on when the target is another one.
     link: u64,
-    /// The pad after it, plus one; 0 = none.
-    next: u32,
+    /// The check after it.
+    next: OptionalIndex,
 }
 
-/// All pads for one way.
-pub struct Targets {
+/// All checks for one way.
+pub struct IblTable {
     table: usize,
     miss: u64,
     /// The lowest bit of a target that chooses its entry.
     shift: u8,
-    /// The first pad of each entry, plus one.
+    /// The first check of each entry, an [`OptionalIndex`].
     heads: usize,
-    pads: Reserved<Pad>,
+    checks: Reserved<Check>,
 }
 
 // SAFETY: the table is written under the engine's lock, one word at a time.
-unsafe impl Send for Targets {}
+unsafe impl Send for IblTable {}
 
-impl Targets {
-    /// A table whose every entry leads to `miss`, and is chosen by the bits of a target from `shift` on; `None` when the
-    /// kernel has no room below 2 GiB.
-    pub fn new(miss: u64, shift: u8) -> Option<Targets> {
-        let pads = Reserved::new(MAX_SLOTS)?;
+impl IblTable {
+    /// A table whose every entry leads to `miss`, and is chosen by the bits of a target from
+    /// `shift` on; `None` when the kernel has no room below 2 GiB.
+    pub fn new(miss: u64, shift: u8) -> Option<IblTable> {
+        let checks = Reserved::new(MAX_SLOTS)?;
         let protection = memory::PROT_READ | memory::PROT_WRITE;
-        let heads = memory::map_anonymous(0, ENTRIES * size_of::<u32>(), protection)?;
+        let heads = memory::map_anonymous(0, ENTRIES * size_of::<OptionalIndex>(), protection)?;
         let Some(table) = memory::map_low(ENTRIES * size_of::<u64>()) else {
             // SAFETY: mapped just now and not used.
-            unsafe { memory::unmap(heads, ENTRIES * size_of::<u32>()) };
+            unsafe { memory::unmap(heads, ENTRIES * size_of::<OptionalIndex>()) };
             return None;
         };
-        let mut targets = Targets { table, miss, shift, heads, pads };
+        let mut targets = IblTable { table, miss, shift, heads, checks };
         targets.clear();
         Some(targets)
     }
@@ -67,30 +69,32 @@ impl Targets {
         self.table as u32
     }
 
-    /// Where an indirect branch to `pc` goes when its pad is the first; `None` when it has no pad.
+    /// Where an indirect branch to `pc` goes when its check is the first; `None` when it has no
+    /// check.
     pub fn knows(&self, pc: u64) -> bool {
         self.find(pc).is_some()
     }
 
-    /// Adds a pad for `pc`, which has none; `link` is where its word is written. `None` when there are too many.
+    /// Adds a check for `pc`, which has none; `link` is where its word is written. `None` when
+    /// there are too many.
     pub fn add(&mut self, pc: u64, entry: u64, link: u64) -> Option<()> {
         let next = self.head(pc);
         let after = self.entry_of(next);
-        let index = self.pads.push(Pad { pc, entry, link, next })?;
+        let index = self.checks.push(Check { pc, entry, link, next })?;
         set(link, after);
         set(self.slot(pc), entry);
-        self.set_head(pc, index + 1);
+        self.set_head(pc, OptionalIndex::some(index));
         Some(())
     }
 
-    /// Takes the pad for `pc` off: nothing leads there any more.
+    /// Takes the check for `pc` off: nothing leads there any more.
     pub fn remove(&mut self, pc: u64) {
         let Some((before, index)) = self.find(pc) else { return };
-        let next = self.pads.as_slice()[index as usize].next;
+        let next = self.checks.as_slice()[index as usize].next;
         let after = self.entry_of(next);
         match before {
             Some(before) => {
-                let before = &mut self.pads.as_mut_slice()[before as usize];
+                let before = &mut self.checks.as_mut_slice()[before as usize];
                 before.next = next;
                 set(before.link, after);
             }
@@ -103,7 +107,7 @@ impl Targets {
 
     /// Gives the memory back, for good: there is no code that looks for anything.
     pub fn give_up(&mut self) {
-        self.pads.shrink();
+        self.checks.shrink();
         if self.table != 0 {
             // SAFETY: the mappings are ours alone, and all code that uses the table is gone.
             unsafe { self.unmap() };
@@ -117,51 +121,51 @@ impl Targets {
         // SAFETY: the mappings are ours alone.
         unsafe {
             memory::unmap(self.table, ENTRIES * size_of::<u64>());
-            memory::unmap(self.heads, ENTRIES * size_of::<u32>());
+            memory::unmap(self.heads, ENTRIES * size_of::<OptionalIndex>());
         }
     }
 
     /// Bytes of address space.
     pub fn address_space(&self) -> u64 {
-        let tables = ENTRIES * (size_of::<u64>() + size_of::<u32>());
-        (tables + self.pads.address_space()) as u64
+        let tables = ENTRIES * (size_of::<u64>() + size_of::<OptionalIndex>());
+        (tables + self.checks.address_space()) as u64
     }
 
-    /// Takes all pads off.
+    /// Takes all checks off.
     pub fn clear(&mut self) {
-        self.pads.clear();
+        self.checks.clear();
         if self.table == 0 {
             return;
         }
         // SAFETY: the engine's own mappings; words are replaced as a whole.
-        unsafe { memory::discard(self.heads, ENTRIES * size_of::<u32>()) };
+        unsafe { memory::discard(self.heads, ENTRIES * size_of::<OptionalIndex>()) };
         (0..ENTRIES).for_each(|entry| set((self.table + 8 * entry) as u64, self.miss));
     }
 
     /// Bytes of memory in use, beside the table itself.
     pub fn memory(&self) -> usize {
-        self.pads.bytes()
+        self.checks.bytes()
     }
 
-    /// The pad for `pc` and the one before it.
+    /// The check for `pc` and the one before it.
     fn find(&self, pc: u64) -> Option<(Option<u32>, u32)> {
         if self.table == 0 {
             return None;
         }
         let mut before = None;
-        let mut at = self.head(pc).checked_sub(1)?;
+        let mut at = self.head(pc).get()?;
         loop {
-            let pad = &self.pads.as_slice()[at as usize];
-            if pad.pc == pc {
+            let check = &self.checks.as_slice()[at as usize];
+            if check.pc == pc {
                 return Some((before, at));
             }
             before = Some(at);
-            at = pad.next.checked_sub(1)?;
+            at = check.next.get()?;
         }
     }
 
-    fn entry_of(&self, pad: u32) -> u64 {
-        pad.checked_sub(1).map_or(self.miss, |index| self.pads.as_slice()[index as usize].entry)
+    fn entry_of(&self, check: OptionalIndex) -> u64 {
+        check.get().map_or(self.miss, |index| self.checks.as_slice()[index as usize].entry)
     }
 
     fn hash(&self, pc: u64) -> usize {
@@ -172,24 +176,25 @@ impl Targets {
         (self.table + 8 * self.hash(pc)) as u64
     }
 
-    fn head(&self, pc: u64) -> u32 {
+    fn head(&self, pc: u64) -> OptionalIndex {
         // SAFETY: inside the mapping, which only the engine's lock's holder uses.
-        unsafe { *(self.heads as *const u32).add(self.hash(pc)) }
+        unsafe { *(self.heads as *const OptionalIndex).add(self.hash(pc)) }
     }
 
-    fn set_head(&mut self, pc: u64, pad: u32) {
+    fn set_head(&mut self, pc: u64, check: OptionalIndex) {
         // SAFETY: as in `head`.
-        unsafe { *(self.heads as *mut u32).add(self.hash(pc)) = pad };
+        unsafe { *(self.heads as *mut OptionalIndex).add(self.hash(pc)) = check };
     }
 }
 
 /// Replaces one word that translated code jumps through.
 fn set(at: u64, value: u64) {
-    // SAFETY: an aligned word of the table or of a pad, in the engine's own memory; threads read the old or the new one.
+    // SAFETY: an aligned word of the table or of a check, in the engine's own memory; threads read
+    // the old or the new one.
     unsafe { (at as *mut u64).write_volatile(value) };
 }
 
-impl Drop for Targets {
+impl Drop for IblTable {
     fn drop(&mut self) {
         if self.table != 0 {
             // SAFETY: whoever drops them executes nothing that uses them.
@@ -202,16 +207,16 @@ impl Drop for Targets {
 mod tests {
     use super::*;
 
-    /// Follows an entry's chain as translated code would: pads by their entry, to the miss.
-    fn chain(targets: &Targets, pc: u64) -> std::vec::Vec<u64> {
+    /// Follows an entry's chain as translated code would: checks by their entry, to the miss.
+    fn chain(targets: &IblTable, pc: u64) -> std::vec::Vec<u64> {
         let mut seen = std::vec::Vec::new();
         // SAFETY: the table is mapped.
         let mut at = unsafe { *(targets.slot(pc) as *const u64) };
         while at != targets.miss {
             seen.push(at);
-            let pad = targets.pads.as_slice().iter().find(|pad| pad.entry == at).unwrap();
+            let check = targets.checks.as_slice().iter().find(|check| check.entry == at).unwrap();
             // SAFETY: the word that the test gave.
-            at = unsafe { *(pad.link as *const u64) };
+            at = unsafe { *(check.link as *const u64) };
         }
         seen
     }
@@ -219,7 +224,7 @@ mod tests {
     #[test]
     fn chains_hold_what_is_there() {
         for shift in [0, 4] {
-            let mut targets = Targets::new(7, shift).unwrap();
+            let mut targets = IblTable::new(7, shift).unwrap();
             assert!(targets.table() < 1 << 31);
             let links = [0u64; 4];
             let pc = |i: u64| 0x5555_0000_1230 + (i << (HASH_BITS + u32::from(shift)));

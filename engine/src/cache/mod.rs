@@ -6,3 +6,5 @@ pub mod arenas;
 pub mod block_map;
 pub mod fragment;
 pub mod ibl_table;
+pub mod optional_index;
+pub mod weight_table;

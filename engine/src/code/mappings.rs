@@ -1,11 +1,12 @@
 //! Which application memory may be translated: the executable mappings of `/proc/self/maps`.
 //!
-//! Code in private memory that is not writable cannot change without a system call that the engine sees. All other
-//! code is reported as [`Source::Changing`]: its translations look at their source each time they are entered.
+//! Code in private memory that is not writable cannot change without a system call that the engine
+//! sees. All other code is reported as [`Source::Changing`]: its translations look at their source
+//! each time they are entered.
 //!
 //! # Limitations
-//! A file that is overwritten while it is mapped privately, and code written through `/proc/self/mem` or by a
-//! debugger, change what counts as stable.
+//! A file that is overwritten while it is mapped privately, and code written through
+//! `/proc/self/mem` or by a debugger, change what counts as stable.
 
 use crate::code::write_protect::Guarded;
 use crate::isa::x86_64::decode::block::MAX_INSTRUCTION_BYTES;
@@ -28,26 +29,28 @@ pub struct Range {
     pub private: bool,
 }
 
-/// The page of `[vsyscall]`: the kernel does what code there would do when it is called (vsyscall(7)).
+/// The page of `[vsyscall]`: the kernel does what code there would do when it is called
+/// (vsyscall(7)).
 pub const VSYSCALL: core::ops::Range<u64> = 0xffff_ffff_ff60_0000..0xffff_ffff_ff60_1000;
 
-/// More executable ranges than a process has mappings, unless `vm.max_map_count` is four times what it is by default.
+/// More executable ranges than a process has mappings, unless `vm.max_map_count` is four times what
+/// it is by default.
 const MAX_RANGES: usize = 1 << 18;
 const TRANSLATED_PAGES: u64 = 1 << 16;
 /// Longer than a line of `/proc/self/maps`, whose path may have 4,096 bytes, each escaped as four.
 const MAPS_BUFFER: usize = 1 << 16;
 
-/// Ranges that the host may vouch for.
-const MAX_SETTLED: usize = 16;
+/// Ranges that the client may vouch for.
+const MAX_VOUCHED: usize = 16;
 
 /// The executable mappings as last read.
 pub struct CodeMemory {
-    /// Code that does not change although it could, by the host's word.
-    settled: [core::ops::Range<u64>; MAX_SETTLED],
+    /// Code that does not change although it could, by the client's word.
+    vouched: [core::ops::Range<u64>; MAX_VOUCHED],
     ranges: Reserved<Range>,
     buffer: usize,
-    /// Pages that blocks were translated from, by the low bits of their number: most memory calls of a program
-    /// concern none of them, and are told apart without a look at the blocks.
+    /// Pages that blocks were translated from, by the low bits of their number: most memory calls
+    /// of a program concern none of them, and are told apart without a look at the blocks.
     translated: [u64; TRANSLATED_PAGES as usize / 64],
 }
 
@@ -56,25 +59,25 @@ impl CodeMemory {
     pub fn new() -> Option<CodeMemory> {
         let buffer = memory::map_anonymous(0, MAPS_BUFFER, memory::PROT_READ | memory::PROT_WRITE)?;
         Some(CodeMemory {
-            settled: [const { 0..0 }; MAX_SETTLED],
+            vouched: [const { 0..0 }; MAX_VOUCHED],
             ranges: Reserved::new(MAX_RANGES)?,
             buffer,
             translated: [0; TRANSLATED_PAGES as usize / 64],
         })
     }
 
-    /// What may happen to the code at `pc`, and the end of its mapping; `None` where nothing is executable: a branch there
-    /// faults. Asks the kernel again when the address is not known, or an instruction there might reach
-    /// beyond what was known: mappings grow.
+    /// What may happen to the code at `pc`, and the end of its mapping; `None` where nothing is
+    /// executable: a branch there faults. Asks the kernel again when the address is not known, or
+    /// an instruction there might reach beyond what was known: mappings grow.
     pub fn lookup(&mut self, pc: u64, guarded: &Guarded) -> Option<(Source, u64)> {
         let is_known = |range: Range| range.end - pc >= MAX_INSTRUCTION_BYTES;
         if !self.find(pc).is_some_and(|i| is_known(self.ranges.as_slice()[i])) {
             self.read(guarded);
         }
         let range = self.ranges.as_slice()[self.find(pc)?];
-        Some(match self.settled.iter().find(|settled| settled.contains(&pc)) {
+        Some(match self.vouched.iter().find(|vouched| vouched.contains(&pc)) {
             _ if range.stable => (Source::Stable, range.end),
-            Some(settled) if !is_audited() => (Source::Stable, settled.end.min(range.end)),
+            Some(vouched) if !is_audited() => (Source::Stable, vouched.end.min(range.end)),
             _ if range.private && guarded.serves(pc) => {
                 (Source::Guarded, range.end.min(guarded.range().end))
             }
@@ -82,17 +85,17 @@ impl CodeMemory {
         })
     }
 
-    /// The host vouches for `[start, end)`: until the kernel is told to change it, nobody does.
-    pub fn settle(&mut self, start: u64, end: u64) {
-        if let Some(free) = self.settled.iter_mut().find(|settled| settled.is_empty()) {
+    /// The client vouches for `[start, end)`: until the kernel is told to change it, nobody does.
+    pub fn vouch_for(&mut self, start: u64, end: u64) {
+        if let Some(free) = self.vouched.iter_mut().find(|vouched| vouched.is_empty()) {
             *free = start..end;
         }
     }
 
-    /// Is this code that the host has vouched for?
+    /// Is this code that the client has vouched for?
     #[cfg(feature = "faults")]
-    pub fn is_settled(&self, pc: u64) -> bool {
-        self.settled.iter().any(|settled| settled.contains(&pc))
+    pub fn is_vouched(&self, pc: u64) -> bool {
+        self.vouched.iter().any(|vouched| vouched.contains(&pc))
     }
 
     /// A block was translated from `[start, end)`.
@@ -107,9 +110,9 @@ impl CodeMemory {
     /// Returns whether translated code may lie there.
     pub fn changed(&mut self, start: u64, len: u64) -> bool {
         let end = start.saturating_add(len.max(1));
-        for settled in &mut self.settled {
-            if settled.start < end && start < settled.end {
-                *settled = 0..0;
+        for vouched in &mut self.vouched {
+            if vouched.start < end && start < vouched.end {
+                *vouched = 0..0;
             }
         }
         self.cut(start, end.checked_next_multiple_of(PAGE).unwrap_or(u64::MAX));
@@ -121,8 +124,8 @@ impl CodeMemory {
             })
     }
 
-    /// `[start, start + len)` is mapped with these rights now (`PROT_*`), by a call that the engine saw: no need to ask. What
-    /// was known of it is forgotten already.
+    /// `[start, start + len)` is mapped with these rights now (`PROT_*`), by a call that the engine
+    /// saw: no need to ask. What was known of it is forgotten already.
     pub fn mapped(&mut self, start: u64, len: u64, rights: u64, private: bool) {
         const READABLE_CODE: u64 = memory::PROT_READ | memory::PROT_EXEC;
         let end = start.saturating_add(len).checked_next_multiple_of(PAGE).unwrap_or(start);
@@ -133,8 +136,8 @@ impl CodeMemory {
         self.insert(Range { start, end, stable, private });
     }
 
-    /// `[start, start + len)` may have become code in a way that is not known, and that must not be asked: it is compared each time
-    /// it is entered.
+    /// `[start, start + len)` may have become code in a way that is not known, and that must not be
+    /// asked: it is compared each time it is entered.
     pub fn may_be_code(&mut self, start: u64, len: u64) {
         let end = start.saturating_add(len).checked_next_multiple_of(PAGE).unwrap_or(start);
         if start.is_multiple_of(PAGE) && start < end {
@@ -212,8 +215,8 @@ impl CodeMemory {
         });
     }
 
-    /// Adds a range behind the others, of which it may be the continuation. Where there is no room for it, threads that
-    /// come there are released.
+    /// Adds a range behind the others, of which it may be the continuation. Where there is no room
+    /// for it, threads that come there are released.
     fn push(&mut self, range: Range) {
         if let Some(last) = self.ranges.as_mut_slice().last_mut()
             && last.end == range.start
@@ -226,7 +229,7 @@ impl CodeMemory {
     }
 }
 
-/// Whether what the host vouches for is compared all the same, to see whether it may.
+/// Whether what the client vouches for is compared all the same, to see whether it may.
 fn is_audited() -> bool {
     #[cfg(feature = "faults")]
     return crate::failpoints::is_armed(crate::failpoints::Fault::Audit);
@@ -242,7 +245,8 @@ fn parse_file(line: &[u8]) -> Option<core::ops::Range<u64>> {
     (rights.first() == Some(&b'r') && inode != b"0").then_some(start..end)
 }
 
-/// Parses one line `start-end perms offset dev inode path`; `None` unless it is executable and readable.
+/// Parses one line `start-end perms offset dev inode path`; `None` unless it is executable and
+/// readable.
 fn parse(line: &[u8]) -> Option<Range> {
     let mut fields = line.split(|&b| b == b' ').filter(|f| !f.is_empty());
     let (start, end) = procfs::mapping(fields.next()?)?;

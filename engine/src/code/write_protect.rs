@@ -1,29 +1,34 @@
-//! Code of which the host says who changes it: looked at again only after somebody did.
+//! Code of which the client says who changes it: looked at again only after somebody did.
 //!
 //! # Design
-//! A just-in-time compiler's memory is writable all the time and written to seldom. So a page is write-protected when code
-//! from it is translated, and fragments of protected pages compare nothing: they begin with a NOP. The first store to such a
-//! page faults. Whoever makes it, on whatever thread, the handler turns that NOP into a jump to the dispatcher in all
-//! fragments of the page, takes the protection off, and the store is made; the state of the interrupted thread is
-//! not looked at. Who enters one of the fragments next compares it with its copy in the dispatcher; the page is protected
-//! again and all of its fragments that have not changed get their NOP back.
+//! A just-in-time compiler's memory is writable all the time and written to seldom. So a page is
+//! write-protected when code from it is translated, and fragments of protected pages compare
+//! nothing: they begin with a NOP. The first store to such a page faults. Whoever makes it, on
+//! whatever thread, the handler turns that NOP into a jump to the dispatcher in all fragments of
+//! the page, takes the protection off, and the store is made; the state of the interrupted thread
+//! is not looked at. Who enters one of the fragments next compares it with its copy in the
+//! dispatcher; the page is protected again and all of its fragments that have not changed get their
+//! NOP back.
 //!
-//! What makes this right is that the jumps are there before the store is made: a thread that enters a
-//! block afterwards compares. A thread that is inside one executes it to its end, as a CPU does with code
-//! that another one changes. Code in such memory changes none of it itself, by the host's word, so blocks need not end
-//! behind their stores.
+//! What makes this right is that the jumps are there before the store is made: a thread that enters
+//! a block afterwards compares. A thread that is inside one executes it to its end, as a CPU does
+//! with code that another one changes. Code in such memory changes none of it itself, by the
+//! client's word, so blocks need not end behind their stores.
 //!
-//! A page that is written to again at once stays open for a while, twice as long each time; blocks are compared in the
-//! dispatcher meanwhile. One that never holds still is given up: its blocks compare themselves, as those of any changing code.
+//! A page that is written to again at once stays open for a while, twice as long each time; blocks
+//! are compared in the dispatcher meanwhile. One that never holds still is given up: its blocks
+//! compare themselves, as those of any changing code.
 //!
 //! # Limitations
-//! The kernel does not write to a protected page on behalf of a system call (EFAULT), and a thread that stores with SIGSEGV
-//! blocked is killed: hence the host's word, which a JVM can give, and handlers run with SIGSEGV unblocked, whatever their
-//! mask says. `/proc/self/maps` shows the protection.
+//! The kernel does not write to a protected page on behalf of a system call (EFAULT), and a thread
+//! that stores with SIGSEGV blocked is killed: hence the client's word, which a JVM can give, and
+//! handlers run with SIGSEGV unblocked, whatever their mask says. `/proc/self/maps` shows the
+//! protection.
 
 use core::ops::Range;
 
 use crate::cache::fragment::Fragment;
+use crate::cache::optional_index::OptionalIndex;
 use crate::isa::x86_64::context::MAX_SLOTS;
 use crate::isa::x86_64::decode::block::MAX_GUARDED_BYTES;
 use crate::os::memory::{self, PAGE, PAGE_BITS};
@@ -33,24 +38,27 @@ use crate::translate::translator::Translator;
 
 /// HotSpot's largest code cache (`CODE_CACHE_SIZE_LIMIT`, 2 GiB) in pages.
 const MOST_PAGES: u64 = 1 << 19;
-/// Protected pages at most: each may split a mapping in three, and a process has 65,530 (`vm.max_map_count`).
+/// Protected pages at most: each may split a mapping in three, and a process has 65,530
+/// (`vm.max_map_count`).
 const MOST_PROTECTED: usize = 1 << 14;
 /// A page that is written to this soon after it was protected was protected too early.
 const SOON_NS: u64 = 1_000_000;
 /// Pages that are protected at once, at most.
 const RUN_PAGES: u64 = 32;
-/// How long a page stays open after the first store, and twice as long after each that came too soon.
+/// How long a page stays open after the first store, and twice as long after each that came too
+/// soon.
 const OPEN_NS: u64 = 10_000;
 /// It is doubled so many times at most, to 40 ms.
 const MOST_STRIKES: u8 = 12;
-/// Looks of the dispatcher at blocks of a page that is opened again and again, before it is given up: a millisecond.
+/// Looks of the dispatcher at blocks of a page that is opened again and again, before it is given
+/// up: a millisecond.
 pub const MOST_LOOKS: u16 = 4_000;
 
 /// What is known of one page; all zero at first.
 #[derive(Clone, Copy)]
 pub struct Page {
-    /// The first entry of its list, plus one; 0 = no block was translated from it.
-    pub fragments: u32,
+    /// The first entry of its list; none where no block was translated from it.
+    pub fragments: OptionalIndex,
     /// Stores fault first.
     pub protected: bool,
     /// It never holds still: nothing is done about it.
@@ -74,11 +82,11 @@ impl Page {
 #[derive(Clone, Copy)]
 pub struct Entry {
     fragment: u32,
-    /// The next entry of the same page, plus one.
-    next: u32,
+    /// The next entry of the same page.
+    next: OptionalIndex,
 }
 
-/// The pages that the host has spoken for.
+/// The pages that the client has spoken for.
 pub struct Guarded {
     range: Range<u64>,
     pages: Option<Reserved<Page>>,
@@ -101,7 +109,8 @@ impl Guarded {
         Guarded { range: 0..0, pages: None, entries: None, protected: 0, given_up: false }
     }
 
-    /// Stores to this memory may be watched. Only the first range counts, and none where there is no room for its tables.
+    /// Stores to this memory may be watched. Only the first range counts, and none where there is
+    /// no room for its tables.
     pub fn begin(&mut self, start: u64, end: u64) {
         let (start, end) = (start & !(PAGE - 1), end & !(PAGE - 1));
         let pages = end.saturating_sub(start) >> PAGE_BITS;
@@ -157,17 +166,18 @@ impl Guarded {
             let place = self.place(at)?;
             let page = self.pages.as_mut()?.as_mut_slice().get_mut(place)?;
             let entry = Entry { fragment: index, next: page.fragments };
-            page.fragments = self.entries.as_mut()?.push(entry)? + 1;
+            page.fragments = OptionalIndex::some(self.entries.as_mut()?.push(entry)?);
         }
         Some(())
     }
 
-    /// A page and its neighbours that are open, hold blocks, and have waited long enough: taking the right to write away
-    /// interrupts every processor that a thread runs on, for many pages as for one.
+    /// A page and its neighbours that are open, hold blocks, and have waited long enough: taking
+    /// the right to write away interrupts every processor that a thread runs on, for many pages as
+    /// for one.
     pub fn run_around(&self, at: u64, now: u64) -> Range<u64> {
         let waits = |at: u64| {
             self.page(at).is_some_and(|page| {
-                let opened = page.since != 0 && page.fragments != 0;
+                let opened = page.since != 0 && !page.fragments.is_none();
                 opened && !page.protected && !page.given_up && page.has_waited(now)
             })
         };
@@ -179,17 +189,18 @@ impl Guarded {
 
     /// The fragments of a page.
     pub fn fragments_of(&self, at: u64) -> List {
-        List(self.page(at).map_or(0, |page| page.fragments))
+        List(self.page(at).map_or(OptionalIndex::NONE, |page| page.fragments))
     }
 
-    /// Takes what is dead out of a page's list: a page that is patched again and again has had thousands of blocks.
+    /// Takes what is dead out of a page's list: a page that is patched again and again has had
+    /// thousands of blocks.
     pub fn forget_dead(&mut self, at: u64, fragments: &[Fragment]) {
         let Some(place) = self.place(at) else { return };
         let (Some(pages), Some(entries)) = (&mut self.pages, &mut self.entries) else { return };
         let (first, entries) = (&mut pages.as_mut_slice()[place].fragments, entries.as_mut_slice());
         let mut alive: Option<u32> = None;
         let mut next = *first;
-        while let Some(at) = next.checked_sub(1) {
+        while let Some(at) = next.get() {
             let entry = entries[at as usize];
             next = entry.next;
             if !fragments[entry.fragment as usize].dead {
@@ -230,8 +241,8 @@ impl Guarded {
         }
     }
 
-    /// A store faulted at this address: its page may be written from now on, and who enters its fragments compares.
-    /// Whether the store may be tried again.
+    /// A store faulted at this address: its page may be written from now on, and who enters its
+    /// fragments compares. Whether the store may be tried again.
     pub fn open(&mut self, address: u64, translator: &mut Translator) -> bool {
         let at = address & !(PAGE - 1);
         let Some(page) = self.page(at) else { return false };
@@ -257,8 +268,8 @@ impl Guarded {
         true
     }
 
-    /// The kernel has no room for one mapping more: nothing is protected any longer. Neighbours are opened together,
-    /// so that no mapping has to be split.
+    /// The kernel has no room for one mapping more: nothing is protected any longer. Neighbours are
+    /// opened together, so that no mapping has to be split.
     fn give_up(&mut self, translator: &mut Translator) {
         let mut closed: Option<u64> = None;
         for at in self.range().step_by(PAGE as usize) {
@@ -279,8 +290,14 @@ impl Guarded {
     }
 }
 
-pub const UNKNOWN: Page =
-    Page { fragments: 0, protected: false, given_up: false, strikes: 0, looks: 0, since: 0 };
+pub const UNKNOWN: Page = Page {
+    fragments: OptionalIndex::NONE,
+    protected: false,
+    given_up: false,
+    strikes: 0,
+    looks: 0,
+    since: 0,
+};
 
 /// The addresses of the pages of a block.
 pub fn pages_of(fragment: &Fragment) -> impl Iterator<Item = u64> + use<> {
@@ -302,16 +319,17 @@ pub fn allow(pages: Range<u64>, write: bool) -> bool {
     let write = if write { memory::PROT_WRITE } else { 0 };
     let protection = memory::PROT_READ | memory::PROT_EXEC | write;
     let len = pages.end - pages.start;
-    // SAFETY: the pages are executable and, but for us, writable; a store that faults is made again.
+    // SAFETY: the pages are executable and, but for us, writable; a store that faults is made
+    // again.
     unsafe { syscall6(nr::MPROTECT, [pages.start, len, protection, 0, 0, 0]) == 0 }
 }
 
 /// The rest of a page's list.
-pub struct List(u32);
+pub struct List(OptionalIndex);
 
 impl List {
     pub fn next(&mut self, guarded: &Guarded) -> Option<u32> {
-        let at = self.0.checked_sub(1)?;
+        let at = self.0.get()?;
         let entry = guarded.entries.as_ref()?.as_slice()[at as usize];
         self.0 = entry.next;
         Some(entry.fragment)

@@ -27,7 +27,7 @@ impl Lock {
     }
 
     /// Waits for the lock and takes it.
-    pub fn take(&self) {
+    pub fn acquire(&self) {
         for _ in 0..SPINS {
             if self
                 .0
@@ -47,11 +47,12 @@ impl Lock {
         }
     }
 
-    /// Gives it back. Also takes it from a holder that no longer exists (after fork, after a panic).
+    /// Gives it back. Also takes it from a holder that no longer exists (after fork, after a
+    /// panic).
     pub fn release(&self) {
         const FUTEX_WAKE_PRIVATE: u64 = 129;
         if self.0.swap(FREE, Ordering::Release) == AWAITED {
-            // SAFETY: as in `take`.
+            // SAFETY: as in `acquire`.
             unsafe {
                 optional(nr::FUTEX, [self.0.as_ptr() as u64, FUTEX_WAKE_PRIVATE, 1, 0, 0, 0])
             };

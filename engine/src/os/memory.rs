@@ -62,7 +62,8 @@ pub fn map_low(len: usize) -> Option<usize> {
     None
 }
 
-/// Enlarges a private anonymous mapping, which may move; its new address, or `None` when the kernel refuses.
+/// Enlarges a private anonymous mapping, which may move; its new address, or `None` when the kernel
+/// refuses.
 ///
 /// # Safety
 /// The mapping must be the engine's own, and nothing may refer to it.
@@ -75,8 +76,8 @@ pub unsafe fn enlarge(at: usize, len: usize, new_len: usize) -> Option<usize> {
     (new > 0).then_some(new as usize)
 }
 
-/// Bytes of memory that have no name and can be mapped more than once: a descriptor, which the caller closes; the error
-/// number when the kernel refuses.
+/// Bytes of memory that have no name and can be mapped more than once: a descriptor, which the
+/// caller closes; the error number when the kernel refuses.
 pub fn memory_file(len: usize) -> Result<i32, i32> {
     const MFD_CLOEXEC: u64 = 1;
     // Before Linux 6.3 all such files may be executed, and the flag is not known.
@@ -106,7 +107,8 @@ pub fn memory_file(len: usize) -> Result<i32, i32> {
     Ok(file as i32)
 }
 
-/// Maps `len` bytes of a file of [`memory_file`], shared, near `hint`; the error number when the kernel refuses.
+/// Maps `len` bytes of a file of [`memory_file`], shared, near `hint`; the error number when the
+/// kernel refuses.
 pub fn map_file(hint: usize, len: usize, prot: u64, file: i32) -> Result<usize, i32> {
     const MAP_SHARED: u64 = 1;
     let arguments = [hint as u64, len as u64, prot, MAP_SHARED | MAP_NORESERVE, file as u64, 0];
@@ -133,7 +135,8 @@ pub unsafe fn unmap(at: usize, len: usize) {
 /// Gives the memory of a page-aligned range back to the kernel; it reads as zeros afterwards.
 ///
 /// # Safety
-/// The range must be private anonymous memory of the engine's own, whose contents are not needed any more.
+/// The range must be private anonymous memory of the engine's own, whose contents are not needed
+/// any more.
 pub unsafe fn discard(at: usize, len: usize) {
     const MADV_DONTNEED: u64 = 4;
     // SAFETY: the caller gives the contents up.

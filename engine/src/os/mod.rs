@@ -1,4 +1,5 @@
-//! The kernel, asked without the C library: the engine may be entered while the application holds any of its locks.
+//! The kernel, asked without the C library: the engine may be entered while the application holds
+//! any of its locks.
 
 pub mod futex;
 pub mod memory;

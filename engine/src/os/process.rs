@@ -5,8 +5,8 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use super::seccomp::optional;
 use super::syscall::{nr, syscall6};
 
-/// The bytes of address space that the process may have, of all kinds (RLIMIT_AS) or of writable memory of its own
-/// (RLIMIT_DATA); `None` = as many as it likes.
+/// The bytes of address space that the process may have, of all kinds (RLIMIT_AS) or of writable
+/// memory of its own (RLIMIT_DATA); `None` = as many as it likes.
 pub fn address_space_limit() -> Option<u64> {
     [limit(RLIMIT_DATA), limit(RLIMIT_AS)].into_iter().flatten().min()
 }

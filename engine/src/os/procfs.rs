@@ -39,7 +39,8 @@ pub fn mapping(line: &[u8]) -> Option<(u64, u64)> {
     Some((ends.next()??, ends.next()??))
 }
 
-/// Reads a file of `/proc` of any size line by line, without the newlines; `None` if it cannot be opened.
+/// Reads a file of `/proc` of any size line by line, without the newlines; `None` if it cannot be
+/// opened.
 ///
 /// `path` must end in NUL, and no line may be longer than `buffer`: what does not fit is dropped.
 pub fn each_line(path: &[u8], buffer: &mut [u8], mut take: impl FnMut(&[u8])) -> Option<()> {

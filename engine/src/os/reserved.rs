@@ -1,8 +1,9 @@
 //! A growable array in memory of its own.
 //!
 //! # Design
-//! It begins small and is made twice as large when it is full: the kernel moves the pages, nothing is copied. Neither the
-//! application's allocator nor the host's is asked, and an application whose address space is limited keeps it.
+//! It begins small and is made twice as large when it is full: the kernel moves the pages, nothing
+//! is copied. Neither the application's allocator nor the client's is asked, and an application
+//! whose address space is limited keeps it.
 
 use super::memory;
 
@@ -56,8 +57,8 @@ impl<T: Copy> Reserved<T> {
         self.len == 0
     }
 
-    /// Appends one element and returns its index; `None` when there are as many as there may be, or the kernel refuses
-    /// memory.
+    /// Appends one element and returns its index; `None` when there are as many as there may be, or
+    /// the kernel refuses memory.
     pub fn push(&mut self, value: T) -> Option<u32> {
         if self.len == self.capacity {
             self.grow()?;

@@ -1,14 +1,16 @@
 //! What the process's own seccomp filters say of a system call.
 //!
 //! # Design
-//! A filter is installed by a system call of a followed thread, so its program is seen and copied. Before the engine or its
-//! host makes a call of its own it asks here, and goes without where a filter does not simply allow it: the answer could be
-//! the end of the process. The programs are classic BPF (`Documentation/userspace-api/seccomp_filter.rst`); a filter of one
-//! thread is taken for one of all threads, which errs on the side of asking for less.
+//! A filter is installed by a system call of a followed thread, so its program is seen and copied.
+//! Before the engine or its client makes a call of its own it asks here, and goes without where a
+//! filter does not simply allow it: the answer could be the end of the process. The programs are
+//! classic BPF (`Documentation/userspace-api/seccomp_filter.rst`); a filter of one thread is taken
+//! for one of all threads, which errs on the side of asking for less.
 //!
 //! # Limitations
-//! Filters that the process was born with are not known. Those of containers answer with an error number; a process that
-//! executes another program under a filter of its own keeps us out of that program.
+//! Filters that the process was born with are not known. Those of containers answer with an error
+//! number; a process that executes another program under a filter of its own keeps us out of that
+//! program.
 
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 
@@ -46,7 +48,7 @@ struct Data {
 }
 
 impl Data {
-    fn of(number: u64, address: u64, arguments: &[u64; 6]) -> Data {
+    fn new(number: u64, address: u64, arguments: &[u64; 6]) -> Data {
         let mut words = [0; 16];
         words[0] = number as u32;
         words[1] = ARCHITECTURE;
@@ -169,7 +171,8 @@ pub fn installation(number: u64, arguments: &[u64; 6]) -> Option<Installation> {
     }
 }
 
-/// An argument that the kernel takes as a number of 32 bits, as the first one of prctl(2) and seccomp(2).
+/// An argument that the kernel takes as a number of 32 bits, as the first one of prctl(2) and
+/// seccomp(2).
 #[inline]
 pub const fn low_word(argument: u64) -> u64 {
     argument & 0xffff_ffff
@@ -211,8 +214,8 @@ pub fn install_strict() -> Installing {
     before
 }
 
-/// A filter is about to be installed; `None` = its program cannot be read. From now on it is obeyed. The caller sees to it that
-/// one thread does so at a time.
+/// A filter is about to be installed; `None` = its program cannot be read. From now on it is
+/// obeyed. The caller sees to it that one thread does so at a time.
 pub fn install(program: Option<&[BpfInstruction]>) -> Installing {
     let before = Installing::begin();
     if program.and_then(keep).is_none() {
@@ -237,8 +240,8 @@ fn keep(program: &[BpfInstruction]) -> Option<()> {
         KEPT.store(kept, Ordering::Release);
     }
     let count = COUNT.load(Ordering::Acquire);
-    // SAFETY: mapped for good, zeroed. Elements past COUNT are written by the one thread that installs, and read by nobody
-    // before COUNT says so: raw places, no reference to the whole.
+    // SAFETY: mapped for good, zeroed. Elements past COUNT are written by the one thread that
+    // installs, and read by nobody before COUNT says so: raw places, no reference to the whole.
     unsafe {
         let begin = if count == 0 { 0 } else { (*kept).ends[count - 1] };
         let end = begin + program.len();
@@ -273,11 +276,12 @@ pub fn allows_or_fails(number: u64, arguments: &[u64; 6]) -> bool {
 
 /// Whether a filter that is not installed yet would simply allow a call, and those that are do.
 pub fn would_allow(program: &[BpfInstruction], number: u64, arguments: &[u64; 6]) -> bool {
-    let data = Data::of(number, allows as *const () as u64, arguments);
+    let data = Data::new(number, allows as *const () as u64, arguments);
     run(program, &data).is_some_and(|answer| answer & ACTION == ALLOW) && allows(number, arguments)
 }
 
-/// Issues a call that the engine can do without: `-EPERM` where the process's own filters may forbid it.
+/// Issues a call that the engine can do without: `-EPERM` where the process's own filters may
+/// forbid it.
 ///
 /// # Safety
 /// As [`syscall6`].
@@ -299,7 +303,7 @@ fn ask(number: u64, arguments: &[u64; 6], suits: fn(u32) -> bool) -> bool {
         return false;
     }
     let kept = KEPT.load(Ordering::Acquire);
-    let data = Data::of(number, allows as *const () as u64, arguments);
+    let data = Data::new(number, allows as *const () as u64, arguments);
     (0..COUNT.load(Ordering::Acquire)).all(|index| {
         // SAFETY: mapped for good; what lies below COUNT is never written again.
         let program = unsafe {
@@ -349,7 +353,7 @@ mod tests {
     #[test]
     fn an_allow_list_is_evaluated() {
         let answer = |number, first| {
-            run(&list(), &Data::of(number, 0, &[first, 0, 0, 0, 0, 0])).map(|a| a & ACTION)
+            run(&list(), &Data::new(number, 0, &[first, 0, 0, 0, 0, 0])).map(|a| a & ACTION)
         };
         assert_eq!(answer(0, 7), Some(ALLOW));
         assert_eq!(answer(1, 1), Some(ALLOW));
@@ -373,14 +377,14 @@ mod tests {
             bpf(0x14, 0, 0, 1),
             bpf(0x16, 0, 0, 0),
         ];
-        assert_eq!(run(&program, &Data::of(0x105, 0, &[0; 6])), Some(9));
+        assert_eq!(run(&program, &Data::new(0x105, 0, &[0; 6])), Some(9));
     }
 
     #[test]
     fn what_is_no_program_answers_nothing() {
-        assert_eq!(run(&[], &Data::of(0, 0, &[0; 6])), None);
-        assert_eq!(run(&[bpf(0x20, 0, 0, 64)], &Data::of(0, 0, &[0; 6])), None);
-        assert_eq!(run(&[bpf(0x05, 0, 0, u32::MAX)], &Data::of(0, 0, &[0; 6])), None);
-        assert_eq!(run(&[bpf(0x34, 0, 0, 0)], &Data::of(0, 0, &[0; 6])), None);
+        assert_eq!(run(&[], &Data::new(0, 0, &[0; 6])), None);
+        assert_eq!(run(&[bpf(0x20, 0, 0, 64)], &Data::new(0, 0, &[0; 6])), None);
+        assert_eq!(run(&[bpf(0x05, 0, 0, u32::MAX)], &Data::new(0, 0, &[0; 6])), None);
+        assert_eq!(run(&[bpf(0x34, 0, 0, 0)], &Data::new(0, 0, &[0; 6])), None);
     }
 }

@@ -20,8 +20,9 @@ pub fn restore_signals(mask: u64) {
     unsafe { syscall6(nr::RT_SIGPROCMASK, [2, &raw const mask as u64, 0, 8, 0, 0]) };
 }
 
-/// Works on the engine's tables for a thread that runs natively: a handler of its own must not find the lock taken.
-pub fn undisturbed<R>(work: impl FnOnce() -> R) -> R {
+/// Works on the engine's tables for a thread that runs natively: a handler of its own must not find
+/// the lock taken.
+pub fn with_signals_blocked<R>(work: impl FnOnce() -> R) -> R {
     let mask = block_signals();
     let result = work();
     restore_signals(mask);

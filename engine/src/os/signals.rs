@@ -6,10 +6,12 @@ pub const SIGBUS: i32 = 7;
 pub const SIGFPE: i32 = 8;
 pub const SIGSEGV: i32 = 11;
 pub const SIGSYS: i32 = 31;
-/// Signals of a copy from the application's memory that faults: never blocked while the engine works.
+/// Signals of a copy from the application's memory that faults: never blocked while the engine
+/// works.
 pub const FAULTS: u64 = 1 << (SIGBUS - 1) | 1 << (SIGSEGV - 1);
-/// Signals that end a process with a core file, unless it sets a handler (signal(7)): QUIT, ILL, TRAP, ABRT, BUS, FPE, SEGV,
-/// SYS, XCPU, XFSZ. The core file is to show the application's registers.
+/// Signals that end a process with a core file, unless it sets a handler (signal(7)): QUIT, ILL,
+/// TRAP, ABRT, BUS, FPE, SEGV, SYS, XCPU, XFSZ. The core file is to show the application's
+/// registers.
 pub const LEAVING_A_CORE: [i32; 10] =
     [3, SIGILL, SIGTRAP, 6, SIGBUS, SIGFPE, SIGSEGV, SIGSYS, 24, 25];
 /// Signals that instructions of the handler raise.

@@ -1,24 +1,25 @@
-//! The dispatcher: the way between the code cache and the engine, and between native code and the cache.
+//! The dispatcher: the way between the code cache and the engine, and between native code and the
+//! cache.
 //!
 //! # Design
-//! Translated code runs on the application's registers and stack. Where it cannot go on by itself it stores
-//! which exit it took and jumps to `engine_exit`, which saves the application's state in the thread's block
-//! (RSP first, so nothing is ever written to the application's stack), switches to the engine's own stack and
-//! calls [`engine_dispatch`]. Only xmm0-15 and MXCSR are saved: the engine is built for baseline x86-64 and
-//! touches nothing wider.
+//! Translated code runs on the application's registers and stack. Where it cannot go on by itself
+//! it stores which exit it took and jumps to `engine_exit`, which saves the application's state in
+//! the thread's context (RSP first, so nothing is ever written to the application's stack),
+//! switches to the engine's own stack and calls [`engine_dispatch`]. Only xmm0-15 and MXCSR are
+//! saved: the engine is built for baseline x86-64 and touches nothing wider.
 
 use core::arch::global_asm;
 
 use crate::cache::fragment::ExitKind;
-use crate::isa::x86_64::context::{ThreadState, disp, spill};
+use crate::isa::x86_64::context::{ThreadContext, disp, spill};
 use crate::isa::x86_64::exits::{
-    EXIT_ENTER, EXIT_INDIRECT, EXIT_RETURN, EXIT_RETURNED, way_of_exit,
+    EXIT_ENTER, EXIT_INDIRECT, EXIT_RETURN, EXIT_RETURNED, ibl_kind_of_exit,
 };
 use crate::isa::x86_64::registers::gpr;
 use crate::run::engine::{Engine, engine_of};
 use crate::run::new_task::await_tid;
 use crate::run::stubs::returned;
-use crate::run::tables::Away;
+use crate::run::tables::NotTranslated;
 
 global_asm!(
     ".pushsection .text.engine_exit, \"ax\", @progbits",
@@ -26,8 +27,8 @@ global_asm!(
     ".globl engine_resume", ".hidden engine_resume",
     ".globl engine_resume_checked", ".hidden engine_resume_checked",
     ".globl engine_resume_end", ".hidden engine_resume_end", ".globl engine_again", ".hidden engine_again",
-    ".globl engine_lookup_miss", ".hidden engine_lookup_miss",
-    ".globl engine_return_miss", ".hidden engine_return_miss",
+    ".globl engine_ibl_miss", ".hidden engine_ibl_miss",
+    ".globl engine_ibl_return_miss", ".hidden engine_ibl_return_miss",
     ".globl engine_returned", ".hidden engine_returned", ".globl engine_landing", ".hidden engine_landing",
     ".globl engine_enter", ".hidden engine_enter", ".type engine_enter, @function",
     // A thread comes in from native code: rdi = its block, [rsp] = where to go on.
@@ -54,8 +55,8 @@ global_asm!(
     "mov rdi, gs:[{THIS}]",
     "call {dispatch}",
     "engine_resume:",
-    // A signal that came after the dispatcher looked: once more. One that comes behind the compare finds
-    // the thread between here and engine_resume_end and sends it to engine_again.
+    // A signal that came after the dispatcher looked: once more. One that comes behind the compare
+    // finds the thread between here and engine_resume_end and sends it to engine_again.
     "cmp dword ptr gs:[{PENDING}], 0",
     "engine_resume_checked:",
     "jne engine_again",
@@ -75,19 +76,19 @@ global_asm!(
     "mov rsp, gs:[{RSP}]",
     "jmp qword ptr gs:[{TARGET}]",
     "engine_resume_end:",
-    // An indirect branch whose target has no pad; RCX lies aside.
-    "engine_lookup_miss:",
+    // An indirect branch whose target has no target check; RCX lies aside.
+    "engine_ibl_miss:",
     "mov rcx, gs:[{ANY}]",
     "mov dword ptr gs:[{EXIT}], {INDIRECT}",
     "jmp engine_exit",
-    // A return whose target has no pad: it lies where it was popped from.
-    "engine_return_miss:",
+    // A return whose target has no target check: it lies where it was popped from.
+    "engine_ibl_return_miss:",
     "mov rcx, [rsp - 8]",
     "mov gs:[{LOOKUP}], rcx",
     "mov rcx, gs:[{ANY}]",
     "mov dword ptr gs:[{EXIT}], {RETURN}",
     "jmp engine_exit",
-    // Return address of host functions that run natively on a followed thread.
+    // Return address of functions of the client that run natively on a followed thread.
     "engine_returned:",
     "mov dword ptr gs:[{EXIT}], {RETURNED}",
     "jmp engine_exit",
@@ -103,60 +104,61 @@ global_asm!(
     "jmp engine_resume",
     ".popsection",
     PENDING = const disp::PENDING_SIGNAL, PC = const disp::PC, EXIT = const disp::EXIT, ENTER = const EXIT_ENTER as i32, RETURNED = const EXIT_RETURNED as i32,
-    INDIRECT = const EXIT_INDIRECT as i32, RETURN = const EXIT_RETURN as i32, LOOKUP = const disp::LOOKUP_TARGET, ANY = const disp::spill(spill::ANY),
+    INDIRECT = const EXIT_INDIRECT as i32, RETURN = const EXIT_RETURN as i32, LOOKUP = const disp::IBL_TARGET, ANY = const disp::spill(spill::ANY),
     RSP = const disp::GPR + 32, STACK = const disp::ENGINE_STACK, RFLAGS = const disp::RFLAGS,
     GPR = const disp::GPR, XMM = const disp::XMM, MXCSR = const disp::MXCSR,
-    ENGINE_MXCSR = const disp::ENGINE_MXCSR, THIS = const disp::THIS, TARGET = const disp::HOST_TARGET,
+    ENGINE_MXCSR = const disp::ENGINE_MXCSR, THIS = const disp::THIS, TARGET = const disp::RESUME_AT,
     dispatch = sym engine_dispatch,
 );
 
-extern "C" fn engine_dispatch(thread: *mut ThreadState) {
-    // SAFETY: engine_exit passes the block that GS points at, which belongs to this thread alone.
-    let thread = unsafe { &mut *thread };
+extern "C" fn engine_dispatch(thread: *mut ThreadContext) {
+    // SAFETY: engine_exit passes the block that GS points at, which is never unmapped. References
+    // to blocks are shared.
+    let thread = unsafe { &*thread };
     engine_of(thread).dispatch(thread);
 }
 
 impl Engine {
-    fn dispatch(&self, thread: &mut ThreadState) {
+    fn dispatch(&self, thread: &ThreadContext) {
         let mut link = None;
         let mut at_entry = true;
-        match thread.exit {
-            EXIT_ENTER if thread.fresh => {
+        match thread.exit.get() {
+            EXIT_ENTER if thread.fresh.get() => {
                 await_tid(thread);
-                thread.fresh = false;
+                thread.fresh.set(false);
                 if !self.client.thread_started(thread) {
                     self.leave(thread);
                     self.give_back(thread);
                 }
-                if thread.signals_held != 0 {
-                    let mask = thread.new_task_mask;
+                if thread.signals_held.get() != 0 {
+                    let mask = thread.new_task_mask.get();
                     self.unblock(thread, &mask);
                 }
             }
             EXIT_ENTER => {}
-            EXIT_INDIRECT | EXIT_RETURN => thread.pc = thread.lookup_target,
-            EXIT_RETURNED => thread.pc = thread.native_return,
+            EXIT_INDIRECT | EXIT_RETURN => thread.pc.set(thread.ibl_target.get()),
+            EXIT_RETURNED => thread.pc.set(thread.native_return.get()),
             index => {
                 let (exit, from) = self.left_by(thread, index);
                 match exit.kind {
                     ExitKind::Syscall => self.syscall(thread, exit.target),
                     ExitKind::Branch => {
-                        thread.pc = exit.target;
+                        thread.pc.set(exit.target);
                         link = Some(from);
                     }
                     ExitKind::Changed => {
-                        thread.pc = exit.target;
+                        thread.pc.set(exit.target);
                         at_entry = self.source_changed(exit.target);
                     }
                     ExitKind::X87Pointer { wide } => {
-                        thread.pc = exit.target;
+                        thread.pc.set(exit.target);
                         self.show_x87_pointer(wide);
                         at_entry = false;
                     }
                 }
             }
         }
-        self.is_outside(thread);
+        self.leaves_cache(thread);
         while thread.pending.is_some() {
             if self.hand_back_pending(thread) {
                 // It goes on in the handler, not where the exit leads.
@@ -164,31 +166,35 @@ impl Engine {
             }
         }
         if !thread.is_followed() {
-            thread.host_target = thread.pc;
+            thread.resume_at.set(thread.pc.get());
             return;
         }
-        let linked = link.is_some() || way_of_exit(thread.exit).is_some();
-        thread.trap_not_before = if linked { 0 } else { thread.pc };
-        match self.host_code_in_room(thread, link) {
-            Ok(host) if at_entry => thread.host_target = host,
-            Ok(host) => thread.host_target = self.behind_entry(host),
+        let linked = link.is_some() || ibl_kind_of_exit(thread.exit.get()).is_some();
+        thread.trap_not_before.set(if linked { 0 } else { thread.pc.get() });
+        match self.find_with_room(thread, link) {
+            Ok(begin) if at_entry => thread.resume_at.set(begin.0),
+            Ok(begin) => thread.resume_at.set(self.behind_entry(begin).0),
             Err(why) => {
                 match why {
-                    Away::Release(notice, detail) => self.release(thread, notice, detail),
-                    Away::Leave => self.leave(thread),
-                    Away::Native => self.return_to_engine(thread),
-                    Away::Full => unreachable!("a flush makes room"),
+                    NotTranslated::Release(notice, detail) => self.release(thread, notice, detail),
+                    NotTranslated::Leave => self.leave(thread),
+                    NotTranslated::Native => self.return_to_engine(thread),
+                    NotTranslated::Full => unreachable!("a flush makes room"),
                 }
-                thread.host_target = thread.pc;
+                thread.resume_at.set(thread.pc.get());
             }
         }
     }
 
-    /// A host function was called: it runs natively and comes back through `engine_returned`.
-    fn return_to_engine(&self, thread: &mut ThreadState) {
-        // SAFETY: the application has just called, so its stack pointer is at the return address.
-        let slot = unsafe { &mut *(thread.gpr[gpr::RSP] as *mut u64) };
-        thread.native_return = *slot;
-        *slot = returned();
+    /// A function of the client was called: it runs natively and comes back through
+    /// `engine_returned`.
+    fn return_to_engine(&self, thread: &ThreadContext) {
+        let return_address = thread.gpr[gpr::RSP].get() as *mut u64;
+        // SAFETY: the application has just called, so its stack pointer is at the return address,
+        // which is its own: there are no references to it.
+        unsafe {
+            thread.native_return.set(return_address.read_unaligned());
+            return_address.write_unaligned(returned());
+        }
     }
 }

@@ -3,15 +3,17 @@
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use crate::address::CachePc;
 use crate::cache::address_space::AddressSpace;
 use crate::cache::arena::{MAX_ARENAS, Span};
 use crate::cache::block_map::BlockMap;
+use crate::cache::weight_table::WeightReader;
 use crate::code::mappings::CodeMemory;
 use crate::code::write_protect::Guarded;
 use crate::contract::{Client, Limits, Notice};
-use crate::isa::x86_64::context::ThreadState;
+use crate::isa::x86_64::context::ThreadContext;
 use crate::isa::x86_64::cpu::Cpu;
-use crate::isa::x86_64::emit::ibl::Lookups;
+use crate::isa::x86_64::emit::ibl::IblForm;
 use crate::isa::x86_64::gs::learn_gs_access;
 use crate::isa::x86_64::registry::{self, SOME_RUN_NATIVELY};
 use crate::metric::Totals;
@@ -24,7 +26,7 @@ use crate::translate::translator::Translator;
 
 /// The dynamic binary translator.
 pub struct Engine {
-    pub(crate) client: &'static dyn Client<ThreadState>,
+    pub(crate) client: &'static dyn Client<ThreadContext>,
     pub(crate) limits: Limits,
     /// Counters of each thread.
     pub(crate) slots: usize,
@@ -32,9 +34,11 @@ pub struct Engine {
     /// An address on the stack of the thread that has the lock.
     pub(crate) holder: AtomicU64,
     tables: UnsafeCell<Tables>,
+    /// The translator's weights, to be read without the lock.
+    weights: WeightReader,
     /// Threads that execute translated code now.
     pub(crate) inside: AtomicUsize,
-    /// Set by [`abandon`].
+    /// Set by `abandon`.
     pub(crate) broken: AtomicBool,
     /// The next thread to be attached is the program's first, before its first instruction.
     pub(crate) at_start: AtomicBool,
@@ -54,19 +58,19 @@ unsafe impl Sync for Engine {}
 
 impl Engine {
     /// An engine; `None` when the kernel refuses memory.
-    pub fn new(client: &'static dyn Client<ThreadState>, mut limits: Limits) -> Option<Engine> {
+    pub fn new(client: &'static dyn Client<ThreadContext>, mut limits: Limits) -> Option<Engine> {
         learn_gs_access();
-        let lookups = Lookups::of(Cpu::this());
+        let ibl_form = IblForm::for_cpu(Cpu::this());
         let space = AddressSpace::of_this_process();
         limits.memory = limits.memory.min(space.memory);
-        let mut translator = Translator::new(exit_address(), miss, lookups, space)?;
+        let mut translator = Translator::new(exit_address(), miss, ibl_form, space)?;
         translator.warm_up();
         let tables = Tables {
             translator,
             code: CodeMemory::new()?,
             guarded: Guarded::new(),
             map: BlockMap::new()?,
-            blocks: Reserved::new(registry::MOST)?,
+            contexts: Reserved::new(registry::MOST)?,
             generation: 0,
             closed: false,
         };
@@ -76,6 +80,7 @@ impl Engine {
             slots: space.slots,
             lock: Lock::new(),
             holder: AtomicU64::new(0),
+            weights: tables.translator.slots.reader(),
             tables: UnsafeCell::new(tables),
             inside: AtomicUsize::new(0),
             broken: AtomicBool::new(false),
@@ -89,7 +94,7 @@ impl Engine {
     }
 
     pub(crate) fn with_tables<R>(&self, work: impl FnOnce(&mut Tables) -> R) -> R {
-        self.lock.take();
+        self.lock.acquire();
         let here = 0u8;
         self.holder.store(&raw const here as u64, Ordering::Relaxed);
         // SAFETY: the lock is held.
@@ -100,7 +105,7 @@ impl Engine {
     }
 
     /// The calling thread executes no translated code.
-    pub(crate) fn is_outside(&self, thread: &ThreadState) {
+    pub(crate) fn leaves_cache(&self, thread: &ThreadContext) {
         if thread.inside.swap(false, Ordering::AcqRel) {
             self.inside.fetch_sub(1, Ordering::AcqRel);
         }
@@ -112,18 +117,19 @@ impl Engine {
     }
 
     /// Lets the thread run natively from now on, with a notice.
-    pub(crate) fn release(&self, thread: &mut ThreadState, notice: Notice, detail: u64) {
+    pub(crate) fn release(&self, thread: &ThreadContext, notice: Notice, detail: u64) {
         self.leave(thread);
-        self.client.notice(thread, notice, thread.pc, detail);
+        self.client.notice(thread, notice, thread.pc.get(), detail);
     }
 
-    pub(crate) fn leave(&self, thread: &mut ThreadState) {
+    pub(crate) fn leave(&self, thread: &ThreadContext) {
         self.give_alternate_stack_back(thread);
         SOME_RUN_NATIVELY.store(true, Ordering::Relaxed);
         thread.followed.store(false, Ordering::Release);
     }
 
-    /// The application changed a range of its memory: nothing translated from there may be found any more.
+    /// The application changed a range of its memory: nothing translated from there may be found
+    /// any more.
     pub(crate) fn invalidate(&self, start: u64, len: u64) {
         self.with_tables(|tables| {
             tables.guarded.changed(start, start.saturating_add(len));
@@ -142,13 +148,25 @@ impl Engine {
     }
 
     /// Cumulative totals of one thread.
-    pub(crate) fn totals(&self, thread: &ThreadState) -> Totals {
-        self.with_tables(|tables| sum(tables, thread))
+    pub(crate) fn totals(&self, thread: &ThreadContext) -> Totals {
+        // Blocks are translated meanwhile; only where counts are being folded the lock is waited
+        // for.
+        const TRIES: usize = 3;
+        let sum = |weights: WeightReader| {
+            let mut totals = weights.weigh(thread.counters());
+            for (sum, adjust) in totals.iter_mut().zip(&thread.adjust) {
+                *sum = sum.wrapping_add(adjust.load(Ordering::Relaxed));
+            }
+            totals
+        };
+        (0..TRIES)
+            .find_map(|_| self.weights.between_folds(sum))
+            .unwrap_or_else(|| self.with_tables(|_| sum(self.weights)))
     }
 
-    /// Does a host address lie in the code cache? Lock-free, for signal handlers.
-    pub(crate) fn in_cache(&self, host: u64) -> bool {
-        self.arena_spans().any(|arena| arena.contains(host))
+    /// Does a cache address lie in the code cache? Lock-free, for signal handlers.
+    pub(crate) fn in_cache(&self, at: CachePc) -> bool {
+        self.arena_spans().any(|arena| arena.contains(at))
     }
 
     /// Where the arenas lie.
@@ -162,16 +180,9 @@ impl Engine {
     }
 }
 
-fn sum(tables: &Tables, thread: &ThreadState) -> Totals {
-    let mut totals = tables.translator.weigh(thread.counters());
-    for (sum, adjust) in totals.iter_mut().zip(&thread.adjust) {
-        *sum = sum.wrapping_add(adjust.load(Ordering::Relaxed));
-    }
-    totals
-}
-
 /// The engine that follows a thread.
-pub(crate) fn engine_of(thread: &ThreadState) -> &'static Engine {
-    // SAFETY: contexts are made by `Engine`s alone, with their own address, and engines that follow threads are 'static.
+pub(crate) fn engine_of(thread: &ThreadContext) -> &'static Engine {
+    // SAFETY: contexts are made by `Engine`s alone, with their own address, and engines that follow
+    // threads are 'static.
     unsafe { &*thread.engine.cast::<Engine>() }
 }

@@ -1,28 +1,31 @@
 //! When the cache is full: all translations are dropped, and what is needed is translated anew.
 //!
 //! # Design
-//! The thread that finds no room closes the cache, unlinks every fragment and empties the lookup table,
-//! so each thread comes to the dispatcher at the end of the block that it executes, and waits there. Once nobody is
-//! inside, counts are folded into the threads' totals and memory, slots and tables begin anew. Threads in system
-//! calls and handlers are outside already: no host address of the cache is ever kept on a stack.
+//! The thread that finds no room closes the cache, unlinks every fragment and empties the lookup
+//! table, so each thread comes to the dispatcher at the end of the block that it executes, and
+//! waits there. Once nobody is inside, counts are folded into the threads' totals and memory, slots
+//! and tables begin anew. Threads in system calls and handlers are outside already: no cache
+//! address of the cache is ever kept on a stack.
 //!
-//! A thread that does not come out (stopped by a debugger, or in one very long REP instruction) is not waited for
-//! longer than [`PATIENCE`]: then the one that needs room runs natively, with a notice.
+//! A thread that does not come out (stopped by a debugger, or in one very long REP instruction) is
+//! not waited for longer than [`PATIENCE`]: then the one that needs room runs natively, with a
+//! notice.
 
 use core::sync::atomic::Ordering;
 
+use crate::address::CachePc;
 use crate::contract::Notice;
-use crate::isa::x86_64::context::ThreadState;
-use crate::metric::Totals;
+use crate::isa::x86_64::context::ThreadContext;
 use crate::os::process;
 use crate::run::engine::Engine;
-use crate::run::tables::{Away, Link, Tables};
+use crate::run::tables::{Link, NotTranslated, Tables};
 
 /// Waits of [`PAUSE_NS`] each: two seconds in all.
 const PATIENCE: u32 = 20_000;
 const PAUSE_NS: u64 = 100_000;
 
-/// Flushes after which a thread that still finds no room, because others were faster, runs natively.
+/// Flushes after which a thread that still finds no room, because others were faster, runs
+/// natively.
 const MOST_FLUSHES: u32 = 1_000;
 
 /// How a flush went.
@@ -35,23 +38,25 @@ enum Flush {
 }
 
 impl Engine {
-    /// [`Engine::host_code`], with a flush where there is no room. The calling thread must be outside the cache.
-    pub(crate) fn host_code_in_room(
+    /// [`Engine::find_code`], with a flush where there is no room. The calling thread must be
+    /// outside the cache.
+    pub(crate) fn find_with_room(
         &self,
-        thread: &mut ThreadState,
+        thread: &ThreadContext,
         link: Option<Link>,
-    ) -> Result<u64, Away> {
+    ) -> Result<CachePc, NotTranslated> {
         for _ in 0..MOST_FLUSHES {
-            match self.host_code(thread, link) {
-                Err(Away::Full) if self.flush() == Flush::Done => {}
-                Err(Away::Full) => break,
+            match self.find_code(thread, link) {
+                Err(NotTranslated::Full) if self.flush() == Flush::Done => {}
+                Err(NotTranslated::Full) => break,
                 found => return found,
             }
         }
-        Err(Away::Release(Notice::MemoryLimit, self.limits.memory as u64))
+        Err(NotTranslated::Release(Notice::MemoryLimit, self.limits.memory as u64))
     }
 
-    /// Makes room, or waits for the thread that is doing so. The calling thread must be outside the cache.
+    /// Makes room, or waits for the thread that is doing so. The calling thread must be outside the
+    /// cache.
     fn flush(&self) -> Flush {
         #[cfg(feature = "faults")]
         if crate::failpoints::is_armed(crate::failpoints::Fault::GivenUp) {
@@ -62,7 +67,7 @@ impl Engine {
             if !tables.closed {
                 tables.closed = true;
                 tables.translator.unlink_all();
-                tables.translator.forget_targets();
+                tables.translator.clear_ibl();
             }
             tables.generation
         });
@@ -95,8 +100,8 @@ impl Engine {
 }
 
 impl Engine {
-    /// Gives all code up, for good: threads run natively from now on. Whether that could be done; the calling thread must be
-    /// outside the cache.
+    /// Gives all code up, for good: threads run natively from now on. Whether that could be done;
+    /// the calling thread must be outside the cache.
     pub(crate) fn give_way(&self) -> bool {
         !self.gave_way.swap(true, Ordering::AcqRel) && self.flush() == Flush::Done
     }
@@ -105,22 +110,13 @@ impl Engine {
 impl Tables {
     /// Drops all translations; no thread is inside the cache.
     fn begin_anew(&mut self) {
-        let slots = self.translator.slots.len();
-        for &block in self.blocks.as_slice() {
-            // SAFETY: blocks are never unmapped.
-            let thread = unsafe { &*(block as *const ThreadState) };
-            let counted: Totals = self.translator.weigh(thread.counters());
-            for (adjust, counted) in thread.adjust.iter().zip(counted) {
-                adjust.fetch_add(counted, Ordering::Relaxed);
-            }
-            // SAFETY: its owner is outside the cache, and nobody else writes counters.
-            unsafe { ThreadState::clear_counters(block as *mut ThreadState, slots) };
-        }
+        self.fold_counts();
         self.translator.begin_anew();
         self.forget_translations();
     }
 
-    /// In a child of fork, whose only thread is outside the cache: nothing is translated, and the code is the parent's.
+    /// In a child of fork, whose only thread is outside the cache: nothing is translated, and the
+    /// code is the parent's.
     pub(crate) fn leave_code(&mut self) {
         self.translator.leave_code();
         self.forget_translations();

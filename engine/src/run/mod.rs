@@ -1,4 +1,5 @@
-//! Threads that run translated code: how they come in, what happens at each exit, and how they are let go.
+//! Threads that run translated code: how they come in, what happens at each exit, and how they are
+//! let go.
 
 pub mod dispatch;
 pub mod engine;

@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering;
 
 use crate::contract::{Call, Notice};
 use crate::isa::x86_64::app_memory::read_memory;
-use crate::isa::x86_64::context::{ThreadState, disp, spill};
+use crate::isa::x86_64::context::{ThreadContext, disp, spill};
 use crate::isa::x86_64::decode::block::Refusal;
 use crate::isa::x86_64::gs::{ARCH_SET_GS, FSGSBASE};
 use crate::isa::x86_64::registers::gpr;
@@ -17,7 +17,8 @@ use crate::run::engine::Engine;
 
 global_asm!(
     ".pushsection .text.engine_new_task, \"ax\", @progbits",
-    // extern "C" fn(number, &[u64; 6]) -> i64, for a vfork-like call: the child leaves at once, with the state in the thread's block.
+    // extern "C" fn(number, &[u64; 6]) -> i64, for a vfork-like call: the child leaves at once,
+    // with the state in the thread's context.
     ".globl engine_vfork", ".hidden engine_vfork", ".type engine_vfork, @function",
     "engine_vfork:",
     "mov rax, rdi", "mov r11, rsi",
@@ -35,7 +36,7 @@ global_asm!(
     "mov rsi, gs:[{THIS}]", "add rsi, {NEW_TASK_MASK}",
     "syscall",
     "jmp engine_resume",
-    // The same for a new thread: it starts on its own block, which it finds in R12.
+    // The same for a new thread: it starts on its own context, which it finds in R12.
     ".globl engine_clone_thread", ".hidden engine_clone_thread", ".type engine_clone_thread, @function",
     "engine_clone_thread:",
     "push r12",
@@ -49,7 +50,8 @@ global_asm!(
     "pop r12",
     "ret",
     "2:",
-    // Without a call where the kernel allows it: a filter may forbid one that the application never makes.
+    // Without a call where the kernel allows it: a filter may forbid one that the application never
+    // makes.
     "mov rax, qword ptr [rip + {FSGSBASE}]", "cmp rax, 2", "jne 3f",
     "wrgsbase r12",
     "jmp engine_again",
@@ -64,15 +66,16 @@ global_asm!(
 
 #[allow(improper_ctypes, reason = "the address is only passed through")]
 unsafe extern "C" {
-    fn engine_vfork(number: u64, arguments: &[u64; 6], thread: *mut ThreadState) -> i64;
-    fn engine_clone_thread(number: u64, arguments: &[u64; 6], child: *mut ThreadState) -> i64;
+    fn engine_vfork(number: u64, arguments: &[u64; 6], thread: *const ThreadContext) -> i64;
+    fn engine_clone_thread(number: u64, arguments: &[u64; 6], child: *const ThreadContext) -> i64;
 }
 
 const CLONE_VM: u64 = 0x100;
 const CLONE_VFORK: u64 = 0x4000;
 const CLONE_PARENT_SETTID: u64 = 0x10_0000;
 const CLONE_CHILD_SETTID: u64 = 0x100_0000;
-/// Largest `struct clone_args` that is looked at (`include/uapi/linux/sched.h`: 88 bytes in Linux 6.x).
+/// Largest `struct clone_args` that is looked at (`include/uapi/linux/sched.h`: 88 bytes in Linux
+/// 6.x).
 const CLONE_ARGS: usize = 128;
 
 /// What a clone-like call makes.
@@ -95,43 +98,43 @@ impl NewTask {
     fn own_id(&self) -> u32 {
         let mut bytes = [0u8; 4];
         match self.child_tid {
-            0 => ThreadState::ask_tid(),
+            0 => ThreadContext::ask_tid(),
             at if read_memory(at, &mut bytes) => u32::from_le_bytes(bytes),
-            _ => ThreadState::ask_tid(),
+            _ => ThreadContext::ask_tid(),
         }
     }
 }
 
 /// A new thread learns its id: its creator tells it as soon as the call has returned there.
-pub(crate) fn await_tid(child: &mut ThreadState) {
+pub(crate) fn await_tid(child: &ThreadContext) {
     const LOOKS: u32 = 20_000;
-    let tid_at = &raw const child.tid;
     for _ in 0..LOOKS {
-        // SAFETY: the thread's own block; its creator writes the word.
-        if unsafe { core::ptr::read_volatile(tid_at) } != 0 {
+        if child.tid.load(Ordering::Acquire) != 0 {
             return;
         }
         core::hint::spin_loop();
     }
-    child.tid = ThreadState::ask_tid();
+    child.tid.store(ThreadContext::ask_tid(), Ordering::Release);
 }
 
-/// Blocks the application's signals around the making of a new task, faults of the engine's own excepted.
-pub(crate) fn hold_signals(thread: &mut ThreadState) {
+/// Blocks the application's signals around the making of a new task, faults of the engine's own
+/// excepted.
+pub(crate) fn hold_signals(thread: &ThreadContext) {
     let own = thread.blocked();
-    thread.new_task_mask = own;
+    thread.new_task_mask.set(own);
     // What the application has blocked stays so; the kernel never reports SIGKILL and SIGSTOP.
     let held = !(FAULTS & !own);
     let may = seccomp::allows(nr::RT_SIGPROCMASK, &[2, 0, 0, 8, 0, 0]);
-    thread.signals_held = u32::from(may && own | NEVER_BLOCKED != held);
-    if thread.signals_held != 0 {
+    thread.signals_held.set(u32::from(may && own | NEVER_BLOCKED != held));
+    if thread.signals_held.get() != 0 {
         restore_signals(held);
     }
 }
 
 impl Engine {
-    /// fork, vfork, clone, clone3, with all signals blocked. `None` when the thread was released and makes the call natively.
-    pub(crate) fn new_task(&self, thread: &mut ThreadState, call: &Call, next: u64) -> Option<i64> {
+    /// fork, vfork, clone, clone3, with all signals blocked. `None` when the thread was released
+    /// and makes the call natively.
+    pub(crate) fn new_task(&self, thread: &ThreadContext, call: &Call, next: u64) -> Option<i64> {
         let mut arguments = [0u8; CLONE_ARGS];
         let new = match call.number {
             nr::FORK => NewTask::default(),
@@ -142,7 +145,8 @@ impl Engine {
             }
             _ => {
                 let size = (call.arguments[1] as usize).min(CLONE_ARGS);
-                // Fields of struct clone_args: flags at 0, child_tid at 16, parent_tid at 24, stack at 40, its size at 48.
+                // Fields of struct clone_args: flags at 0, child_tid at 16, parent_tid at 24, stack
+                // at 40, its size at 48.
                 if size < 56 || !read_memory(call.arguments[0], &mut arguments[..size]) {
                     return Some(self.pass(thread, call));
                 }
@@ -170,12 +174,13 @@ impl Engine {
     /// `clone_args` is a copy of clone3's structure, empty for other calls.
     fn fork(
         &self,
-        thread: &mut ThreadState,
+        thread: &ThreadContext,
         call: &Call,
         new: &NewTask,
         clone_args: &mut [u8; CLONE_ARGS],
     ) -> i64 {
-        // The child comes back here, on its copy of this stack; it gets the one it asked for afterwards.
+        // The child comes back here, on its copy of this stack; it gets the one it asked for
+        // afterwards.
         let mut arguments = call.arguments;
         match call.number {
             nr::CLONE => arguments[1] = 0,
@@ -193,69 +198,71 @@ impl Engine {
         });
         if result == 0 {
             process::forget_pid();
-            thread.tid = new.own_id();
+            thread.tid.store(new.own_id(), Ordering::Release);
             self.alone_after_fork(thread);
             if new.stack != 0 {
-                thread.gpr[gpr::RSP] = new.stack;
+                thread.gpr[gpr::RSP].set(new.stack);
             }
             self.client.fork_child(thread);
         }
         result
     }
 
-    fn vfork(&self, thread: &mut ThreadState, call: &Call, new: &NewTask, next: u64) -> i64 {
-        let saved = thread.gpr;
-        thread.gpr[gpr::RAX] = 0;
-        thread.gpr[gpr::RCX] = next;
-        thread.gpr[gpr::R11] = thread.rflags;
+    fn vfork(&self, thread: &ThreadContext, call: &Call, new: &NewTask, next: u64) -> i64 {
+        let saved = thread.registers();
+        thread.gpr[gpr::RAX].set(0);
+        thread.gpr[gpr::RCX].set(next);
+        thread.gpr[gpr::R11].set(thread.rflags.get());
         if new.stack != 0 {
-            thread.gpr[gpr::RSP] = new.stack;
+            thread.gpr[gpr::RSP].set(new.stack);
         }
-        thread.host_target = next;
+        thread.resume_at.set(next);
         thread.vforked.store(true, Ordering::Relaxed);
-        // SAFETY: the parent sleeps until the child execs or exits, so the child may read the parent's block;
-        // it leaves this stack at once.
+        // SAFETY: the parent sleeps until the child execs or exits, so the child may read the
+        // parent's context; it leaves this stack at once.
         let result = unsafe { engine_vfork(call.number, &call.arguments, thread) };
         thread.vforked.store(false, Ordering::Relaxed);
-        thread.gpr = saved;
+        thread.set_registers(saved);
         if result > 0 {
             self.client.notice(thread, Notice::VforkChild, next, result as u64);
         }
         result
     }
 
-    /// A new thread is followed from its first instruction, on a block that is ready before it starts.
+    /// A new thread is followed from its first instruction, on a context that is ready before it
+    /// starts.
     fn new_thread(
         &self,
-        thread: &mut ThreadState,
+        thread: &ThreadContext,
         call: &Call,
         new: &NewTask,
         clone_args: &mut [u8; CLONE_ARGS],
         next: u64,
     ) -> Option<i64> {
-        let Some(child) = self.new_block(thread) else {
-            // It runs natively: the call is made natively, as if the thread had never been followed.
+        let Some(child) = self.new_context(thread) else {
+            // It runs natively: the call is made natively, as if the thread had never been
+            // followed.
             self.release(thread, Notice::ThreadNotFollowed, 0);
             return None;
         };
-        child.gpr = thread.gpr;
-        child.gpr[gpr::RAX] = 0;
-        child.gpr[gpr::RCX] = next;
-        child.gpr[gpr::R11] = thread.rflags;
-        child.gpr[gpr::RSP] = new.stack;
-        child.rflags = thread.rflags;
-        child.xmm = thread.xmm;
-        child.mxcsr = thread.mxcsr;
-        child.pc = next;
-        child.new_task_mask = thread.new_task_mask;
-        child.signals_held = thread.signals_held;
-        child.set_blocked(thread.new_task_mask);
+        child.set_registers(thread.registers());
+        child.gpr[gpr::RAX].set(0);
+        child.gpr[gpr::RCX].set(next);
+        child.gpr[gpr::R11].set(thread.rflags.get());
+        child.gpr[gpr::RSP].set(new.stack);
+        child.rflags.set(thread.rflags.get());
+        child.xmm.set(thread.xmm.get());
+        child.mxcsr.set(thread.mxcsr.get());
+        child.pc.set(next);
+        child.new_task_mask.set(thread.new_task_mask.get());
+        child.signals_held.set(thread.signals_held.get());
+        child.set_blocked(thread.new_task_mask.get());
         child.inherited_word.set(thread.inherited_word.get());
-        child.fresh = true;
-        // Its id, which the application may not be asked for: the kernel writes it to the block where the application wants it
-        // nowhere else; else this thread does, a moment later.
-        child.tid = 0;
-        let tid_at = &raw mut child.tid as u64;
+        child.fresh.set(true);
+        // Its id, which the application may not be asked for: the kernel writes it to the context
+        // where the application wants it nowhere else; else this thread does, a moment later.
+        child.tid.store(0, Ordering::Release);
+        let tid_at = child.tid.as_ptr() as u64;
         let mut arguments = call.arguments;
         let tells_tid = new.flags & CLONE_PARENT_SETTID != 0;
         if tells_tid {
@@ -269,14 +276,14 @@ impl Engine {
             arguments[0] = clone_args.as_ptr() as u64;
             arguments[1] = arguments[1].min(CLONE_ARGS as u64);
         }
-        // SAFETY: the child leaves for its block at once; it does not touch its stack before.
+        // SAFETY: the child leaves for its context at once; it does not touch its stack before.
         let result = unsafe { engine_clone_thread(call.number, &arguments, child) };
         if result < 0 {
             self.give_back(child);
         } else if tells_tid {
-            // SAFETY: the child waits for it. Where the kernel has written it the child may have ended by now, and the block be
-            // another thread's.
-            unsafe { core::ptr::write_volatile(tid_at as *mut u32, result as u32) };
+            // The child waits for it. Where the kernel has written it the child may have ended by
+            // now, and the context be another thread's.
+            child.tid.store(result as u32, Ordering::Release);
         }
         Some(result)
     }

@@ -1,17 +1,19 @@
 //! Calls by which a program restricts what it, and so the engine in it, may ask of the kernel.
 //!
 //! # Design
-//! A filter is obeyed from before it is installed ([`crate::seccomp`]); what the engine will want later, and may then not ask
-//! for, is fetched before: the list of executable mappings, and blocks for new threads.
-//! With system-call user dispatch (prctl(2), PR_SET_SYSCALL_USER_DISPATCH) the kernel looks at where a call is made
-//! from, and the engine makes the application's calls from a place of its own: such a thread is released, and where no other one
-//! is followed the application's handlers are given to the kernel, so that nothing of ours is entered any more.
+//! A filter is obeyed from before it is installed ([`crate::seccomp`]); what the engine will want
+//! later, and may then not ask for, is fetched before: the list of executable mappings, and
+//! contexts for new threads. With system-call user dispatch (prctl(2),
+//! PR_SET_SYSCALL_USER_DISPATCH) the kernel looks at where a call is made from, and the engine
+//! makes the application's calls from a place of its own: such a thread is released, and where no
+//! other one is followed the application's handlers are given to the kernel, so that nothing of
+//! ours is entered any more.
 
 use core::sync::atomic::Ordering;
 
 use crate::contract::{Call, Notice};
 use crate::isa::x86_64::app_memory::{self, read_memory};
-use crate::isa::x86_64::context::ThreadState;
+use crate::isa::x86_64::context::ThreadContext;
 use crate::isa::x86_64::decode::block::Refusal;
 use crate::os::seccomp::{self, BpfInstruction, Installation, Installing};
 use crate::os::signals::SIGTRAP;
@@ -22,7 +24,7 @@ use crate::run::engine::Engine;
 const PR_SET_SYSCALL_USER_DISPATCH: u64 = 59;
 const PR_SYS_DISPATCH_ON: u64 = 1;
 /// Threads that can still be followed where a filter forbids to map memory.
-const SPARE_BLOCKS: usize = 4;
+const SPARE_CONTEXTS: usize = 4;
 
 /// Whether a call switches system-call user dispatch on.
 pub fn dispatches_to_user(call: &Call) -> bool {
@@ -32,8 +34,9 @@ pub fn dispatches_to_user(call: &Call) -> bool {
 }
 
 impl Engine {
-    /// A prctl or seccomp call of the application. `None` when the thread was released and makes it natively.
-    pub(crate) fn restricting_call(&self, thread: &mut ThreadState, call: &Call) -> Option<i64> {
+    /// A prctl or seccomp call of the application. `None` when the thread was released and makes it
+    /// natively.
+    pub(crate) fn restricting_call(&self, thread: &ThreadContext, call: &Call) -> Option<i64> {
         if dispatches_to_user(call) {
             self.release(thread, Notice::Untranslatable, Refusal::Unsupported as u64);
             self.give_actions_back();
@@ -72,7 +75,7 @@ impl Engine {
                 self.borrow(SIGTRAP);
             }
             if !may_map {
-                (0..SPARE_BLOCKS).for_each(|_| self.spare_block(tables));
+                (0..SPARE_CONTEXTS).for_each(|_| self.spare_context(tables));
             }
             install()
         })
@@ -106,10 +109,8 @@ impl Engine {
 
     fn follows_somebody(&self) -> bool {
         self.with_tables(|tables| {
-            tables.blocks.as_slice().iter().any(|&block| {
-                // SAFETY: blocks are never unmapped; the two words are atomics.
-                let block = unsafe { &*(block as *const ThreadState) };
-                block.followed.load(Ordering::Acquire) && !block.ended.load(Ordering::Acquire)
+            tables.contexts().any(|context| {
+                context.followed.load(Ordering::Acquire) && !context.ended.load(Ordering::Acquire)
             })
         })
     }

@@ -1,20 +1,21 @@
 //! When the application finds no address space that it would have found without the engine.
 //!
 //! # Design
-//! A program with a limit (RLIMIT_AS, RLIMIT_DATA) may need nearly all of it. What the kernel refuses it because of what the
-//! engine has is asked for once more after the engine has given its code up; the threads run natively from then on, with a
-//! notice. A call that would have been refused anyway changes nothing: allocators ask for more than there is and go on with less.
+//! A program with a limit (RLIMIT_AS, RLIMIT_DATA) may need nearly all of it. What the kernel
+//! refuses it because of what the engine has is asked for once more after the engine has given its
+//! code up; the threads run natively from then on, with a notice. A call that would have been
+//! refused anyway changes nothing: allocators ask for more than there is and go on with less.
 
 use core::sync::atomic::Ordering;
 
 use crate::contract::Call;
-use crate::isa::x86_64::context::ThreadState;
+use crate::isa::x86_64::context::ThreadContext;
 use crate::os::syscall::nr;
 use crate::os::{process, procfs};
 use crate::run::engine::Engine;
 
 /// Bytes of address space, as the kernel counts them.
-struct Taken {
+struct InUse {
     all: u64,
     /// Writable memory of the process's own.
     data: u64,
@@ -22,7 +23,7 @@ struct Taken {
 
 impl Engine {
     /// Makes the application's call; a second time when the engine has made way for it.
-    pub(crate) fn pass_in_room(&self, thread: &mut ThreadState, call: &Call) -> i64 {
+    pub(crate) fn pass_in_room(&self, thread: &ThreadContext, call: &Call) -> i64 {
         let result = self.pass(thread, call);
         match missing(call, result) {
             Some(bytes) if self.stands_in_the_way(bytes) && self.give_way() => {
@@ -62,7 +63,7 @@ fn missing(call: &Call, result: i64) -> Option<u64> {
 }
 
 /// What the process has, by proc(5).
-fn taken() -> Option<Taken> {
+fn taken() -> Option<InUse> {
     const PAGE: u64 = 4096;
     let mut buffer = [0u8; 256];
     let mut taken = None;
@@ -73,7 +74,7 @@ fn taken() -> Option<Taken> {
             })
         });
         if let (Some(all), Some(data)) = (numbers.next(), numbers.nth(4)) {
-            taken = Some(Taken { all: all * PAGE, data: data * PAGE });
+            taken = Some(InUse { all: all * PAGE, data: data * PAGE });
         }
     })?;
     taken

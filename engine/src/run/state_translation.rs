@@ -1,16 +1,17 @@
-//! From an interrupted host state to the application's: registers, flags and PC as they would be natively, and counts
-//! that end at the instruction the application sees.
+//! From an interrupted state to the application's: registers, flags and PC as they would be
+//! natively, and counts that end at the instruction the application sees.
 
 use core::sync::atomic::Ordering;
 
-use crate::cache::fragment::{Fragment, Place, Recipe};
-use crate::isa::x86_64::context::{Stage, ThreadState, spill};
+use crate::address::CachePc;
+use crate::cache::fragment::{Fragment, MapEntry, Recipe};
+use crate::isa::x86_64::context::{Stage, ThreadContext, spill};
 use crate::isa::x86_64::masks::enabled_elements;
 use crate::isa::x86_64::registers::gpr;
 use crate::isa::x86_64::signal_frame::{CONTEXT, CONTEXT_FLAGS, CONTEXT_RIP, UserContext};
 use crate::metric::METRICS;
 use crate::run::engine::Engine;
-use crate::run::stubs::{gadget, landing};
+use crate::run::stubs::{landing, syscall_stub};
 
 /// What interrupted a thread in the code cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,47 +22,48 @@ pub(crate) enum Interruption {
     Fault,
     /// INT3, behind which the thread stands.
     Breakpoint,
-    /// The application's trap flag: the thread stands between two instructions. Where the counter is about to stand,
-    /// status flags that the next instructions overwrite may be the counter's.
+    /// The application's trap flag: the thread stands between two instructions. Where the counter
+    /// is about to stand, status flags that the next instructions overwrite may be the counter's.
     TrapFlag,
 }
 
 impl Engine {
-    /// Rewrites a context inside the engine's system call to the application's state. `refused`: a filter has raised SIGSYS
-    /// instead of the call.
+    /// Rewrites a context inside the engine's system call to the application's state. `refused`: a
+    /// filter has raised SIGSYS instead of the call.
     pub(crate) fn show_syscall(
         &self,
-        thread: &mut ThreadState,
+        thread: &ThreadContext,
         context: &mut UserContext,
         before: bool,
         refused: bool,
     ) {
         const ENOSYS: i64 = 38;
         // Not made yet, or to be restarted: the application is at its SYSCALL, as its block says.
-        if thread.in_syscall == Stage::Application {
+        if thread.in_syscall.get() == Stage::Application {
             if refused {
                 // A filter's SECCOMP_RET_TRAP: the number is in RAX still.
                 self.finish_syscall(thread, -ENOSYS);
-                thread.gpr[gpr::RAX] = context.registers[CONTEXT[gpr::RAX]] as u64;
+                thread.gpr[gpr::RAX].set(context.registers[CONTEXT[gpr::RAX]] as u64);
             } else if !before {
                 self.finish_syscall(thread, context.registers[CONTEXT[gpr::RAX]]);
-            } else if context.registers[CONTEXT[gpr::RCX]] as u64 != gadget().after {
+            } else if context.registers[CONTEXT[gpr::RCX]] as u64 != syscall_stub().after {
                 self.not_made(thread);
             }
         }
-        thread.in_syscall = Stage::None;
+        thread.in_syscall.set(Stage::None);
         for (register, &at) in CONTEXT.iter().enumerate() {
-            context.registers[at] = thread.gpr[register] as i64;
+            context.registers[at] = thread.gpr[register].get() as i64;
         }
-        context.registers[CONTEXT_RIP] = thread.pc as i64;
-        context.registers[CONTEXT_FLAGS] = thread.rflags as i64;
+        context.registers[CONTEXT_RIP] = thread.pc.get() as i64;
+        context.registers[CONTEXT_FLAGS] = thread.rflags.get() as i64;
         if context.fpstate != 0 {
-            // FXSAVE layout (SDM vol. 1, 10.5.1): MXCSR at 24, xmm0 at 160; XSTATE_BV at 512 of the XSAVE area,
-            // which is there when the magic number at 464 says so.
+            // FXSAVE layout (SDM vol. 1, 10.5.1): MXCSR at 24, xmm0 at 160; XSTATE_BV at 512 of the
+            // XSAVE area, which is there when the magic number at 464 says so.
             let area = context.fpstate as *mut u8;
-            // SAFETY: the kernel's frame holds a whole FXSAVE area, and the extended one if so marked.
+            // SAFETY: the kernel's frame holds a whole FXSAVE area, and the extended one if so
+            // marked.
             unsafe {
-                area.add(24).cast::<u32>().write_unaligned(thread.mxcsr);
+                area.add(24).cast::<u32>().write_unaligned(thread.mxcsr.get());
                 core::ptr::copy_nonoverlapping(
                     thread.xmm.as_ptr().cast::<u8>(),
                     area.add(160),
@@ -76,21 +78,21 @@ impl Engine {
         }
     }
 
-    /// A comparison of changing code with its copy was stopped by the application's alignment check (RFLAGS.AC):
-    /// it is made here. `false` when that is not what happened.
+    /// A comparison of changing code with its copy was stopped by the application's alignment check
+    /// (RFLAGS.AC): it is made here. `false` when that is not what happened.
     pub(crate) fn compare_misaligned(
         &self,
-        thread: &mut ThreadState,
+        thread: &ThreadContext,
         context: &mut UserContext,
     ) -> bool {
         const ALIGNMENT_CHECK: i64 = 1 << 18;
-        let host = context.registers[CONTEXT_RIP] as u64;
+        let at = CachePc(context.registers[CONTEXT_RIP] as u64);
         let flags = context.registers[CONTEXT_FLAGS];
         let found = self.with_tables(|tables| {
             let translator = &tables.translator;
-            let fragment = translator.fragment_at(host)?;
-            let body = fragment.host + u64::from(translator.places_of(&fragment)[0].host);
-            (fragment.is_changing() && host < body && flags & ALIGNMENT_CHECK != 0)
+            let fragment = translator.fragment_at(at)?;
+            let body = fragment.cache_pc.0 + u64::from(translator.map_of(&fragment)[0].offset);
+            (fragment.is_changing() && at.0 < body && flags & ALIGNMENT_CHECK != 0)
                 .then_some((fragment, body))
         });
         let Some((fragment, body)) = found else { return false };
@@ -100,31 +102,32 @@ impl Engine {
             context.registers[CONTEXT_RIP] = body as i64;
         } else {
             self.source_changed(fragment.pc);
-            thread.pc = fragment.pc;
+            thread.pc.set(fragment.pc);
             context.registers[CONTEXT_RIP] = landing() as i64;
         }
         true
     }
 
-    /// Rewrites a context inside the code cache to the application's state, counts corrected for the part of
-    /// the block that was not executed. `false` when this is no place where that is possible.
+    /// Rewrites a context inside the code cache to the application's state, counts corrected for
+    /// the part of the block that was not executed. `false` when this is no place where that is
+    /// possible.
     pub(crate) fn show_application(
         &self,
-        thread: &mut ThreadState,
+        thread: &ThreadContext,
         context: &mut UserContext,
         interruption: Interruption,
     ) -> bool {
-        let mut host = context.registers[CONTEXT_RIP] as u64;
+        let mut at = CachePc(context.registers[CONTEXT_RIP] as u64);
         let trapped = interruption == Interruption::Breakpoint;
         if trapped {
-            host -= 1;
+            at.0 -= 1;
         }
         self.with_tables(|tables| {
             let translator = &mut tables.translator;
-            let Some(fragment) = translator.fragment_at(host) else { return false };
+            let Some(fragment) = translator.fragment_at(at) else { return false };
             let anywhere = interruption != Interruption::Asynchronous;
-            let places = translator.places_of(&fragment);
-            let Some(found) = find(places, &fragment, host, anywhere) else { return false };
+            let places = translator.map_of(&fragment);
+            let Some(found) = find(places, &fragment, at, anywhere) else { return false };
             let mut pc = fragment.pc + found.app_offset;
             let mut executed = found.index;
             if trapped {
@@ -133,7 +136,8 @@ impl Engine {
             }
             // SAFETY: a stable mapping, which the followed thread has just executed from.
             let (part, begun) = unsafe { translator.weights_before(&fragment, executed) };
-            // A mask that cannot be read: this CPU has no such registers, and so not the instruction.
+            // A mask that cannot be read: this CPU has no such registers, and so not the
+            // instruction.
             let unread = interruption == Interruption::Fault && found.counting && begun.is_some();
             match found.recipe {
                 _ if unread => restore_rax_and_flags(thread, context, spill::RAX),
@@ -142,7 +146,7 @@ impl Engine {
                 Recipe::Spilled(_) if crate::mutants::is("fault_keeps_spilled_register") => {}
                 Recipe::Spilled(register) => {
                     context.registers[CONTEXT[register as usize]] =
-                        thread.spills[spill::ANY] as i64;
+                        thread.spills[spill::ANY].get() as i64;
                 }
                 Recipe::Compare => restore_rax_and_flags(thread, context, spill::ANY),
                 Recipe::Rep { slot, narrow } => {
@@ -163,12 +167,13 @@ impl Engine {
                 pc += found.app_len;
             }
             context.registers[CONTEXT_RIP] = pc as i64;
-            thread.pc = pc;
+            thread.pc.set(pc);
             if let Some((slot, repeats)) = begun
                 && found.begun
                 && !trapped
             {
-                // A mask's elements were counted beforehand; those that were not reached are in the mask still.
+                // A mask's elements were counted beforehand; those that were not reached are in the
+                // mask still.
                 let counter = &thread.counters()[(fragment.slot + 1 + slot) as usize];
                 // SAFETY: the kernel's frame, of a thread that is about to execute the instruction.
                 let left = unsafe { enabled_elements(repeats, context.fpstate) };
@@ -179,7 +184,7 @@ impl Engine {
             if crate::mutants::is("fault_counts_whole_block") {
                 return true;
             }
-            let whole = translator.slots.as_slice()[fragment.slot as usize];
+            let whole = translator.slots.get(fragment.slot);
             for m in 0..METRICS {
                 let counted = if found.counted { u64::from(fragment.copies) } else { 0 };
                 let counted = counted * u64::from(whole.0[m]);
@@ -192,10 +197,11 @@ impl Engine {
 }
 
 /// Puts back what inserted code put aside: RAX in this spill slot, the status flags in `FLAGS`.
-fn restore_rax_and_flags(thread: &ThreadState, context: &mut UserContext, rax: usize) {
-    context.registers[CONTEXT[gpr::RAX]] = thread.spills[rax] as i64;
+fn restore_rax_and_flags(thread: &ThreadContext, context: &mut UserContext, rax: usize) {
+    context.registers[CONTEXT[gpr::RAX]] = thread.spills[rax].get() as i64;
     let flags = context.registers[CONTEXT_FLAGS] as u64;
-    context.registers[CONTEXT_FLAGS] = with_saved_flags(flags, thread.spills[spill::FLAGS]) as i64;
+    context.registers[CONTEXT_FLAGS] =
+        with_saved_flags(flags, thread.spills[spill::FLAGS].get()) as i64;
 }
 
 /// Flags whose status part was saved by LAHF into AH and SETO into AL.
@@ -207,21 +213,21 @@ fn with_saved_flags(flags: u64, saved: u64) -> u64 {
 }
 
 impl Engine {
-    /// The application's instruction whose translation begins at this host address.
-    pub(crate) fn instruction_at(&self, host: u64) -> Option<u64> {
+    /// The application's instruction whose translation begins at this cache address.
+    pub(crate) fn instruction_at(&self, at: CachePc) -> Option<u64> {
         self.with_tables(|tables| {
             let translator = &tables.translator;
-            let fragment = translator.fragment_at(host)?;
-            let offset = (host - fragment.host) as u16;
-            let places = translator.places_of(&fragment);
-            let index = places.iter().position(|place| place.host == offset)?;
+            let fragment = translator.fragment_at(at)?;
+            let offset = at.offset_from(fragment.cache_pc) as u16;
+            let places = translator.map_of(&fragment);
+            let index = places.iter().position(|place| place.offset == offset)?;
             Some(fragment.pc + fragment.offset_of(places, index))
         })
     }
 }
 
-/// What a host address inside a fragment stands for.
-struct Found {
+/// What a cache address inside a fragment stands for.
+struct Located {
     index: usize,
     app_offset: u64,
     app_len: u64,
@@ -233,13 +239,13 @@ struct Found {
     counting: bool,
 }
 
-fn find(places: &[Place], fragment: &Fragment, host: u64, anywhere: bool) -> Option<Found> {
-    let offset = (host - fragment.host) as u16;
-    if fragment.is_changing() && offset < places[0].host {
+fn find(places: &[MapEntry], fragment: &Fragment, at: CachePc, anywhere: bool) -> Option<Located> {
+    let offset = at.offset_from(fragment.cache_pc) as u16;
+    if fragment.is_changing() && offset < places[0].offset {
         // Its source cannot be read any more: natively the first instruction could not be fetched.
         let app_len = u64::from(places[0].app_len);
         let recipe = Recipe::Compare;
-        return anywhere.then_some(Found {
+        return anywhere.then_some(Located {
             index: 0,
             app_offset: 0,
             app_len,
@@ -249,17 +255,18 @@ fn find(places: &[Place], fragment: &Fragment, host: u64, anywhere: bool) -> Opt
             counting: false,
         });
     }
-    let index = places.iter().rposition(|p| p.host <= offset)?;
+    let index = places.iter().rposition(|p| p.offset <= offset)?;
     let place = &places[index];
     let app_offset = fragment.offset_of(places, index);
-    let at_start = offset == place.host;
-    let body = place.host + u16::from(place.body);
+    let at_start = offset == place.offset;
+    let body = place.offset + u16::from(place.body);
     let at_body = offset == body;
-    // From the counter on, flags or a register are not the application's until they are overwritten.
+    // From the counter on, flags or a register are not the application's until they are
+    // overwritten.
     let counter_at = usize::from(fragment.counter_at);
     let past_counter = index > counter_at || (index == counter_at && !at_start);
     let is_whole = !past_counter || index >= usize::from(fragment.whole_from);
-    let found = Found {
+    let found = Located {
         index,
         app_offset,
         app_len: u64::from(place.app_len),

@@ -1,14 +1,14 @@
 //! System calls of followed threads: seen at the SYSCALL instruction, made from the engine.
 //!
-//! Nearly all are passed through as they are. The ones that create threads and processes, change code,
-//! touch GS or set signal handlers need the engine's part.
+//! Nearly all are passed through as they are. The ones that create threads and processes, change
+//! code, touch GS or set signal handlers need the engine's part.
 
 use core::arch::global_asm;
 use core::sync::atomic::Ordering;
 
 use crate::contract::{Call, Notice};
 use crate::isa::x86_64::app_memory::{read_memory, write_memory};
-use crate::isa::x86_64::context::{Stage, ThreadState, disp};
+use crate::isa::x86_64::context::{Stage, ThreadContext, disp};
 use crate::isa::x86_64::decode::block::Refusal;
 use crate::isa::x86_64::file_memory;
 use crate::isa::x86_64::gs::{ARCH_GET_GS, ARCH_SET_GS};
@@ -60,8 +60,9 @@ global_asm!(
     "engine_unblock_after:",
     "mov rsp, gs:[{ENGINE_RSP}]",
     "ret",
-    // extern "C" fn(frame, thread): rt_sigreturn through a frame of the engine's own, to engine_unblock_after. The caller's
-    // registers go into it: struct sigcontext begins 48 bytes behind the return address.
+    // extern "C" fn(frame, thread): rt_sigreturn through a frame of the engine's own, to
+    // engine_unblock_after. The caller's registers go into it: struct sigcontext begins 48 bytes
+    // behind the return address.
     ".globl engine_enter_frame", ".hidden engine_enter_frame", ".type engine_enter_frame, @function",
     "engine_enter_frame:",
     "mov [rdi+48+8*4], r12", "mov [rdi+48+8*5], r13", "mov [rdi+48+8*6], r14", "mov [rdi+48+8*7], r15",
@@ -92,24 +93,26 @@ global_asm!(
     RFLAGS = const disp::RFLAGS,
 );
 
-// Signal handlers and the assembly read and write the thread's block behind the compiler's back: it is passed to
-// every function where that may happen, so that nothing about it is assumed across the call.
+// Signal handlers and the assembly read and write the thread's context behind the compiler's back:
+// it is passed to every function where that may happen, so that nothing about it is assumed across
+// the call.
 #[allow(improper_ctypes, reason = "the address is only passed through")]
 unsafe extern "C" {
-    fn engine_syscall(number: u64, arguments: &[u64; 6], thread: *mut ThreadState) -> i64;
-    fn engine_unblock(mask: &u64, thread: *mut ThreadState);
-    fn engine_sigreturn(thread: *mut ThreadState) -> i64;
-    fn engine_enter_frame(frame: *mut u64, thread: *mut ThreadState);
+    fn engine_syscall(number: u64, arguments: &[u64; 6], thread: *const ThreadContext) -> i64;
+    fn engine_unblock(mask: &u64, thread: *const ThreadContext);
+    fn engine_sigreturn(thread: *const ThreadContext) -> i64;
+    fn engine_enter_frame(frame: *mut u64, thread: *const ThreadContext);
 }
 
-/// The gadget's answer when a signal is pending: the kernel's ERESTARTSYS, which no call returns to user mode.
+/// The syscall_stub's answer when a signal is pending: the kernel's ERESTARTSYS, which no call
+/// returns to user mode.
 const NOT_MADE: i64 = -512;
 
 /// Has the kernel restore a frame of the engine's own, which leads back here.
 ///
 /// # Safety
-/// `frame` must be a whole `struct rt_sigframe` whose PC is [`Gadget::unblocked`].
-pub(crate) unsafe fn enter_frame(frame: *mut u64, thread: *mut ThreadState) {
+/// `frame` must be a whole `struct rt_sigframe` whose PC is `SyscallStub::unblocked`.
+pub(crate) unsafe fn enter_frame(frame: *mut u64, thread: *const ThreadContext) {
     // SAFETY: forwarded.
     unsafe { engine_enter_frame(frame, thread) };
 }
@@ -118,7 +121,7 @@ pub(crate) unsafe fn enter_frame(frame: *mut u64, thread: *mut ThreadState) {
 pub(crate) const SYSCALL_LEN: u64 = 2;
 
 /// The application has changed its signal mask.
-fn note_mask(thread: &mut ThreadState, call: &Call, result: i64) {
+fn note_mask(thread: &ThreadContext, call: &Call, result: i64) {
     let [how, set, _, size, ..] = call.arguments;
     if result != 0 || set == 0 || size != 8 {
         return;
@@ -138,15 +141,16 @@ fn note_mask(thread: &mut ThreadState, call: &Call, result: i64) {
 
 impl Engine {
     /// Makes the system call that the thread is at; `next` is the PC behind the instruction.
-    pub(crate) fn syscall(&self, thread: &mut ThreadState, next: u64) {
+    pub(crate) fn syscall(&self, thread: &ThreadContext, next: u64) {
         let call = Call {
-            number: thread.gpr[gpr::RAX],
+            number: thread.gpr[gpr::RAX].get(),
             arguments: [gpr::RDI, gpr::RSI, gpr::RDX, gpr::R10, gpr::R8, gpr::R9]
-                .map(|r| thread.gpr[r]),
+                .map(|r| thread.gpr[r].get()),
         };
-        // Until the call is made the thread is at its SYSCALL: whatever fails before leaves it there.
-        thread.pc = next - SYSCALL_LEN;
-        thread.call = call;
+        // Until the call is made the thread is at its SYSCALL: whatever fails before leaves it
+        // there.
+        thread.pc.set(next - SYSCALL_LEN);
+        thread.call.set(call);
         self.rearm_alternate_stack(thread);
         if thread.pending.is_some() {
             self.not_made(thread);
@@ -157,8 +161,8 @@ impl Engine {
             let refused = unsafe { engine_sigreturn(thread) };
             // Only a filter lets it return: a call that failed, like others.
             self.undo_sigreturn(thread);
-            thread.pc = next - SYSCALL_LEN;
-            thread.call_token = Default::default();
+            thread.pc.set(next - SYSCALL_LEN);
+            thread.call_token.set(Default::default());
             self.finish_syscall(thread, refused);
             return;
         }
@@ -167,7 +171,7 @@ impl Engine {
             !crate::failpoints::strikes(crate::failpoints::Fault::AssertionAtCall),
             "a fault that was asked for"
         );
-        thread.call_token = self.client.before_syscall(thread, &call);
+        thread.call_token.set(self.client.before_syscall(thread, &call));
         let result = match call.number {
             nr::EXIT | nr::EXIT_GROUP => {
                 self.client.exiting(
@@ -187,15 +191,15 @@ impl Engine {
                 result
             }
             nr::FORK | nr::VFORK | nr::CLONE | nr::CLONE3 => {
-                // No signal may come between this and the new task's own first record; one that was postponed
-                // before goes first, for the kernel's mask is not the application's then.
+                // No signal may come between this and the new task's own first record; one that was
+                // postponed before goes first, for the kernel's mask is not the application's then.
                 hold_signals(thread);
                 let result = match thread.pending.is_some() {
                     true => Some(NOT_MADE),
                     false => self.new_task(thread, &call, next),
                 };
-                if thread.signals_held != 0 {
-                    restore_signals(thread.new_task_mask);
+                if thread.signals_held.get() != 0 {
+                    restore_signals(thread.new_task_mask.get());
                 }
                 match result {
                     Some(result) => result,
@@ -234,40 +238,41 @@ impl Engine {
         self.finish_syscall(thread, result);
     }
 
-    /// A signal comes first: the block that ends with this SYSCALL was counted whole, and will be run again.
-    pub(crate) fn not_made(&self, thread: &ThreadState) {
+    /// A signal comes first: the block that ends with this SYSCALL was counted whole, and will be
+    /// run again.
+    pub(crate) fn not_made(&self, thread: &ThreadContext) {
         thread.adjust[Metric::Instructions as usize].fetch_sub(1, Ordering::Relaxed);
     }
 
     /// The call has returned: its result and effects, also where a signal interrupts its end.
-    pub(crate) fn finish_syscall(&self, thread: &mut ThreadState, result: i64) {
-        let call = thread.call;
-        let next = thread.pc + SYSCALL_LEN;
-        thread.pc = next;
-        thread.gpr[gpr::RAX] = result as u64;
+    pub(crate) fn finish_syscall(&self, thread: &ThreadContext, result: i64) {
+        let call = thread.call.get();
+        let next = thread.pc.get() + SYSCALL_LEN;
+        thread.pc.set(next);
+        thread.gpr[gpr::RAX].set(result as u64);
         // SYSCALL leaves the next PC in RCX and the flags in R11 (SDM vol. 2, SYSCALL).
-        thread.gpr[gpr::RCX] = next;
-        thread.gpr[gpr::R11] = thread.rflags;
-        let token = thread.call_token;
+        thread.gpr[gpr::RCX].set(next);
+        thread.gpr[gpr::R11].set(thread.rflags.get());
+        let token = thread.call_token.get();
         self.client.after_syscall(thread, &call, result, token);
         self.code_changes(&call, result);
     }
 
     /// Makes the call as it is.
-    pub(crate) fn pass(&self, thread: &mut ThreadState, call: &Call) -> i64 {
-        thread.in_syscall = Stage::Application;
+    pub(crate) fn pass(&self, thread: &ThreadContext, call: &Call) -> i64 {
+        thread.in_syscall.set(Stage::Application);
         // SAFETY: it is the application's own call.
         let result = unsafe { engine_syscall(call.number, &call.arguments, thread) };
-        thread.in_syscall = Stage::None;
+        thread.in_syscall.set(Stage::None);
         result
     }
 
     /// Gives the application its signal mask back; a queued signal arrives at the end of this.
-    pub(crate) fn unblock(&self, thread: &mut ThreadState, mask: &u64) {
-        thread.in_syscall = Stage::Leaving;
+    pub(crate) fn unblock(&self, thread: &ThreadContext, mask: &u64) {
+        thread.in_syscall.set(Stage::Leaving);
         // SAFETY: `mask` is the engine's own word.
         unsafe { engine_unblock(mask, thread) };
-        thread.in_syscall = Stage::None;
+        thread.in_syscall.set(Stage::None);
     }
 
     /// Invalidates what a memory call changed.

@@ -1,11 +1,12 @@
-//! Stores to guarded code: its pages are protected when a block is translated, and opened when a store faults.
+//! Stores to guarded code: its pages are protected when a block is translated, and opened when a
+//! store faults.
 
 use core::sync::atomic::Ordering;
 
 use crate::cache::fragment::Fragment;
 use crate::code::write_protect::{MOST_LOOKS, Page, UNKNOWN, allow, now, pages_of};
 use crate::os::memory::PAGE;
-use crate::os::signal_mask::undisturbed;
+use crate::os::signal_mask::with_signals_blocked;
 use crate::os::signals::SIGSEGV;
 use crate::run::engine::Engine;
 use crate::run::tables::Tables;
@@ -21,7 +22,8 @@ pub(crate) enum Look {
 }
 
 impl Tables {
-    /// A block of guarded memory was translated. Whether it serves: not in a page that had to be given up.
+    /// A block of guarded memory was translated. Whether it serves: not in a page that had to be
+    /// given up.
     #[must_use]
     pub fn watch(&mut self, index: u32, fragment: &Fragment) -> bool {
         if self.guarded.add(index, fragment).is_none() {
@@ -30,13 +32,13 @@ impl Tables {
         let is_protected = self.protect(fragment);
         if is_protected {
             // In pages that were protected before.
-            self.quieten(index);
+            self.stop_watching(index);
         }
         is_protected
     }
 
-    /// Protects the pages of a block. Fragments that are as they were compare no longer. Gives the page up that the kernel
-    /// does not protect, and says false.
+    /// Protects the pages of a block. Fragments that are as they were compare no longer. Gives the
+    /// page up that the kernel does not protect, and says false.
     fn protect(&mut self, fragment: &Fragment) -> bool {
         for at in pages_of(fragment) {
             if self.guarded.is_protected(at) {
@@ -55,7 +57,7 @@ impl Tables {
                 self.guarded.forget_dead(at, self.translator.fragments.as_slice());
                 let mut next = self.guarded.fragments_of(at);
                 while let Some(entry) = next.next(&self.guarded) {
-                    self.quieten(entry);
+                    self.stop_watching(entry);
                 }
             }
         }
@@ -63,7 +65,7 @@ impl Tables {
     }
 
     /// Lets a fragment be entered without a look, if it holds still and is as it was.
-    fn quieten(&mut self, index: u32) {
+    fn stop_watching(&mut self, index: u32) {
         let fragment = self.translator.fragments.as_slice()[index as usize];
         let holds_still = pages_of(&fragment).all(|page| self.guarded.is_protected(page));
         // SAFETY: its pages are mapped, or the kernel would not have changed their protection.
@@ -72,7 +74,8 @@ impl Tables {
         }
     }
 
-    /// A page that never holds still, or that the kernel does not protect: its blocks are translated anew.
+    /// A page that never holds still, or that the kernel does not protect: its blocks are
+    /// translated anew.
     fn give_page_up(&mut self, at: u64) {
         let mut next = self.guarded.fragments_of(at);
         while let Some(index) = next.next(&self.guarded) {
@@ -88,7 +91,8 @@ impl Tables {
     /// A thread is about to enter a watched fragment of an open page.
     pub(crate) fn look_at(&mut self, index: u32) -> Look {
         let fragment = self.translator.fragments.as_slice()[index as usize];
-        // SAFETY: the source was readable when it was translated; natively a fetch from it would fault else.
+        // SAFETY: the source was readable when it was translated; natively a fetch from it would
+        // fault else.
         if !unsafe { fragment.source_is_the_same() } {
             return Look::Changed;
         }
@@ -111,14 +115,14 @@ impl Tables {
         if !self.protect(&fragment) {
             return Look::Changed;
         }
-        self.quieten(index);
+        self.stop_watching(index);
         Look::Entered
     }
 }
 
 impl Engine {
-    /// The host says of `[start, start + len)`: code there changes by stores alone, of code that lies elsewhere, made with
-    /// SIGSEGV unblocked or in a handler.
+    /// The client says of `[start, start + len)`: code there changes by stores alone, of code that
+    /// lies elsewhere, made with SIGSEGV unblocked or in a handler.
     pub(crate) fn guard(&self, start: u64, len: u64) {
         let begin = |tables: &mut Tables| {
             tables.guarded.begin(start, start.saturating_add(len));
@@ -126,7 +130,7 @@ impl Engine {
             self.guarded[0].store(range.start, Ordering::Release);
             self.guarded[1].store(range.end, Ordering::Release);
         };
-        undisturbed(|| self.with_tables(begin));
+        with_signals_blocked(|| self.with_tables(begin));
     }
 
     /// The signals that must come while translated code or a handler runs.
@@ -134,10 +138,10 @@ impl Engine {
         if self.guarded[1].load(Ordering::Acquire) == 0 { 0 } else { 1 << (SIGSEGV - 1) }
     }
 
-    /// A store to this address faulted; the instruction lies at `host`. Whether that was our doing, and the store may be
-    /// made now.
+    /// A store to this address faulted; the instruction lies at `pc`. Whether that was our doing,
+    /// and the store may be made now.
     #[cfg_attr(not(feature = "faults"), expect(unused_variables))]
-    pub(crate) fn open(&self, address: u64, host: u64) -> bool {
+    pub(crate) fn open(&self, address: u64, pc: u64) -> bool {
         let [start, end] = self.guarded.each_ref().map(|word| word.load(Ordering::Acquire));
         if !(start..end).contains(&address) {
             return false;
@@ -151,7 +155,9 @@ impl Engine {
             let Tables { guarded, translator, .. } = tables;
             #[cfg(feature = "faults")]
             if crate::failpoints::is_armed(crate::failpoints::Fault::Audit) {
-                let own = translator.fragment_at(host).is_some_and(|by| by.watch != 0);
+                let own = translator
+                    .fragment_at(crate::address::CachePc(pc))
+                    .is_some_and(|by| !by.watch.is_none());
                 assert!(!own, "guarded code has changed guarded code");
             }
             guarded.open(address, translator)

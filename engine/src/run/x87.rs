@@ -1,17 +1,20 @@
-//! What lies in the x87 and vector state of an interrupted thread: the x87 instruction pointer, and masks.
+//! What lies in the x87 and vector state of an interrupted thread: the x87 instruction pointer, and
+//! masks.
 //!
 //! # Design
-//! The CPU remembers where the last x87 instruction lay (FIP), and FNSTENV, FNSAVE, FXSAVE and the XSAVE family store it.
-//! For translated code that is a place in the cache. So a block that begins with one of these first leaves for the
-//! dispatcher, which puts the application's address into the CPU by FXRSTOR; then they store what they would
-//! natively, in every format. Signal frames are corrected when a handler is about to see them.
+//! The CPU remembers where the last x87 instruction lay (FIP), and FNSTENV, FNSAVE, FXSAVE and the
+//! XSAVE family store it. For translated code that is a place in the cache. So a block that begins
+//! with one of these first leaves for the dispatcher, which puts the application's address into the
+//! CPU by FXRSTOR; then they store what they would natively, in every format. Signal frames are
+//! corrected when a handler is about to see them.
 //!
 //! # Limitations
-//! A pointer into a cache that another thread flushed meanwhile is shown as zero. A thread that is released keeps the cache's address until its
-//! next x87 instruction.
+//! A pointer into a cache that another thread flushed meanwhile is shown as zero. A thread that is
+//! released keeps the cache's address until its next x87 instruction.
 
 use core::arch::x86_64::{_fxrstor, _fxrstor64, _fxsave64};
 
+use crate::address::CachePc;
 use crate::run::engine::Engine;
 
 /// Offset of the 64-bit instruction pointer in the FXSAVE64 area (SDM vol. 1, 10.5.1).
@@ -25,16 +28,16 @@ struct FxsaveArea([u8; 512]);
 impl Engine {
     /// Puts the application's address of the last x87 instruction into the CPU.
     ///
-    /// `wide`: for an instruction that stores 64 bits of it; the others store the lower half and the code segment.
-    /// AMD's FXSAVE and XSAVE store the pointers of a pending exception alone (AMD APM vol. 2, 11.4.4), FNSTENV always, but the
-    /// lower half.
+    /// `wide`: for an instruction that stores 64 bits of it; the others store the lower half and
+    /// the code segment. AMD's FXSAVE and XSAVE store the pointers of a pending exception alone
+    /// (AMD APM vol. 2, 11.4.4), FNSTENV always, but the lower half.
     pub(crate) fn show_x87_pointer(&self, wide: bool) {
         let mut area = FxsaveArea([0; 512]);
         // SAFETY: aligned and large enough; every x86-64 CPU has FXSAVE.
         unsafe { _fxsave64(area.0.as_mut_ptr()) };
         let mut pointer = u64::from_le_bytes(area.0[FIP..FIP + 8].try_into().expect("eight bytes"));
         if wide {
-            if let Some(shown) = self.x87_instruction(pointer) {
+            if let Some(shown) = self.x87_instruction(CachePc(pointer)) {
                 shown.put(&mut area);
                 // SAFETY: what was saved a moment ago but for the pointer.
                 unsafe { _fxrstor64(area.0.as_ptr()) };
@@ -60,7 +63,7 @@ impl Engine {
         for (at, value) in lower_halves {
             area.0[at..at + 4].copy_from_slice(&value.to_le_bytes());
         }
-        if let Some(shown) = self.x87_instruction(pointer) {
+        if let Some(shown) = self.x87_instruction(CachePc(pointer)) {
             area.0[FOP..FOP + 2].copy_from_slice(&shown.opcode.to_le_bytes());
             area.0[FIP..FIP + 4].copy_from_slice(&(shown.pc as u32).to_le_bytes());
         }
@@ -81,7 +84,7 @@ impl Engine {
         let in_arena = |base: u64| base.wrapping_add(u64::from(low.wrapping_sub(base as u32)));
         self.arena_spans()
             .map(|span| in_arena(span.base))
-            .find(|&at| self.in_cache(at))
+            .find(|&at| self.in_cache(CachePc(at)))
             .unwrap_or(u64::from(low))
     }
 
@@ -93,26 +96,28 @@ impl Engine {
         // SAFETY: the kernel's frame holds a whole FXSAVE area, aligned to 64 bytes.
         let area = unsafe { &mut *(fpstate as *mut FxsaveArea) };
         let pointer = u64::from_le_bytes(area.0[FIP..FIP + 8].try_into().expect("eight bytes"));
-        if let Some(shown) = self.x87_instruction(pointer) {
+        if let Some(shown) = self.x87_instruction(CachePc(pointer)) {
             shown.put(area);
         }
     }
 
-    /// The instruction in whose translation a host address lies, if it is one of the cache; zeros when it is gone.
-    fn x87_instruction(&self, host: u64) -> Option<X87Instruction> {
+    /// The instruction in whose translation a cache address lies, if it is one of the cache; zeros
+    /// when it is gone.
+    fn x87_instruction(&self, at: CachePc) -> Option<X87Instruction> {
         #[cfg(feature = "sabotage")]
         if crate::mutants::is("x87_pointer_left_in_the_cache") {
             return None;
         }
-        self.in_cache(host).then(|| {
+        self.in_cache(at).then(|| {
             self.with_tables(|tables| {
                 let translator = &tables.translator;
-                let fragment = translator.fragment_at(host)?;
-                let offset = (host - fragment.host) as u16;
-                let places = translator.places_of(&fragment);
-                let index = places.iter().rposition(|place| place.host <= offset)?;
+                let fragment = translator.fragment_at(at)?;
+                let offset = at.offset_from(fragment.cache_pc) as u16;
+                let places = translator.map_of(&fragment);
+                let index = places.iter().rposition(|place| place.offset <= offset)?;
                 let before = fragment.offset_of(places, index);
-                // SAFETY: as long as the fragment lives its source is readable: the thread has just executed it.
+                // SAFETY: as long as the fragment lives its source is readable: the thread has just
+                // executed it.
                 let bytes = unsafe {
                     let at = (fragment.source() + before) as *const u8;
                     core::slice::from_raw_parts(at, usize::from(places[index].app_len))

@@ -1,11 +1,13 @@
-//! How a block is left: the branch, call, return or system call at its end, exit stubs, and the links between blocks.
+//! How a block is left: the branch, call, return or system call at its end, exit stubs, and the
+//! links between blocks.
 
 use iced_x86::{Code as Opcode, Instruction, MemoryOperand, OpKind, Register};
 
 use crate::cache::fragment::{Exit, ExitKind, Recipe};
+use crate::cache::optional_index::OptionalIndex;
 use crate::isa::x86_64::decode::block::{Block, End, Refusal};
 use crate::isa::x86_64::emit::buffer::Code;
-use crate::isa::x86_64::exits::Way;
+use crate::isa::x86_64::exits::IblKind;
 use crate::isa::x86_64::registers::{gpr, number};
 use crate::translate::translator::{Failure, Translator};
 
@@ -13,8 +15,8 @@ use crate::translate::translator::{Failure, Translator};
 const STUB_BYTES: usize = 17;
 
 impl Translator {
-    /// The instruction that ends the block; `counter` is the slot that is counted once RCX is aside. Returns the offset
-    /// of the part that may fault.
+    /// The instruction that ends the block; `counter` is the slot that is counted once RCX is
+    /// aside. Returns the offset of the part that may fault.
     pub(crate) fn emit_end(
         &mut self,
         code: &mut Code,
@@ -26,7 +28,7 @@ impl Translator {
         let instruction =
             block.instructions().last().expect("a block with an end has instructions");
         let mut body = code.len();
-        let lookups = self.lookups;
+        let ibl_form = self.ibl_form;
         match block.end {
             End::Cut => unreachable!("a cut block has no end instruction"),
             End::Trap => body = self.emit_plain(code, block, instruction, recipe)?,
@@ -44,7 +46,8 @@ impl Translator {
                     self.emit_exit(code, arena, taken, &[0x0f, 0x80 | condition])?;
                     self.emit_exit_jump(code, arena, block.next_pc)?;
                 } else {
-                    // JRCXZ and LOOPcc have short forms alone: they hop over the way out that is not taken.
+                    // JRCXZ and LOOPcc have short forms alone: they hop over the way out that is
+                    // not taken.
                     self.emit_short_conditional(code, arena, instruction, block.next_pc, taken)?;
                 }
             }
@@ -63,7 +66,7 @@ impl Translator {
                     let literal = self.cache.arena(arena).put_word(block.next_pc);
                     code.push_literal(literal);
                 }
-                code.lookup(target, self.ways_in(Way::Jump).table(), lookups);
+                code.lookup(target, self.ibl_table(IblKind::Jump).table(), ibl_form);
                 *recipe = Recipe::Spilled(gpr::RCX as u8);
             }
             End::Return => {
@@ -76,9 +79,9 @@ impl Translator {
                 if instruction.op_count() == 1 {
                     code.put(&[0x48, 0x8d, 0xa4, 0x24]); // lea rsp, [rsp+imm32]
                     code.put(&u32::from(instruction.immediate16()).to_le_bytes());
-                    code.lookup(gpr::RCX, self.ways_in(Way::Jump).table(), lookups);
+                    code.lookup(gpr::RCX, self.ibl_table(IblKind::Jump).table(), ibl_form);
                 } else {
-                    code.lookup_return(self.ways_in(Way::Return).table(), lookups);
+                    code.ibl_return(self.ibl_table(IblKind::Return).table(), ibl_form);
                 }
                 *recipe = Recipe::Spilled(gpr::RCX as u8);
             }
@@ -98,7 +101,8 @@ impl Translator {
         target: u64,
         kind: ExitKind,
     ) -> Result<u32, Failure> {
-        let exit = Exit { target, site: 0, stub: 0, next_incoming: 0, arena, kind };
+        let exit =
+            Exit { target, site: 0, stub: 0, next_incoming: OptionalIndex::NONE, arena, kind };
         self.exits.push(exit).ok_or(Failure::Full)
     }
 
@@ -208,7 +212,14 @@ impl Translator {
         let site = (code.here() - arena_ref.base) as u32;
         code.put(&(stub_at.wrapping_sub(code.here() + 4) as u32).to_le_bytes());
         let stub = (stub_at - arena_ref.base) as u32;
-        let exit = Exit { target, site, stub, next_incoming: 0, arena, kind: ExitKind::Branch };
+        let exit = Exit {
+            target,
+            site,
+            stub,
+            next_incoming: OptionalIndex::NONE,
+            arena,
+            kind: ExitKind::Branch,
+        };
         self.exits.push(exit).ok_or(Failure::Full).map(|_| ())
     }
 }

@@ -1,6 +1,8 @@
-//! What the translator emits for the shapes that matter, as text: whoever changes it sees the change in a diff.
+//! What the translator emits for the shapes that matter, as text: whoever changes it sees the
+//! change in a diff.
 //!
-//! A line that begins with `;` is the application's instruction, the lines below it what stands for it.
+//! A line that begins with `;` is the application's instruction, the lines below it what stands for
+//! it.
 
 use std::boxed::Box;
 use std::format;
@@ -11,11 +13,12 @@ use iced_x86::{
     SymbolResult,
 };
 
+use crate::address::CachePc;
 use crate::cache::address_space::AddressSpace;
 use crate::cache::fragment::Fragment;
 use crate::isa::x86_64::context::{disp, spill};
-use crate::isa::x86_64::emit::ibl::{Comparison, Lookups};
-use crate::isa::x86_64::exits::Way;
+use crate::isa::x86_64::emit::ibl::{Comparison, IblForm};
+use crate::isa::x86_64::exits::IblKind;
 use crate::os::memory;
 use crate::translate::translator::{Source, Translator};
 
@@ -38,7 +41,7 @@ impl Names {
     fn of_displacement(&self, displacement: u64) -> Option<String> {
         let counters = disp::counter(0) as u64;
         let named = [
-            (disp::LOOKUP_TARGET, "lookup_target"),
+            (disp::IBL_TARGET, "ibl_target"),
             (disp::EXIT, "exit"),
             (disp::spill(spill::ANY), "spill_any"),
             (disp::spill(spill::FLAGS), "spill_flags"),
@@ -54,15 +57,15 @@ impl Names {
     }
 
     fn of_address(&self, address: u64) -> String {
-        let Fragment { host, host_len, .. } = self.fragment;
-        if address.wrapping_sub(host) <= u64::from(host_len) {
-            format!("here_{:x}", address - host)
+        let Fragment { cache_pc: CachePc(begin), cache_len, .. } = self.fragment;
+        if address.wrapping_sub(begin) <= u64::from(cache_len) {
+            format!("here_{:x}", address - begin)
         } else if address.wrapping_sub(APPLICATION) < 0x10000 {
             format!("application_{:x}", address - APPLICATION)
         } else if address.wrapping_sub(self.arena) < ROUTINES {
             "dispatcher".to_string()
         } else if address.wrapping_sub(self.arena) < 0x1000 {
-            format!("pad_{:x}", address - self.arena - ROUTINES)
+            format!("check_{:x}", address - self.arena - ROUTINES)
         } else {
             "cold".to_string()
         }
@@ -93,11 +96,11 @@ impl SymbolResolver for Names {
 }
 
 /// The translation of one block of `source`, for a CPU of AMD's.
-fn emitted(source: &[u8], memory: Source, pad: Option<Way>) -> String {
-    emitted_for(Lookups { shift: 4, comparison: Comparison::CrcAndLoop }, source, memory, pad)
+fn emitted(source: &[u8], memory: Source, pad: Option<IblKind>) -> String {
+    emitted_for(IblForm { shift: 4, comparison: Comparison::CrcAndLoop }, source, memory, pad)
 }
 
-fn emitted_for(lookups: Lookups, source: &[u8], memory: Source, pad: Option<Way>) -> String {
+fn emitted_for(ibl_form: IblForm, source: &[u8], memory: Source, pad: Option<IblKind>) -> String {
     let page =
         memory::map_anonymous(APPLICATION as usize, 4096, memory::PROT_READ | memory::PROT_WRITE)
             .unwrap();
@@ -105,7 +108,7 @@ fn emitted_for(lookups: Lookups, source: &[u8], memory: Source, pad: Option<Way>
     // SAFETY: a fresh page.
     unsafe { core::ptr::copy_nonoverlapping(source.as_ptr(), page as *mut u8, source.len()) };
     let mut translator =
-        Translator::new(TO_ENGINE, |_| MISS, lookups, AddressSpace::under(None)).unwrap();
+        Translator::new(TO_ENGINE, |_| MISS, ibl_form, AddressSpace::under(None)).unwrap();
     let end = APPLICATION + source.len() as u64;
     // SAFETY: the page was filled just now.
     let fragment = unsafe { translator.translate(APPLICATION, end, memory, pad) }.unwrap();
@@ -117,20 +120,20 @@ fn emitted_for(lookups: Lookups, source: &[u8], memory: Source, pad: Option<Way>
         tables: translator.targets.each_ref().map(|targets| u64::from(targets.table())),
     };
     let mut text = String::new();
-    let mut places = translator.places_of(&fragment).iter();
+    let mut places = translator.map_of(&fragment).iter();
     let mut place = places.next();
     let mut theirs = Decoder::with_ip(64, source, APPLICATION, DecoderOptions::NONE);
     let mut formatter = FastFormatter::try_with_options(Some(Box::new(names))).unwrap();
-    let mut from = fragment.host;
+    let mut from = fragment.cache_pc.0;
     if pad.is_some() {
         from = arena + ROUTINES;
     }
-    let len = (fragment.host + u64::from(fragment.host_len) - from) as usize;
-    // SAFETY: the fragment and its pad, in the arena.
+    let len = (fragment.cache_pc.0 + u64::from(fragment.cache_len) - from) as usize;
+    // SAFETY: the fragment and its target check, in the arena.
     let code = unsafe { core::slice::from_raw_parts(from as *const u8, len) };
     for instruction in &mut Decoder::with_ip(64, code, from, DecoderOptions::NONE) {
-        let at = instruction.ip().wrapping_sub(fragment.host);
-        while place.is_some_and(|next| u64::from(next.host) == at) {
+        let at = instruction.ip().wrapping_sub(fragment.cache_pc.0);
+        while place.is_some_and(|next| u64::from(next.offset) == at) {
             if !theirs.can_decode() {
                 theirs.set_position(0).unwrap(); // the next copy of a loop
                 theirs.set_ip(APPLICATION);
@@ -170,17 +173,17 @@ fn shapes() {
     );
     // jmp rax, an indirect branch's target itself
     insta::assert_snapshot!(
-        "indirect jump with a pad",
-        emitted(&[0xff, 0xe0], Source::Stable, Some(Way::Jump))
+        "indirect jump with a target check",
+        emitted(&[0xff, 0xe0], Source::Stable, Some(IblKind::Jump))
     );
     for (name, shift, comparison) in [
-        ("indirect jump with a pad, other CPUs", 4, Comparison::Crc),
-        ("indirect jump with a pad, without BMI2 and SSE4.2", 0, Comparison::Difference),
+        ("indirect jump with a target check, other CPUs", 4, Comparison::Crc),
+        ("indirect jump with a target check, without BMI2 and SSE4.2", 0, Comparison::Difference),
     ] {
-        let lookups = Lookups { shift, comparison };
+        let ibl_form = IblForm { shift, comparison };
         insta::assert_snapshot!(
             name,
-            emitted_for(lookups, &[0xff, 0xe0], Source::Stable, Some(Way::Jump))
+            emitted_for(ibl_form, &[0xff, 0xe0], Source::Stable, Some(IblKind::Jump))
         );
     }
     // jmp r11
@@ -205,8 +208,8 @@ fn shapes() {
     );
     // dec rcx; jne -5, a loop of one block, to which another returns
     insta::assert_snapshot!(
-        "loop of one block with a pad",
-        emitted(&[0x48, 0xff, 0xc9, 0x75, 0xfb], Source::Stable, Some(Way::Return))
+        "loop of one block with a target check",
+        emitted(&[0x48, 0xff, 0xc9, 0x75, 0xfb], Source::Stable, Some(IblKind::Return))
     );
     // mov eax, 7; ret, in memory that may change
     insta::assert_snapshot!(
@@ -218,7 +221,8 @@ fn shapes() {
         "changing code that stores",
         emitted(&[0x89, 0x07, 0xc3], Source::Changing, None)
     );
-    // The same in guarded memory: the way to the dispatcher while its page is open, and the block goes on behind the store.
+    // The same in guarded memory: the way to the dispatcher while its page is open, and the block
+    // goes on behind the store.
     insta::assert_snapshot!(
         "guarded code that stores",
         emitted(&[0x89, 0x07, 0xc3], Source::Guarded, None)

@@ -1,26 +1,30 @@
-//! What stands in front of a block's translation: pads, and looks at source that may change.
+//! What stands in front of a block's translation: target checks, and looks at source that may
+//! change.
 
+use crate::address::CachePc;
 use crate::cache::arena::WORDS_BYTES;
 use crate::cache::fragment::{Exit, ExitKind};
-use crate::cache::ibl_table::Targets;
+use crate::cache::ibl_table::IblTable;
+use crate::cache::optional_index::OptionalIndex;
 use crate::isa::x86_64::decode::block::Block;
 use crate::isa::x86_64::emit::buffer::Code;
-use crate::isa::x86_64::exits::Way;
+use crate::isa::x86_64::exits::IblKind;
 use crate::translate::translator::{Failure, Translator};
 
-/// Where a pad's code lies, and where its word is written.
-pub(crate) struct PadCode {
+/// Where a target check's code lies, and where its word is written.
+pub(crate) struct TargetCheck {
     pub entry: u64,
     pub link: u64,
 }
 
-/// Most bytes of a pad, with its jump.
-const PAD_BYTES: usize = 64;
+/// Most bytes of a target check, with its jump.
+const TARGET_CHECK_BYTES: usize = 64;
 /// Bytes of the stub behind a comparison that failed: [`Code::after_compare`] and [`Code::exit`].
 const CHANGED_BYTES: usize = 21 + 17;
 
 impl Translator {
-    /// At the entry of a block whose source may change: a look at it. Returns how far its copy lies from it.
+    /// At the entry of a block whose source may change: a look at it. Returns how far its copy lies
+    /// from it.
     pub(crate) fn emit_compare(
         &mut self,
         code: &mut Code,
@@ -44,7 +48,7 @@ impl Translator {
 
     /// Whether who enters the fragment of a guarded block goes to the dispatcher first.
     pub fn set_watched(&mut self, index: u32, watched: bool) {
-        let Some(exit) = self.fragments.as_slice()[index as usize].watch.checked_sub(1) else {
+        let Some(exit) = self.fragments.as_slice()[index as usize].watch.get() else {
             return;
         };
         let Exit { site, stub, arena, .. } = self.exits.as_slice()[exit as usize];
@@ -53,64 +57,65 @@ impl Translator {
         arena.patch(site, if watched { arena.base + u64::from(stub) } else { behind });
     }
 
-    /// At the entry of a block whose memory is guarded: the way to the dispatcher, for as long as it is open. Returns the
-    /// exit, plus one, and how far the copy of the source lies from it.
+    /// At the entry of a block whose memory is guarded: the way to the dispatcher, for as long as
+    /// it is open. Returns the exit and how far the copy of the source lies from it.
     pub(crate) fn emit_watch(
         &mut self,
         code: &mut Code,
         arena: u8,
         block: &Block,
-    ) -> Result<(u32, i64), Failure> {
+    ) -> Result<(OptionalIndex, i64), Failure> {
         self.emit_exit_jump(code, arena, block.pc)?;
-        let exit = self.exits.len() as u32;
-        self.exits.as_mut_slice()[exit as usize - 1].kind = ExitKind::Changed;
+        let exit = self.exits.len() as u32 - 1;
+        self.exits.as_mut_slice()[exit as usize].kind = ExitKind::Changed;
         let copy = self.cache.arena(arena).put_cold(block.source(), 8);
-        Ok((exit, copy.wrapping_sub(block.pc) as i64))
+        Ok((OptionalIndex::some(exit), copy.wrapping_sub(block.pc) as i64))
     }
 
-    /// A way in for indirect branches to `pc`: to the fragment, else to what comes behind the pad.
-    pub(crate) fn emit_pad(
+    /// A way in for indirect branches to `pc`: to the fragment, else to what comes behind the
+    /// check.
+    pub(crate) fn emit_target_check(
         &mut self,
-        way: Way,
+        way: IblKind,
         arena: u8,
         pc: u64,
-        fragment: Option<u64>,
-    ) -> PadCode {
-        let comparison = self.lookups.comparison;
+        fragment: Option<CachePc>,
+    ) -> TargetCheck {
+        let comparison = self.ibl_form.comparison;
         let arena = self.cache.arena(arena);
         let link = arena.put_word(0);
-        let mut code: Code<PAD_BYTES> = Code::at(arena.hot_address());
-        let entry = code.pad(way, pc, link, comparison);
-        if let Some(host) = fragment {
-            code.jump(host);
+        let mut code: Code<TARGET_CHECK_BYTES> = Code::at(arena.hot_address());
+        let entry = code.target_check(way, pc, link, comparison);
+        if let Some(CachePc(fragment)) = fragment {
+            code.jump(fragment);
         }
         #[cfg(feature = "sabotage")]
         crate::mutants::break_code(code.bytes_mut(), crate::isa::x86_64::context::disp::spill);
         arena.put(code.bytes());
-        PadCode { entry: code.address + entry as u64, link: arena.writable(link) }
+        TargetCheck { entry: code.address + entry as u64, link: arena.writable(link) }
     }
 
     /// The targets that are come to this way.
-    pub(crate) fn ways_in(&mut self, way: Way) -> &mut Targets {
+    pub(crate) fn ibl_table(&mut self, way: IblKind) -> &mut IblTable {
         &mut self.targets[way as usize]
     }
 
     /// No indirect branch finds a fragment any more.
-    pub fn forget_targets(&mut self) {
-        self.targets.iter_mut().for_each(Targets::clear);
+    pub fn clear_ibl(&mut self) {
+        self.targets.iter_mut().for_each(IblTable::clear);
     }
 
     /// From now on indirect branches to `pc` find the fragment without the dispatcher.
-    pub fn make_target(&mut self, way: Way, pc: u64, fragment: u32) -> Result<(), Failure> {
-        if self.ways_in(way).knows(pc) {
+    pub fn add_ibl_target(&mut self, way: IblKind, pc: u64, fragment: u32) -> Result<(), Failure> {
+        if self.ibl_table(way).knows(pc) {
             return Ok(());
         }
-        let host = self.fragments.as_slice()[fragment as usize].host;
-        let arena = self.cache.number_of(host).ok_or(Failure::Full)?;
-        if self.cache.arena(arena).free() < 2 * PAD_BYTES + WORDS_BYTES {
+        let begin = self.fragments.as_slice()[fragment as usize].cache_pc;
+        let arena = self.cache.number_of(begin).ok_or(Failure::Full)?;
+        if self.cache.arena(arena).free() < 2 * TARGET_CHECK_BYTES + WORDS_BYTES {
             return Err(Failure::Full);
         }
-        let pad = self.emit_pad(way, arena, pc, Some(host));
-        self.ways_in(way).add(pc, pad.entry, pad.link).ok_or(Failure::Full)
+        let check = self.emit_target_check(way, arena, pc, Some(begin));
+        self.ibl_table(way).add(pc, check.entry, check.link).ok_or(Failure::Full)
     }
 }

@@ -1,12 +1,13 @@
 //! Links between fragments: exits that lead to one without the dispatcher, and their ends.
 //!
 //! # Design
-//! A fragment is placed where the one before it ends. So when the exit at the end of the last fragment is taken before
-//! anything else is translated, its jump leads to what lies right behind it, and becomes a NOP: code that is executed
-//! in one go the first time lies in one row. Where the way out was the other one, the taken branch, the condition is turned
-//! round first.
+//! A fragment is placed where the one before it ends. So when the exit at the end of the last
+//! fragment is taken before anything else is translated, its jump leads to what lies right behind
+//! it, and becomes a NOP: code that is executed in one go the first time lies in one row. Where the
+//! way out was the other one, the taken branch, the condition is turned round first.
 
 use crate::cache::fragment::Exit;
+use crate::cache::optional_index::OptionalIndex;
 use crate::isa::x86_64::emit::buffer::{Code, FAR_PADDING};
 use crate::translate::translator::Translator;
 
@@ -14,9 +15,10 @@ use crate::translate::translator::Translator;
 const FAR_BYTES: usize = FAR_PADDING + 14;
 
 impl Translator {
-    /// Before the target of an exit is translated: if the exit is the taken branch at the end of the last fragment, it
-    /// changes places with the jump behind it. No thread may be inside the cache.
-    pub fn turn_round(&mut self, index: u32) {
+    /// Before the target of an exit is translated: if the exit is the taken branch at the end of
+    /// the last fragment, it changes places with the jump behind it. No thread may be inside the
+    /// cache.
+    pub fn swap_branches(&mut self, index: u32) {
         let exit = self.exits.as_slice()[index as usize];
         let arena = self.cache.arena(exit.arena);
         let last = arena.tail.is_some_and(|t| t.taken == index && t.end == arena.hot_address());
@@ -26,7 +28,7 @@ impl Translator {
         }
         let arena = self.cache.arena(exit.arena);
         arena.tail = None;
-        arena.turn_condition(exit.site);
+        arena.invert_condition(exit.site);
         arena.patch(exit.site, arena.base + u64::from(other.stub));
         arena.patch(other.site, arena.base + u64::from(exit.stub));
         let exits = self.exits.as_mut_slice();
@@ -42,16 +44,16 @@ impl Translator {
     /// Links an exit to a fragment: from now on the branch goes there without the dispatcher.
     pub fn link(&mut self, index: u32, fragment: u32) {
         let exit = self.exits.as_slice()[index as usize];
-        let host = self.fragments.as_slice()[fragment as usize].host;
+        let begin = self.fragments.as_slice()[fragment as usize].cache_pc;
         if !self.is_unlinked(&exit) {
             return; // a system call, or another thread was here first
         }
         let arena = self.cache.arena(exit.arena);
-        let target = if arena.contains(host) || arena.reaches(host) {
-            host
+        let target = if arena.contains(begin) || arena.reaches(begin.0) {
+            begin.0
         } else if arena.free() > FAR_BYTES + 64 {
             let mut far: Code<FAR_BYTES> = Code::at(0);
-            far.jump_far(host);
+            far.jump_far(begin.0);
             arena.put_cold(far.bytes(), 8) + FAR_PADDING as u64
         } else {
             return;
@@ -59,11 +61,11 @@ impl Translator {
         arena.patch(exit.site, target);
         let incoming = &mut self.fragments.as_mut_slice()[fragment as usize].incoming;
         self.exits.as_mut_slice()[index as usize].next_incoming = *incoming;
-        *incoming = index + 1;
+        *incoming = OptionalIndex::some(index);
     }
 
-    /// Marks all fragments dead that were translated from `[start, end)`, and unlinks what leads to them.
-    /// Returns whether there were any.
+    /// Marks all fragments dead that were translated from `[start, end)`, and unlinks what leads to
+    /// them. Returns whether there were any.
     pub fn kill(&mut self, start: u64, end: u64) -> bool {
         let mut any = false;
         for index in 0..self.fragments.len() {
@@ -97,8 +99,8 @@ impl Translator {
     fn unlink(&mut self, fragment: u32) {
         let fragment = &mut self.fragments.as_mut_slice()[fragment as usize];
         let mut next = core::mem::take(&mut fragment.incoming);
-        while next != 0 {
-            let exit = &mut self.exits.as_mut_slice()[next as usize - 1];
+        while let Some(index) = next.get() {
+            let exit = &mut self.exits.as_mut_slice()[index as usize];
             let arena = self.cache.arena(exit.arena);
             arena.patch(exit.site, arena.base + u64::from(exit.stub));
             next = core::mem::take(&mut exit.next_incoming);

@@ -1,4 +1,5 @@
-//! Instructions that do not end a block: copied, or re-encoded where they depend on their own address.
+//! Instructions that do not end a block: copied, or re-encoded where they depend on their own
+//! address.
 
 use iced_x86::{Code as Opcode, Instruction, OpKind, Register};
 

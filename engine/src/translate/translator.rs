@@ -1,26 +1,26 @@
-//! From a basic block to host code.
+//! From a basic block to translated code.
 //!
-//! Most instructions are copied byte for byte. What depends on its own address is re-encoded: RIP-relative
-//! operands, branches, calls. Every fragment keeps a map from host offsets to instructions, so that the
-//! application's state can be told wherever a signal or fault interrupts.
-
-use core::sync::atomic::AtomicU64;
+//! Most instructions are copied byte for byte. What depends on its own address is re-encoded:
+//! RIP-relative operands, branches, calls. Every fragment keeps a map from cache offsets to
+//! instructions, so that the application's state can be told wherever a signal or fault interrupts.
 
 use ::weights::x86 as weights;
 use ::weights::x86::Repeats;
 use iced_x86::{Decoder, DecoderOptions, Encoder, Instruction, InstructionInfoFactory};
 
+use crate::address::CachePc;
 use crate::cache::address_space::AddressSpace;
 use crate::cache::arenas::Cache;
-use crate::cache::fragment::{Exit, Fragment, Place};
-use crate::cache::ibl_table::Targets;
-use crate::isa::x86_64::count::weigh::{sum_weights, weigh};
+use crate::cache::fragment::{Exit, Fragment, MapEntry};
+use crate::cache::ibl_table::IblTable;
+use crate::cache::weight_table::WeightTable;
+use crate::isa::x86_64::count::weigh::sum_weights;
 use crate::isa::x86_64::decode::block::{Block, Refusal};
 use crate::isa::x86_64::emit::buffer::{Code, FAR_PADDING};
 use crate::isa::x86_64::emit::encode::encode;
-use crate::isa::x86_64::emit::ibl::Lookups;
-use crate::isa::x86_64::exits::Way;
-use crate::metric::{Totals, Weights};
+use crate::isa::x86_64::emit::ibl::IblForm;
+use crate::isa::x86_64::exits::IblKind;
+use crate::metric::Weights;
 use crate::os::reserved::Reserved;
 
 /// What may happen to the memory that a block is translated from.
@@ -47,17 +47,17 @@ pub enum Failure {
 pub struct Translator {
     /// Where translations go.
     pub cache: Cache,
-    /// All fragments; per arena their host addresses ascend.
+    /// All fragments; per arena their cache addresses ascend.
     pub fragments: Reserved<Fragment>,
     /// Their maps.
-    pub places: Reserved<Place>,
+    pub places: Reserved<MapEntry>,
     /// All exits.
     pub exits: Reserved<Exit>,
     /// Weights of all counter slots.
-    pub slots: Reserved<Weights>,
+    pub slots: WeightTable,
     /// Ways in for indirect branches.
-    pub targets: [Targets; 2],
-    pub(crate) lookups: Lookups,
+    pub targets: [IblTable; 2],
+    pub(crate) ibl_form: IblForm,
     pub(crate) factory: InstructionInfoFactory,
     pub(super) encoder: Encoder,
     pub(super) block: Block,
@@ -67,25 +67,26 @@ pub struct Translator {
 /// Direct branches of one block at most (conditional: two).
 const EXITS_PER_SLOT: usize = 2;
 /// Of large programs blocks have six instructions on average.
-const PLACES_PER_SLOT: usize = 16;
+const MAP_ENTRIES_PER_SLOT: usize = 16;
 
 impl Translator {
-    /// Fresh tables. `to_engine` is the address that stubs jump to, `miss` says where a lookup without success leads.
+    /// Fresh tables. `to_engine` is the address that stubs jump to, `miss` says where a lookup
+    /// without success leads.
     pub fn new(
         to_engine: u64,
-        miss: fn(Way) -> u64,
-        lookups: Lookups,
+        miss: fn(IblKind) -> u64,
+        ibl_form: IblForm,
         space: AddressSpace,
     ) -> Option<Translator> {
-        let table = |way| Targets::new(miss(way), lookups.shift);
+        let table = |way| IblTable::new(miss(way), ibl_form.shift);
         Some(Translator {
             cache: Cache::new(space),
             fragments: Reserved::new(space.slots)?,
-            places: Reserved::new(space.slots * PLACES_PER_SLOT)?,
+            places: Reserved::new(space.slots * MAP_ENTRIES_PER_SLOT)?,
             exits: Reserved::new(space.slots * EXITS_PER_SLOT)?,
-            slots: Reserved::new(space.slots)?,
-            targets: [table(Way::Jump)?, table(Way::Return)?],
-            lookups,
+            slots: WeightTable::new(space.slots)?,
+            targets: [table(IblKind::Jump)?, table(IblKind::Return)?],
+            ibl_form,
             factory: InstructionInfoFactory::new(),
             encoder: Encoder::new(64),
             block: Block::empty(),
@@ -93,8 +94,8 @@ impl Translator {
         })
     }
 
-    /// Makes the decoder and encoder build their tables now: they ask the host's allocator for them, and later
-    /// the application may hold locks.
+    /// Makes the decoder and encoder build their tables now: they ask the client's allocator for
+    /// them, and later the application may hold locks.
     pub fn warm_up(&mut self) {
         let mut bytes = [0u8; 16];
         let code = [0x48u8, 0x8b, 0x05, 0, 0, 0, 0, 0xf3, 0xa4];
@@ -112,7 +113,7 @@ impl Translator {
             + self.places.bytes()
             + self.exits.bytes()
             + self.slots.bytes()
-            + self.targets.iter().map(Targets::memory).sum::<usize>()
+            + self.targets.iter().map(IblTable::memory).sum::<usize>()
     }
 
     /// The arena for `pc`, its routines in place.
@@ -138,7 +139,8 @@ impl Translator {
         self.fragments.is_empty()
     }
 
-    /// Forgets all translations and gives the memory of their code up, which a child of fork may share with its parent.
+    /// Forgets all translations and gives the memory of their code up, which a child of fork may
+    /// share with its parent.
     pub fn leave_code(&mut self) {
         self.cache.give_up();
         self.begin_anew();
@@ -152,16 +154,15 @@ impl Translator {
         self.fragments.shrink();
         self.exits.shrink();
         self.slots.shrink();
-        self.targets.iter_mut().for_each(Targets::give_up);
+        self.targets.iter_mut().for_each(IblTable::give_up);
     }
 
     /// Bytes of address space that [`Translator::give_up`] gives back, nearly.
     pub fn address_space(&self) -> u64 {
         let tables = self.places.address_space()
             + self.fragments.address_space()
-            + self.exits.address_space()
-            + self.slots.address_space();
-        let targets: u64 = self.targets.iter().map(Targets::address_space).sum();
+            + self.exits.address_space();
+        let targets: u64 = self.targets.iter().map(IblTable::address_space).sum();
         self.cache.address_space() + tables as u64 + targets
     }
 
@@ -171,15 +172,10 @@ impl Translator {
         self.places.clear();
         self.exits.clear();
         self.slots.clear();
-        self.forget_targets();
+        self.clear_ibl();
         for arena in self.cache.empty() {
             self.equip(arena);
         }
-    }
-
-    /// What counters of blocks are worth: the sum of counts times weights.
-    pub fn weigh(&self, counters: &[AtomicU64]) -> Totals {
-        weigh(self.slots.as_slice(), counters)
     }
 
     pub(crate) fn encode(
@@ -191,23 +187,24 @@ impl Translator {
         encode(&mut self.encoder, instruction, rip, into)
     }
 
-    /// The fragment whose host code holds this address.
-    pub fn fragment_at(&self, host: u64) -> Option<Fragment> {
+    /// The fragment whose translated code holds this address.
+    pub fn fragment_at(&self, at: CachePc) -> Option<Fragment> {
         let all = self.fragments.as_slice();
-        let here = self.cache.at(host)?.fragments.as_slice();
-        let behind = here.partition_point(|&index| all[index as usize].host <= host);
+        let here = self.cache.at(at)?.fragments.as_slice();
+        let behind = here.partition_point(|&index| all[index as usize].cache_pc <= at);
         let fragment = all[here[behind.checked_sub(1)?] as usize];
-        (host - fragment.host < u64::from(fragment.host_len)).then_some(fragment)
+        (at.offset_from(fragment.cache_pc) < u64::from(fragment.cache_len)).then_some(fragment)
     }
 
     /// The places of a fragment's instructions.
-    pub fn places_of(&self, fragment: &Fragment) -> &[Place] {
+    pub fn map_of(&self, fragment: &Fragment) -> &[MapEntry] {
         &self.places.as_slice()
             [fragment.map as usize..fragment.map as usize + usize::from(fragment.len)]
     }
 
-    /// Weights of the first `until` instructions of a fragment, decoded again; and if a mask decides what the one
-    /// behind them accesses, the number of its dynamic part and how it repeats.
+    /// Weights of the first `until` instructions of a fragment, decoded again; and if a mask
+    /// decides what the one behind them accesses, the number of its dynamic part and how it
+    /// repeats.
     ///
     /// # Safety
     /// The fragment's source must still be readable.
@@ -226,7 +223,7 @@ impl Translator {
         let mut dynamics = 0;
         let mut sum = sum_weights(done, &mut self.factory, |_, _| dynamics += 1);
         for _ in 0..copies {
-            sum.accumulate(&self.slots.as_slice()[fragment.slot as usize]);
+            sum.accumulate(&self.slots.get(fragment.slot));
         }
         let begun =
             rest.first().map(|next| weights::of_instruction(next, &mut self.factory).repeats);

@@ -1,22 +1,24 @@
 //! From a basic block to its fragment.
 //!
-//! Most instructions are copied byte for byte. What depends on its own address is re-encoded: RIP-relative
-//! operands, branches, calls. Every fragment keeps a map from host offsets to instructions, so that the
-//! application's state can be told wherever a signal or fault interrupts.
+//! Most instructions are copied byte for byte. What depends on its own address is re-encoded:
+//! RIP-relative operands, branches, calls. Every fragment keeps a map from cache offsets to
+//! instructions, so that the application's state can be told wherever a signal or fault interrupts.
 
 use ::weights::x86::Repeats;
 use iced_x86::Instruction;
 
+use crate::address::CachePc;
 use crate::cache::arena::Tail;
-use crate::cache::fragment::{ExitKind, Fragment, Place, Recipe};
+use crate::cache::fragment::{ExitKind, Fragment, MapEntry, Recipe};
+use crate::cache::optional_index::OptionalIndex;
 use crate::isa::x86_64::count::insert::{self, is_narrow};
 use crate::isa::x86_64::count::place as counter_place;
 use crate::isa::x86_64::count::place::How;
 use crate::isa::x86_64::count::weigh::sum_weights;
-use crate::isa::x86_64::decode::block::{Block, End, MAX_INSTRUCTIONS};
+use crate::isa::x86_64::decode::block::{Block, End, MAX_INSTRUCTIONS, Refusal};
 use crate::isa::x86_64::decode::x87_stores::{stores_wide_x87_pointer, stores_x87_pointer};
 use crate::isa::x86_64::emit::buffer::Code;
-use crate::isa::x86_64::exits::Way;
+use crate::isa::x86_64::exits::IblKind;
 use crate::isa::x86_64::registers::number;
 use crate::metric::Weights;
 use crate::translate::self_loop;
@@ -25,7 +27,7 @@ use crate::translate::translator::{Failure, Source, Translator};
 impl Translator {
     /// Translates the block at `pc`; returns the fragment's index.
     ///
-    /// `pad`: an indirect branch leads there.
+    /// `check`: an indirect branch leads there.
     ///
     /// # Safety
     /// `[pc, limit)` must be readable application code.
@@ -34,7 +36,7 @@ impl Translator {
         pc: u64,
         limit: u64,
         source: Source,
-        pad: Option<Way>,
+        check: Option<IblKind>,
     ) -> Result<u32, Failure> {
         let mut block = core::mem::replace(&mut self.block, Block::empty());
         // SAFETY: forwarded.
@@ -52,17 +54,22 @@ impl Translator {
             // SAFETY: forwarded.
             unsafe { block.decode_changing(pc, limit, Some(&mut self.factory)) };
         }
-        let result = self.emit(&block, guarded, pad);
+        let result = self.emit(&block, guarded, check);
         self.block = block;
         result
     }
 
-    fn emit(&mut self, block: &Block, guarded: bool, pad: Option<Way>) -> Result<u32, Failure> {
+    fn emit(
+        &mut self,
+        block: &Block,
+        guarded: bool,
+        check: Option<IblKind>,
+    ) -> Result<u32, Failure> {
         if let Some(refusal) = block.refusal {
             return Err(Failure::Refused(refusal));
         }
         let arena = self.arena_near(block.pc).ok_or(Failure::Full)?;
-        let pad = pad.map(|way| (way, self.emit_pad(way, arena, block.pc, None)));
+        let check = check.map(|kind| (kind, self.emit_target_check(kind, arena, block.pc, None)));
         let instructions = block.instructions();
 
         let mut dynamic = [(0usize, Repeats::Never); MAX_INSTRUCTIONS];
@@ -98,8 +105,8 @@ impl Translator {
         let mut code: Code = Code::at(self.cache.arena(arena).hot_address());
         let (watch, copy) = match block.changing {
             true if guarded => self.emit_watch(&mut code, arena, block)?,
-            true => (0, self.emit_compare(&mut code, arena, block)?),
-            false => (0, 0),
+            true => (OptionalIndex::NONE, self.emit_compare(&mut code, arena, block)?),
+            false => (OptionalIndex::NONE, 0),
         };
         if let Some(first) = instructions.first()
             && stores_x87_pointer(first)
@@ -111,11 +118,11 @@ impl Translator {
         let map = self.places.len() as u32;
         let mut next_dynamic = 0;
         let with_target = (counter.how == How::WithTarget).then_some(slot);
-        let mut ways_out = [0; self_loop::MOST_COPIES - 1];
+        let mut loop_exits = [0; self_loop::MOST_COPIES - 1];
         let all =
             (1..=copies).flat_map(|copy| instructions.iter().enumerate().map(move |i| (copy, i)));
         for (copy, (i, instruction)) in all {
-            let host = code.len();
+            let begin = code.len();
             if i == counter.at && copy == copies {
                 match counter.how {
                     How::Add => code.count(slot, copies as u8),
@@ -132,7 +139,8 @@ impl Translator {
             if next_dynamic < dynamics && dynamic[next_dynamic].0 == i {
                 let dynamic_slot = slot + 1 + next_dynamic as u32;
                 let repeats = dynamic[next_dynamic].1;
-                insert::before(&mut code, &mut self.encoder, instruction, dynamic_slot, repeats);
+                insert::before(&mut code, &mut self.encoder, instruction, dynamic_slot, repeats)
+                    .ok_or(Failure::Refused(Refusal::Unsupported))?;
                 if repeats == Repeats::Iterations {
                     let narrow = is_narrow(instruction);
                     recipe = Recipe::Rep { slot: next_dynamic as u8, narrow };
@@ -142,8 +150,8 @@ impl Translator {
             }
             let last = i + 1 == instructions.len();
             let body = if last && copy < copies {
-                ways_out[copy - 1] = code.leave_loop(instruction);
-                host
+                loop_exits[copy - 1] = code.leave_loop(instruction);
+                begin
             } else if last && block.end != End::Cut {
                 self.emit_end(&mut code, arena, block, with_target, &mut recipe)?
             } else {
@@ -152,9 +160,9 @@ impl Translator {
             if let Some((dynamic_slot, repeats)) = counted {
                 insert::after(&mut code, instruction, dynamic_slot, repeats);
             }
-            let place = Place {
-                host: host as u16,
-                body: (body - host) as u8,
+            let place = MapEntry {
+                offset: begin as u16,
+                body: (body - begin) as u8,
                 app_len: instruction.len() as u8,
                 recipe: recipe.pack(),
             };
@@ -168,7 +176,7 @@ impl Translator {
         if copies > 1 {
             let behind = self.exits.as_slice()[exits as usize - 1].site - 1;
             let behind = self.cache.arena(arena).base + u64::from(behind);
-            self.emit_settlement(&mut code, arena, slot, &ways_out[..copies - 1], behind);
+            self.emit_count_stub(&mut code, arena, slot, &loop_exits[..copies - 1], behind);
         }
         #[cfg(feature = "sabotage")]
         crate::mutants::break_code(code.bytes_mut(), crate::isa::x86_64::context::disp::spill);
@@ -181,10 +189,10 @@ impl Translator {
         let before_last = (copies - 1) * instructions.len();
         let fragment = Fragment {
             pc: block.pc,
-            host: code.address,
+            cache_pc: CachePc(code.address),
             slot,
             map,
-            host_len: code.len() as u16,
+            cache_len: code.len() as u16,
             app_len: (block.next_pc - block.pc) as u16,
             len: (copies * instructions.len()) as u8,
             copies: copies as u8,
@@ -192,14 +200,14 @@ impl Translator {
             whole_from: if counter.until > 0 { (before_last + counter.until) as u8 } else { 0 },
             dead: false,
             watch,
-            incoming: 0,
+            incoming: OptionalIndex::NONE,
             copy,
         };
         let index = self.fragments.push(fragment).ok_or(Failure::Full)?;
         self.cache.arena(arena).fragments.push(index).ok_or(Failure::Full)?;
-        // Other threads go there from now on: the code behind the pad is whole.
-        if let Some((way, pad)) = pad {
-            self.ways_in(way).add(block.pc, pad.entry, pad.link).ok_or(Failure::Full)?;
+        // Other threads go there from now on: the code behind the check is whole.
+        if let Some((kind, check)) = check {
+            self.ibl_table(kind).add(block.pc, check.entry, check.link).ok_or(Failure::Full)?;
         }
         Ok(index)
     }
@@ -212,9 +220,10 @@ mod tests {
     use super::*;
     use crate::cache::address_space::AddressSpace;
     use crate::isa::x86_64::cpu::Cpu;
-    use crate::isa::x86_64::emit::ibl::Lookups;
+    use crate::isa::x86_64::emit::ibl::IblForm;
 
-    /// Translates this test program's own code from end to end, as a program with no repetition would have it.
+    /// Translates this test program's own code from end to end, as a program with no repetition
+    /// would have it.
     #[test]
     fn translates_the_text_of_this_program() {
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
@@ -225,7 +234,7 @@ mod tests {
         let mut translator = Translator::new(
             0x1000,
             |_| 0x2000,
-            Lookups::of(Cpu::this()),
+            IblForm::for_cpu(Cpu::this()),
             AddressSpace::under(None),
         )
         .unwrap();

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use engine::sys::{nr, syscall6};
 use engine::{
-    Call, CallToken, Client, Engine, Limits, Metric, Notice, Redirect, ThreadState, Tracer,
+    Call, CallToken, Client, Engine, Limits, Metric, Notice, Redirect, ThreadContext, Tracer,
 };
 use ground::count_down;
 
@@ -18,21 +18,21 @@ struct Listener;
 
 static NOTICES: AtomicUsize = AtomicUsize::new(0);
 
-impl Client<ThreadState> for Listener {
+impl Client<ThreadContext> for Listener {
     fn redirect(&self, pc: u64) -> Redirect {
         if pc == leaving as *const () as u64 { Redirect::Leave } else { Redirect::Follow }
     }
-    fn before_syscall(&self, _: &ThreadState, _: &Call) -> CallToken {
+    fn before_syscall(&self, _: &ThreadContext, _: &Call) -> CallToken {
         CallToken::default()
     }
-    fn after_syscall(&self, _: &ThreadState, _: &Call, _: i64, _: CallToken) {}
-    fn before_exec(&self, _: &ThreadState, _: &mut Call) {}
-    fn thread_started(&self, _: &ThreadState) -> bool {
+    fn after_syscall(&self, _: &ThreadContext, _: &Call, _: i64, _: CallToken) {}
+    fn before_exec(&self, _: &ThreadContext, _: &mut Call) {}
+    fn thread_started(&self, _: &ThreadContext) -> bool {
         false
     }
-    fn fork_child(&self, _: &ThreadState) {}
-    fn exiting(&self, _: &ThreadState, _: bool, _: i32) {}
-    fn notice(&self, _: &ThreadState, notice: Notice, at: u64, detail: u64) {
+    fn fork_child(&self, _: &ThreadContext) {}
+    fn exiting(&self, _: &ThreadContext, _: bool, _: i32) {}
+    fn notice(&self, _: &ThreadContext, notice: Notice, at: u64, detail: u64) {
         NOTICES.fetch_add(1, Ordering::Relaxed);
         eprintln!("notice {notice:?} at {at:#x} detail {detail:#x}");
     }
@@ -100,7 +100,7 @@ fn a_host_function_ends_it(engine: &'static Engine) {
 fn inherited_gs_is_not_ones_own(engine: &'static Engine) {
     let own = engine.attach().expect("memory") as usize;
     // SAFETY: attached just now, on this thread.
-    unsafe { <Engine as Tracer>::enter(own as *mut ThreadState) };
+    unsafe { <Engine as Tracer>::enter(own as *mut ThreadContext) };
     <Engine as Tracer>::unfollow_me();
     let other = std::thread::spawn(move || {
         assert!(Engine::current().is_none(), "nobody has followed this thread yet");

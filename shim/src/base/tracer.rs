@@ -110,7 +110,7 @@ pub fn libraries_unloaded() {
 /// The JVM has generated code that it never changes: its blocks need not be compared.
 pub fn settle(start: u64, len: u64) {
     if let Some(tracer) = tracer() {
-        tracer.settle(start, len);
+        tracer.vouch_for(start, len);
     }
 }
 

@@ -10,7 +10,7 @@
 
 use std::arch::global_asm;
 
-use engine::{Engine, METRICS, ThreadState, Tracer};
+use engine::{Engine, METRICS, ThreadContext, Tracer};
 
 use crate::host::HOST;
 use crate::reference::Reference;
@@ -435,7 +435,7 @@ impl Machine {
             if mode != Mode::Translated {
                 return fuzz_native();
             }
-            let _thread: *mut ThreadState = self.engine.attach().expect("a thread to follow");
+            let _thread: *mut ThreadContext = self.engine.attach().expect("a thread to follow");
             fuzz_translated()
         }
     }
@@ -498,7 +498,7 @@ impl Machine {
 
     /// What the engine counted since the last call.
     fn counted(&mut self) -> [u64; METRICS] {
-        let now = <Engine as Tracer>::current().map_or([0; METRICS], ThreadState::totals);
+        let now = <Engine as Tracer>::current().map_or([0; METRICS], ThreadContext::totals);
         let before = std::mem::replace(&mut self.last, now);
         std::array::from_fn(|m| now[m].wrapping_sub(before[m]))
     }

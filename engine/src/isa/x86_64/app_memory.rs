@@ -1,18 +1,21 @@
-//! Reading and writing the application's memory at addresses that may be wrong, without a system call.
+//! Reading and writing the application's memory at addresses that may be wrong, without a system
+//! call.
 //!
 //! # Design
-//! What lies a little above the thread's stack pointer is there: nearly all structures that calls take are local variables.
-//! Everything else is copied by one REP MOVSB. Where it faults, the engine's handler for SIGSEGV and SIGBUS finds the thread at
-//! that instruction and sends it on behind it, with the number of bytes that are left in RCX. The engine has that handler where
-//! the application has one, where core files are wanted, and from the moment on when the kernel refuses the other way: as long as
-//! there is none, process_vm_readv makes the copy, for a handler of ours can be seen in `/proc/self/status`. A
-//! fault with its signal blocked ends the process, so a thread that has one of the two blocked asks the kernel too; where
-//! that is refused the address is trusted: the application has just handed it to the kernel.
+//! What lies a little above the thread's stack pointer is there: nearly all structures that calls
+//! take are local variables. Everything else is copied by one REP MOVSB. Where it faults, the
+//! engine's handler for SIGSEGV and SIGBUS finds the thread at that instruction and sends it on
+//! behind it, with the number of bytes that are left in RCX. The engine has that handler where the
+//! application has one, where core files are wanted, and from the moment on when the kernel refuses
+//! the other way: as long as there is none, process_vm_readv makes the copy, for a handler of ours
+//! can be seen in `/proc/self/status`. A fault with its signal blocked ends the process, so a
+//! thread that has one of the two blocked asks the kernel too; where that is refused the address is
+//! trusted: the application has just handed it to the kernel.
 
 use core::arch::global_asm;
 use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
-use crate::isa::x86_64::context::ThreadState;
+use crate::isa::x86_64::context::ThreadContext;
 use crate::isa::x86_64::registers::gpr;
 use crate::os::process;
 use crate::os::seccomp::optional;
@@ -89,8 +92,8 @@ pub(crate) fn are_faults_served() -> bool {
 }
 
 /// Where to go on after a fault at this address, if it is the copy's.
-pub(crate) fn behind_copy(host: u64) -> Option<u64> {
-    (host == engine_copy_at as *const () as u64).then_some(engine_copy_done as *const () as u64)
+pub(crate) fn behind_copy(pc: u64) -> Option<u64> {
+    (pc == engine_copy_at as *const () as u64).then_some(engine_copy_done as *const () as u64)
 }
 
 /// Reads application memory without the risk of a fault; whether all of it could be read.
@@ -110,11 +113,12 @@ pub(crate) fn write_memory(to: u64, bytes: &[u8]) -> i64 {
     if done == bytes.len() { 0 } else { -EFAULT }
 }
 
-/// Copies between the engine's memory and the application's, in the direction of the call; bytes that were copied.
+/// Copies between the engine's memory and the application's, in the direction of the call; bytes
+/// that were copied.
 fn copy(call: u64, ours: u64, application: u64, len: usize) -> usize {
-    let mut thread = ThreadState::current();
+    let mut thread = ThreadContext::current();
     let is_local = thread.as_ref().is_some_and(|thread| {
-        let above = application.wrapping_sub(thread.gpr[gpr::RSP]);
+        let above = application.wrapping_sub(thread.gpr[gpr::RSP].get());
         above < LOCAL_BYTES.saturating_sub(len as u64)
     });
     if !is_local {
@@ -130,8 +134,8 @@ fn copy(call: u64, ours: u64, application: u64, len: usize) -> usize {
     }
     let (to, from) =
         if call == nr::PROCESS_VM_READV { (ours, application) } else { (application, ours) };
-    // SAFETY: our side is the caller's, of this length. A fault on the other ends the copy; where none can be caught, the
-    // application vouches for the address (module documentation).
+    // SAFETY: our side is the caller's, of this length. A fault on the other ends the copy; where
+    // none can be caught, the application vouches for the address (module documentation).
     len - unsafe { engine_copy(to, from, len) }
 }
 
@@ -141,7 +145,8 @@ fn by_kernel(call: u64, ours: u64, application: u64, len: usize) -> Option<usize
     let (local, remote) = ([ours, len as u64], [application, len as u64]);
     let pid = u64::from(process::getpid());
     let arguments = [pid, local.as_ptr() as u64, 1, remote.as_ptr() as u64, 1, 0];
-    // SAFETY: the kernel checks the application's range; the local one is the caller's, writable for a read.
+    // SAFETY: the kernel checks the application's range; the local one is the caller's, writable
+    // for a read.
     let done = unsafe { optional(call, arguments) };
     if done == -EFAULT { Some(0) } else { usize::try_from(done).ok() }
 }

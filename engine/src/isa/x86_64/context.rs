@@ -1,14 +1,15 @@
-//! The per-thread block that GS points at: saved application state, counters.
+//! The per-thread context that GS points at: saved application state, counters.
 //!
 //! # Design
-//! GS is free on x86-64 Linux (neither glibc nor HotSpot touches it), so translated code reaches its
-//! thread's counters and spill slots by absolute GS displacements: no register is taken from the
-//! application and no thread-local storage of the C library is involved. The block lies in one mapping, between the
-//! dispatcher's stack and the counters; pages of counters that a thread never touches cost no memory.
+//! GS is free on x86-64 Linux (neither glibc nor HotSpot touches it), so translated code reaches
+//! its thread's counters and spill slots by absolute GS displacements: no register is taken from
+//! the application and no thread-local storage of the C library is involved. The context lies in
+//! one mapping, between the dispatcher's stack and the counters; pages of counters that a thread
+//! never touches cost no memory.
 
 use core::cell::Cell;
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crate::contract::CallToken;
 use crate::isa::x86_64::signal_frame::{AlternateStack, Pending};
@@ -37,7 +38,8 @@ pub enum Stage {
 /// Bytes of the stack that the dispatcher runs on.
 pub const ENGINE_STACK: usize = 128 * 1024;
 
-/// Spill slots: two for what is counted where it happens, one for a single scratch register, one for flags.
+/// Spill slots: two for what is counted where it happens, one for a single scratch register, one
+/// for flags.
 pub mod spill {
     #![allow(missing_docs)]
     pub const RAX: usize = 0;
@@ -51,123 +53,158 @@ pub mod spill {
 #[repr(C, align(4096))]
 pub struct Pages<T>(pub T);
 
-/// One thread's block. Its address is the thread's GS base while the thread is followed.
+/// One thread's context. Its address is the thread's GS base while the thread is followed.
+///
+/// # Aliasing
+/// Translated code, the engine's assembly, handlers that interrupt the dispatcher, and other
+/// threads reach the same context at the same time, so once `begin` has made it
+/// there are shared references to it alone. What only its own thread touches is a `Cell`: assembly
+/// and handlers that run on that thread are to the compiler calls and volatile accesses of that
+/// thread. What others touch too is an atomic. The rest never changes again.
 #[repr(C, align(4096))]
-pub struct ThreadState {
+pub struct ThreadContext {
     pub(crate) this: u64,
     /// Application registers while the thread is in the dispatcher.
-    pub(crate) gpr: [u64; 16],
-    pub(crate) rflags: u64,
+    pub(crate) gpr: [Cell<u64>; 16],
+    pub(crate) rflags: Cell<u64>,
     /// Application PC at which to go on.
-    pub(crate) pc: u64,
-    pub(crate) exit: u32,
-    pub(crate) mxcsr: u32,
+    pub(crate) pc: Cell<u64>,
+    pub(crate) exit: Cell<u32>,
+    pub(crate) mxcsr: Cell<u32>,
     pub(crate) engine_mxcsr: u32,
-    pub(crate) in_syscall: Stage,
-    pub(crate) lookup_target: u64,
-    pub(crate) host_target: u64,
-    pub(crate) spills: [u64; spill::COUNT],
+    pub(crate) in_syscall: Cell<Stage>,
+    pub(crate) ibl_target: Cell<u64>,
+    pub(crate) resume_at: Cell<u64>,
+    pub(crate) spills: [Cell<u64>; spill::COUNT],
     pub(crate) engine_stack: u64,
-    /// Where to go on after a host function that runs natively.
-    pub(crate) native_return: u64,
+    /// Where to go on after a function of the client that runs natively.
+    pub(crate) native_return: Cell<u64>,
     /// The engine that follows the thread, for the layers that know its type.
     pub(crate) engine: *const (),
     /// The client's own word for this thread.
     pub(crate) client_word: Cell<u64>,
     /// Another one, which the threads that it starts begin with.
     pub(crate) inherited_word: Cell<u64>,
-    pub(crate) tid: u32,
+    pub(crate) tid: AtomicU32,
     pub(crate) followed: AtomicBool,
     /// A vfork-like child runs in this memory, with this GS base; the thread itself sleeps.
     pub(crate) vforked: AtomicBool,
     /// The application's signal mask, once it is known.
-    blocked: u64,
-    knows_blocked: bool,
+    blocked: Cell<u64>,
+    knows_blocked: Cell<bool>,
     /// The thread is about to end.
     pub(crate) ended: AtomicBool,
     /// The thread executes, or is about to execute, translated code.
     pub(crate) inside: AtomicBool,
     pub(crate) pending: Pending,
     /// The dispatcher's stack pointer while a system call is made on the application's.
-    pub(crate) engine_rsp: u64,
-    /// The application's system call in progress, and what the host wants to be told at its end.
-    pub(crate) call: crate::contract::Call,
-    pub(crate) call_token: CallToken,
+    pub(crate) engine_rsp: Cell<u64>,
+    /// The application's system call in progress, and what the client wants to be told at its end.
+    pub(crate) call: Cell<crate::contract::Call>,
+    pub(crate) call_token: Cell<CallToken>,
     /// The alternate signal stack as the application set it (size 0: none).
-    pub(crate) alternate_stack: AlternateStack,
+    pub(crate) alternate_stack: Cell<AlternateStack>,
     /// The kernel holds it disarmed, because a handler runs on it.
-    pub(crate) disarmed: bool,
-    /// The application's signal mask while the engine makes a new thread or process: the mask that is theirs too.
-    pub(crate) new_task_mask: u64,
+    pub(crate) disarmed: Cell<bool>,
+    /// The application's signal mask while the engine makes a new thread or process: the mask that
+    /// is theirs too.
+    pub(crate) new_task_mask: Cell<u64>,
     /// 1: signals are blocked meanwhile, and the new task gives itself that mask.
-    pub(crate) signals_held: u32,
-    /// Where the thread went on last without having executed an instruction; see [`super::signal`] on the trap flag.
-    pub(crate) trap_not_before: u64,
-    /// Handlers that run, each interrupted by the next, and the stack pointer of the last one at its beginning.
-    pub(crate) stacked: u32,
-    pub(crate) last_entry: u64,
-    /// A new thread has not told the host of itself yet.
-    pub(crate) fresh: bool,
-    /// Corrections to the block counts: part-executed blocks, and counts folded when a cache was flushed.
+    pub(crate) signals_held: Cell<u32>,
+    /// Where the thread went on last without having executed an instruction; see `run::signal`
+    /// on the trap flag.
+    pub(crate) trap_not_before: Cell<u64>,
+    /// Handlers that run, each interrupted by the next, and the stack pointer of the last one at
+    /// its beginning.
+    pub(crate) stacked: Cell<u32>,
+    pub(crate) last_entry: Cell<u64>,
+    /// A new thread has not told the client of itself yet.
+    pub(crate) fresh: Cell<bool>,
+    /// Corrections to the block counts: part-executed blocks, and counts folded when a cache was
+    /// flushed.
     pub(crate) adjust: [AtomicU64; METRICS],
-    pub(crate) xmm: [[u64; 2]; 16],
+    pub(crate) xmm: Cell<[[u64; 2]; 16]>,
     /// How many counters there are.
     slots: usize,
-    /// Where they begin; they lie behind the block, as many as the engine has slots.
+    /// Where they begin; they lie behind the context, as many as the engine has slots.
     first_counter: Pages<[AtomicU64; 0]>,
 }
 
-impl ThreadState {
-    /// Maps a new block with so many counters.
-    #[allow(clippy::mut_from_ref, reason = "a fresh mapping, not a part of the engine")]
-    pub(crate) fn new(engine: *const (), slots: usize) -> Option<&'static mut ThreadState> {
-        // SAFETY: the mapping is fresh and nobody else's.
-        Self::new_for(engine, slots).map(|at| unsafe { &mut *at })
-    }
-
-    /// The same, for whoever does not use it yet.
-    pub(crate) fn new_for(engine: *const (), slots: usize) -> Option<*mut ThreadState> {
+impl ThreadContext {
+    /// Maps a new context with so many counters, for the engine at that address.
+    pub(crate) fn new(engine: *const (), slots: usize) -> Option<&'static ThreadContext> {
         let at =
             memory::map_anonymous(0, Self::bytes(slots), memory::PROT_READ | memory::PROT_WRITE)?;
-        let block = (at + ENGINE_STACK) as *mut ThreadState;
-        // SAFETY: the mapping is fresh, zeroed, page-aligned and large enough; all fields are valid as zeros.
-        unsafe { Self::begin(block, engine, slots) };
-        Some(block)
+        let context = (at + ENGINE_STACK) as *mut ThreadContext;
+        // SAFETY: the mapping is fresh, zeroed, page-aligned, large enough and nobody else's yet;
+        // all fields are valid as zeros. The exclusive access ends with `begin`, before there is a
+        // reference. The mapping stays, but for `give_up`, whose caller has the only reference.
+        unsafe {
+            Self::begin(context, engine, slots);
+            Some(&*context)
+        }
     }
 
     /// Bytes of a mapping.
     fn bytes(slots: usize) -> usize {
-        ENGINE_STACK + size_of::<ThreadState>() + slots * size_of::<AtomicU64>()
+        ENGINE_STACK + size_of::<ThreadContext>() + slots * size_of::<AtomicU64>()
     }
 
-    /// Gives a block back to the kernel.
+    /// Gives a context back to the kernel.
     ///
     /// # Safety
-    /// Nobody else may know of it.
-    pub(crate) unsafe fn give_up(block: &'static mut ThreadState) {
-        let (at, slots) = (&raw mut *block, block.slots);
-        // SAFETY: as the caller says.
-        unsafe { memory::unmap(at as usize - ENGINE_STACK, Self::bytes(slots)) };
-    }
-
-    /// Makes an old block as good as new; its memory goes back to the kernel.
-    pub(crate) fn renew(
-        old: &'static mut ThreadState,
-        engine: *const (),
-    ) -> &'static mut ThreadState {
-        let (at, slots) = (&raw mut *old, old.slots);
-        // SAFETY: private anonymous memory reads as zeros afterwards, and the block has no other user.
+    /// Nobody else may know of it, and the caller's own reference must not be used afterwards.
+    pub(crate) unsafe fn give_up(context: *const ThreadContext) {
+        // SAFETY: the caller says that the context is there, and that nobody uses it afterwards.
         unsafe {
-            memory::discard(at as usize - ENGINE_STACK, Self::bytes(slots));
-            Self::begin(at, engine, slots);
-            &mut *at
+            let slots = (*context).slots;
+            memory::unmap(context as usize - ENGINE_STACK, Self::bytes(slots));
         }
     }
 
+    /// Makes the context of a thread that has ended as good as new; the memory of its stack and
+    /// counters goes back to the kernel. Others may still look at it, as what changes does so by
+    /// cells and atomics.
+    ///
     /// # Safety
-    /// `at` must be zeroed memory of a block that nobody else uses, with so many counters behind it.
-    unsafe fn begin(at: *mut ThreadState, engine: *const (), slots: usize) {
-        // SAFETY: forwarded.
+    /// The thread must have ended, so that nobody runs on the context's stack, and the caller must
+    /// be the only one to use it again.
+    pub(crate) unsafe fn renew(&self) {
+        // SAFETY: no frame lies on the stack, and nobody counts now. Counters are atomics, which
+        // others may read as what they were or as 0.
+        unsafe {
+            memory::discard(self.this as usize - ENGINE_STACK, ENGINE_STACK);
+            self.clear_counters(self.slots);
+        }
+        let none = AlternateStack { start: 0, flags: 0, padding: 0, size: 0 };
+        self.in_syscall.set(Stage::None);
+        self.client_word.set(0);
+        self.inherited_word.set(0);
+        self.tid.store(0, Ordering::Release);
+        self.vforked.store(false, Ordering::Release);
+        self.forget_blocked();
+        self.pending.clear();
+        self.pending.stepping.set(false);
+        self.call_token.set(CallToken::default());
+        self.alternate_stack.set(none);
+        self.disarmed.set(false);
+        self.new_task_mask.set(0);
+        self.signals_held.set(0);
+        self.trap_not_before.set(0);
+        self.stacked.set(0);
+        self.last_entry.set(0);
+        self.fresh.set(false);
+        self.adjust.iter().for_each(|sum| sum.store(0, Ordering::Relaxed));
+        self.followed.store(false, Ordering::Release);
+        self.inside.store(false, Ordering::Release);
+        self.ended.store(false, Ordering::Release);
+    }
+
+    /// # Safety
+    /// `at` must be zeroed memory of a context that nobody else uses, with so many counters behind
+    /// it.
+    unsafe fn begin(at: *mut ThreadContext, engine: *const (), slots: usize) {
+        // SAFETY: nobody else has a reference; this one ends here.
         let state = unsafe { &mut *at };
         state.this = at as u64;
         state.engine = engine;
@@ -180,20 +217,22 @@ impl ThreadState {
     /// The counters, by slot.
     pub(crate) fn counters(&self) -> &[AtomicU64] {
         let first =
-            (self.this as usize + offset_of!(ThreadState, first_counter)) as *const AtomicU64;
-        // SAFETY: so many lie behind the block in its mapping, which is never given up.
+            (self.this as usize + offset_of!(ThreadContext, first_counter)) as *const AtomicU64;
+        // SAFETY: so many lie behind the context in its mapping, which is never given up. They are
+        // atomics: translated code adds to them meanwhile.
         unsafe { core::slice::from_raw_parts(first, self.slots) }
     }
 
     /// The application's signal mask.
-    pub(crate) fn blocked(&mut self) -> u64 {
-        if !self.knows_blocked {
-            let arguments = [0, 0, &raw mut self.blocked as u64, 8, 0, 0];
-            // SAFETY: the kernel writes our own word.
+    pub(crate) fn blocked(&self) -> u64 {
+        if !self.knows_blocked.get() {
+            let arguments = [0, 0, self.blocked.as_ptr() as u64, 8, 0, 0];
+            // SAFETY: the kernel writes the thread's own cell, to which there is no other reference
+            // meanwhile.
             unsafe { optional(nr::RT_SIGPROCMASK, arguments) };
-            self.knows_blocked = true;
+            self.knows_blocked.set(true);
         }
-        self.blocked
+        self.blocked.get()
     }
 
     /// The calling thread's id, of the kernel; [`UNKNOWN_TID`] where it must not be asked.
@@ -203,17 +242,18 @@ impl ThreadState {
 
     /// The application's signal mask; `None` where it is not known, and without asking.
     pub(crate) fn known_blocked(&self) -> Option<u64> {
-        self.knows_blocked.then_some(self.blocked)
+        self.knows_blocked.get().then_some(self.blocked.get())
     }
 
     /// The application's signal mask is this from now on.
-    pub(crate) fn set_blocked(&mut self, mask: u64) {
-        (self.blocked, self.knows_blocked) = (mask, true);
+    pub(crate) fn set_blocked(&self, mask: u64) {
+        self.blocked.set(mask);
+        self.knows_blocked.set(true);
     }
 
     /// The mask may have changed while the thread ran natively.
-    pub(crate) fn forget_blocked(&mut self) {
-        self.knows_blocked = false;
+    pub(crate) fn forget_blocked(&self) {
+        self.knows_blocked.set(false);
     }
 
     /// Is the thread counted now?
@@ -230,40 +270,50 @@ impl ThreadState {
     ///
     /// # Safety
     /// The thread must be outside the code cache.
-    pub(crate) unsafe fn clear_counters(block: *mut ThreadState, slots: usize) {
-        // SAFETY: inside the block, whose owner does not count now.
-        unsafe {
-            memory::discard(&raw mut (*block).first_counter as usize, slots * size_of::<u64>())
-        };
+    pub(crate) unsafe fn clear_counters(&self, slots: usize) {
+        let first = self.counters().as_ptr() as usize;
+        // SAFETY: the context's own counters, atomics, whose owner does not count now: who reads
+        // meanwhile reads the old value or 0.
+        unsafe { memory::discard(first, slots * size_of::<u64>()) };
+    }
+
+    /// What its own registers are from now on.
+    pub(crate) fn set_registers(&self, registers: [u64; 16]) {
+        self.gpr.iter().zip(registers).for_each(|(cell, value)| cell.set(value));
+    }
+
+    /// Its general-purpose registers.
+    pub(crate) fn registers(&self) -> [u64; 16] {
+        self.gpr.each_ref().map(Cell::get)
     }
 }
 
-/// Displacements of the block's fields from GS, for emitted code.
+/// Displacements of the context's fields from GS, for emitted code.
 pub mod disp {
     #![allow(missing_docs)]
     use super::*;
-    pub const THIS: usize = offset_of!(ThreadState, this);
-    pub const GPR: usize = offset_of!(ThreadState, gpr);
-    pub const RFLAGS: usize = offset_of!(ThreadState, rflags);
-    pub const PC: usize = offset_of!(ThreadState, pc);
-    pub const EXIT: usize = offset_of!(ThreadState, exit);
-    pub const MXCSR: usize = offset_of!(ThreadState, mxcsr);
-    pub const ENGINE_MXCSR: usize = offset_of!(ThreadState, engine_mxcsr);
-    pub const LOOKUP_TARGET: usize = offset_of!(ThreadState, lookup_target);
-    pub const ENGINE_RSP: usize = offset_of!(ThreadState, engine_rsp);
-    pub const HOST_TARGET: usize = offset_of!(ThreadState, host_target);
-    pub const SIGNALS_HELD: usize = offset_of!(ThreadState, signals_held);
-    pub const NEW_TASK_MASK: usize = offset_of!(ThreadState, new_task_mask);
-    pub const PENDING_SIGNAL: usize = offset_of!(ThreadState, pending);
-    pub const ENGINE_STACK: usize = offset_of!(ThreadState, engine_stack);
-    pub const XMM: usize = offset_of!(ThreadState, xmm);
+    pub const THIS: usize = offset_of!(ThreadContext, this);
+    pub const GPR: usize = offset_of!(ThreadContext, gpr);
+    pub const RFLAGS: usize = offset_of!(ThreadContext, rflags);
+    pub const PC: usize = offset_of!(ThreadContext, pc);
+    pub const EXIT: usize = offset_of!(ThreadContext, exit);
+    pub const MXCSR: usize = offset_of!(ThreadContext, mxcsr);
+    pub const ENGINE_MXCSR: usize = offset_of!(ThreadContext, engine_mxcsr);
+    pub const IBL_TARGET: usize = offset_of!(ThreadContext, ibl_target);
+    pub const ENGINE_RSP: usize = offset_of!(ThreadContext, engine_rsp);
+    pub const RESUME_AT: usize = offset_of!(ThreadContext, resume_at);
+    pub const SIGNALS_HELD: usize = offset_of!(ThreadContext, signals_held);
+    pub const NEW_TASK_MASK: usize = offset_of!(ThreadContext, new_task_mask);
+    pub const PENDING_SIGNAL: usize = offset_of!(ThreadContext, pending);
+    pub const ENGINE_STACK: usize = offset_of!(ThreadContext, engine_stack);
+    pub const XMM: usize = offset_of!(ThreadContext, xmm);
 
     /// Displacement of a spill slot.
     pub const fn spill(slot: usize) -> usize {
-        offset_of!(ThreadState, spills) + 8 * slot
+        offset_of!(ThreadContext, spills) + 8 * slot
     }
     /// Displacement of a counter slot.
     pub const fn counter(slot: u32) -> usize {
-        offset_of!(ThreadState, first_counter) + 8 * slot as usize
+        offset_of!(ThreadContext, first_counter) + 8 * slot as usize
     }
 }

@@ -25,7 +25,8 @@ impl Cpu {
     }
 
     fn ask() -> u8 {
-        // SDM vol. 2, "CPUID": 1:ECX bit 20, 7:EBX bit 8. The vendor by its EBX: "AuthenticAMD" and "HygonGenuine".
+        // SDM vol. 2, "CPUID": 1:ECX bit 20, 7:EBX bit 8. The vendor by its EBX: "AuthenticAMD" and
+        // "HygonGenuine".
         let leaf_0 = __cpuid(0);
         let amd = matches!(&leaf_0.ebx.to_le_bytes(), b"Auth" | b"Hygo");
         let sse4_2 = __cpuid(1).ecx & 1 << 20 != 0;
@@ -50,8 +51,9 @@ impl Cpu {
     }
 }
 
-/// Has the calling thread execute no instruction that it fetched before: it must not where it has written code at other
-/// addresses than it executes it at (SDM vol. 3, 9.1.3). By IRETQ: a virtual machine's CPUID takes microseconds.
+/// Has the calling thread execute no instruction that it fetched before: it must not where it has
+/// written code at other addresses than it executes it at (SDM vol. 3, 9.1.3). By IRETQ: a virtual
+/// machine's CPUID takes microseconds.
 pub fn serialize() {
     // SAFETY: goes on at the next instruction, with the stack pointer and flags of before.
     unsafe {

@@ -6,23 +6,23 @@ pub const EXIT_INDIRECT: u32 = u32::MAX;
 pub const EXIT_RETURN: u32 = u32::MAX - 3;
 /// Exit index written when a thread comes in from native code.
 pub const EXIT_ENTER: u32 = u32::MAX - 1;
-/// Exit index written when a host function that ran natively has returned.
+/// Exit index written when a function of the client that ran natively has returned.
 pub const EXIT_RETURNED: u32 = u32::MAX - 2;
 
 /// How a target is come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum IblKind {
     /// By a jump, a call or a return that pops more than its target.
     Jump,
     /// By a return.
     Return,
 }
 
-/// How an indirect branch whose target has no pad came out of the cache by this exit.
-pub fn way_of_exit(exit: u32) -> Option<Way> {
+/// How an indirect branch whose target has no target check came out of the cache by this exit.
+pub fn ibl_kind_of_exit(exit: u32) -> Option<IblKind> {
     match exit {
-        EXIT_INDIRECT => Some(Way::Jump),
-        EXIT_RETURN => Some(Way::Return),
+        EXIT_INDIRECT => Some(IblKind::Jump),
+        EXIT_RETURN => Some(IblKind::Return),
         _ => None,
     }
 }

@@ -1,7 +1,8 @@
 //! Where the data of mapped files lie, as far as it is known without asking.
 //!
-//! The descriptors of restartable sequences lie there ([`super::restartable`]). Constants that only look like addresses are told
-//! from them before anything is read: a fault of the engine's own is caught, but a debugger or a tracer would see it.
+//! The descriptors of restartable sequences lie there (`decode::rseq`). Constants that only
+//! look like addresses are told from them before anything is read: a fault of the engine's own is
+//! caught, but a debugger or a tracer would see it.
 
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -56,7 +57,8 @@ pub fn remove(start: u64, end: u64) {
     }
 }
 
-/// Reads what may be a file's data; whether it could be read. The address is told from others without touching it.
+/// Reads what may be a file's data; whether it could be read. The address is told from others
+/// without touching it.
 pub fn read(at: u64, into: &mut [u8]) -> bool {
     let end = at.wrapping_add(into.len() as u64);
     match COUNT.load(Ordering::Acquire) {
@@ -70,8 +72,9 @@ pub fn read(at: u64, into: &mut [u8]) -> bool {
     });
     if is_inside {
         for (offset, byte) in into.iter_mut().enumerate() {
-            // SAFETY: mapped and readable: calls that take it away are seen, and are made under the same lock as this. A
-            // file that was cut short meanwhile breaks the program natively too.
+            // SAFETY: mapped and readable: calls that take it away are seen, and are made under the
+            // same lock as this. A file that was cut short meanwhile breaks the program natively
+            // too.
             *byte = unsafe { ((at as usize + offset) as *const u8).read_volatile() };
         }
     }

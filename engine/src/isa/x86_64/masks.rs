@@ -5,7 +5,8 @@ use core::arch::x86_64::__cpuid_count;
 use ::weights::x86::Repeats;
 use iced_x86::Register;
 
-/// XSAVE components (SDM vol. 1, 13.1) and where the standard format has those whose place is fixed.
+/// XSAVE components (SDM vol. 1, 13.1) and where the standard format has those whose place is
+/// fixed.
 const SSE: u32 = 1;
 const AVX: u32 = 2;
 const OPMASK: u32 = 5;

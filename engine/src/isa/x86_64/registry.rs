@@ -2,7 +2,7 @@
 
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
-use crate::isa::x86_64::context::{ENGINE_STACK, ThreadState};
+use crate::isa::x86_64::context::{ENGINE_STACK, ThreadContext};
 use crate::isa::x86_64::gs::gs_base;
 use crate::os::syscall::nr;
 use crate::os::{memory, process, seccomp};
@@ -13,18 +13,18 @@ pub static SOME_RUN_NATIVELY: AtomicBool = AtomicBool::new(false);
 /// Threads that were ever followed at the same time.
 pub const MOST: usize = 1 << 16;
 
-static BLOCKS: AtomicPtr<AtomicU64> = AtomicPtr::new(core::ptr::null_mut());
+static CONTEXTS: AtomicPtr<AtomicU64> = AtomicPtr::new(core::ptr::null_mut());
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
-/// Adds a block, under an engine's lock; `None` when there is no room.
-pub fn add(block: u64) -> Option<()> {
-    let mut blocks = BLOCKS.load(Ordering::Acquire);
-    if blocks.is_null() {
+/// Adds a context, under an engine's lock; `None` when there is no room.
+pub fn add(context: u64) -> Option<()> {
+    let mut contexts = CONTEXTS.load(Ordering::Acquire);
+    if contexts.is_null() {
         let bytes = MOST * size_of::<AtomicU64>();
         let fresh =
             memory::map_anonymous(0, bytes, memory::PROT_READ | memory::PROT_WRITE)? as *mut _;
         // Two engines may begin at once, in tests.
-        blocks = match BLOCKS.compare_exchange(
+        contexts = match CONTEXTS.compare_exchange(
             core::ptr::null_mut(),
             fresh,
             Ordering::AcqRel,
@@ -40,56 +40,56 @@ pub fn add(block: u64) -> Option<()> {
         return None;
     }
     // SAFETY: mapped for good, `at` lies inside.
-    unsafe { (*blocks.add(at)).store(block, Ordering::Release) };
+    unsafe { (*contexts.add(at)).store(context, Ordering::Release) };
     Some(())
 }
 
-/// Does this address lie on a dispatcher's stack, below its block?
+/// Does this address lie on a dispatcher's stack, below its context?
 pub fn has_stack_at(address: u64) -> bool {
-    let blocks = BLOCKS.load(Ordering::Acquire);
+    let contexts = CONTEXTS.load(Ordering::Acquire);
     let count = COUNT.load(Ordering::Acquire).min(MOST);
     // SAFETY: as in `holds`.
-    !blocks.is_null()
-        && unsafe { core::slice::from_raw_parts(blocks, count) }.iter().any(|block| {
-            let block = block.load(Ordering::Acquire);
-            block != 0 && block.wrapping_sub(address) <= ENGINE_STACK as u64
+    !contexts.is_null()
+        && unsafe { core::slice::from_raw_parts(contexts, count) }.iter().any(|context| {
+            let context = context.load(Ordering::Acquire);
+            context != 0 && context.wrapping_sub(address) <= ENGINE_STACK as u64
         })
 }
 
-/// Is this the address of a block?
+/// Is this the address of a context?
 pub fn holds(base: u64) -> bool {
-    let blocks = BLOCKS.load(Ordering::Acquire);
+    let contexts = CONTEXTS.load(Ordering::Acquire);
     let count = COUNT.load(Ordering::Acquire).min(MOST);
     // SAFETY: mapped for good before COUNT grew; elements are atomics.
-    !blocks.is_null()
-        && unsafe { core::slice::from_raw_parts(blocks, count) }
+    !contexts.is_null()
+        && unsafe { core::slice::from_raw_parts(contexts, count) }
             .iter()
-            .any(|block| block.load(Ordering::Acquire) == base)
+            .any(|context| context.load(Ordering::Acquire) == base)
 }
 
-impl ThreadState {
+impl ThreadContext {
     /// The state of the calling thread if GS says that it has one.
-    pub fn current() -> Option<&'static mut ThreadState> {
+    pub fn current() -> Option<&'static ThreadContext> {
         let base = gs_base();
         // A program that uses GS itself may have set it to anything.
         if base == 0 || !holds(base) {
             return None;
         }
-        let at = base as *mut ThreadState;
-        // SAFETY: blocks are never unmapped.
-        let (tid, vforked) = unsafe { ((*at).tid, (*at).vforked.load(Ordering::Relaxed)) };
-        // A thread that another one started natively has inherited its GS base. Where nobody ever ran natively there is none,
-        // and nothing is asked.
-        let is_own = !vforked
+        // SAFETY: a context of the registry: it is never unmapped, and references to it are shared
+        // ([`ThreadContext`]).
+        let thread = unsafe { &*(base as *const ThreadContext) };
+        // A thread that another one started natively has inherited its GS base. Where nobody ever
+        // ran natively there is none, and nothing is asked.
+        let is_own = !thread.vforked.load(Ordering::Relaxed)
             && (!SOME_RUN_NATIVELY.load(Ordering::Relaxed)
                 || !seccomp::allows(nr::GETTID, &[0; 6])
-                || tid == process::gettid());
-        // SAFETY: as above, and it is this thread's own.
-        is_own.then(|| unsafe { &mut *at })
+                || thread.tid.load(Ordering::Acquire) == process::gettid());
+        is_own.then_some(thread)
     }
 }
 
-/// Whether the caller runs on a dispatcher's stack: signals of the application wait until it is done.
+/// Whether the caller runs on a dispatcher's stack: signals of the application wait until it is
+/// done.
 pub fn is_in_dispatcher() -> bool {
     let here = 0u8;
     has_stack_at(&raw const here as u64)

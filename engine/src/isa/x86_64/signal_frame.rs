@@ -1,5 +1,8 @@
 //! What the kernel lays out for a signal handler, and a signal that waits.
 
+use core::cell::Cell;
+use core::sync::atomic::{AtomicI32, Ordering};
+
 use crate::os::signals::{SIGSEGV, SIGTRAP};
 
 /// Position in `UserContext::registers` of each register in hardware numbering.
@@ -11,27 +14,52 @@ pub const CONTEXT_ERROR: usize = 19;
 /// `siginfo_t`.
 pub type Info = [u64; 16];
 
-/// What the kernel wrote into the part of a frame's vector state that is software's: `struct _fpx_sw_bytes`. Zeros where the
-/// frame has the legacy part alone.
+/// What the kernel wrote into the part of a frame's vector state that is software's: `struct
+/// _fpx_sw_bytes`. Zeros where the frame has the legacy part alone.
 pub type Software = [u64; 6];
 
-/// A signal that waits until the thread is at a place where its state can be told.
+/// A signal that waits until the thread is at a place where its state can be told. A handler that
+/// interrupts the dispatcher writes it.
 #[repr(C)]
-#[derive(Clone, Copy)]
 pub struct Pending {
-    pub signal: i32,
-    pub stepping: bool,
+    /// Its number, written last; 0 = none waits.
+    signal: AtomicI32,
+    /// The thread is being stepped to such a place.
+    pub stepping: Cell<bool>,
     /// The application has the trap flag set itself.
-    pub trapping: bool,
+    pub trapping: Cell<bool>,
     /// The application's mask, to be given back.
-    pub mask: u64,
-    pub info: [u64; 16],
-    pub software: Software,
+    pub mask: Cell<u64>,
+    /// What the kernel says of it.
+    pub info: Cell<Info>,
+    /// Software's part of the frame that it came with.
+    pub software: Cell<Software>,
 }
 
 impl Pending {
+    /// Does a signal wait?
     pub fn is_some(&self) -> bool {
-        self.signal != 0
+        self.signal() != 0
+    }
+
+    /// The signal that waits, or 0.
+    pub fn signal(&self) -> i32 {
+        self.signal.load(Ordering::Acquire)
+    }
+
+    /// This one waits from now on.
+    pub fn set(&self, signal: i32, mask: u64, info: &Info, software: Software) {
+        self.stepping.set(false);
+        self.trapping.set(false);
+        self.mask.set(mask);
+        self.info.set(*info);
+        self.software.set(software);
+        self.signal.store(signal, Ordering::Release);
+    }
+
+    /// None waits any more.
+    pub fn clear(&self) {
+        self.signal.store(0, Ordering::Release);
     }
 }
 
@@ -73,7 +101,8 @@ pub struct AlternateStack {
     pub size: u64,
 }
 
-/// `si_code` of what the kernel itself raises, INT3's trap among it (`include/uapi/asm-generic/siginfo.h`).
+/// `si_code` of what the kernel itself raises, INT3's trap among it
+/// (`include/uapi/asm-generic/siginfo.h`).
 pub const SI_KERNEL: i32 = 0x80;
 
 /// Position of `si_addr` in [`Info`].

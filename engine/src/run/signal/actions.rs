@@ -1,10 +1,10 @@
-//! What the application set up for signals: handlers (rt_sigaction) and alternate stacks (sigaltstack), recorded and
-//! answered as it set them while the kernel knows the engine's entry.
+//! What the application set up for signals: handlers (rt_sigaction) and alternate stacks
+//! (sigaltstack), recorded and answered as it set them while the kernel knows the engine's entry.
 
 use core::sync::atomic::Ordering;
 
 use crate::isa::x86_64::app_memory::{self, read_memory, write_memory};
-use crate::isa::x86_64::context::ThreadState;
+use crate::isa::x86_64::context::ThreadContext;
 use crate::os::process;
 use crate::os::seccomp::{self, optional};
 use crate::os::signal_mask::NEVER_BLOCKED;
@@ -55,7 +55,8 @@ impl Engine {
         let ours = entry();
         let borrowed = self.actions.is_borrowed(number as i32);
         let mut kernel = action;
-        // What the application ignores must not interrupt its calls, but for what the engine itself needs.
+        // What the application ignores must not interrupt its calls, but for what the engine itself
+        // needs.
         let kept = new != 0 && self.keeps(number as i32, action.handler, borrowed);
         if action.handler > 1 || kept {
             kernel.handler = ours;
@@ -125,14 +126,16 @@ impl Engine {
         }
     }
 
-    /// As [`Engine::usual_mask_of_handler`], for a thread that stands at the handler's beginning: more under a storm of signals.
-    pub(crate) fn mask_of_handler(&self, thread: &ThreadState, signal: i32, before: u64) -> u64 {
+    /// As [`Engine::usual_mask_of_handler`], for a thread that stands at the handler's beginning:
+    /// more under a storm of signals.
+    pub(crate) fn mask_of_handler(&self, thread: &ThreadContext, signal: i32, before: u64) -> u64 {
         let mask = self.usual_mask_of_handler(signal, before);
-        if thread.stacked > MOST_STACKED { mask | !SYNCHRONOUS } else { mask }
+        if thread.stacked.get() > MOST_STACKED { mask | !SYNCHRONOUS } else { mask }
     }
 
-    /// The signals that are blocked while a handler runs, where `before` were when its signal came. HotSpot's handler, which
-    /// has everything blocked, writes to the headers of compiled methods: with guarded memory SIGSEGV must come.
+    /// The signals that are blocked while a handler runs, where `before` were when its signal came.
+    /// HotSpot's handler, which has everything blocked, writes to the headers of compiled methods:
+    /// with guarded memory SIGSEGV must come.
     pub(crate) fn usual_mask_of_handler(&self, signal: i32, before: u64) -> u64 {
         let cell = &self.actions.table[signal as usize];
         let itself = match cell.flags.load(Ordering::Relaxed) & SA_NODEFER {
@@ -142,7 +145,8 @@ impl Engine {
         (before | cell.mask.load(Ordering::Relaxed) | itself) & !self.never_blocked()
     }
 
-    /// A one-shot handler was taken off when the kernel delivered its signal, but it has not run yet.
+    /// A one-shot handler was taken off when the kernel delivered its signal, but it has not run
+    /// yet.
     pub(crate) fn keep_one_shot(&self, signal: i32) {
         let cell = &self.actions.table[signal as usize];
         let flags = cell.flags.load(Ordering::Relaxed);
@@ -151,8 +155,9 @@ impl Engine {
         }
     }
 
-    /// From now on a signal comes to the engine, also where the application set no handler for it: SIGTRAP while a
-    /// thread is stepped, SIGBUS where the engine reads code with alignment checks on.
+    /// From now on a signal comes to the engine, also where the application set no handler for it:
+    /// SIGTRAP while a thread is stepped, SIGBUS where the engine reads code with alignment checks
+    /// on.
     pub(crate) fn borrow(&self, signal: i32) {
         let bit = 1 << (signal - 1);
         if self.actions.handler(signal) <= 1
@@ -163,8 +168,9 @@ impl Engine {
         }
     }
 
-    /// Where core files are wanted, signals that leave one come to the engine first, so that the file can show the
-    /// application's registers. Elsewhere nothing is set that the application did not set: `/proc/self/status` tells.
+    /// Where core files are wanted, signals that leave one come to the engine first, so that the
+    /// file can show the application's registers. Elsewhere nothing is set that the application did
+    /// not set: `/proc/self/status` tells.
     pub(crate) fn borrow_fatal_signals(&self) {
         if wants_core_files() {
             LEAVING_A_CORE.into_iter().for_each(|signal| self.borrow_unset(signal));
@@ -173,7 +179,8 @@ impl Engine {
         }
     }
 
-    /// Faults of the engine's own copies come to it from now on, unless a filter may forbid to ask for them.
+    /// Faults of the engine's own copies come to it from now on, unless a filter may forbid to ask
+    /// for them.
     pub(crate) fn serve_faults(&self) {
         if seccomp::allows(nr::RT_SIGACTION, &[0, 0, 0, 8, 0, 0]) {
             [SIGBUS, SIGSEGV].into_iter().for_each(|signal| self.borrow_unset(signal));
@@ -181,7 +188,8 @@ impl Engine {
         }
     }
 
-    /// As [`Engine::borrow`], unless the application ignores a signal that the engine can do without.
+    /// As [`Engine::borrow`], unless the application ignores a signal that the engine can do
+    /// without.
     fn borrow_unset(&self, signal: i32) {
         let mut action = KernelAction::default();
         // SAFETY: our own structure.
@@ -234,8 +242,8 @@ impl Engine {
         }
     }
 
-    /// If the signal comes to the engine only because it was borrowed, this one is the application's, which set no
-    /// handler: the default action, then the signal once more.
+    /// If the signal comes to the engine only because it was borrowed, this one is the
+    /// application's, which set no handler: the default action, then the signal once more.
     pub(crate) fn default_action(&self, signal: i32) {
         if self.actions.handler(signal) != 0 || !self.actions.is_borrowed(signal) {
             return;

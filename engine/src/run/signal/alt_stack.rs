@@ -1,8 +1,9 @@
-//! The alternate signal stack (sigaltstack), as the application set it while the kernel knows the engine's flags.
+//! The alternate signal stack (sigaltstack), as the application set it while the kernel knows the
+//! engine's flags.
 
 use crate::contract::Call;
 use crate::isa::x86_64::app_memory::{read_memory, write_memory};
-use crate::isa::x86_64::context::ThreadState;
+use crate::isa::x86_64::context::ThreadContext;
 use crate::isa::x86_64::registers::gpr;
 use crate::isa::x86_64::signal_frame::AlternateStack;
 use crate::os::seccomp::optional;
@@ -15,7 +16,7 @@ pub(crate) const SS_AUTODISARM: u32 = 1 << 31;
 
 impl Engine {
     /// An alternate stack that the thread set while it was not followed.
-    pub(crate) fn adopt_alternate_stack(&self, thread: &mut ThreadState) {
+    pub(crate) fn adopt_alternate_stack(&self, thread: &ThreadContext) {
         let mut stack = AlternateStack { start: 0, flags: 0, padding: 0, size: 0 };
         // SAFETY: our own structure.
         unsafe { syscall6(nr::SIGALTSTACK, [0, &raw mut stack as u64, 0, 0, 0, 0]) };
@@ -25,14 +26,14 @@ impl Engine {
             // SAFETY: as above; the stack is the application's own.
             unsafe { syscall6(nr::SIGALTSTACK, [&raw const stack as u64, 0, 0, 0, 0, 0]) };
         }
-        thread.alternate_stack = stack;
-        thread.disarmed = false;
+        thread.alternate_stack.set(stack);
+        thread.disarmed.set(false);
     }
 
     /// The thread goes on natively, with its alternate stack as it set it.
-    pub(crate) fn give_alternate_stack_back(&self, thread: &mut ThreadState) {
-        let mut stack = thread.alternate_stack;
-        if stack.size != 0 && stack.flags == SS_AUTODISARM && !thread.disarmed {
+    pub(crate) fn give_alternate_stack_back(&self, thread: &ThreadContext) {
+        let mut stack = thread.alternate_stack.get();
+        if stack.size != 0 && stack.flags == SS_AUTODISARM && !thread.disarmed.get() {
             stack.flags = 0;
             // SAFETY: as in `adopt_alternate_stack`.
             unsafe { optional(nr::SIGALTSTACK, [&raw const stack as u64, 0, 0, 0, 0, 0]) };
@@ -40,7 +41,7 @@ impl Engine {
     }
 
     /// The application's sigaltstack.
-    pub(crate) fn sigaltstack(&self, thread: &mut ThreadState, call: &Call) -> i64 {
+    pub(crate) fn sigaltstack(&self, thread: &ThreadContext, call: &Call) -> i64 {
         const EFAULT: i64 = 14;
         const EPERM: i64 = 1;
         let [new, old, ..] = call.arguments;
@@ -64,18 +65,19 @@ impl Engine {
             }
             call.arguments[0] = &raw const stack as u64;
         }
-        let known = thread.alternate_stack;
-        let inside = thread.gpr[gpr::RSP].wrapping_sub(known.start) < known.size;
+        let known = thread.alternate_stack.get();
+        let inside = thread.gpr[gpr::RSP].get().wrapping_sub(known.start) < known.size;
         if new != 0 && inside {
             return -EPERM;
         }
-        // SAFETY: the new stack is described by our own structure, the old one goes where the application says.
+        // SAFETY: the new stack is described by our own structure, the old one goes where the
+        // application says.
         let result = unsafe { syscall6(nr::SIGALTSTACK, call.arguments) };
         if result != 0 {
             return result;
         }
         if new != 0 {
-            thread.alternate_stack = stack;
+            thread.alternate_stack.set(stack);
         }
         if old != 0 && known.size != 0 {
             // The kernel's answer knows of disarming; the application does not.
@@ -90,10 +92,12 @@ impl Engine {
     }
 
     /// Arms the alternate stack again after a handler on it was left by a long jump.
-    pub(crate) fn rearm_alternate_stack(&self, thread: &mut ThreadState) {
-        let stack = thread.alternate_stack;
-        if thread.disarmed && thread.gpr[gpr::RSP].wrapping_sub(stack.start) >= stack.size {
-            thread.disarmed = false;
+    pub(crate) fn rearm_alternate_stack(&self, thread: &ThreadContext) {
+        let stack = thread.alternate_stack.get();
+        if thread.disarmed.get()
+            && thread.gpr[gpr::RSP].get().wrapping_sub(stack.start) >= stack.size
+        {
+            thread.disarmed.set(false);
             // SAFETY: the application's own alternate stack, as it set it.
             unsafe { optional(nr::SIGALTSTACK, [&raw const stack as u64, 0, 0, 0, 0, 0]) };
         }

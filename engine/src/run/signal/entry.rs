@@ -1,7 +1,7 @@
 //! Where the kernel enters the engine for a signal.
 
 use crate::isa::x86_64::app_memory;
-use crate::isa::x86_64::context::{ThreadState, disp};
+use crate::isa::x86_64::context::{ThreadContext, disp};
 use crate::isa::x86_64::registers::gpr;
 use crate::isa::x86_64::signal_frame::{
     CONTEXT, CONTEXT_RIP, Info, SI_ADDR, UserContext, code_of, is_store_to_protected,
@@ -28,7 +28,8 @@ core::arch::global_asm!(
     "call {on_signal}",
     "cmp eax, {ON_ENGINE_STACK}",
     "jne 2f",
-    // The engine's stack is not in use, or what is on it is given up: an alternate stack may be tiny.
+    // The engine's stack is not in use, or what is on it is given up: an alternate stack may be
+    // tiny.
     "mov rdx, [rsp + 8]", "mov rsi, [rsp + 16]", "mov rdi, [rsp + 24]",
     "lea rcx, [rbp + 8]",
     "mov rbx, rsp",
@@ -56,20 +57,20 @@ extern "C" fn on_signal(
     let Some(engine) = served::engine() else { return Answer::Return };
     // SAFETY: the kernel passes its own frame, ours to change until we return.
     let (info_ref, context_ref) = unsafe { (&*info, &mut *context) };
-    let host = context_ref.registers[CONTEXT_RIP] as u64;
+    let pc = context_ref.registers[CONTEXT_RIP] as u64;
     if FAULTS >> (signal - 1) & 1 != 0
         && code_of(info_ref) > 0
-        && let Some(behind) = app_memory::behind_copy(host)
+        && let Some(behind) = app_memory::behind_copy(pc)
     {
         context_ref.registers[CONTEXT_RIP] = behind as i64;
         return Answer::Return;
     }
     let denied = is_store_to_protected(signal, info_ref, context_ref);
-    if denied && engine.open(info_ref[SI_ADDR], host) {
+    if denied && engine.open(info_ref[SI_ADDR], pc) {
         return Answer::Return;
     }
-    match ThreadState::current() {
-        // On its way out a thread is followed no more, but its state is in its block still.
+    match ThreadContext::current() {
+        // On its way out a thread is followed no more, but its state is in its context still.
         Some(thread) if thread.is_followed() || is_leaving(thread, context_ref) => {
             engine.interrupted(thread, signal, info_ref, context_ref)
         }
@@ -81,7 +82,7 @@ extern "C" fn on_signal(
 }
 
 /// Does the context lie in the dispatcher, between the end of following and native code?
-fn is_leaving(thread: &ThreadState, context: &UserContext) -> bool {
+fn is_leaving(thread: &ThreadContext, context: &UserContext) -> bool {
     thread.owns_stack(context.registers[CONTEXT[gpr::RSP]] as u64)
         || resume_range().contains(&(context.registers[CONTEXT_RIP] as u64))
 }
@@ -92,8 +93,9 @@ extern "C" fn on_engine_stack(
     context: *mut UserContext,
     entry: u64,
 ) -> Answer {
-    let Some(thread) = ThreadState::current() else { return Answer::Return };
-    // SAFETY: the frame is the kernel's.
-    let context_ref = unsafe { &mut *context };
-    engine_of(thread).deliver(thread, signal, info, context_ref, entry)
+    let Some(thread) = ThreadContext::current() else { return Answer::Return };
+    // SAFETY: the frame is the kernel's, this thread's alone until the handler returns; both end
+    // before the application's handler gets it.
+    let (info, context) = unsafe { (&mut *info, &mut *context) };
+    engine_of(thread).deliver(thread, signal, info, context, entry)
 }

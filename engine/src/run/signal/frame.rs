@@ -1,15 +1,17 @@
-//! Signal frames that the engine builds itself, where a filter forbids the calls that would have the kernel do it.
+//! Signal frames that the engine builds itself, where a filter forbids the calls that would have
+//! the kernel do it.
 //!
 //! # Design
-//! A postponed signal is queued anew and the application's mask given back, by rt_tgsigqueueinfo and rt_sigprocmask. A program
-//! under a filter makes neither, as a rule; but one that handles signals must allow rt_sigreturn. So the frame is laid out as
-//! the kernel lays it out (`arch/x86/kernel/signal_64.c`), from the thread's block and the vector state that is in the CPU, and the
-//! mask is set by an rt_sigreturn to a small frame on the engine's own stack.
+//! A postponed signal is queued anew and the application's mask given back, by rt_tgsigqueueinfo
+//! and rt_sigprocmask. A program under a filter makes neither, as a rule; but one that handles
+//! signals must allow rt_sigreturn. So the frame is laid out as the kernel lays it out
+//! (`arch/x86/kernel/signal_64.c`), from the thread's context and the vector state that is in the
+//! CPU, and the mask is set by an rt_sigreturn to a small frame on the engine's own stack.
 
 use core::arch::asm;
 use core::arch::x86_64::_fxsave64;
 
-use crate::isa::x86_64::context::{Stage, ThreadState};
+use crate::isa::x86_64::context::{Stage, ThreadContext};
 use crate::isa::x86_64::registers::gpr;
 use crate::isa::x86_64::signal_frame::{
     AlternateStack, CONTEXT, CONTEXT_FLAGS, CONTEXT_RIP, Info, Software, UserContext,
@@ -17,7 +19,7 @@ use crate::isa::x86_64::signal_frame::{
 use crate::os::seccomp::{self, optional};
 use crate::os::syscall::nr;
 use crate::run::engine::Engine;
-use crate::run::stubs::{gadget, restorer};
+use crate::run::stubs::{restorer, syscall_stub};
 use crate::run::syscalls::enter_frame;
 
 /// `struct rt_sigframe`.
@@ -36,7 +38,8 @@ const CONTEXT_SEGMENTS: usize = 18;
 /// `UC_FP_XSTATE`, `UC_SIGCONTEXT_SS`, `UC_STRICT_RESTORE_SS`.
 const EXTENDED: u64 = 1;
 const WITH_SEGMENTS: u64 = 2 | 4;
-/// Where FXSAVE leaves room for software, and what the kernel writes there and behind the area (`struct _fpx_sw_bytes`).
+/// Where FXSAVE leaves room for software, and what the kernel writes there and behind the area
+/// (`struct _fpx_sw_bytes`).
 const SOFTWARE: u64 = 464;
 const MAGIC_1: u32 = 0x4650_5853;
 const MAGIC_2: u32 = 0x4650_5845;
@@ -65,7 +68,7 @@ pub(crate) unsafe fn software_of(fpstate: u64) -> Software {
 ///
 /// # Safety
 /// There must be room below `end`.
-unsafe fn save_state(thread: &ThreadState, end: u64, software: &Software) -> u64 {
+unsafe fn save_state(thread: &ThreadContext, end: u64, software: &Software) -> u64 {
     // Magic number and size with the number behind; components; size.
     let [magic, components, bytes, ..] = *software;
     let is_extended = magic != 0;
@@ -79,12 +82,12 @@ unsafe fn save_state(thread: &ThreadState, end: u64, software: &Software) -> u64
                 in("edx") (components >> 32) as u32, options(nostack));
             ((at + SOFTWARE) as *mut Software).write_unaligned(*software);
             ((at + bytes) as *mut u32).write_unaligned(MAGIC_2);
-            // What the block holds is in use, whatever the CPU says of the registers now.
+            // What the context holds is in use, whatever the CPU says of the registers now.
             *((at + LEGACY_BYTES) as *mut u64) |= 2;
         } else {
             _fxsave64(at as *mut u8);
         }
-        ((at + MXCSR_AT) as *mut u32).write(thread.mxcsr);
+        ((at + MXCSR_AT) as *mut u32).write(thread.mxcsr.get());
         core::ptr::copy_nonoverlapping(
             thread.xmm.as_ptr().cast::<u8>(),
             (at + XMM_AT) as *mut u8,
@@ -108,8 +111,8 @@ fn reset_state(components: u64) {
             unsafe { asm!("fninit", options(nomem, nostack)) }
         }
         components => {
-            // SAFETY: a header of zeros asks for the initial configuration; nothing behind it is read. The engine keeps nothing
-            // in vector registers across this.
+            // SAFETY: a header of zeros asks for the initial configuration; nothing behind it is
+            // read. The engine keeps nothing in vector registers across this.
             unsafe {
                 asm!("xrstor64 [{at}]", at = in(reg) area.0.as_ptr(), in("eax") components as u32,
                     in("edx") (components >> 32) as u32, options(nostack),
@@ -129,25 +132,25 @@ impl Engine {
             .all(|call| seccomp::allows(call, &[0; 6]))
     }
 
-    /// The thread, whose state is whole, stands at the beginning of a handler for this signal now; the mask that it
-    /// begins with. The application has a handler.
+    /// The thread, whose state is whole, stands at the beginning of a handler for this signal now;
+    /// the mask that it begins with. The application has a handler.
     pub(crate) fn enter_handler(
         &self,
-        thread: &mut ThreadState,
+        thread: &ThreadContext,
         signal: i32,
         info: &Info,
         software: &Software,
         mask: u64,
     ) -> u64 {
         let action = self.actions.entry(signal);
-        let stack = thread.alternate_stack;
-        let own = thread.gpr[gpr::RSP];
+        let stack = thread.alternate_stack.get();
+        let own = thread.gpr[gpr::RSP].get();
         let is_on_it = own.wrapping_sub(stack.start) < stack.size;
         let to_alternate =
             action.on_stack && stack.size != 0 && stack.flags & SS_DISABLE == 0 && !is_on_it;
         let end = if to_alternate { stack.start + stack.size } else { own - RED_ZONE };
-        // SAFETY: the application's stack, where the kernel would put the frame too: where there is no room the application
-        // dies of it natively.
+        // SAFETY: the application's stack, where the kernel would put the frame too: where there is
+        // no room the application dies of it natively.
         let (frame, area) = unsafe {
             let area = save_state(thread, end, software);
             let at = ((area - size_of::<Frame>() as u64) & !15) - 8;
@@ -159,16 +162,16 @@ impl Engine {
         let context = &mut frame.context;
         context.flags = WITH_SEGMENTS | if software[0] != 0 { EXTENDED } else { 0 };
         // As the kernel saves it, for the handler's return to restore.
-        context.stack = match thread.disarmed {
+        context.stack = match thread.disarmed.get() {
             true => AlternateStack { start: 0, flags: SS_DISABLE, padding: 0, size: 0 },
             false if to_alternate => AlternateStack { flags: 0, ..stack },
             false => stack,
         };
         for (register, &at) in CONTEXT.iter().enumerate() {
-            context.registers[at] = thread.gpr[register] as i64;
+            context.registers[at] = thread.gpr[register].get() as i64;
         }
-        context.registers[CONTEXT_RIP] = thread.pc as i64;
-        context.registers[CONTEXT_FLAGS] = thread.rflags as i64;
+        context.registers[CONTEXT_RIP] = thread.pc.get() as i64;
+        context.registers[CONTEXT_FLAGS] = thread.rflags.get() as i64;
         context.registers[CONTEXT_SEGMENTS] = SEGMENTS;
         context.fpstate = area;
         context.mask = mask;
@@ -177,7 +180,7 @@ impl Engine {
             let none = AlternateStack { start: 0, flags: SS_DISABLE, padding: 0, size: 0 };
             // SAFETY: our own structure. The kernel disarms it where it delivers.
             unsafe { optional(nr::SIGALTSTACK, [&raw const none as u64, 0, 0, 0, 0, 0]) };
-            thread.disarmed = true;
+            thread.disarmed.set(true);
         }
         reset_state(software[1]);
         self.begin_handler(thread, signal, frame);
@@ -187,30 +190,30 @@ impl Engine {
         mask
     }
 
-    fn begin_handler(&self, thread: &mut ThreadState, signal: i32, frame: &mut Frame) {
+    fn begin_handler(&self, thread: &ThreadContext, signal: i32, frame: &mut Frame) {
         let flags = frame.context.registers[CONTEXT_FLAGS] as u64;
         let (info, context) = (&raw const frame.info as u64, &raw const frame.context as u64);
         self.stand_at_handler(thread, signal, [info, context], &raw const *frame as u64, flags);
     }
 
     /// Gives the kernel a mask by an rt_sigreturn; the vector state is the initial one afterwards.
-    pub(crate) fn set_mask_by_return(&self, thread: &mut ThreadState, mask: u64) {
+    pub(crate) fn set_mask_by_return(&self, thread: &ThreadContext, mask: u64) {
         let mut frame = Frame { return_address: 0, context: UserContext::empty(), info: [0; 16] };
         let context = &mut frame.context;
         context.flags = WITH_SEGMENTS;
-        context.stack = match thread.disarmed {
+        context.stack = match thread.disarmed.get() {
             true => AlternateStack { start: 0, flags: SS_DISABLE, padding: 0, size: 0 },
-            false => thread.alternate_stack,
+            false => thread.alternate_stack.get(),
         };
-        context.registers[CONTEXT_RIP] = gadget().unblocked as i64;
-        context.registers[CONTEXT[gpr::RSP]] = thread.gpr[gpr::RSP] as i64;
+        context.registers[CONTEXT_RIP] = syscall_stub().unblocked as i64;
+        context.registers[CONTEXT[gpr::RSP]] = thread.gpr[gpr::RSP].get() as i64;
         context.registers[CONTEXT_FLAGS] = 0x202;
         context.registers[CONTEXT_SEGMENTS] = SEGMENTS;
         context.mask = mask;
-        thread.in_syscall = Stage::Leaving;
+        thread.in_syscall.set(Stage::Leaving);
         // SAFETY: a whole frame that leads back to the caller.
         unsafe { enter_frame(&raw mut frame.return_address, thread) };
-        thread.in_syscall = Stage::None;
+        thread.in_syscall.set(Stage::None);
     }
 
     /// The kernel takes a one-shot handler off when it delivers.

@@ -1,4 +1,5 @@
-//! What stands before and behind an instruction whose accesses depend on run-time state: REP, masks.
+//! What stands before and behind an instruction whose accesses depend on run-time state: REP,
+//! masks.
 
 use ::weights::x86::Repeats;
 use iced_x86::{Code as Opcode, Encoder, Instruction, Mnemonic, OpKind, Register};
@@ -6,18 +7,20 @@ use iced_x86::{Code as Opcode, Encoder, Instruction, Mnemonic, OpKind, Register}
 use crate::isa::x86_64::emit::buffer::Code;
 use crate::isa::x86_64::emit::encode::encode;
 
-/// Counts before an instruction what its run-time state says.
+/// Counts before an instruction what its run-time state says; `None` where its mask cannot be
+/// fetched: such an instruction cannot be translated.
 pub fn before<const N: usize>(
     code: &mut Code<N>,
     encoder: &mut Encoder,
     instruction: &Instruction,
     slot: u32,
     repeats: Repeats,
-) {
+) -> Option<()> {
     match repeats {
         Repeats::Iterations => code.add_rcx(slot, is_narrow(instruction)),
-        repeats => population(code, encoder, slot, repeats),
+        repeats => population(code, encoder, slot, repeats)?,
     }
+    Some(())
 }
 
 /// Corrects behind an instruction what was counted before it: iterations that it did not make.
@@ -38,7 +41,7 @@ fn population<const N: usize>(
     encoder: &mut Encoder,
     slot: u32,
     repeats: Repeats,
-) {
+) -> Option<()> {
     let (lanes, fetch) = match repeats {
         Repeats::Opmask(mask, lanes) => {
             let opcode = match lanes {
@@ -64,12 +67,12 @@ fn population<const N: usize>(
         Repeats::ByteMask(mask) => {
             (16, Instruction::with2(Opcode::Pmovmskb_r32_xmm, Register::EAX, mask))
         }
-        Repeats::Never | Repeats::Iterations => return,
+        Repeats::Never | Repeats::Iterations => return Some(()),
     };
-    let Ok(fetch) = fetch else { return };
     let mut bytes = [0u8; 16];
-    let len = encode(encoder, &fetch, 0, &mut bytes).unwrap_or(0);
+    let len = encode(encoder, &fetch.ok()?, 0, &mut bytes)?;
     code.add_population(slot, lanes, &bytes[..len]);
+    Some(())
 }
 
 /// CMPS and SCAS may stop before the count is used up.

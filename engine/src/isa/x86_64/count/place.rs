@@ -1,11 +1,12 @@
 //! Where in a block its counter stands, and by which instructions it counts.
 //!
 //! # Design
-//! One INC in memory is cheapest (ADD is a byte longer, and stands where it counts several executions), but changes flags: it
-//! stands where they are dead. Else LOAD, LEA, STORE through a
-//! register that is about to be overwritten, or through RCX where an indirect branch has put it aside; if there is
-//! nothing of the kind, through a register that is put aside for it. The place must be exact for a signal handler
-//! too: between the counter and the instruction that overwrites the flags or the register nothing may fault.
+//! One INC in memory is cheapest (ADD is a byte longer, and stands where it counts several
+//! executions), but changes flags: it stands where they are dead. Else LOAD, LEA, STORE through a
+//! register that is about to be overwritten, or through RCX where an indirect branch has put it
+//! aside; if there is nothing of the kind, through a register that is put aside for it. The place
+//! must be exact for a signal handler too: between the counter and the instruction that overwrites
+//! the flags or the register nothing may fault.
 
 use iced_x86::{
     Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register, RflagsBits,
@@ -25,7 +26,8 @@ const STATUS_FLAGS: u32 = RflagsBits::OF
 pub struct CounterPlace {
     /// It stands before this instruction.
     pub at: usize,
-    /// The application's state is not whole from the counter up to (not including) this instruction.
+    /// The application's state is not whole from the counter up to (not including) this
+    /// instruction.
     pub until: usize,
     /// How it counts.
     pub how: How,
@@ -111,9 +113,10 @@ fn overwritten_register(
 
 /// Where the counter's `add` may stand: before which instruction flags are dead.
 ///
-/// The place must be exact for a signal handler too: between it and the instruction that overwrites the
-/// last live flag nothing may fault, so only plain integer instructions on registers lie there.
-/// Returns it and the first instruction that sees only new flags; `None` when the block has no such place.
+/// The place must be exact for a signal handler too: between it and the instruction that overwrites
+/// the last live flag nothing may fault, so only plain integer instructions on registers lie there.
+/// Returns it and the first instruction that sees only new flags; `None` when the block has no such
+/// place.
 pub fn flags_dead_before(
     instructions: &[Instruction],
     factory: &mut InstructionInfoFactory,

@@ -121,9 +121,9 @@ impl Block {
         self.decode_bytes(pc, bytes, |_| false);
     }
 
-    /// Decodes the block at `pc` from a copy of bytes that others may be changing. With a `factory` it may be changing
-    /// them itself, and ends behind an instruction that may write to what follows: any store but one through the stack
-    /// pointer.
+    /// Decodes the block at `pc` from a copy of bytes that others may be changing. With a `factory`
+    /// it may be changing them itself, and ends behind an instruction that may write to what
+    /// follows: any store but one through the stack pointer.
     ///
     /// # Safety
     /// As [`Block::decode`].
@@ -187,8 +187,8 @@ impl Block {
     }
 }
 
-/// AMD's CPUs take a near branch with an operand-size prefix for a 16-bit one, Intel's ignore the prefix (AMD APM vol. 3,
-/// 1.2.2; SDM vol. 2, "CALL").
+/// AMD's CPUs take a near branch with an operand-size prefix for a 16-bit one, Intel's ignore the
+/// prefix (AMD APM vol. 3, 1.2.2; SDM vol. 2, "CALL").
 fn decoder_options() -> u32 {
     if Cpu::this().is_amd() { DecoderOptions::AMD } else { DecoderOptions::NONE }
 }
@@ -258,6 +258,7 @@ fn uses_gs(instruction: &Instruction) -> bool {
         && instruction.op0_register() == Register::GS
         && matches!(instruction.mnemonic(), Mnemonic::Mov | Mnemonic::Pop);
     let loads = instruction.mnemonic() == Mnemonic::Lgs;
-    // An LEA or NOP may carry the prefix without an access; they are rare enough to be refused along.
+    // An LEA or NOP may carry the prefix without an access; they are rare enough to be refused
+    // along.
     writes || loads || instruction.segment_prefix() == Register::GS
 }

@@ -1,19 +1,22 @@
 //! Restartable sequences (rseq(2)): recognised before a thread enters one.
 //!
 //! # Design
-//! A thread tells the kernel by a store into its `struct rseq` that it is about to enter a critical section; preempted
-//! or interrupted there, it goes on at the section's abort handler. The kernel knows the section by its application
-//! addresses, so it would never abort a translation of it: two threads could be in one per-CPU section at a time,
-//! unnoticed. A thread is therefore released, with a notice, before the instruction that takes the address of a
-//! section's descriptor. Serving it would need sections translated in one piece with a descriptor of our own, and
-//! still the kernel tells nobody where an aborted section was left, so its instructions could not be counted exactly.
-//! What the C library itself registers (glibc from 2.35 on, for `sched_getcpu`) needs nothing of this.
+//! A thread tells the kernel by a store into its `struct rseq` that it is about to enter a critical
+//! section; preempted or interrupted there, it goes on at the section's abort handler. The kernel
+//! knows the section by its application addresses, so it would never abort a translation of it: two
+//! threads could be in one per-CPU section at a time, unnoticed. A thread is therefore released,
+//! with a notice, before the instruction that takes the address of a section's descriptor. Serving
+//! it would need sections translated in one piece with a descriptor of our own, and still the
+//! kernel tells nobody where an aborted section was left, so its instructions could not be counted
+//! exactly. What the C library itself registers (glibc from 2.35 on, for `sched_getcpu`) needs
+//! nothing of this.
 
 use iced_x86::{Instruction, Mnemonic, OpKind};
 
 use crate::isa::x86_64::file_memory;
 
-/// The word before every abort handler on x86 (`RSEQ_SIG` of librseq, glibc and tcmalloc; the kernel checks it).
+/// The word before every abort handler on x86 (`RSEQ_SIG` of librseq, glibc and tcmalloc; the
+/// kernel checks it).
 const SIGNATURE: u32 = 0x5305_3053;
 /// `struct rseq_cs` is aligned to 32 bytes, and as long (`include/uapi/linux/rseq.h`).
 const DESCRIPTOR: usize = 32;
@@ -47,7 +50,8 @@ fn is_descriptor(at: u64) -> bool {
         return false;
     }
     let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
-    // Version 0 in the lower half, flags in the upper one; start, length up to the commit's end, abort handler.
+    // Version 0 in the lower half, flags in the upper one; start, length up to the commit's end,
+    // abort handler.
     let [head, start, length, abort] = [0, 8, 16, 24].map(word);
     let mut signature = [0u8; 4];
     head as u32 == 0

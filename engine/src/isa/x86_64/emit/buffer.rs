@@ -1,4 +1,5 @@
-//! A buffer of machine code at a known address, and the few instruction forms that the engine inserts.
+//! A buffer of machine code at a known address, and the few instruction forms that the engine
+//! inserts.
 //!
 //! None of the inserted forms changes a flag, except [`Code::count`].
 
@@ -125,8 +126,9 @@ impl<const N: usize> Code<N> {
         self.jump(to_dispatcher);
     }
 
-    /// `jmp [rip+0]` with the 64-bit address behind it: reaches anywhere. Comes after [`FAR_PADDING`] bytes where the
-    /// code begins at a multiple of eight: the address is aligned, as the application may have alignment checks on.
+    /// `jmp [rip+0]` with the 64-bit address behind it: reaches anywhere. Comes after
+    /// [`FAR_PADDING`] bytes where the code begins at a multiple of eight: the address is aligned,
+    /// as the application may have alignment checks on.
     pub fn jump_far(&mut self, target: u64) {
         self.put(&[0x90; FAR_PADDING]);
         self.put(&[0xff, 0x25, 0, 0, 0, 0]);

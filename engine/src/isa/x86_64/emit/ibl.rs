@@ -1,10 +1,11 @@
-//! How an indirect branch finds the pad of its target: which bits of the target choose the table's entry, and how the pad
-//! compares the rest.
+//! How an indirect branch finds the target check of its target: which bits of the target choose the
+//! table's entry, and how the target check compares the rest.
 //!
 //! # Design
-//! The hash is 16 bits of the target, because MOVZX takes as many out of a register without touching a flag. They are the
-//! bits from 4 on, where the CPU has RORX to bring them down: targets seldom lie in the same 16 bytes, and functions begin
-//! at multiples of 16. So an entry's line of the cache serves 128 bytes of code instead of 8, and no entry is left empty.
+//! The hash is 16 bits of the target, because MOVZX takes as many out of a register without
+//! touching a flag. They are the bits from 4 on, where the CPU has RORX to bring them down: targets
+//! seldom lie in the same 16 bytes, and functions begin at multiples of 16. So an entry's line of
+//! the cache serves 128 bytes of code instead of 8, and no entry is left empty.
 
 use crate::isa::x86_64::context::disp;
 use crate::isa::x86_64::cpu::Cpu;
@@ -14,7 +15,7 @@ use crate::isa::x86_64::registers::gpr;
 /// Bits of a target that choose an entry.
 pub const HASH_BITS: u32 = 16;
 
-/// How a pad compares.
+/// How a target check compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Comparison {
     /// By CRC32 and LOOP.
@@ -25,38 +26,40 @@ pub enum Comparison {
     Difference,
 }
 
-/// The form of all lookups of a translator.
+/// The form of all ibl_form of a translator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lookups {
+pub struct IblForm {
     /// The lowest bit that chooses an entry; if not 0, the CPU has RORX.
     pub shift: u8,
-    /// How pads compare.
+    /// How target checks compare.
     pub comparison: Comparison,
 }
 
-impl Lookups {
+impl IblForm {
     /// The fastest form for a CPU.
-    pub fn of(cpu: Cpu) -> Lookups {
+    pub fn for_cpu(cpu: Cpu) -> IblForm {
         let comparison = match cpu {
             _ if !cpu.has_sse4_2() => Comparison::Difference,
             // LOOP is one micro-operation on its CPUs that have BMI2, and several on Intel's.
             _ if cpu.is_amd() && cpu.has_bmi2() => Comparison::CrcAndLoop,
             _ => Comparison::Crc,
         };
-        Lookups { shift: if cpu.has_bmi2() { 4 } else { 0 }, comparison }
+        IblForm { shift: if cpu.has_bmi2() { 4 } else { 0 }, comparison }
     }
 }
 
 impl<const N: usize> Code<N> {
-    /// An indirect branch to the application PC in a register (RCX itself is kept aside): see [`super::targets`].
-    pub fn lookup(&mut self, target: usize, table: u32, lookups: Lookups) {
-        self.store(target, disp::LOOKUP_TARGET);
-        self.jump_by(target, table, lookups.shift);
+    /// An indirect branch to the application PC in a register (RCX itself is kept aside): see
+    /// `cache::ibl_table`.
+    pub fn lookup(&mut self, target: usize, table: u32, ibl_form: IblForm) {
+        self.store(target, disp::IBL_TARGET);
+        self.jump_by(target, table, ibl_form.shift);
     }
 
-    /// A return to the application PC in RCX, which has just been popped; RCX's own value is kept aside.
-    pub fn lookup_return(&mut self, table: u32, lookups: Lookups) {
-        self.jump_by(gpr::RCX, table, lookups.shift);
+    /// A return to the application PC in RCX, which has just been popped; RCX's own value is kept
+    /// aside.
+    pub fn ibl_return(&mut self, table: u32, ibl_form: IblForm) {
+        self.jump_by(gpr::RCX, table, ibl_form.shift);
     }
 
     fn jump_by(&mut self, target: usize, table: u32, shift: u8) {

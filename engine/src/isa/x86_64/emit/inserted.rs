@@ -1,4 +1,5 @@
-//! The forms of what the engine inserts into a block. None changes a flag but [`Code::count`] and [`Code::increment`].
+//! The forms of what the engine inserts into a block. None changes a flag but [`Code::count`] and
+//! [`Code::increment`].
 
 use crate::isa::x86_64::context::{disp, spill};
 use crate::isa::x86_64::emit::buffer::Code;
@@ -63,8 +64,8 @@ impl<const N: usize> Code<N> {
         self.load(gpr::RDX, disp::spill(spill::RDX));
     }
 
-    /// Adds the number of bits set in `RAX & lanes` to a slot; `mask` fetches the bits into RAX. Flags are
-    /// kept by LAHF/SETO, because POPCNT clears them.
+    /// Adds the number of bits set in `RAX & lanes` to a slot; `mask` fetches the bits into RAX.
+    /// Flags are kept by LAHF/SETO, because POPCNT clears them.
     pub fn add_population(&mut self, slot: u32, lanes: u64, mask: &[u8]) {
         self.store(gpr::RAX, disp::spill(spill::RAX));
         self.put(&[0x9f, 0x0f, 0x90, 0xc0]); // lahf; seto al
@@ -86,8 +87,9 @@ impl<const N: usize> Code<N> {
         self.load(gpr::RAX, disp::spill(spill::RAX));
     }
 
-    /// Compares `len` bytes at `source` with their copy and goes on behind when they are equal, else to `changed`.
-    /// RAX and the status flags are kept: what stands there by now may read them.
+    /// Compares `len` bytes at `source` with their copy and goes on behind when they are equal,
+    /// else to `changed`. RAX and the status flags are kept: what stands there by now may read
+    /// them.
     ///
     /// A source that is `far` is out of a displacement's reach.
     pub fn compare_source(&mut self, source: u64, copy: u64, len: usize, changed: u64, far: bool) {
@@ -105,8 +107,8 @@ impl<const N: usize> Code<N> {
             };
             let at = done.min(len - size) as u64;
             for (opcode, from) in [(0x8b, source), (0x3b, copy)] {
-                // mov rax, [rip+source]; cmp rax, [rip+copy], and their narrow forms; `mov rax, [source]` has one with
-                // an address of 64 bits.
+                // mov rax, [rip+source]; cmp rax, [rip+copy], and their narrow forms; `mov rax,
+                // [source]` has one with an address of 64 bits.
                 let by_address = far && from == source;
                 let opcode = if by_address { 0xa1 } else { opcode };
                 match size {

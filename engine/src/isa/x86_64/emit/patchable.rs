@@ -4,12 +4,13 @@ use crate::isa::x86_64::emit::buffer::Code;
 
 impl<const N: usize> Code<N> {
     /// May a displacement that is linked lie at this address? It is written by one store: see
-    /// [`super::cache::Arena::patch`].
+    /// `Arena::patch`.
     pub fn holds_field(at: u64) -> bool {
         at % 8 <= 4
     }
 
-    /// May a jump (`e9 rel32`) that is linked stand at this address? A NOP takes its place, and it that of a NOP.
+    /// May a jump (`e9 rel32`) that is linked stand at this address? A NOP takes its place, and it
+    /// that of a NOP.
     pub fn holds_jump(at: u64) -> bool {
         at % 8 <= 3
     }
@@ -24,7 +25,8 @@ impl<const N: usize> Code<N> {
         self.prefix_until(Self::holds_jump);
     }
 
-    /// Puts as few CS prefixes as there can be: branches and NOPs ignore them, and they are no instruction more.
+    /// Puts as few CS prefixes as there can be: branches and NOPs ignore them, and they are no
+    /// instruction more.
     fn prefix_until(&mut self, right: impl Fn(u64) -> bool) {
         while !right(self.here()) {
             self.put(&[0x2e]);

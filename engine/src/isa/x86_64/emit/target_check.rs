@@ -1,21 +1,23 @@
 //! The look at the target of an indirect branch: what stands in front of the code that it leads to.
 //!
 //! # Design
-//! The table has told 16 of the target's bits ([`super::lookup`]); the rest must be compared without touching a flag. CRC32
-//! does so in one instruction: begun with the right number it gives the wanted one for the right target. It is as exact as a
-//! comparison: with 16 bits known, two addresses of user space can differ in 31 bits, and the redundancy checks of these 31
-//! are linearly independent, so no difference of two addresses has the check 0 (a test computes their rank). An
-//! address that no memory can have, with any of the bits 47 to 63 set, is taken for the target in one of 2^32 cases;
-//! natively the branch to it would fault. CPUs without SSE4.2 compare by LEA and BSWAP.
+//! The table has told 16 of the target's bits ([`super::ibl`]); the rest must be compared
+//! without touching a flag. CRC32 does so in one instruction: begun with the right number it gives
+//! the wanted one for the right target. It is as exact as a comparison: with 16 bits known, two
+//! addresses of user space can differ in 31 bits, and the redundancy checks of these 31 are
+//! linearly independent, so no difference of two addresses has the check 0 (a test computes their
+//! rank). An address that no memory can have, with any of the bits 47 to 63 set, is taken for the
+//! target in one of 2^32 cases; natively the branch to it would fault. CPUs without SSE4.2 compare
+//! by LEA and BSWAP.
 //!
-//! LOOP goes on behind itself when RCX was 1, so it stands where the target is right and the branch is not taken: a taken
-//! one for each pad wants a place in the branch predictor, of which large programs have too few. Where it is slow, JRCXZ is
-//! taken when the target is right.
+//! LOOP goes on behind itself when RCX was 1, so it stands where the target is right and the branch
+//! is not taken: a taken one for each target check wants a place in the branch predictor, of which
+//! large programs have too few. Where it is slow, JRCXZ is taken when the target is right.
 
 use crate::isa::x86_64::context::disp;
 use crate::isa::x86_64::emit::buffer::Code;
 use crate::isa::x86_64::emit::ibl::Comparison;
-use crate::isa::x86_64::exits::Way;
+use crate::isa::x86_64::exits::IblKind;
 use crate::isa::x86_64::registers::gpr;
 
 /// The polynomial of the CRC32 instruction (SDM vol. 2), bits reflected: Castagnoli's.
@@ -36,9 +38,15 @@ fn crc_begin(word: u64, end: u32) -> u32 {
 const LEAVE_BYTES: usize = 6;
 
 impl<const N: usize> Code<N> {
-    /// The way in for an indirect branch to `pc`: goes on behind when that is the target, else through the word at
-    /// `link`. RCX lies aside. Returns the offset of its first instruction.
-    pub fn pad(&mut self, way: Way, pc: u64, link: u64, comparison: Comparison) -> usize {
+    /// The way in for an indirect branch to `pc`: goes on behind when that is the target, else
+    /// through the word at `link`. RCX lies aside. Returns the offset of its first instruction.
+    pub fn target_check(
+        &mut self,
+        way: IblKind,
+        pc: u64,
+        link: u64,
+        comparison: Comparison,
+    ) -> usize {
         let mut entry = self.len();
         match comparison {
             Comparison::CrcAndLoop => {
@@ -61,9 +69,9 @@ impl<const N: usize> Code<N> {
             }
         }
         #[cfg(feature = "sabotage")]
-        if crate::mutants::is("pad_loses_rcx") {
+        if crate::mutants::is("target_check_loses_rcx") {
             return entry;
-        } else if crate::mutants::is("pad_changes_flags") {
+        } else if crate::mutants::is("target_check_changes_flags") {
             self.put(&[0x65, 0x48, 0x03, 0x0c, 0x25]); // add rcx, gs:[spill]: RCX is 0
             self.put(&(disp::spill(crate::isa::x86_64::context::spill::ANY) as u32).to_le_bytes());
             return entry;
@@ -79,31 +87,32 @@ impl<const N: usize> Code<N> {
     }
 
     /// RCX becomes the redundancy check of the target.
-    fn check(&mut self, way: Way, begin: u32) {
+    fn check(&mut self, way: IblKind, begin: u32) {
         self.put(&[0xb9]); // mov ecx, imm32
         self.put(&begin.to_le_bytes());
         match way {
-            Way::Jump => {
+            IblKind::Jump => {
                 // crc32 rcx, qword gs:[target]
                 self.put(&[0x65, 0xf2, 0x48, 0x0f, 0x38, 0xf1, 0x0c, 0x25]);
-                self.put(&(disp::LOOKUP_TARGET as u32).to_le_bytes());
+                self.put(&(disp::IBL_TARGET as u32).to_le_bytes());
             }
             // crc32 rcx, qword [rsp-8]
-            Way::Return => self.put(&[0xf2, 0x48, 0x0f, 0x38, 0xf1, 0x4c, 0x24, 0xf8]),
+            IblKind::Return => self.put(&[0xf2, 0x48, 0x0f, 0x38, 0xf1, 0x4c, 0x24, 0xf8]),
         }
     }
 
     /// RCX becomes 0 if `pc` is the target, and only then.
-    fn subtract(&mut self, way: Way, pc: u64) {
+    fn subtract(&mut self, way: IblKind, pc: u64) {
         match way {
-            Way::Jump => self.load(gpr::RCX, disp::LOOKUP_TARGET),
-            Way::Return => self.put(&[0x48, 0x8b, 0x4c, 0x24, 0xf8]), // mov rcx, [rsp-8]
+            IblKind::Jump => self.load(gpr::RCX, disp::IBL_TARGET),
+            IblKind::Return => self.put(&[0x48, 0x8b, 0x4c, 0x24, 0xf8]), // mov rcx, [rsp-8]
         }
         let low = pc as i32;
         let high = (pc.wrapping_sub(low as u64) >> 32) as u32;
         self.subtract_from_rcx(i64::from(low));
         if high != 0 {
-            // If it was the target, RCX is its upper half in the upper half now; a displacement is of the lower.
+            // If it was the target, RCX is its upper half in the upper half now; a displacement is
+            // of the lower.
             self.put(&[0x48, 0x0f, 0xc9]); // bswap rcx
             self.subtract_from_rcx(i64::from(high.swap_bytes()));
         }
@@ -128,7 +137,8 @@ mod tests {
     use crate::isa::x86_64::emit::ibl::HASH_BITS;
     use crate::os::memory;
 
-    /// Executes a pad for `pc` with `target` below the stack pointer; whether it took it for its own.
+    /// Executes a target check for `pc` with `target` below the stack pointer; whether it took it
+    /// for its own.
     fn takes(comparison: Comparison, pc: u64, target: u64) -> bool {
         let page = memory::map_anonymous(
             0,
@@ -138,27 +148,27 @@ mod tests {
         let page = page.unwrap() as u64;
         let (link, other) = (page + 1024, page + 2048);
         let mut code: Code<128> = Code::at(page + 16);
-        let entry = code.pad(Way::Return, pc, link, comparison) as u8;
-        // The pad ends by loading RCX from GS, which is nobody's here: left out.
+        let entry = code.target_check(IblKind::Return, pc, link, comparison) as u8;
+        // The target check ends by loading RCX from GS, which is nobody's here: left out.
         let bytes = &code.bytes()[..code.len() - 9];
         // SAFETY: a fresh page; the code returns 1 or, through the word at `link`, 0.
         unsafe {
-            *(page as *mut [u8; 4]) = [0x56, 0x59, 0xeb, 12 + entry]; // push rsi; pop rcx; jmp to the pad
-            let pad = (page + 16) as *mut u8;
-            core::ptr::copy_nonoverlapping(bytes.as_ptr(), pad, bytes.len());
+            *(page as *mut [u8; 4]) = [0x56, 0x59, 0xeb, 12 + entry]; // push rsi; pop rcx; jmp to the target check
+            let check = (page + 16) as *mut u8;
+            core::ptr::copy_nonoverlapping(bytes.as_ptr(), check, bytes.len());
             let end = [0xb8, 1, 0, 0, 0, 0xc3]; // mov eax, 1; ret
-            core::ptr::copy_nonoverlapping(end.as_ptr(), pad.add(bytes.len()), 6);
+            core::ptr::copy_nonoverlapping(end.as_ptr(), check.add(bytes.len()), 6);
             *(other as *mut [u8; 3]) = [0x31, 0xc0, 0xc3]; // xor eax, eax; ret
             *(link as *mut u64) = other;
-            let pad: extern "sysv64" fn(u64, u64) -> u32 = core::mem::transmute(page as usize);
-            let taken = pad(0, target) == 1;
+            let check: extern "sysv64" fn(u64, u64) -> u32 = core::mem::transmute(page as usize);
+            let taken = check(0, target) == 1;
             memory::unmap(page as usize, 4096);
             taken
         }
     }
 
     #[test]
-    fn a_pad_takes_its_own_target_alone() {
+    fn a_check_takes_its_own_target_alone() {
         let targets = [
             0x40_1000u64,
             0x5555_5555_1234,
