@@ -1,7 +1,7 @@
 //! Requests that the kernel carries out behind a call (io_uring, libaio): what each is to the metrics, and the table of
 //! those that are on their way, found again by the word that comes back with the result.
 
-use crate::directory_table::Place;
+use crate::directory_table::DirectoryNumber;
 use alloc::vec::Vec;
 use records::metric::{Class, Op};
 
@@ -13,7 +13,7 @@ pub struct Counted {
     /// The descriptor's class.
     pub class: Class,
     /// The directory of its file.
-    pub place: Place,
+    pub directory: DirectoryNumber,
 }
 
 /// A request on its way.
@@ -261,7 +261,7 @@ mod tests {
     use super::*;
 
     fn request(op: Op) -> Request {
-        let half = Counted { op, class: Class::File, place: Place::NONE };
+        let half = Counted { op, class: Class::File, directory: DirectoryNumber::NONE };
         Request {
             halves: [Some(half), None],
             is_multiple: false,

@@ -60,7 +60,7 @@ pub struct SparkIds {
 
 /// The role, from the executed file's name, the arguments (the program's own name first) and whether
 /// `analyzer trace` started the process. Allocates nothing.
-pub fn of<'a>(
+pub fn from_arguments<'a>(
     executed: &[u8],
     mut arguments: impl Iterator<Item = &'a [u8]>,
     traced: bool,
@@ -103,7 +103,7 @@ pub fn of<'a>(
 /// The role of a process whose command line gives it none, with a rewritten file in it (`analyzer rewrite`): a
 /// program of its own. Spark's launchers, masters and workers stay what they are: a rewritten `java` runs
 /// them too.
-pub fn of_rewritten<'a>(mut arguments: impl Iterator<Item = &'a [u8]>) -> Role {
+pub fn when_rewritten<'a>(mut arguments: impl Iterator<Item = &'a [u8]>) -> Role {
     let is_spark = arguments.any(|argument| argument.starts_with(b"org.apache.spark."));
     if is_spark { Role::Other } else { Role::Program }
 }
@@ -189,7 +189,7 @@ mod tests {
     fn role(line: &str) -> Role {
         let mut words = line.split(' ').map(str::as_bytes).peekable();
         let executed = words.peek().copied().unwrap_or_default();
-        of(executed, words, false)
+        from_arguments(executed, words, false)
     }
 
     #[test]
@@ -228,16 +228,25 @@ mod tests {
         }
         let in_front = "/bin/bash /home/u/.jenv/shims/java org.apache.spark.executor.CoarseGrainedExecutorBackend";
         let script = b"/home/u/.jenv/shims/java";
-        assert_eq!(of(script, in_front.split(' ').map(str::as_bytes), false), Role::Other);
+        assert_eq!(
+            from_arguments(script, in_front.split(' ').map(str::as_bytes), false),
+            Role::Other
+        );
         let in_front = "/usr/bin/env bash /shims/python3 -m pyspark.daemon";
         let script = b"/shims/python3";
-        assert_eq!(of(script, in_front.split(' ').map(str::as_bytes), false), Role::Other);
-        assert_eq!(of(b"/bin/true", [b"true".as_slice()].into_iter(), true), Role::Program);
+        assert_eq!(
+            from_arguments(script, in_front.split(' ').map(str::as_bytes), false),
+            Role::Other
+        );
+        assert_eq!(
+            from_arguments(b"/bin/true", [b"true".as_slice()].into_iter(), true),
+            Role::Program
+        );
     }
 
     #[test]
     fn rewritten_files_make_programs_of_what_is_nothing_else() {
-        let role = |line: &'static str| of_rewritten(line.split(' ').map(str::as_bytes));
+        let role = |line: &'static str| when_rewritten(line.split(' ').map(str::as_bytes));
         assert_eq!(role("/usr/local/sbin/service --port 1"), Role::Program);
         assert_eq!(role("/usr/bin/python3 script.py"), Role::Program);
         assert_eq!(role("java -cp x Main"), Role::Program);

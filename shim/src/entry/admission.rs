@@ -55,9 +55,9 @@ pub fn decide(startup: &Startup) -> Option<Identity> {
         return None;
     }
     let traced = settings::variable(startup, settings::TRACE).is_some_and(|id| !id.is_empty());
-    let spark_role = role::of(executed, arguments(), false);
+    let spark_role = role::from_arguments(executed, arguments(), false);
     let usual_role = match spark_role {
-        Role::Jvm | Role::Other if link::is_rewritten() => role::of_rewritten(arguments()),
+        Role::Jvm | Role::Other if link::is_rewritten() => role::when_rewritten(arguments()),
         role => role,
     };
     let has_none = matches!(usual_role, Role::Jvm | Role::Other);
@@ -67,7 +67,7 @@ pub fn decide(startup: &Startup) -> Option<Identity> {
     let id = |kind| startup.auxiliary(kind).unwrap_or_default() as u32;
     trusted::set_user(id(AT_EUID), id(AT_EGID));
     log::set_reporter(settings::variable(startup, conf::REPORTER).is_some());
-    let source = Source::of(startup);
+    let source = Source::choose(startup);
     let settings = match source.settings(startup) {
         Ok(settings) => settings,
         Err(error) => {

@@ -107,7 +107,7 @@ pub fn line(level: Level, text: fmt::Arguments<'_>) {
 
 /// Writes one line whatever the level: for a broken configuration.
 pub fn always(text: fmt::Arguments<'_>) {
-    let line = Line::of(text);
+    let line = Line::new(text);
     let path = FILE.load(Ordering::Acquire);
     if path.is_null() {
         if is_standard_error(2) {
@@ -142,7 +142,7 @@ fn open_existing(path: &CStr) -> Result<i32, Refusal> {
 ///
 /// A thread that has no descriptors of the program's can open what is no socket and no other user's pipe.
 pub fn on_standard_error(text: &str) -> bool {
-    let line = Line::of(format_args!("{text}"));
+    let line = Line::new(format_args!("{text}"));
     if is_standard_error(2) {
         file::write_all(2, line.bytes());
         return true;
@@ -185,7 +185,7 @@ struct Line {
 }
 
 impl Line {
-    fn of(text: fmt::Arguments<'_>) -> Line {
+    fn new(text: fmt::Arguments<'_>) -> Line {
         let mut line = Line { bytes: [0; 512], used: 0 };
         let _ = write!(Escaping(&mut line), "sparkanalyzer[{}]: {text}", own_pid());
         line.bytes[line.used] = b'\n';

@@ -26,7 +26,7 @@ pub fn ids() -> Option<SparkIds> {
         let line = file::read_file(&path(pid, "cmdline"), MAX_COMMAND_LINE).ok()?;
         let arguments = || line.split(|&byte| byte == 0);
         let program = arguments().next().unwrap_or_default();
-        if role::of(program, arguments(), false) == Role::Executor {
+        if role::from_arguments(program, arguments(), false) == Role::Executor {
             return Some(role::spark_ids(arguments(), core::iter::empty()));
         }
         pid = parent(pid)?;

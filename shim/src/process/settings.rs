@@ -77,7 +77,7 @@ pub fn variable(startup: &Startup, name: impl AsRef<[u8]>) -> Option<&'static [u
 
 impl Source {
     /// Whom to believe in this process.
-    pub fn of(startup: &Startup) -> Source {
+    pub fn choose(startup: &Startup) -> Source {
         let variable = |name: &str| variable(startup, name).filter(|value| !value.is_empty());
         let is_ours = |one: &CStr| one.to_bytes().starts_with(conf::ENVIRONMENT_PREFIX.as_bytes());
         if !startup.environment().any(is_ours) {
