@@ -4,9 +4,9 @@ use records::METRICS;
 use records::metric::{BARRIERS, Class, EngineMetric, INSTRUCTIONS, Op, Quantity, Unit};
 use serde_json::{Value, json};
 
-use super::key::Dimension;
-use crate::eventlog::SPARK_METRICS;
-use crate::metric_list::nearest;
+use crate::input::eventlog::SPARK_METRICS;
+use crate::report::key::Dimension;
+use crate::text::nearest::nearest;
 
 /// Prefix of Spark's own figures, as against ours.
 const SPARK_PREFIX: &str = "spark_";

@@ -152,7 +152,7 @@ pub fn is_replaced() -> bool {
 /// The next definition of a function or object, after this library's own; else one before it.
 ///
 /// Takes the loader's lock: not for signal handlers, and not for what the engine asks while others wait to translate
-/// ([`engine::contract::Host::redirect`]): the lock's holder may be one of them.
+/// ([`engine::contract::Client::redirect`]): the lock's holder may be one of them.
 pub fn find(name: &core::ffi::CStr) -> Option<usize> {
     let name = Name::new(name);
     let mut found = None;

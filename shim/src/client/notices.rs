@@ -10,7 +10,7 @@ use engine::Notice;
 use records::notice;
 
 /// Writes a notice.
-pub fn write(thread: &mut Thread, notice: Notice, at: u64, detail: u64) {
+pub fn write(thread: &Thread, notice: Notice, at: u64, detail: u64) {
     if !thread.is_followed() || notice == Notice::ThreadNotFollowed {
         descriptors::give_up();
     }

@@ -57,7 +57,7 @@ fn arm_fault() {
         .filter_map(|one| core::str::from_utf8(one).ok()?.strip_prefix("SPARKANALYZER_FAULT="))
         .find_map(|asked| asked.split_once(':'));
     if let Some((name, every)) = asked
-        && !every.parse().is_ok_and(|every| engine::faults::arm(name, every))
+        && !every.parse().is_ok_and(|every| engine::failpoints::arm(name, every))
     {
         unavailable("SPARKANALYZER_FAULT names no fault");
     }

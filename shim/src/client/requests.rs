@@ -18,7 +18,7 @@ use crate::{
     },
 };
 use core::sync::atomic::{AtomicBool, Ordering};
-use engine::{Call, CallToken, Host, Notice, Redirect, Thread as _};
+use engine::{Call, CallToken, Client, Notice, Redirect, Thread as _};
 use records::{ProcessEndReason, notice};
 
 /// The client that the tracer asks.
@@ -43,7 +43,7 @@ pub fn listed() -> Option<&'static Shared> {
     threads::current().map(|thread| &thread.shared)
 }
 
-impl Host<Thread> for Shim {
+impl Client<Thread> for Shim {
     fn redirect(&self, pc: u64) -> Redirect {
         match hooks::next_of_stub(pc as usize) {
             Some(_) if hooks::serves_bridge(pc as usize) && process::wants_agent() => {
@@ -56,7 +56,7 @@ impl Host<Thread> for Shim {
         }
     }
 
-    fn before_syscall(&self, thread: &mut Thread, call: &Call) -> CallToken {
+    fn before_syscall(&self, thread: &Thread, call: &Call) -> CallToken {
         if python::is_watching() {
             on_own_tls(thread, |_| python::before_call(call.number, call.arguments[0]));
         }
@@ -99,7 +99,7 @@ impl Host<Thread> for Shim {
         token
     }
 
-    fn after_syscall(&self, thread: &mut Thread, call: &Call, result: i64, before: CallToken) {
+    fn after_syscall(&self, thread: &Thread, call: &Call, result: i64, before: CallToken) {
         descriptor_calls::after(call.number, &call.arguments, result);
         if behind::concerns(call.number) {
             on_own_tls(thread, |_| {
@@ -128,7 +128,7 @@ impl Host<Thread> for Shim {
         }
     }
 
-    fn before_exec(&self, thread: &mut Thread, call: &mut Call) {
+    fn before_exec(&self, thread: &Thread, call: &mut Call) {
         let mut path = [0u8; 224];
         let at = if call.number == engine::sys::nr::EXECVEAT { 1 } else { 0 };
         on_own_tls(thread, |_| {
@@ -140,8 +140,8 @@ impl Host<Thread> for Shim {
         });
     }
 
-    fn thread_started(&self, thread: &mut Thread) -> bool {
-        let task = match *thread.inherited_word() {
+    fn thread_started(&self, thread: &Thread) -> bool {
+        let task = match thread.inherited_word().get() {
             0 => python::served(),
             task => task,
         };
@@ -149,7 +149,7 @@ impl Host<Thread> for Shim {
             return false;
         }
         let present = tls::base();
-        *thread.host_word() = if is_own_tls(present) {
+        let word = if is_own_tls(present) {
             present
         } else {
             // Its creator's, or another runtime's.
@@ -161,6 +161,7 @@ impl Host<Thread> for Shim {
             };
             area | OUR_AREA
         };
+        thread.client_word().set(word);
         on_own_tls(thread, |thread| {
             begin(thread);
             if let Some(shared) = listed().filter(|_| task != 0) {
@@ -170,15 +171,15 @@ impl Host<Thread> for Shim {
         true
     }
 
-    fn fork_child(&self, thread: &mut Thread) {
+    fn fork_child(&self, thread: &Thread) {
         on_own_tls(thread, |thread| {
             process::check_fork();
             begin(thread);
         });
     }
 
-    fn exiting(&self, thread: &mut Thread, process: bool, status: i32) {
-        let end = |thread: &mut Thread| {
+    fn exiting(&self, thread: &Thread, process: bool, status: i32) {
+        let end = |thread: &Thread| {
             if threads::is_unlisted() {
                 counters::add_after_end(&counters::of_tracer(thread));
             } else if !process {
@@ -190,18 +191,18 @@ impl Host<Thread> for Shim {
                 end(thread);
                 end::end(ProcessEndReason::EXIT, i32::from(status as u8));
             });
-        } else if *thread.host_word() & OUR_AREA != 0 {
+        } else if thread.client_word().get() & OUR_AREA != 0 {
             on_own_tls(thread, end);
             // SAFETY: this thread's last use of it; the FS base is the application's again.
-            unsafe { tls::unmap_area(*thread.host_word() & !OUR_AREA) };
-            *thread.host_word() = 0;
-        } else if tls::is_libcs(*thread.host_word()) {
+            unsafe { tls::unmap_area(thread.client_word().get() & !OUR_AREA) };
+            thread.client_word().set(0);
+        } else if tls::is_libcs(thread.client_word().get()) {
             // Else libc has given the thread's memory back already, as musl does: the helper will miss the thread.
             on_own_tls(thread, end);
         }
     }
 
-    fn notice(&self, thread: &mut Thread, notice: Notice, at: u64, detail: u64) {
+    fn notice(&self, thread: &Thread, notice: Notice, at: u64, detail: u64) {
         on_own_tls(thread, |thread| notices::write(thread, notice, at, detail));
     }
 }
@@ -211,8 +212,8 @@ const OUR_AREA: u64 = 1;
 
 /// Runs the client's part of something with the thread-local words of this thread.
 #[inline]
-fn on_own_tls<R>(thread: &mut Thread, work: impl FnOnce(&mut Thread) -> R) -> R {
-    match *thread.host_word() {
+fn on_own_tls<R>(thread: &Thread, work: impl FnOnce(&Thread) -> R) -> R {
+    match thread.client_word().get() {
         0 => work(thread),
         own => tls::with_base(own & !OUR_AREA, || work(thread)),
     }
@@ -227,7 +228,7 @@ fn is_own_tls(base: u64) -> bool {
 }
 
 /// A followed thread is there.
-fn begin(thread: &mut Thread) {
+fn begin(thread: &Thread) {
     if let Some(shared) = listed() {
         shared.adopt(thread);
     }

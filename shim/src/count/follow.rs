@@ -46,16 +46,13 @@ fn attach() -> *mut Thread {
         );
         return null_mut();
     }
-    {
-        // SAFETY: what the tracer keeps of this thread outlives it. The words are this thread's own, which is not followed
-        // now: nobody else has a reference until `adopt`, and this one ends before.
-        let state = unsafe { &mut *traced };
-        *state.host_word() = tls::base();
-        if let Some(task_id) = thread.tasks.task_id() {
-            *state.inherited_word() = recorder::task_number(task_id);
-        }
+    // SAFETY: what the tracer keeps of this thread outlives it, and is reached by shared references alone.
+    let state = unsafe { &*traced };
+    state.client_word().set(tls::base());
+    if let Some(task_id) = thread.tasks.task_id() {
+        state.inherited_word().set(recorder::task_number(task_id));
     }
-    thread.shared.adopt(traced);
+    thread.shared.adopt(state);
     traced
 }
 

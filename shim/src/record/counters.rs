@@ -95,8 +95,8 @@ impl Shared {
     }
 
     /// From now on the tracer's counts of this thread are part of its values, and it is followed.
-    pub fn adopt(&self, thread: *mut tracer::Thread) {
-        self.traced.store(thread, Ordering::Release);
+    pub fn adopt(&self, thread: &tracer::Thread) {
+        self.traced.store(core::ptr::from_ref(thread).cast_mut(), Ordering::Release);
         self.set_followed(true);
     }
 

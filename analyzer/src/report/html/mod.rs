@@ -6,16 +6,15 @@ use std::io::{self, Write};
 use records::metric::{Class, INSTRUCTIONS, Quantity};
 use serde_json::{Value, json};
 
-use super::figure::{Figure, Scale};
-use super::findings::{self, Facts};
-use super::gather::Answer;
-use super::jobs::Job;
-use super::key::{Dimension, Key, Part};
-use super::plan;
-use super::rows::{Row, Rows, Said};
-use super::spread::Measure;
-use super::spread_print;
-use super::stage_names::StageName;
+use crate::report::answer::Answer;
+use crate::report::figure::{Figure, Scale};
+use crate::report::findings::facts::Facts;
+use crate::report::jobs::Job;
+use crate::report::key::{Dimension, Key, Part};
+use crate::report::rows::{Row, Rows, Said};
+use crate::report::spread::Measure;
+use crate::report::stage_names::StageName;
+use crate::report::{findings, plan, spread_print};
 
 /// The page; its data stands for [`DATA_MARK`].
 const PAGE: &str = include_str!("page.html");
