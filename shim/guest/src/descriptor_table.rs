@@ -1,13 +1,14 @@
-//! What each open descriptor is: a table by number that every thread reads and changes without a lock, for a process
-//! of which every system call is seen.
+//! What each open descriptor is: a table by number that every thread reads and changes without a
+//! lock, for a process of which every system call is seen.
 //!
 //! # Design
 //!
-//! A word per number holds what is known and a generation. Whoever asks the kernel takes the word first and may
-//! store the answer only if it is still that word ([`Descriptors::learn`]); every call that closes or replaces a
-//! descriptor begins a new generation before it is made and after it has returned. So an answer that was asked for
-//! before a close is never kept after it. A number that is given out in a way that nobody sees (a message, a ring)
-//! was closed before, and is unknown.
+//! A word per number holds what is known and a generation. Whoever asks the kernel takes the word
+//! first and may store the answer only if it is still that word ([`Descriptors::learn`]); every
+//! call that closes or replaces a descriptor begins a new generation before it is made and after it
+//! has returned. So an answer that was asked for before a close is never kept after it. A number
+//! that is given out in a way that nobody sees (a message, a ring) was closed before, and is
+//! unknown.
 //!
 //! # Limitations
 //!
@@ -20,7 +21,8 @@ use records::metric::Class;
 /// Numbers that the table has room for.
 pub const NUMBERS: usize = 16 * 1024;
 
-/// Bits of a word for the generation; its wrapping is harmless unless it happens while one answer is waited for.
+/// Bits of a word for the generation; its wrapping is harmless unless it happens while one answer
+/// is waited for.
 const GENERATION: u32 = 0xfff;
 const KNOWN: u32 = 1 << 12;
 const CLASS_AT: u32 = 13;
@@ -120,7 +122,8 @@ impl Descriptors {
         FoundWord(self.words.get(number as usize)?.load(Ordering::Acquire)).entry()
     }
 
-    /// The word to give to [`Descriptors::learn`] once the kernel has answered; `None` = there is no room for it.
+    /// The word to give to [`Descriptors::learn`] once the kernel has answered; `None` = there is
+    /// no room for it.
     pub fn ask(&self, number: u32) -> Option<FoundWord> {
         let word = self.words.get(number as usize)?;
         // First: who forgets numbers up to `behind` does so after the descriptors are closed.
@@ -128,7 +131,8 @@ impl Descriptors {
         Some(FoundWord(word.load(Ordering::SeqCst)))
     }
 
-    /// The kernel's answer, asked for after [`Descriptors::ask`]: kept unless the descriptor has changed since.
+    /// The kernel's answer, asked for after [`Descriptors::ask`]: kept unless the descriptor has
+    /// changed since.
     pub fn learn(&self, number: u32, asked: FoundWord, entry: DescriptorEntry) {
         if let Some(word) = self.words.get(number as usize) {
             let new = asked.0 & GENERATION | entry.word();
@@ -172,7 +176,8 @@ impl Descriptors {
         let _ = word.fetch_update(Ordering::SeqCst, Ordering::Relaxed, next);
     }
 
-    /// In a child of fork, whose table of directories is empty: forgets directories, or with `everything` all.
+    /// In a child of fork, whose table of directories is empty: forgets directories, or with
+    /// `everything` all.
     pub fn after_fork(&self, everything: bool) {
         let behind = self.behind.load(Ordering::Relaxed) as usize;
         for word in self.words.iter().take(behind) {

@@ -1,11 +1,12 @@
-//! What a process does to files, told apart by their directories: a bounded table that any thread and any
-//! signal handler may add to at any moment.
+//! What a process does to files, told apart by their directories: a bounded table that any thread
+//! and any signal handler may add to at any moment.
 //!
 //! # Design
 //!
-//! A directory has a slot, found by the hash of its path; a slot is claimed by one compare-and-exchange and never
-//! given up, so nobody waits for anybody. Which directory a descriptor belongs to is asked of the kernel once,
-//! and then found by [`Seen`]: a word per descriptor number that says for which file and time it holds.
+//! A directory has a slot, found by the hash of its path; a slot is claimed by one
+//! compare-and-exchange and never given up, so nobody waits for anybody. Which directory a
+//! descriptor belongs to is asked of the kernel once, and then found by [`Seen`]: a word per
+//! descriptor number that says for which file and time it holds.
 //!
 //! # Limitations
 //!
@@ -53,11 +54,13 @@ impl DirectoryNumber {
 
 const _: () = assert!(DirectoryNumber::LAST < 1 << NUMBER_BITS);
 
-/// The directory that a descriptor's path (`/proc/self/fd/N`) is in, or is; `None` if it is in none.
+/// The directory that a descriptor's path (`/proc/self/fd/N`) is in, or is; `None` if it is in
+/// none.
 ///
-/// `links` are the names that the file has: the kernel marks the path of one without a name. A path that was cut
-/// short is good enough if [`MAX_DIRECTORY_BYTES`] and the longest name of a file (255) are left of it. The numbers
-/// of processes below /proc would fill the table: they are one directory.
+/// `links` are the names that the file has: the kernel marks the path of one without a name. A path
+/// that was cut short is good enough if [`MAX_DIRECTORY_BYTES`] and the longest name of a file
+/// (255) are left of it. The numbers of processes below /proc would fill the table: they are one
+/// directory.
 pub fn directory_of(path: &[u8], is_directory: bool, links: u64) -> Option<&[u8]> {
     const PROC: &[u8] = b"/proc";
     const ANONYMOUS: &[u8] = b"/memfd:";
@@ -154,7 +157,8 @@ impl Changed {
 /// The directories of a process.
 #[derive(Debug)]
 pub struct DirectoryTable {
-    /// The hashes of the slots' names; 0 = free. Apart, so that free slots' memory is never touched.
+    /// The hashes of the slots' names; 0 = free. Apart, so that free slots' memory is never
+    /// touched.
     hashes: [AtomicU64; DIRECTORIES],
     slots: [Slot; DIRECTORIES],
     other: Slot,
@@ -219,7 +223,8 @@ impl DirectoryTable {
         }
     }
 
-    /// The directory of this number if it has changed since this was asked last. For one thread at a time.
+    /// The directory of this number if it has changed since this was asked last. For one thread at
+    /// a time.
     pub fn changed(&self, directory: DirectoryNumber) -> Option<Changed> {
         let slot = self.slot(directory)?;
         let length = slot.length.load(Ordering::Acquire) as usize;
@@ -285,8 +290,8 @@ pub struct File {
 }
 
 impl File {
-    /// What tells it apart in a word of [`Seen`]: two files that follow each other on a descriptor have the same in
-    /// one of 2^54 cases.
+    /// What tells it apart in a word of [`Seen`]: two files that follow each other on a descriptor
+    /// have the same in one of 2^54 cases.
     fn tag(&self) -> u64 {
         // The finaliser of SplitMix64 (Steele, Lea, Flood 2014), once for each part.
         let mix = |hash: u64, part: u64| {

@@ -3,10 +3,11 @@
 //! # Design
 //!
 //! A secret is known by its name: by the user's words anywhere in it, which are those of Spark's
-//! `spark.redaction.regex` by default (secret, password, token, access.key), without regard to case; or by the
-//! names that programs, clouds and web services have for theirs ([`PARTS`], [`ENDS`]), unless the name ends with a
-//! word that says it is something about a secret ([`ABOUT`]). Or it is known by where it stands: in an address, behind
-//! an option of a program that is known ([`OPTIONS`]). Or by its own form ([`TOKENS`]).
+//! `spark.redaction.regex` by default (secret, password, token, access.key), without regard to
+//! case; or by the names that programs, clouds and web services have for theirs ([`PARTS`],
+//! [`ENDS`]), unless the name ends with a word that says it is something about a secret
+//! ([`ABOUT`]). Or it is known by where it stands: in an address, behind an option of a program
+//! that is known ([`OPTIONS`]). Or by its own form ([`TOKENS`]).
 //!
 //! Too much is taken away rather than too little: of an argument, all behind the `=` goes.
 //!
@@ -19,7 +20,8 @@ use alloc::vec::Vec;
 /// What stands where a secret stood; Spark's own words.
 pub const REDACTED: &[u8] = b"*********(redacted)";
 
-/// Names of secrets, written together and in small letters; a name that has one in it is a secret's.
+/// Names of secrets, written together and in small letters; a name that has one in it is a
+/// secret's.
 const PARTS: [&[u8]; 21] = [
     b"passwd",
     b"passphrase",
@@ -96,8 +98,8 @@ const ABOUT: [&[u8]; 34] = [
     b"policy",
     b"cache",
 ];
-/// Programs with options of one letter for a secret: the beginnings of their names, the option, and whether the
-/// secret may be written right behind it.
+/// Programs with options of one letter for a secret: the beginnings of their names, the option, and
+/// whether the secret may be written right behind it.
 const OPTIONS: [(&[u8], &[u8], bool); 15] = [
     (b"mysql", b"-p", true),
     (b"mariadb", b"-p", true),
@@ -212,8 +214,8 @@ fn is_path(argument: &[u8]) -> bool {
         && !argument.iter().any(|&byte| byte.is_ascii_whitespace() || byte == b'=')
 }
 
-/// Whether an argument behind an option is another option, and not its value: `-x`, or two dashes and a letter.
-/// A password may well begin with one.
+/// Whether an argument behind an option is another option, and not its value: `-x`, or two dashes
+/// and a letter. A password may well begin with one.
 fn is_option(argument: &[u8]) -> bool {
     match argument {
         [b'-', letter] => letter.is_ascii_alphabetic(),
@@ -251,8 +253,8 @@ fn redact_argument<W: AsRef<str>>(argument: &[u8], words: &[W], line: &mut Vec<u
     redact_text(argument, words, line);
 }
 
-/// A path without the values of such parts of it as `token=VALUE`, and without what is below such as `secret/VALUE`;
-/// `None` if there is none.
+/// A path without the values of such parts of it as `token=VALUE`, and without what is below such
+/// as `secret/VALUE`; `None` if there is none.
 pub fn path<W: AsRef<str>>(path: &[u8], words: &[W]) -> Option<Vec<u8>> {
     let mut redacted = Vec::new();
     let mut is_value = false;
@@ -297,7 +299,8 @@ fn redact_text<W: AsRef<str>>(text: &[u8], words: &[W], line: &mut Vec<u8>) {
     redact_tokens(&addressed, line);
 }
 
-/// Replaces the value in `name = value`, `name: value`, `"name": "value"` and `NAME 'value'`, to its end.
+/// Replaces the value in `name = value`, `name: value`, `"name": "value"` and `NAME 'value'`, to
+/// its end.
 fn redact_values<W: AsRef<str>>(text: &[u8], words: &[W], line: &mut Vec<u8>) {
     let mut at = 0;
     while at < text.len() {
@@ -356,7 +359,8 @@ fn value_behind(text: &[u8], name: &[u8], end: usize) -> Option<(usize, usize)> 
     if let Some(quote) = text.get(quoted).copied().filter(|byte| is_quote(byte)) {
         let from = quoted + 1;
         let mut to = from;
-        // A doubled quote, or one behind a backslash, is of the value, unless the first one had a backslash too.
+        // A doubled quote, or one behind a backslash, is of the value, unless the first one had a
+        // backslash too.
         while let Some(&byte) = text.get(to) {
             if byte == quote {
                 if text.get(to + 1) != Some(&quote) || quoted > at {
@@ -412,8 +416,8 @@ fn value_end(text: &[u8], at: usize) -> usize {
     text[at..].iter().position(is_end).map_or(text.len(), |length| at + length)
 }
 
-/// Replaces `password` in each `scheme://user:password@host` and in Oracle's `thin:user/password@host`, and a user that
-/// is a token.
+/// Replaces `password` in each `scheme://user:password@host` and in Oracle's
+/// `thin:user/password@host`, and a user that is a token.
 fn redact_urls(text: &[u8], line: &mut Vec<u8>) {
     let mut rest = text;
     loop {
@@ -433,7 +437,8 @@ fn redact_urls(text: &[u8], line: &mut Vec<u8>) {
         let authority = after[..end].iter().position(|byte| matches!(byte, b'/' | b'?' | b'#'));
         let authority = &after[..authority.unwrap_or(end)];
         let at_sign = |text: &[u8]| text.iter().rposition(|&byte| byte == b'@');
-        // A password may hold what ends an authority: then there is no @ in front of it, and no port.
+        // A password may hold what ends an authority: then there is no @ in front of it, and no
+        // port.
         let is_port = authority
             .iter()
             .rposition(|&byte| byte == b':')

@@ -1,7 +1,7 @@
 //! The one kind of lock: a futex, signals blocked inside, and never a wait without end.
 //!
-//! A thread that vanished with the lock held (a vfork child that was killed, a panic) would stop the host
-//! at its next record; after [`PATIENCE_NS`] the library switches itself off instead.
+//! A thread that vanished with the lock held (a vfork child that was killed, a panic) would stop
+//! the host at its next record; after [`PATIENCE_NS`] the library switches itself off instead.
 
 use crate::base::{clock, futex, guarded, signals::SignalsBlocked, survivor};
 use core::{
@@ -50,8 +50,8 @@ impl<T> Lock<T> {
         Some(result)
     }
 
-    /// As [`Lock::with`], also where the library is switched off, and without a wait: for a last word. `None` where
-    /// the lock is held, perhaps for ever.
+    /// As [`Lock::with`], also where the library is switched off, and without a wait: for a last
+    /// word. `None` where the lock is held, perhaps for ever.
     pub fn try_with<R>(&self, body: impl FnOnce(&mut T) -> R) -> Option<R> {
         let _blocked = SignalsBlocked::new();
         self.word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).ok()?;

@@ -1,8 +1,8 @@
 //! What the tracer asks of its client, and what it tells it, about threads that it follows.
 //!
-//! On a followed thread no hook runs: a branch to one is translated as a branch to the next definition, and
-//! the engine reports the system call itself. Other functions of this library that libc calls back (at exit,
-//! at a thread's end) run natively and are not counted.
+//! On a followed thread no hook runs: a branch to one is translated as a branch to the next
+//! definition, and the engine reports the system call itself. Other functions of this library that
+//! libc calls back (at exit, at a thread's end) run natively and are not counted.
 
 use crate::{
     base::{clock, filtered, ids, link, sys, tls, tracer::Thread},
@@ -197,7 +197,8 @@ impl Client<Thread> for Shim {
             unsafe { tls::unmap_area(thread.client_word().get() & !OUR_AREA) };
             thread.client_word().set(0);
         } else if tls::is_libcs(thread.client_word().get()) {
-            // Else libc has given the thread's memory back already, as musl does: the helper will miss the thread.
+            // Else libc has given the thread's memory back already, as musl does: the helper will
+            // miss the thread.
             on_own_tls(thread, end);
         }
     }
@@ -207,7 +208,8 @@ impl Client<Thread> for Shim {
     }
 }
 
-/// In a thread's word, which is the FS base for the client's code: it is an area of [`tls::map_area`].
+/// In a thread's word, which is the FS base for the client's code: it is an area of
+/// [`tls::map_area`].
 const OUR_AREA: u64 = 1;
 
 /// Runs the client's part of something with the thread-local words of this thread.
@@ -219,7 +221,8 @@ fn on_own_tls<R>(thread: &Thread, work: impl FnOnce(&Thread) -> R) -> R {
     }
 }
 
-/// Whether the words behind this FS base are this thread's to use: libc's, and not those of a living other thread.
+/// Whether the words behind this FS base are this thread's to use: libc's, and not those of a
+/// living other thread.
 fn is_own_tls(base: u64) -> bool {
     tls::is_libcs(base) && {
         let tid = ids::gettid();
@@ -243,7 +246,8 @@ fn is_debugging(call: &Call) -> bool {
     call.number == PTRACE && [TRACEME, ATTACH, SEIZE].contains(&call.arguments[0])
 }
 
-/// A debugger stops a thread wherever it is, not where the engine could show the application's state.
+/// A debugger stops a thread wherever it is, not where the engine could show the application's
+/// state.
 fn tell_of_debugger() {
     static TOLD: AtomicBool = AtomicBool::new(false);
     if !TOLD.swap(true, Ordering::Relaxed) {

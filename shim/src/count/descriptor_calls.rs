@@ -68,8 +68,9 @@ pub fn before(number: u64, arguments: &[u64; 6]) {
     }
 }
 
-/// Whether who has the memory of the caller has its descriptors, and who has a copy of the one has a copy of the other. A
-/// child that runs in the memory until it executes makes no calls that are seen.
+/// Whether who has the memory of the caller has its descriptors, and who has a copy of the one has
+/// a copy of the other. A child that runs in the memory until it executes makes no calls that are
+/// seen.
 fn keeps_apart_or_together(flags: u64) -> bool {
     let (shares_memory, shares_files) = (flags & CLONE_VM != 0, flags & CLONE_FILES != 0);
     if flags & CLONE_VFORK != 0 { !shares_files } else { shares_memory == shares_files }

@@ -1,20 +1,22 @@
-//! What the process's descriptors are, without a call per call: kept by number where the engine sees every system call of
-//! every thread, else asked of the kernel each time.
+//! What the process's descriptors are, without a call per call: kept by number where the engine
+//! sees every system call of every thread, else asked of the kernel each time.
 //!
 //! # Design
 //!
-//! The table ([`guest::descriptor_table`]) is right as long as every call that closes or replaces a descriptor goes
-//! through [`super::descriptor_calls`]. It is given up for good ([`give_up`]) when that cannot be: a thread that is not
-//! followed, a table of descriptors that processes share or threads of one process do not.
+//! The table ([`guest::descriptor_table`]) is right as long as every call that closes or replaces a
+//! descriptor goes through [`super::descriptor_calls`]. It is given up for good ([`give_up`]) when
+//! that cannot be: a thread that is not followed, a table of descriptors that processes share or
+//! threads of one process do not.
 //!
-//! Once a filter of system calls is there the kernel is not asked at all, for a filter may forbid it: what is open is looked at
-//! before, what is opened by path counts as a file, what else is not known as of the class `other`, with a notice.
+//! Once a filter of system calls is there the kernel is not asked at all, for a filter may forbid
+//! it: what is open is looked at before, what is opened by path counts as a file, what else is not
+//! known as of the class `other`, with a notice.
 //!
 //! # Limitations
 //!
 //! - An open file that another process renames counts for the directory that it was opened in.
-//! - A supervisor of system calls that replaces a descriptor (SECCOMP_ADDFD_FLAG_SETFD), and a debugger that has the
-//!   process call dup2, are not seen.
+//! - A supervisor of system calls that replaces a descriptor (SECCOMP_ADDFD_FLAG_SETFD), and a
+//!   debugger that has the process call dup2, are not seen.
 
 use crate::{
     base::{file, sys},
@@ -73,8 +75,8 @@ pub(super) fn set_may_ask(may: bool) {
     MAY_ASK.store(may, Ordering::Release);
 }
 
-/// What a descriptor is, as its calls count, if it is open; asked of the kernel by `ask` where it is not known, and
-/// where the call has just opened it.
+/// What a descriptor is, as its calls count, if it is open; asked of the kernel by `ask` where it
+/// is not known, and where the call has just opened it.
 #[inline]
 pub fn entry(
     number: u64,

@@ -1,9 +1,10 @@
 //! The one place where a system call is counted, whether a libc hook or the engine saw it.
 //!
-//! [`before`] looks at the descriptors and the clock, [`observe`] at the result; both take the call by its
-//! number and the kernel's arguments. Where hooks count, a descriptor's class is asked of the kernel at each call (fstat,
-//! some 0.1 us): a table kept beside the kernel's would be wrong after every close, dup or accept that libc
-//! makes inside itself, which hooks do not see. Where the engine sees every call there is such a table ([`descriptors`]).
+//! [`before`] looks at the descriptors and the clock, [`observe`] at the result; both take the call
+//! by its number and the kernel's arguments. Where hooks count, a descriptor's class is asked of
+//! the kernel at each call (fstat, some 0.1 us): a table kept beside the kernel's would be wrong
+//! after every close, dup or accept that libc makes inside itself, which hooks do not see. Where
+//! the engine sees every call there is such a table ([`descriptors`]).
 //!
 //! # Limitations
 //!
@@ -46,7 +47,8 @@ pub fn is_counted(number: u64) -> bool {
     counts_anything() && shape(number).is_some()
 }
 
-/// A counted call is about to be made: the time, and what its descriptors count for, for [`observe`].
+/// A counted call is about to be made: the time, and what its descriptors count for, for
+/// [`observe`].
 pub fn before(number: u64, arguments: &[u64; 6]) -> CallToken {
     let Some(shape) = shape(number) else { return CallToken::default() };
     let mut targets = targets(number, &shape, arguments);
@@ -96,8 +98,8 @@ fn told(once: &AtomicBool, what: &str) {
     }
 }
 
-/// A counted call returned `result` (a negated errno on failure): adds it to the thread's counters, or to
-/// the process's after the thread's end, and to those of the files' directories.
+/// A counted call returned `result` (a negated errno on failure): adds it to the thread's counters,
+/// or to the process's after the thread's end, and to those of the files' directories.
 pub fn observe(
     thread: Option<&Shared>,
     number: u64,

@@ -85,7 +85,8 @@ fn ask(fd: u64, is_new: bool) -> Option<DescriptorEntry> {
     Some(entry)
 }
 
-/// Told once: without its path nobody knows whether a file lies in the directories that are to be counted.
+/// Told once: without its path nobody knows whether a file lies in the directories that are to be
+/// counted.
 #[cold]
 fn tell_unknown_path() {
     static TOLD: AtomicBool = AtomicBool::new(false);

@@ -1,11 +1,12 @@
 //! The shim's own messages: off by default, bounded, never through libc.
 //!
-//! A message is one `write` of one line of at most 512 bytes; after [`MAX_LINES`] lines of a process
-//! only one more says that the rest is left out. Where they go: `log_file`, else standard error. What text
-//! from outside could tell a terminal or a reader of lines is written out ([`guest::escape`]).
+//! A message is one `write` of one line of at most 512 bytes; after [`MAX_LINES`] lines of a
+//! process only one more says that the rest is left out. Where they go: `log_file`, else standard
+//! error. What text from outside could tell a terminal or a reader of lines is written out
+//! ([`guest::escape`]).
 //!
-//! The log file is a regular file of root or of the process's user, no symbolic link; anything else in its
-//! place is left alone.
+//! The log file is a regular file of root or of the process's user, no symbolic link; anything else
+//! in its place is left alone.
 
 use crate::{
     base::{
@@ -68,7 +69,8 @@ pub fn set_level(level: u8) {
     LEVEL.store(level, Ordering::Relaxed);
 }
 
-/// Sends lines to a file; empty = standard error. Without a file that may be written there are none.
+/// Sends lines to a file; empty = standard error. Without a file that may be written there are
+/// none.
 pub fn set_file(path: &str) {
     if path.is_empty() || LEVEL.load(Ordering::Relaxed) == 0 {
         return;
@@ -140,7 +142,8 @@ fn open_existing(path: &CStr) -> Result<i32, Refusal> {
 
 /// Writes one line to the program's standard error, log file or not; whether that was possible.
 ///
-/// A thread that has no descriptors of the program's can open what is no socket and no other user's pipe.
+/// A thread that has no descriptors of the program's can open what is no socket and no other user's
+/// pipe.
 pub fn on_standard_error(text: &str) -> bool {
     let line = Line::new(format_args!("{text}"));
     if is_standard_error(2) {

@@ -67,7 +67,8 @@ pub fn end(reason: ProcessEndReason, status: i32) {
     }
 }
 
-/// The program is about to do what leaves no room for the library: what was counted is written, and then nothing more is done.
+/// The program is about to do what leaves no room for the library: what was counted is written, and
+/// then nothing more is done.
 pub fn give_up(why: &str) {
     if process::is_counted() && !process::is_borrowed() {
         threads::notice(

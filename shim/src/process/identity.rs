@@ -30,9 +30,11 @@ pub struct Identity {
     pub parent_fork: u32,
     /// The role in force.
     pub role: Role,
-    /// The role that the command line alone gives: a JVM under `analyzer trace` may be a driver too.
+    /// The role that the command line alone gives: a JVM under `analyzer trace` may be a driver
+    /// too.
     pub spark_role: Role,
-    /// Whether `analyzer trace` has started it or its parents: the output folder is its, and goes away with it.
+    /// Whether `analyzer trace` has started it or its parents: the output folder is its, and goes
+    /// away with it.
     pub is_traced: bool,
     /// Whether this is the JDK's `java`, and runs no tasks.
     pub is_java_launcher: bool,
@@ -172,7 +174,8 @@ impl Identity {
             ..*self
         };
         child.describe_process();
-        // Variables in the pattern were those of the parent's start, and still are: its expansion serves.
+        // Variables in the pattern were those of the parent's start, and still are: its expansion
+        // serves.
         let number = format!("{}", self.pid);
         let position = self
             .file_prefix
@@ -335,7 +338,8 @@ fn fill_random(buffer: &mut [u8]) {
     // SAFETY: the kernel writes within the buffer only; up to 256 bytes come in one piece.
     let got = unsafe { engine::sys::optional(nr::GETRANDOM, arguments) };
     if got < buffer.len() as i64 {
-        // Not asked or not to be had: unique all the same, by the clock's nanoseconds and the process's id.
+        // Not asked or not to be had: unique all the same, by the clock's nanoseconds and the
+        // process's id.
         let mut state = clock::stamp();
         state.mono_ns ^= u64::from(ids::getpid()) << 40;
         for byte in buffer {

@@ -1,15 +1,17 @@
-//! In which directories files are read and written: counted per process, beside the counters of threads.
+//! In which directories files are read and written: counted per process, beside the counters of
+//! threads.
 //!
 //! # Design
 //!
-//! The kernel says where a descriptor's file is (`/proc/self/fd/N`), and is asked when something is opened, and of
-//! a file on a descriptor once in a [`PERIOD`]. So a file that was renamed, or an inode that was given to another
-//! file without an open that we see, counts for where it was until then, and no longer.
+//! The kernel says where a descriptor's file is (`/proc/self/fd/N`), and is asked when something is
+//! opened, and of a file on a descriptor once in a [`PERIOD`]. So a file that was renamed, or an
+//! inode that was given to another file without an open that we see, counts for where it was until
+//! then, and no longer.
 //!
 //! # Limitations
 //!
-//! - Opens that fail, devices, pipes, sockets and memory files have no directory, and no file has one where /proc is not
-//!   mounted.
+//! - Opens that fail, devices, pipes, sockets and memory files have no directory, and no file has
+//!   one where /proc is not mounted.
 //! - What is counted after a directory was renamed counts for its new name.
 
 use crate::{
@@ -42,7 +44,8 @@ pub fn configure(is_counted: bool) {
     IS_COUNTED.store(is_counted, Ordering::Relaxed);
 }
 
-/// Takes note of the time; whether another period has begun with it, since when files may be elsewhere.
+/// Takes note of the time; whether another period has begun with it, since when files may be
+/// elsewhere.
 #[inline]
 pub fn enter_period(nanoseconds: u64) -> bool {
     let now = nanoseconds >> PERIOD;
@@ -91,8 +94,8 @@ pub fn add(directory: DirectoryNumber, metric: usize, amount: u64) {
     }
 }
 
-/// Directories that have changed since they were told last, at most so many; those whose turn is next first. For
-/// the recorder, under its lock.
+/// Directories that have changed since they were told last, at most so many; those whose turn is
+/// next first. For the recorder, under its lock.
 pub fn changed(most: usize) -> impl Iterator<Item = Changed> {
     let behind = DirectoryNumber::from_word(u64::from(TOLD.load(Ordering::Relaxed)));
     let changed = DirectoryTable::numbers_behind(behind).filter_map(|number| TABLE.changed(number));

@@ -1,4 +1,5 @@
-//! libaio: requests by io_submit, results in the ring of a context, which lies at the context's number (fs/aio.c).
+//! libaio: requests by io_submit, results in the ring of a context, which lies at the context's
+//! number (fs/aio.c).
 
 use crate::{
     count::{
@@ -15,13 +16,15 @@ use alloc::vec::Vec;
 use guest::requests::{Request, Requests};
 use records::metric::Op;
 
-/// `struct aio_ring`: number of places, where the kernel writes next, a magic number; then the places.
+/// `struct aio_ring`: number of places, where the kernel writes next, a magic number; then the
+/// places.
 const PLACES_AT: u64 = 4;
 const TAIL_AT: u64 = 12;
 const MAGIC_AT: u64 = 16;
 const MAGIC: u32 = 0xa10a_10a1;
 const FIRST_AT: u64 = 32;
-/// Bytes of `struct io_event`, with the request's address at 8 and the result at 16, and of `struct iocb`.
+/// Bytes of `struct io_event`, with the request's address at 8 and the result at 16, and of `struct
+/// iocb`.
 const EVENT_BYTES: u64 = 32;
 const REQUEST_BYTES: usize = 64;
 

@@ -19,7 +19,8 @@ pub fn returned(thread: &Shared, requests: &mut Requests, key: u64, result: i64,
     if request.opens {
         halves[0] = opened_behind(result);
     }
-    // A call that was not told yet: that of a file which is known only now, and each of several results.
+    // A call that was not told yet: that of a file which is known only now, and each of several
+    // results.
     let calls = u64::from(request.opens || request.is_multiple);
     for half in halves.into_iter().flatten() {
         charge_behind(thread, &half, calls, request.bytes(result), u64::from(result < 0));

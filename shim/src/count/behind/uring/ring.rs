@@ -1,4 +1,5 @@
-//! One ring of io_uring: requests in a submission ring, results in a completion ring (io_uring(7), `uapi/linux/io_uring.h`).
+//! One ring of io_uring: requests in a submission ring, results in a completion ring (io_uring(7),
+//! `uapi/linux/io_uring.h`).
 
 use crate::{
     count::{
@@ -16,7 +17,8 @@ use alloc::vec::Vec;
 use guest::requests::{Asked, Counted, Request, Requests, asked};
 use records::metric::Op;
 
-/// Bytes of `struct io_uring_params`, an entry of the submission ring that are looked at, and one of the completion ring.
+/// Bytes of `struct io_uring_params`, an entry of the submission ring that are looked at, and one
+/// of the completion ring.
 pub const PARAMETERS: usize = 120;
 const ENTRY: usize = 64;
 const RESULT: usize = 16;
@@ -164,8 +166,9 @@ impl Ring {
         self.waiting.push((position, key, request));
     }
 
-    /// What an entry asks for, if it counts: opcode at 0, flags at 1, ioprio at 2, descriptor at 4, address at 16, length at
-    /// 24, flags of the operation at 28, user_data at 32, another descriptor or a slot at 44.
+    /// What an entry asks for, if it counts: opcode at 0, flags at 1, ioprio at 2, descriptor at 4,
+    /// address at 16, length at 24, flags of the operation at 28, user_data at 32, another
+    /// descriptor or a slot at 44.
     fn request(&mut self, entry: &[u8; ENTRY]) -> Option<Request> {
         let (opcode, descriptor, other) = (entry[0], u32_at(entry, 4), u32_at(entry, 44));
         let is_fixed = entry[1] & FIXED_FILE != 0;
@@ -265,7 +268,8 @@ impl Ring {
         }
     }
 
-    /// Descriptors that lie here were registered, from this slot on; without an address there are none yet.
+    /// Descriptors that lie here were registered, from this slot on; without an address there are
+    /// none yet.
     pub fn registered_files(&mut self, first: u32, at: u64, count: u64) {
         const SKIP: u32 = -2i32 as u32;
         let end = u64::from(first) + count;
@@ -361,8 +365,8 @@ impl Ring {
     }
 }
 
-/// Bytes before a message that several results bring: `struct io_uring_recvmsg_out` and the room for a name and for control
-/// data, whose lengths stand at 8 and 40 of `struct msghdr`.
+/// Bytes before a message that several results bring: `struct io_uring_recvmsg_out` and the room
+/// for a name and for control data, whose lengths stand at 8 and 40 of `struct msghdr`.
 fn overhead(header: u64) -> u32 {
     const OUT: u32 = 16;
     let name = word(header.wrapping_add(8)).unwrap_or(0);
