@@ -8,7 +8,7 @@ use crate::{
     base::{clock, filtered, ids, link, sys, tls, tracer::Thread},
     bridge::{jvm::agent, python::tasks as python},
     client::{executed, notices},
-    count::{behind, descriptor_calls, descriptors, syscalls},
+    count::{async_io, descriptor_calls, descriptors, syscalls},
     hooks,
     lifecycle::end,
     process::{self, Extent},
@@ -60,10 +60,10 @@ impl Client<Thread> for Shim {
         if python::is_watching() {
             on_own_tls(thread, |_| python::before_call(call.number, call.arguments[0]));
         }
-        if behind::concerns(call.number) {
+        if async_io::concerns(call.number) {
             on_own_tls(thread, |_| {
                 if let Some(shared) = listed() {
-                    behind::before(shared, call.number, &call.arguments);
+                    async_io::before(shared, call.number, &call.arguments);
                 }
             });
         }
@@ -101,10 +101,10 @@ impl Client<Thread> for Shim {
 
     fn after_syscall(&self, thread: &Thread, call: &Call, result: i64, before: CallToken) {
         descriptor_calls::after(call.number, &call.arguments, result);
-        if behind::concerns(call.number) {
+        if async_io::concerns(call.number) {
             on_own_tls(thread, |_| {
                 if let Some(shared) = listed() {
-                    behind::after(shared, call.number, &call.arguments, result);
+                    async_io::after(shared, call.number, &call.arguments, result);
                 }
             });
         }

@@ -104,12 +104,12 @@ pub fn counts_anything() -> bool {
 }
 
 /// What a request on a descriptor, carried out behind a call, counts for.
-pub fn counted_behind(op: Op, fd: u64) -> Option<Counted> {
+pub fn request_target(op: Op, fd: u64) -> Option<Counted> {
     target_of(fd, false).map(|Target { class, directory }| Counted { op, class, directory })
 }
 
 /// The same of a file that a request has opened, or failed to, with this result.
-pub fn opened_behind(result: i64) -> Option<Counted> {
+pub fn opened_target(result: i64) -> Option<Counted> {
     let nowhere = Target { class: Class::File, directory: DirectoryNumber::NONE };
     let target = if result > 0 { target_of(result as u64, true) } else { Some(nowhere) };
     let target = target.filter(|target| counts(target.class))?;
@@ -117,7 +117,7 @@ pub fn opened_behind(result: i64) -> Option<Counted> {
 }
 
 /// Adds to the counters of a request's half.
-pub fn charge_behind(thread: &Shared, half: &Counted, calls: u64, bytes: u64, errors: u64) {
+pub fn charge_request(thread: &Shared, half: &Counted, calls: u64, bytes: u64, errors: u64) {
     for (quantity, amount) in
         [(Quantity::Calls, calls), (Quantity::Bytes, bytes), (Quantity::Errors, errors)]
     {

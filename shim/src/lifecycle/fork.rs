@@ -3,7 +3,7 @@
 use crate::{
     base::{heap, tracer},
     bridge::python,
-    count::{behind, descriptors},
+    count::{async_io, descriptors},
     process,
     record::{directories, forks, helper, recorder, threads},
 };
@@ -17,7 +17,7 @@ pub fn become_child() {
     threads::after_fork_in_child();
     directories::after_fork_in_child();
     descriptors::after_fork_in_child();
-    behind::after_fork_in_child();
+    async_io::after_fork_in_child();
     recorder::after_fork_in_child();
     process::publish(process::identity().of_child(number));
     // The engine itself tells the child of a followed thread. In the child of another one its

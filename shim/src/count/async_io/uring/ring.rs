@@ -3,13 +3,13 @@
 
 use crate::{
     count::{
-        behind::{
+        async_io::{
             fields::{long, structure, u16_at, u32_at, u64_at, word},
             gap::Gap,
             results::returned,
         },
         descriptors,
-        targets::{charge_behind, counted_behind},
+        targets::{charge_request, request_target},
     },
     record::counters::Shared,
 };
@@ -244,7 +244,7 @@ impl Ring {
     /// What an operation on a descriptor, or a registered file, counts for.
     fn half(&self, op: Op, number: u32, is_fixed: bool) -> Option<Counted> {
         if !is_fixed {
-            return counted_behind(op, number.into());
+            return request_target(op, number.into());
         }
         match self.files.get(number as usize) {
             Some(Slot::Known(read)) => read.map(|half| Counted { op, ..half }),
@@ -287,7 +287,7 @@ impl Ring {
             }
             self.files[first as usize + index as usize] = match number {
                 Some(number) if number as i32 >= 0 => {
-                    Slot::Known(counted_behind(Op::Read, number.into()))
+                    Slot::Known(request_target(Op::Read, number.into()))
                 }
                 _ => Slot::Unknown,
             };
@@ -308,7 +308,7 @@ impl Ring {
                 // Others are told of with their results.
                 if !request.opens && !request.is_multiple {
                     for half in request.halves.iter().flatten() {
-                        charge_behind(thread, half, 1, 0, 0);
+                        charge_request(thread, half, 1, 0, 0);
                     }
                 }
                 return false;

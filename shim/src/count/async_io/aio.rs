@@ -3,12 +3,12 @@
 
 use crate::{
     count::{
-        behind::{
+        async_io::{
             fields::{long, structure, u16_at, u32_at, u64_at, word},
             gap::Gap,
             results::returned,
         },
-        targets::{charge_behind, counted_behind},
+        targets::{charge_request, request_target},
     },
     record::counters::Shared,
 };
@@ -101,7 +101,7 @@ impl Contexts {
             }
             if taken > 0 {
                 for half in request.halves.iter().flatten() {
-                    charge_behind(thread, half, 1, 0, 0);
+                    charge_request(thread, half, 1, 0, 0);
                 }
             } else {
                 requests.take_back(*key);
@@ -162,7 +162,7 @@ fn read(bytes: &[u8; REQUEST_BYTES]) -> Request {
         1 | 8 => Some(Op::Write),
         _ => None,
     };
-    let half = op.and_then(|op| counted_behind(op, descriptor));
+    let half = op.and_then(|op| request_target(op, descriptor));
     Request {
         halves: [half, None],
         is_multiple: false,
