@@ -59,7 +59,8 @@ pub struct Heap {
     limit: AtomicUsize,
 }
 
-// SAFETY: `lists` is touched only by the thread that set `owner`; the rest is atomic.
+// SAFETY: `lists` is touched only by the thread that set `owner`, through one mutable reference at
+// a time: who comes again within it, in a signal handler, is turned away. The rest is atomic.
 unsafe impl Sync for Heap {}
 
 #[global_allocator]
@@ -95,7 +96,8 @@ pub fn bytes_for_threads() -> usize {
 /// Makes the heap usable in a child that has only the forking thread.
 pub fn after_fork_in_child() {
     if HEAP.owner.load(Ordering::Relaxed) != 0 {
-        // SAFETY: the child has one thread and it is not inside the heap.
+        // SAFETY: the child has one thread and it is not inside the heap: the reference that was
+        // there belongs to a thread that does not exist.
         unsafe {
             (*HEAP.lists.get()).free = [null_mut(); CLASSES.len()];
             (*HEAP.lists.get()).chunk_left = 0;

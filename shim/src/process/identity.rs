@@ -71,17 +71,26 @@ pub struct Identity {
     settings_text: Vec<u8>,
 }
 
+/// What was decided of a process that is to be counted.
+pub struct Admitted {
+    /// The settings in force.
+    pub settings: Settings,
+    /// Where the files go.
+    pub output_folder: OutputFolder,
+    /// Whether `analyzer trace` has started it or its parents.
+    pub is_traced: bool,
+    /// The role in force.
+    pub role: Role,
+    /// The role that the command line alone gives.
+    pub spark_role: Role,
+    /// What Spark calls it.
+    pub spark: SparkIds,
+}
+
 impl Identity {
     /// Gathers it.
-    pub fn gather(
-        startup: &Startup,
-        settings: Settings,
-        output_folder: OutputFolder,
-        is_traced: bool,
-        role: Role,
-        spark_role: Role,
-        spark: SparkIds,
-    ) -> Identity {
+    pub fn gather(startup: &Startup, admitted: Admitted) -> Identity {
+        let Admitted { settings, output_folder, is_traced, role, spark_role, spark } = admitted;
         let host = host_name();
         let (node, node_source) = if !settings.node.is_empty() {
             (settings.node.clone().into_bytes(), "conf")

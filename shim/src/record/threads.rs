@@ -75,7 +75,7 @@ pub fn current() -> Option<&'static Thread> {
         0 => create()?,
         _ => known()?,
     };
-    (!is_in_vfork_child(&thread.shared)).then_some(thread)
+    (!detect_vfork_child(&thread.shared)).then_some(thread)
 }
 
 fn create() -> Option<&'static Thread> {
@@ -245,7 +245,7 @@ pub fn enter_vfork() {
 
 /// Whether this is the child of a vfork that this thread has called; where it is the parent again,
 /// that is noted.
-fn is_in_vfork_child(shared: &Shared) -> bool {
+fn detect_vfork_child(shared: &Shared) -> bool {
     match shared.vfork.load(Ordering::Relaxed) {
         0 => false,
         parent if parent == ids::getpid() => {
@@ -258,6 +258,6 @@ fn is_in_vfork_child(shared: &Shared) -> bool {
 
 /// Whether this is the child of a vfork that this thread called. For hooks that run often: asks the
 /// kernel only after a vfork.
-pub fn is_vfork_child() -> bool {
-    known().is_some_and(|thread| is_in_vfork_child(&thread.shared))
+pub fn runs_in_vfork_child() -> bool {
+    known().is_some_and(|thread| detect_vfork_child(&thread.shared))
 }

@@ -200,7 +200,7 @@ unsafe extern "C" fn dies(_environment: RawEnv, _jni: JniEnv) -> *mut tracer::Th
 }
 
 /// A callback's arguments, handed through [`guarded::guarded`].
-struct Happened {
+struct CallbackArguments {
     environment: Env,
     jni: JniEnv,
     thread: Reference,
@@ -218,7 +218,7 @@ unsafe extern "C" fn prepares(
     if guarded::switched_off() {
         return null_mut();
     }
-    let mut happened = Happened {
+    let mut arguments = CallbackArguments {
         environment: Env::from_raw(environment),
         jni,
         thread,
@@ -227,27 +227,27 @@ unsafe extern "C" fn prepares(
         location: 0,
     };
     // SAFETY: `prepared` takes this structure.
-    unsafe { guarded::guarded((&raw mut happened) as usize, prepared) };
+    unsafe { guarded::guarded((&raw mut arguments) as usize, prepared) };
     go_on()
 }
 
-unsafe extern "C" fn prepared(happened: usize) -> usize {
+unsafe extern "C" fn prepared(arguments: usize) -> usize {
     // SAFETY: `prepares` passes its own structure.
-    let happened = unsafe { &*(happened as *const Happened) };
-    let environment = happened.environment;
-    let Some(place) = environment.class_is(happened.class, &CLASSES) else { return 0 };
+    let arguments = unsafe { &*(arguments as *const CallbackArguments) };
+    let environment = arguments.environment;
+    let Some(place) = environment.class_is(arguments.class, &CLASSES) else { return 0 };
     if place == RUNNER {
         // What is to be known was generated long before.
         let _ = environment.notify(Event::DynamicCodeGenerated, false);
     }
     if environment.major_version() < FIRST_WITH_FREE_BREAKPOINTS {
-        if place == RUNNER && renamed::bind(happened.jni) {
+        if place == RUNNER && renamed::bind(arguments.jni) {
             tasks::full_names_available();
             stop_waiting(environment);
         }
         return 0;
     }
-    let mut error = environment.each_method(happened.class, |method, name, signature| {
+    let mut error = environment.each_method(arguments.class, |method, name, signature| {
         let wanted = match place {
             RUNNER => name == b"run" && signature == b"()V",
             1 => name == b"<init>",
@@ -289,7 +289,7 @@ unsafe extern "C" fn breaks(
     if !breakpoints::is_of_runner(method) {
         application::ask(jni);
     }
-    let mut happened = Happened {
+    let mut arguments = CallbackArguments {
         environment: Env::from_raw(environment),
         jni,
         thread,
@@ -298,16 +298,16 @@ unsafe extern "C" fn breaks(
         location,
     };
     // SAFETY: `reached` takes this structure.
-    unsafe { guarded::guarded((&raw mut happened) as usize, reached) };
+    unsafe { guarded::guarded((&raw mut arguments) as usize, reached) };
     go_on()
 }
 
-unsafe extern "C" fn reached(happened: usize) -> usize {
+unsafe extern "C" fn reached(arguments: usize) -> usize {
     // SAFETY: `breaks` passes its own structure.
-    let happened = unsafe { &*(happened as *const Happened) };
-    if !breakpoints::is_of_runner(happened.method) {
-        happened.environment.with_thread_name(happened.thread, tasks::started);
-    } else if breakpoints::is_return(happened.location) {
+    let arguments = unsafe { &*(arguments as *const CallbackArguments) };
+    if !breakpoints::is_of_runner(arguments.method) {
+        arguments.environment.with_thread_name(arguments.thread, tasks::started);
+    } else if breakpoints::is_return(arguments.location) {
         tasks::returned();
     } else {
         tasks::threw();
