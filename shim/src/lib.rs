@@ -12,7 +12,7 @@
 //!   ([`hooks`]) that calls into Rust before and after. Cancellation and exceptions unwind through
 //!   hand-written unwinding tables only.
 //! - Every entry from outside goes through [`base::guarded`]: a panic below it switches the library
-//!   off and lets the host's call go on.
+//!   off and lets the application's call go on.
 //! - Baseline x86-64 code: nothing wider than xmm0-15.
 //!
 //! # Limitations

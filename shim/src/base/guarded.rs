@@ -1,8 +1,8 @@
-//! A panic in the shim switches the shim off; the host goes on.
+//! A panic in the shim switches the shim off; the application goes on.
 //!
 //! # Design
 //!
-//! With `panic=abort` nothing unwinds. So each entry from the host goes through [`guarded`]: it
+//! With `panic=abort` nothing unwinds. So each entry from the application goes through [`guarded`]: it
 //! saves the callee-saved registers and notes its stack pointer in the thread's TLS word. The panic
 //! handler ([`crate::entry::panic`]) marks the library switched off, writes one line to the log,
 //! restores that stack pointer and returns [`FAILED`] from `guarded`; the hook then passes the

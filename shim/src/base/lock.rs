@@ -1,7 +1,7 @@
 //! The one kind of lock: a futex, signals blocked inside, and never a wait without end.
 //!
 //! A thread that vanished with the lock held (a vfork child that was killed, a panic) would stop
-//! the host at its next record; after [`PATIENCE_NS`] the library switches itself off instead.
+//! the application at its next record; after [`PATIENCE_NS`] the library switches itself off instead.
 
 use crate::base::{clock, futex, guarded, signals::SignalsBlocked, survivor};
 use core::{

@@ -6,7 +6,7 @@
 //!
 //! The precompiled `core` and `alloc` are built for unwinding, so their unwinding tables name a
 //! personality routine, and their landing pads `_Unwind_Resume`. Nothing unwinds in here
-//! (`panic=abort`): the routine lets an unwinder of the host pass by (`_URC_CONTINUE_UNWIND`), the
+//! (`panic=abort`): the routine lets an unwinder of the application pass by (`_URC_CONTINUE_UNWIND`), the
 //! other is never reached.
 
 use core::arch::global_asm;

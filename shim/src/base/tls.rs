@@ -6,8 +6,8 @@
 //! reuses a stack.
 //!
 //! A followed thread may have no thread pointer of libc's (a raw clone that shares its creator's,
-//! or brings another runtime's) or change it for a while (arch_prctl, WRFSBASE). So the engine's
-//! host runs with [`with_base`]: on the thread's own pointer, or on an area that [`map_area`] makes
+//! or brings another runtime's) or change it for a while (arch_prctl, WRFSBASE). So the tracer's
+//! client runs with [`with_base`]: on the thread's own pointer, or on an area that [`map_area`] makes
 //! for it.
 
 use crate::base::{startup::Startup, sys};

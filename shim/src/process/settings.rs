@@ -113,9 +113,8 @@ impl Source {
             Source::Trace(orders) => (Bytes(b"the trace's settings"), Some((&*orders.text).into())),
         };
         let variables = || startup.environment().filter_map(|one| split_variable(one.to_bytes()));
-        let unreadable = |(name, value): &(&[u8], &[u8])| {
-            name.starts_with(conf::ENVIRONMENT_PREFIX.as_bytes()) && str::from_utf8(value).is_err()
-        };
+        let unreadable =
+            |(name, value): &(&[u8], &[u8])| str::from_utf8(value).is_err() && is_setting(name);
         if let (Source::Environment, Some((name, _))) = (self, variables().find(unreadable)) {
             return Err(format!("{}: not UTF-8 text", Bytes(name)));
         }
@@ -131,6 +130,17 @@ impl Source {
         };
         settings.map_err(|error| format!("{error}"))
     }
+}
+
+/// Whether a variable of this name gives a setting.
+fn is_setting(variable: &[u8]) -> bool {
+    let key = variable.strip_prefix(conf::ENVIRONMENT_PREFIX.as_bytes());
+    key.is_some_and(|key| {
+        conf::SETTINGS.iter().any(|setting| {
+            key.eq_ignore_ascii_case(setting.key.as_bytes())
+                && !key.iter().any(u8::is_ascii_lowercase)
+        })
+    })
 }
 
 /// Says that the environment is not followed, and why: in the log; on standard error too where

@@ -1,4 +1,5 @@
-//! The record files of this process: opened, filled, rotated and given up by the ticker alone.
+//! The record files of this process: opened, filled, rotated and given up by who writes: the helper, or a
+//! thread of the process where there is none.
 //!
 //! # Design
 //!
@@ -193,7 +194,7 @@ impl Segments {
         }
     }
 
-    /// Ends the files: the process ends or pauses its ticker.
+    /// Ends the files: the process ends or its helper does.
     pub fn finish(&mut self) {
         self.close();
     }
