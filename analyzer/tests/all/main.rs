@@ -19,6 +19,7 @@ mod ingest;
 mod other_readers;
 mod other_views;
 mod refused_programs;
+mod released_stores;
 mod report_by_directory;
 mod report_by_time;
 mod reports;

@@ -15,11 +15,10 @@ use crate::isa::x86_64::exits::{
     EXIT_ENTER, EXIT_INDIRECT, EXIT_RETURN, EXIT_RETURNED, way_of_exit,
 };
 use crate::isa::x86_64::registers::gpr;
-use crate::run::engine::Engine;
+use crate::run::engine::{Engine, engine_of};
 use crate::run::new_task::await_tid;
 use crate::run::stubs::returned;
 use crate::run::tables::Away;
-use crate::run::threads::engine_of;
 
 global_asm!(
     ".pushsection .text.engine_exit, \"ax\", @progbits",

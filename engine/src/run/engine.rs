@@ -169,3 +169,9 @@ fn sum(tables: &Tables, thread: &ThreadState) -> Totals {
     }
     totals
 }
+
+/// The engine that follows a thread.
+pub(crate) fn engine_of(thread: &ThreadState) -> &'static Engine {
+    // SAFETY: contexts are made by `Engine`s alone, with their own address, and engines that follow threads are 'static.
+    unsafe { &*thread.engine.cast::<Engine>() }
+}

@@ -8,6 +8,7 @@ mod handlers;
 mod new_task;
 pub mod restrictions;
 mod scarcity;
+pub mod served;
 mod signal;
 mod state_translation;
 pub mod stubs;

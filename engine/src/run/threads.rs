@@ -9,16 +9,10 @@ use crate::metric::Totals;
 use crate::os::process;
 use crate::os::seccomp::optional;
 use crate::os::syscall::nr;
-use crate::run::engine::Engine;
-use crate::run::signal::served;
+use crate::run::engine::{Engine, engine_of};
+use crate::run::served;
 use crate::run::stubs::resume;
 use crate::run::tables::Tables;
-
-/// The engine that follows a thread.
-pub(crate) fn engine_of(thread: &ThreadState) -> &'static Engine {
-    // SAFETY: contexts are made by `Engine`s alone, with their own address, and engines that follow threads are 'static.
-    unsafe { &*thread.engine.cast::<Engine>() }
-}
 
 impl ThreadState {
     /// The thread's cumulative totals. May be called from any thread while this one runs: then the

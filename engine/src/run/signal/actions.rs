@@ -14,8 +14,8 @@ use crate::run::engine::Engine;
 use crate::run::handlers::{
     KernelAction, SA_NODEFER, SA_RESETHAND, SA_RESTORER, SA_SIGINFO, SIGNALS,
 };
+use crate::run::served;
 use crate::run::signal::deliver::MOST_STACKED;
-use crate::run::signal::served;
 use crate::run::stubs::{entry, restorer};
 
 impl Engine {

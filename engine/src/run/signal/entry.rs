@@ -7,10 +7,10 @@ use crate::isa::x86_64::signal_frame::{
     CONTEXT, CONTEXT_RIP, Info, SI_ADDR, UserContext, code_of, is_store_to_protected,
 };
 use crate::os::signals::FAULTS;
+use crate::run::engine::engine_of;
+use crate::run::served;
 use crate::run::signal::deliver::Answer;
-use crate::run::signal::served;
 use crate::run::stubs::resume_range;
-use crate::run::threads::engine_of;
 
 core::arch::global_asm!(
     ".pushsection .text.engine_signal, \"ax\", @progbits",

@@ -5,4 +5,3 @@ mod alt_stack;
 pub mod deliver;
 pub mod entry;
 mod frame;
-pub mod served;

@@ -1,13 +1,11 @@
 //! Stores that released versions made are read, upgraded and added to, and what they lack is unknown.
 
-mod fixture;
-
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use fixture::database::Server;
-use fixture::{APPLICATION, Writer, data, executors_with_engine, expect, report, rows};
+use crate::fixture::database::Server;
+use crate::fixture::{APPLICATION, Writer, data, executors_with_engine, expect, report, rows};
 use records::metric::{EDITION, METRICS, Metric};
 use records::{Flags, MetricSet};
 use serde_json::Value;
