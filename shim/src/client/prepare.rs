@@ -39,8 +39,10 @@ pub fn prepare() {
     #[cfg(feature = "faults")]
     arm_fault();
     let memory = memory_shares(&identity.settings).1;
-    match Chosen::new(&SHIM, Limits { memory, from_start: process::extent() == Extent::Everything })
-    {
+    match <Chosen as engine::Tracer>::new(
+        &SHIM,
+        Limits { memory, from_start: process::extent() == Extent::Everything },
+    ) {
         Some(made) => tracer::publish(Box::leak(Box::new(made))),
         None => unavailable("the kernel refuses memory"),
     }
