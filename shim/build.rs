@@ -1,7 +1,7 @@
 //! Link arguments of libshim.so, and the refusal of builds that would not give that file.
 //!
-//! The library must load into every process: no C runtime start files, no needed libraries, bound at
-//! load, initialised before every other library. `src/lib.rs` says what may not be in it.
+//! The library must load into every process: no C runtime start files, no needed libraries, bound
+//! at load, initialised before every other library. `src/lib.rs` says what may not be in it.
 
 use std::{env, path::PathBuf};
 

@@ -22,8 +22,8 @@ const IINC: u8 = 0x84;
 
 /// Visits every instruction that leaves the method, with its index in `code`.
 ///
-/// False if the bytes are not a sequence of known instructions up to the last byte: nothing was then
-/// understood for sure, and what was visited must not be used.
+/// False if the bytes are not a sequence of known instructions up to the last byte: nothing was
+/// then understood for sure, and what was visited must not be used.
 #[must_use]
 pub fn exits(code: &[u8], mut visit: impl FnMut(u32, Exit)) -> bool {
     let mut at = 0usize;

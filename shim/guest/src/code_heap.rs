@@ -1,10 +1,12 @@
-//! Where a JVM's compiled code lies, from the process's list of mappings (proc(5), `/proc/PID/maps`).
+//! Where a JVM's compiled code lies, from the process's list of mappings (proc(5),
+//! `/proc/PID/maps`).
 
 use core::ops::Range;
 
-/// The reservation around an address: the row of private mappings without a file that touch each other and are either
-/// writable code (`rwxp`) or not accessible yet (`---p`). HotSpot reserves its code cache in one piece and makes parts of
-/// it accessible as it grows. `None` where the address does not lie in writable code.
+/// The reservation around an address: the row of private mappings without a file that touch each
+/// other and are either writable code (`rwxp`) or not accessible yet (`---p`). HotSpot reserves its
+/// code cache in one piece and makes parts of it accessible as it grows. `None` where the address
+/// does not lie in writable code.
 pub fn reservation(maps: &[u8], address: u64) -> Option<Range<u64>> {
     let mut row: Range<u64> = 0..0;
     let mut found = false;

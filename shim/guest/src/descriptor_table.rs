@@ -1,32 +1,34 @@
-//! What each open descriptor is: a table by number that every thread reads and changes without a lock, for a process
-//! of which every system call is seen.
+//! What each open descriptor is: a table by number that every thread reads and changes without a
+//! lock, for a process of which every system call is seen.
 //!
 //! # Design
 //!
-//! A word per number holds what is known and a generation. Whoever asks the kernel takes the word first and may
-//! store the answer only if it is still that word ([`Descriptors::learn`]); every call that closes or replaces a
-//! descriptor begins a new generation before it is made and after it has returned. So an answer that was asked for
-//! before a close is never kept after it. A number that is given out in a way that nobody sees (a message, a ring)
-//! was closed before, and is unknown.
+//! A word per number holds what is known and a generation. Whoever asks the kernel takes the word
+//! first and may store the answer only if it is still that word ([`Descriptors::learn`]); every
+//! call that closes or replaces a descriptor begins a new generation before it is made and after it
+//! has returned. So an answer that was asked for before a close is never kept after it. A number
+//! that is given out in a way that nobody sees (a message, a ring) was closed before, and is
+//! unknown.
 //!
 //! # Limitations
 //!
 //! Numbers from [`NUMBERS`] on are never known.
 
-use crate::directory_table::Place;
+use crate::directory_table::DirectoryNumber;
 use core::sync::atomic::{AtomicU32, Ordering};
 use records::metric::Class;
 
 /// Numbers that the table has room for.
 pub const NUMBERS: usize = 16 * 1024;
 
-/// Bits of a word for the generation; its wrapping is harmless unless it happens while one answer is waited for.
+/// Bits of a word for the generation; its wrapping is harmless unless it happens while one answer
+/// is waited for.
 const GENERATION: u32 = 0xfff;
 const KNOWN: u32 = 1 << 12;
 const CLASS_AT: u32 = 13;
 const COUNTED: u32 = 1 << 15;
-const PLACE_AT: u32 = 16;
-const PLACE: u32 = 0x3ff;
+const DIRECTORY_AT: u32 = 16;
+const DIRECTORY: u32 = 0x3ff;
 const END_AT: u32 = 26;
 
 /// Which end of a pipe a descriptor is.
@@ -44,21 +46,26 @@ pub enum End {
 
 /// What is known of a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Known {
+pub struct DescriptorEntry {
     /// Its class.
     pub class: Class,
     /// Whether its calls count, or its file lies outside the chosen directories.
     pub is_counted: bool,
     /// The directory of its file.
-    pub place: Place,
+    pub directory: DirectoryNumber,
     /// Which end of a pipe it is.
     pub end: End,
 }
 
-impl Known {
+impl DescriptorEntry {
     /// A descriptor of this class whose file is in no directory.
-    pub const fn of(class: Class) -> Known {
-        Known { class, is_counted: true, place: Place::NONE, end: End::Unknown }
+    pub const fn new(class: Class) -> DescriptorEntry {
+        DescriptorEntry {
+            class,
+            is_counted: true,
+            directory: DirectoryNumber::NONE,
+            end: End::Unknown,
+        }
     }
 
     const fn word(self) -> u32 {
@@ -66,26 +73,26 @@ impl Known {
         KNOWN
             | (self.class as u32) << CLASS_AT
             | counted
-            | (self.place.word() as u32 & PLACE) << PLACE_AT
+            | (self.directory.word() as u32 & DIRECTORY) << DIRECTORY_AT
             | (self.end as u32) << END_AT
     }
 }
 
 /// A word as it was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Found(u32);
+pub struct FoundWord(u32);
 
-impl Found {
+impl FoundWord {
     /// What it says, if anything.
     #[inline]
-    pub fn known(self) -> Option<Known> {
+    pub fn entry(self) -> Option<DescriptorEntry> {
         if self.0 & KNOWN == 0 {
             return None;
         }
-        Some(Known {
+        Some(DescriptorEntry {
             class: *Class::ALL.get((self.0 >> CLASS_AT & 3) as usize)?,
             is_counted: self.0 & COUNTED != 0,
-            place: Place::of_word(u64::from(self.0 >> PLACE_AT & PLACE)),
+            directory: DirectoryNumber::from_word(u64::from(self.0 >> DIRECTORY_AT & DIRECTORY)),
             end: match self.0 >> END_AT & 3 {
                 1 => End::Read,
                 2 => End::Write,
@@ -111,31 +118,33 @@ impl Descriptors {
 
     /// What is known of a descriptor.
     #[inline]
-    pub fn known(&self, number: u32) -> Option<Known> {
-        Found(self.words.get(number as usize)?.load(Ordering::Acquire)).known()
+    pub fn entry(&self, number: u32) -> Option<DescriptorEntry> {
+        FoundWord(self.words.get(number as usize)?.load(Ordering::Acquire)).entry()
     }
 
-    /// The word to give to [`Descriptors::learn`] once the kernel has answered; `None` = there is no room for it.
-    pub fn ask(&self, number: u32) -> Option<Found> {
+    /// The word to give to [`Descriptors::learn`] once the kernel has answered; `None` = there is
+    /// no room for it.
+    pub fn ask(&self, number: u32) -> Option<FoundWord> {
         let word = self.words.get(number as usize)?;
         // First: who forgets numbers up to `behind` does so after the descriptors are closed.
         self.behind.fetch_max(number + 1, Ordering::SeqCst);
-        Some(Found(word.load(Ordering::SeqCst)))
+        Some(FoundWord(word.load(Ordering::SeqCst)))
     }
 
-    /// The kernel's answer, asked for after [`Descriptors::ask`]: kept unless the descriptor has changed since.
-    pub fn learn(&self, number: u32, asked: Found, known: Known) {
+    /// The kernel's answer, asked for after [`Descriptors::ask`]: kept unless the descriptor has
+    /// changed since.
+    pub fn learn(&self, number: u32, asked: FoundWord, entry: DescriptorEntry) {
         if let Some(word) = self.words.get(number as usize) {
-            let new = asked.0 & GENERATION | known.word();
+            let new = asked.0 & GENERATION | entry.word();
             // What another thread has found out meanwhile is as good.
             let _ = word.compare_exchange(asked.0, new, Ordering::AcqRel, Ordering::Relaxed);
         }
     }
 
     /// A call has made this descriptor, and says what it is.
-    pub fn set(&self, number: u32, known: Known) {
+    pub fn set(&self, number: u32, entry: DescriptorEntry) {
         if self.ask(number).is_some() {
-            self.change(number, known.word());
+            self.change(number, entry.word());
         }
     }
 
@@ -155,9 +164,9 @@ impl Descriptors {
     /// Files may be in other directories now.
     pub fn forget_files(&self) {
         let behind = self.behind.load(Ordering::SeqCst);
-        let is_file = |known: Known| known.class == Class::File;
+        let is_file = |entry: DescriptorEntry| entry.class == Class::File;
         (0..behind)
-            .filter(|&number| self.known(number).is_none_or(is_file))
+            .filter(|&number| self.entry(number).is_none_or(is_file))
             .for_each(|number| self.change(number, 0));
     }
 
@@ -167,11 +176,12 @@ impl Descriptors {
         let _ = word.fetch_update(Ordering::SeqCst, Ordering::Relaxed, next);
     }
 
-    /// In a child of fork, whose table of directories is empty: forgets places, or with `everything` all.
+    /// In a child of fork, whose table of directories is empty: forgets directories, or with
+    /// `everything` all.
     pub fn after_fork(&self, everything: bool) {
         let behind = self.behind.load(Ordering::Relaxed) as usize;
         for word in self.words.iter().take(behind) {
-            let kept = if everything { 0 } else { !(PLACE << PLACE_AT) };
+            let kept = if everything { 0 } else { !(DIRECTORY << DIRECTORY_AT) };
             word.fetch_and(kept, Ordering::Relaxed);
         }
     }
@@ -187,7 +197,8 @@ impl Default for Descriptors {
 mod tests {
     use super::*;
 
-    const PIPE: Known = Known { end: End::Write, ..Known::of(Class::Pipe) };
+    const PIPE: DescriptorEntry =
+        DescriptorEntry { end: End::Write, ..DescriptorEntry::new(Class::Pipe) };
 
     fn table() -> Box<Descriptors> {
         Box::default()
@@ -199,16 +210,20 @@ mod tests {
         let files = [Class::File, Class::Pipe, Class::Socket, Class::Other];
         for (number, class) in files.into_iter().enumerate() {
             let number = number as u32;
-            let known = Known { is_counted: false, place: Place::OTHER, ..Known::of(class) };
-            assert_eq!(table.known(number), None);
+            let entry = DescriptorEntry {
+                is_counted: false,
+                directory: DirectoryNumber::OTHER,
+                ..DescriptorEntry::new(class)
+            };
+            assert_eq!(table.entry(number), None);
             let asked = table.ask(number).unwrap();
-            table.learn(number, asked, known);
-            assert_eq!(table.known(number), Some(known));
+            table.learn(number, asked, entry);
+            assert_eq!(table.entry(number), Some(entry));
         }
         table.forget(2);
-        assert_eq!(table.known(2), None);
+        assert_eq!(table.entry(2), None);
         table.forget_range(1, u32::MAX);
-        assert_eq!([0, 1, 3].map(|number| table.known(number).is_some()), [true, false, false]);
+        assert_eq!([0, 1, 3].map(|number| table.entry(number).is_some()), [true, false, false]);
     }
 
     #[test]
@@ -217,24 +232,24 @@ mod tests {
         let asked = table.ask(7).unwrap();
         table.forget(7);
         table.learn(7, asked, PIPE);
-        assert_eq!(table.known(7), None);
+        assert_eq!(table.entry(7), None);
         let asked = table.ask(7).unwrap();
-        table.set(7, Known::of(Class::Socket));
+        table.set(7, DescriptorEntry::new(Class::Socket));
         table.learn(7, asked, PIPE);
-        assert_eq!(table.known(7), Some(Known::of(Class::Socket)));
+        assert_eq!(table.entry(7), Some(DescriptorEntry::new(Class::Socket)));
         table.forget_range(0, 7);
-        assert_eq!(table.known(7), None);
+        assert_eq!(table.entry(7), None);
     }
 
     #[test]
     fn files_alone_are_forgotten_where_names_change() {
         let table = table();
-        table.set(1, Known::of(Class::File));
+        table.set(1, DescriptorEntry::new(Class::File));
         table.set(2, PIPE);
         let asked = table.ask(3).unwrap();
         table.forget_files();
-        table.learn(3, asked, Known::of(Class::File));
-        assert_eq!([1, 2, 3].map(|number| table.known(number)), [None, Some(PIPE), None]);
+        table.learn(3, asked, DescriptorEntry::new(Class::File));
+        assert_eq!([1, 2, 3].map(|number| table.entry(number)), [None, Some(PIPE), None]);
     }
 
     #[test]
@@ -244,22 +259,25 @@ mod tests {
             assert!(table.ask(number).is_none());
             table.set(number, PIPE);
             table.forget(number);
-            assert_eq!(table.known(number), None);
+            assert_eq!(table.entry(number), None);
         }
         table.set(NUMBERS as u32 - 1, PIPE);
         table.forget_range(0, u32::MAX);
-        assert_eq!(table.known(NUMBERS as u32 - 1), None);
+        assert_eq!(table.entry(NUMBERS as u32 - 1), None);
     }
 
     #[test]
     fn a_child_keeps_classes_or_nothing() {
         let table = table();
-        let known = Known { place: Place::OTHER, ..Known::of(Class::File) };
-        table.set(3, known);
+        let entry = DescriptorEntry {
+            directory: DirectoryNumber::OTHER,
+            ..DescriptorEntry::new(Class::File)
+        };
+        table.set(3, entry);
         table.after_fork(false);
-        assert_eq!(table.known(3), Some(Known::of(Class::File)));
+        assert_eq!(table.entry(3), Some(DescriptorEntry::new(Class::File)));
         table.after_fork(true);
-        assert_eq!(table.known(3), None);
+        assert_eq!(table.entry(3), None);
     }
 
     #[test]
@@ -274,7 +292,7 @@ mod tests {
                         let asked = table.ask(5).unwrap();
                         let class = kernel.load(Ordering::SeqCst);
                         if let Some(class) = Class::ALL.get(usize::from(class)) {
-                            table.learn(5, asked, Known::of(*class));
+                            table.learn(5, asked, DescriptorEntry::new(*class));
                         }
                     }
                 });
@@ -287,8 +305,8 @@ mod tests {
                     let class = (round % 4) as u8;
                     kernel.store(class, Ordering::SeqCst);
                     // Nobody says what was opened; what is known now was asked after it.
-                    if let Some(known) = table.known(5) {
-                        assert_eq!(known.class as u8, class);
+                    if let Some(entry) = table.entry(5) {
+                        assert_eq!(entry.class as u8, class);
                     }
                 }
             });

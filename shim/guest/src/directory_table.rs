@@ -1,11 +1,12 @@
-//! What a process does to files, told apart by their directories: a bounded table that any thread and any
-//! signal handler may add to at any moment.
+//! What a process does to files, told apart by their directories: a bounded table that any thread
+//! and any signal handler may add to at any moment.
 //!
 //! # Design
 //!
-//! A directory has a slot, found by the hash of its path; a slot is claimed by one compare-and-exchange and never
-//! given up, so nobody waits for anybody. Which directory a descriptor belongs to is asked of the kernel once,
-//! and then found by [`Seen`]: a word per descriptor number that says for which file and time it holds.
+//! A directory has a slot, found by the hash of its path; a slot is claimed by one
+//! compare-and-exchange and never given up, so nobody waits for anybody. Which directory a
+//! descriptor belongs to is asked of the kernel once, and then found by [`Seen`]: a word per
+//! descriptor number that says for which file and time it holds.
 //!
 //! # Limitations
 //!
@@ -20,40 +21,46 @@ use records::metric::{Class, METRIC_COUNT, PER_CLASS};
 pub const DIRECTORIES: usize = 512;
 /// Descriptor numbers that are told apart by [`Seen`].
 const DESCRIPTORS: usize = 1024;
-/// Bits of a word of [`Seen`] that hold a [`Place`].
-const PLACE_BITS: u32 = 10;
+/// Bits of a word of [`Seen`] that hold a [`DirectoryNumber`].
+const NUMBER_BITS: u32 = 10;
 /// The file's class's metrics begin here.
 const FIRST: usize = Class::File.first();
 
-/// Where in the table something is counted; 0 = nowhere.
+/// The number of a directory in the table; 0 = of none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Place(u16);
+pub struct DirectoryNumber(u16);
 
-impl Place {
+impl DirectoryNumber {
     /// Has no directory.
-    pub const NONE: Place = Place(0);
+    pub const NONE: DirectoryNumber = DirectoryNumber(0);
     /// The directories that have no slot of their own.
-    pub const OTHER: Place = Place(DIRECTORIES as u16 + 1);
-    const LAST: u64 = Place::OTHER.0 as u64;
+    pub const OTHER: DirectoryNumber = DirectoryNumber(DIRECTORIES as u16 + 1);
+    const LAST: u64 = DirectoryNumber::OTHER.0 as u64;
 
     /// As a word.
     pub const fn word(self) -> u64 {
         self.0 as u64
     }
 
-    /// Out of a word; what is no place is none.
-    pub const fn of_word(word: u64) -> Place {
-        if word <= Place::LAST { Place(word as u16) } else { Place::NONE }
+    /// Out of a word; what is no number is none.
+    pub const fn from_word(word: u64) -> DirectoryNumber {
+        if word <= DirectoryNumber::LAST {
+            DirectoryNumber(word as u16)
+        } else {
+            DirectoryNumber::NONE
+        }
     }
 }
 
-const _: () = assert!(Place::LAST < 1 << PLACE_BITS);
+const _: () = assert!(DirectoryNumber::LAST < 1 << NUMBER_BITS);
 
-/// The directory that a descriptor's path (`/proc/self/fd/N`) is in, or is; `None` if it is in none.
+/// The directory that a descriptor's path (`/proc/self/fd/N`) is in, or is; `None` if it is in
+/// none.
 ///
-/// `links` are the names that the file has: the kernel marks the path of one without a name. A path that was cut
-/// short is good enough if [`MAX_DIRECTORY_BYTES`] and the longest name of a file (255) are left of it. The numbers
-/// of processes below /proc would fill the table: they are one directory.
+/// `links` are the names that the file has: the kernel marks the path of one without a name. A path
+/// that was cut short is good enough if [`MAX_DIRECTORY_BYTES`] and the longest name of a file
+/// (255) are left of it. The numbers of processes below /proc would fill the table: they are one
+/// directory.
 pub fn directory_of(path: &[u8], is_directory: bool, links: u64) -> Option<&[u8]> {
     const PROC: &[u8] = b"/proc";
     const ANONYMOUS: &[u8] = b"/memfd:";
@@ -131,7 +138,7 @@ pub struct Changed {
     length: usize,
     /// Whether the name was longer.
     pub is_clipped: bool,
-    /// Its counters, at the places of the metrics.
+    /// Its counters, at the numbers of the metrics.
     pub values: [u64; METRIC_COUNT],
 }
 
@@ -143,14 +150,15 @@ impl Changed {
 
     /// Whether it is what has no slot of its own.
     pub fn is_other(&self) -> bool {
-        self.number == Place::OTHER.0
+        self.number == DirectoryNumber::OTHER.0
     }
 }
 
 /// The directories of a process.
 #[derive(Debug)]
 pub struct DirectoryTable {
-    /// The hashes of the slots' names; 0 = free. Apart, so that free slots' memory is never touched.
+    /// The hashes of the slots' names; 0 = free. Apart, so that free slots' memory is never
+    /// touched.
     hashes: [AtomicU64; DIRECTORIES],
     slots: [Slot; DIRECTORIES],
     other: Slot,
@@ -166,8 +174,8 @@ impl DirectoryTable {
         }
     }
 
-    /// The place of a directory.
-    pub fn place(&self, name: &[u8]) -> Place {
+    /// The number of a directory.
+    pub fn number(&self, name: &[u8]) -> DirectoryNumber {
         // FNV-1a (RFC 9923); never 0.
         let hash = name
             .iter()
@@ -181,25 +189,25 @@ impl DirectoryTable {
         for probe in 0..DIRECTORIES {
             let index = (first + probe) % DIRECTORIES;
             let slot = &self.slots[index];
-            let place = Place(index as u16 + 1);
+            let directory = DirectoryNumber(index as u16 + 1);
             match self.hashes[index].compare_exchange(0, hash, Ordering::Relaxed, Ordering::Relaxed)
             {
                 Ok(_) => {
                     slot.set_name(name);
-                    return place;
+                    return directory;
                 }
-                Err(found) if found == hash && slot.may_be(name) => return place,
+                Err(found) if found == hash && slot.may_be(name) => return directory,
                 Err(_) => {}
             }
         }
-        Place::OTHER
+        DirectoryNumber::OTHER
     }
 
-    fn slot(&self, place: Place) -> Option<&Slot> {
-        match place {
-            Place::NONE => None,
-            Place::OTHER => Some(&self.other),
-            Place(number) => {
+    fn slot(&self, directory: DirectoryNumber) -> Option<&Slot> {
+        match directory {
+            DirectoryNumber::NONE => None,
+            DirectoryNumber::OTHER => Some(&self.other),
+            DirectoryNumber(number) => {
                 let index = usize::from(number) - 1;
                 let hash = self.hashes.get(index)?.load(Ordering::Relaxed);
                 (hash != 0).then_some(&self.slots[index])
@@ -207,19 +215,20 @@ impl DirectoryTable {
         }
     }
 
-    /// Adds to a metric of files at a place.
-    pub fn add(&self, place: Place, metric: usize, amount: u64) {
-        let slot = self.slot(place);
+    /// Adds to a metric of files of a directory.
+    pub fn add(&self, directory: DirectoryNumber, metric: usize, amount: u64) {
+        let slot = self.slot(directory);
         if let Some(counter) = slot.and_then(|slot| slot.counters.get(metric.wrapping_sub(FIRST))) {
             counter.fetch_add(amount, Ordering::Relaxed);
         }
     }
 
-    /// The directory at a place if it has changed since this was asked last. For one thread at a time.
-    pub fn changed(&self, place: Place) -> Option<Changed> {
-        let slot = self.slot(place)?;
+    /// The directory of this number if it has changed since this was asked last. For one thread at
+    /// a time.
+    pub fn changed(&self, directory: DirectoryNumber) -> Option<Changed> {
+        let slot = self.slot(directory)?;
         let length = slot.length.load(Ordering::Acquire) as usize;
-        if length == 0 && place != Place::OTHER {
+        if length == 0 && directory != DirectoryNumber::OTHER {
             return None;
         }
         let counters = slot.values();
@@ -230,7 +239,7 @@ impl DirectoryTable {
         let mut values = [0; METRIC_COUNT];
         values[FIRST..FIRST + PER_CLASS].copy_from_slice(&counters);
         Some(Changed {
-            number: place.0,
+            number: directory.0,
             name: core::array::from_fn(|at| slot.name[at].load(Ordering::Relaxed)),
             length: length.min(MAX_DIRECTORY_BYTES),
             is_clipped: length > MAX_DIRECTORY_BYTES,
@@ -238,16 +247,16 @@ impl DirectoryTable {
         })
     }
 
-    /// Every place, beginning behind one of them.
-    pub fn places_behind(place: Place) -> impl Iterator<Item = Place> {
-        let count = Place::LAST as u16;
-        (0..count).map(move |step| Place((place.0 + step) % count + 1))
+    /// Every number, beginning behind one of them.
+    pub fn numbers_behind(directory: DirectoryNumber) -> impl Iterator<Item = DirectoryNumber> {
+        let count = DirectoryNumber::LAST as u16;
+        (0..count).map(move |step| DirectoryNumber((directory.0 + step) % count + 1))
     }
 
     /// Has [`DirectoryTable::changed`] tell all directories again. For the same thread as that.
     pub fn tell_again(&self) {
-        for place in DirectoryTable::places_behind(Place::NONE) {
-            if let Some(slot) = self.slot(place) {
+        for directory in DirectoryTable::numbers_behind(DirectoryNumber::NONE) {
+            if let Some(slot) = self.slot(directory) {
                 slot.written.store(0, Ordering::Relaxed);
             }
         }
@@ -255,8 +264,8 @@ impl DirectoryTable {
 
     /// Forgets everything. For a process with one thread.
     pub fn clear(&self) {
-        let places = DirectoryTable::places_behind(Place::NONE);
-        places.filter_map(|place| self.slot(place)).for_each(Slot::clear);
+        let numbers = DirectoryTable::numbers_behind(DirectoryNumber::NONE);
+        numbers.filter_map(|directory| self.slot(directory)).for_each(Slot::clear);
         self.hashes.iter().for_each(|hash| hash.store(0, Ordering::Relaxed));
     }
 }
@@ -281,8 +290,8 @@ pub struct File {
 }
 
 impl File {
-    /// What tells it apart in a word of [`Seen`]: two files that follow each other on a descriptor have the same in
-    /// one of 2^54 cases.
+    /// What tells it apart in a word of [`Seen`]: two files that follow each other on a descriptor
+    /// have the same in one of 2^54 cases.
     fn tag(&self) -> u64 {
         // The finaliser of SplitMix64 (Steele, Lea, Flood 2014), once for each part.
         let mix = |hash: u64, part: u64| {
@@ -292,7 +301,7 @@ impl File {
             hash ^ hash >> 31
         };
         mix(mix(self.inode, self.device), self.period.rotate_left(32) ^ self.descriptor)
-            >> PLACE_BITS
+            >> NUMBER_BITS
     }
 }
 
@@ -310,16 +319,16 @@ impl Seen {
         &self.0[file.descriptor as usize % DESCRIPTORS]
     }
 
-    /// Its place, if that is known.
-    pub fn place(&self, file: &File) -> Option<Place> {
+    /// The number of its directory, if that is known.
+    pub fn number(&self, file: &File) -> Option<DirectoryNumber> {
         let word = self.word(file).load(Ordering::Relaxed);
-        let place = Place::of_word(word & ((1 << PLACE_BITS) - 1));
-        (word != 0 && word >> PLACE_BITS == file.tag()).then_some(place)
+        let directory = DirectoryNumber::from_word(word & ((1 << NUMBER_BITS) - 1));
+        (word != 0 && word >> NUMBER_BITS == file.tag()).then_some(directory)
     }
 
     /// Notes it.
-    pub fn note(&self, file: &File, place: Place) {
-        self.word(file).store(file.tag() << PLACE_BITS | place.word(), Ordering::Relaxed);
+    pub fn note(&self, file: &File, directory: DirectoryNumber) {
+        self.word(file).store(file.tag() << NUMBER_BITS | directory.word(), Ordering::Relaxed);
     }
 
     /// Forgets everything.
@@ -345,8 +354,8 @@ mod tests {
 
     fn named(table: &DirectoryTable) -> Vec<(String, u64)> {
         let read = by_name("file_read_bytes").unwrap();
-        let mut all: Vec<_> = DirectoryTable::places_behind(Place::NONE)
-            .filter_map(|place| table.changed(place))
+        let mut all: Vec<_> = DirectoryTable::numbers_behind(DirectoryNumber::NONE)
+            .filter_map(|directory| table.changed(directory))
             .map(|one| (String::from_utf8_lossy(one.name()).into_owned(), one.values[read]))
             .collect();
         all.sort();
@@ -379,10 +388,10 @@ mod tests {
     fn what_changed_is_told_once() {
         let table = DirectoryTable::new();
         let read = by_name("file_read_bytes").unwrap();
-        let (a, b) = (table.place(b"/a"), table.place(b"/b"));
-        assert_eq!((table.place(b"/a"), a == b), (a, false));
+        let (a, b) = (table.number(b"/a"), table.number(b"/b"));
+        assert_eq!((table.number(b"/a"), a == b), (a, false));
         table.add(a, read, 5);
-        table.add(Place::NONE, read, 7);
+        table.add(DirectoryNumber::NONE, read, 7);
         table.add(a, 0, 9);
         assert_eq!(named(&table), [("/a".to_owned(), 5)], "no metric but those of files");
         assert_eq!(named(&table), []);
@@ -393,29 +402,29 @@ mod tests {
         assert_eq!(named(&table).len(), 2);
         table.clear();
         assert_eq!(named(&table), []);
-        table.add(table.place(b"/c"), read, 2);
+        table.add(table.number(b"/c"), read, 2);
         assert_eq!(named(&table), [("/c".to_owned(), 2)]);
     }
 
     #[test]
-    fn places_come_round() {
-        let first: Vec<_> = DirectoryTable::places_behind(Place(3)).take(2).collect();
-        assert_eq!(first, [Place(4), Place(5)]);
-        let all: Vec<_> = DirectoryTable::places_behind(Place::OTHER).collect();
+    fn numbers_come_round() {
+        let first: Vec<_> = DirectoryTable::numbers_behind(DirectoryNumber(3)).take(2).collect();
+        assert_eq!(first, [DirectoryNumber(4), DirectoryNumber(5)]);
+        let all: Vec<_> = DirectoryTable::numbers_behind(DirectoryNumber::OTHER).collect();
         assert_eq!(
             (all.len(), all[0], all[DIRECTORIES]),
-            (DIRECTORIES + 1, Place(1), Place::OTHER)
+            (DIRECTORIES + 1, DirectoryNumber(1), DirectoryNumber::OTHER)
         );
     }
 
     #[test]
-    fn what_does_not_fit_shares_a_place() {
+    fn what_does_not_fit_shares_a_number() {
         let table = DirectoryTable::new();
         let read = by_name("file_read_bytes").unwrap();
         for number in 0..DIRECTORIES + 100 {
-            table.add(table.place(format!("/d/{number}").as_bytes()), read, 1);
+            table.add(table.number(format!("/d/{number}").as_bytes()), read, 1);
         }
-        assert_ne!(table.place(b"/d/0"), Place::OTHER);
+        assert_ne!(table.number(b"/d/0"), DirectoryNumber::OTHER);
         let told = named(&table);
         assert_eq!(told.len(), DIRECTORIES + 1);
         assert!(told.contains(&("(other directories)".to_owned(), 100)));
@@ -425,16 +434,16 @@ mod tests {
     fn long_names_are_clipped() {
         let table = DirectoryTable::new();
         let long = [b'/'; MAX_DIRECTORY_BYTES + 30];
-        let place = table.place(&long);
-        assert_eq!(table.place(&long[..MAX_DIRECTORY_BYTES + 1]), place);
-        assert_ne!(table.place(&long[..MAX_DIRECTORY_BYTES]), place);
-        table.add(place, FIRST, 1);
-        let changed = table.changed(place).unwrap();
+        let directory = table.number(&long);
+        assert_eq!(table.number(&long[..MAX_DIRECTORY_BYTES + 1]), directory);
+        assert_ne!(table.number(&long[..MAX_DIRECTORY_BYTES]), directory);
+        table.add(directory, FIRST, 1);
+        let changed = table.changed(directory).unwrap();
         assert!(changed.is_clipped && changed.name().len() == MAX_DIRECTORY_BYTES);
     }
 
     #[test]
-    fn threads_agree_on_places_and_lose_nothing() {
+    fn threads_agree_on_numbers_and_lose_nothing() {
         const ROUNDS: u64 = 20_000;
         let table = DirectoryTable::new();
         let read = by_name("file_read_bytes").unwrap();
@@ -443,7 +452,7 @@ mod tests {
                 scope.spawn(|| {
                     for round in 0..ROUNDS {
                         let name = format!("/d/{}", round % 300);
-                        table.add(table.place(name.as_bytes()), read, 1);
+                        table.add(table.number(name.as_bytes()), read, 1);
                     }
                 });
             }
@@ -457,11 +466,11 @@ mod tests {
     fn what_was_seen_holds_for_that_file_and_period() {
         let seen = Seen::new();
         let file = File { descriptor: 3, device: 1, inode: 2, period: 9 };
-        assert_eq!(seen.place(&file), None);
-        seen.note(&file, Place::NONE);
-        assert_eq!(seen.place(&file), Some(Place::NONE), "it has no directory");
-        seen.note(&file, Place(4));
-        assert_eq!(seen.place(&file), Some(Place(4)));
+        assert_eq!(seen.number(&file), None);
+        seen.note(&file, DirectoryNumber::NONE);
+        assert_eq!(seen.number(&file), Some(DirectoryNumber::NONE), "it has no directory");
+        seen.note(&file, DirectoryNumber(4));
+        assert_eq!(seen.number(&file), Some(DirectoryNumber(4)));
         for other in [
             File { descriptor: 4, ..file },
             File { descriptor: 3 + DESCRIPTORS as u64, ..file },
@@ -469,9 +478,9 @@ mod tests {
             File { inode: 7, ..file },
             File { period: 10, ..file },
         ] {
-            assert_eq!(seen.place(&other), None);
+            assert_eq!(seen.number(&other), None);
         }
         seen.clear();
-        assert_eq!(seen.place(&file), None);
+        assert_eq!(seen.number(&file), None);
     }
 }

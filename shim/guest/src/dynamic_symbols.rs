@@ -1,7 +1,8 @@
 //! Symbols of a loaded ELF object, found in its dynamic section without the loader's help.
 //!
-//! `dlsym` lives in libdl before glibc 2.34 and may allocate; the shim looks for the next definition of a
-//! function itself. Format: System V ABI (DT_HASH), and the GNU hash table as binutils writes it.
+//! `dlsym` lives in libdl before glibc 2.34 and may allocate; the shim looks for the next
+//! definition of a function itself. Format: System V ABI (DT_HASH), and the GNU hash table as
+//! binutils writes it.
 //!
 //! # Limitations
 //!
@@ -123,8 +124,8 @@ impl Symbols {
 
     unsafe fn by_gnu_hash(&self, name: Name<'_>) -> Option<usize> {
         let header = self.gnu_hash;
-        // SAFETY: the header is four words: buckets, first symbol, bloom words, bloom shift; then the
-        // bloom filter, the buckets and the chains.
+        // SAFETY: the header is four words: buckets, first symbol, bloom words, bloom shift; then
+        // the bloom filter, the buckets and the chains.
         unsafe {
             let (buckets, first) = (*header, *header.add(1));
             let (bloom_words, shift) = (*header.add(2), *header.add(3));

@@ -17,7 +17,8 @@ impl fmt::Display for Bytes<'_> {
     }
 }
 
-/// Passes text on with all that a line or a terminal would take for an order written out: `\n`, `\u{1b}`.
+/// Passes text on with all that a line or a terminal would take for an order written out: `\n`,
+/// `\u{1b}`.
 pub struct Escaping<W>(pub W);
 
 impl<W: Write> Write for Escaping<W> {

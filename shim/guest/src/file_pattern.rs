@@ -19,11 +19,12 @@ pub struct Names<'a> {
     pub role: &'a [u8],
 }
 
-/// The longest prefix; the process id, the segment and the extension come after it (NAME_MAX is 255).
+/// The longest prefix; the process id, the segment and the extension come after it (NAME_MAX is
+/// 255).
 pub const MAX_PREFIX_BYTES: usize = 160;
 
-/// Expands the pattern. Bytes that have no place in a file name become `_`; an unknown placeholder stays
-/// as it is; empty results and a leading dot are avoided.
+/// Expands the pattern. Bytes that have no place in a file name become `_`; an unknown placeholder
+/// stays as it is; empty results and a leading dot are avoided.
 pub fn expand<'a>(
     pattern: &[u8],
     names: &Names<'_>,

@@ -1,7 +1,8 @@
-//! Requests that the kernel carries out behind a call (io_uring, libaio): what each is to the metrics, and the table of
-//! those that are on their way, found again by the word that comes back with the result.
+//! Requests that the kernel carries out behind a call (io_uring, libaio): what each is to the
+//! metrics, and the table of those that are on their way, found again by the word that comes back
+//! with the result.
 
-use crate::directory_table::Place;
+use crate::directory_table::DirectoryNumber;
 use alloc::vec::Vec;
 use records::metric::{Class, Op};
 
@@ -13,7 +14,7 @@ pub struct Counted {
     /// The descriptor's class.
     pub class: Class,
     /// The directory of its file.
-    pub place: Place,
+    pub directory: DirectoryNumber,
 }
 
 /// A request on its way.
@@ -21,7 +22,8 @@ pub struct Counted {
 pub struct Request {
     /// Its halves; `None` = does not count.
     pub halves: [Option<Counted>; 2],
-    /// It is finished by the first result that does not say that more come; each is a call of its own.
+    /// It is finished by the first result that does not say that more come; each is a call of its
+    /// own.
     pub is_multiple: bool,
     /// Its result is a number of bytes.
     pub moves_bytes: bool,
@@ -49,7 +51,8 @@ struct Entry {
     request: Request,
 }
 
-/// The requests on their way, by key. Several may have the same: they come back in the order in which they went.
+/// The requests on their way, by key. Several may have the same: they come back in the order in
+/// which they went.
 #[derive(Debug, Default)]
 pub struct Requests {
     /// First and last entry of each chain; their number is a power of two, or 0.
@@ -85,7 +88,8 @@ impl Requests {
     }
 
     fn chain(&self, key: u64) -> Option<usize> {
-        // Fibonacci hashing (Knuth, The Art of Computer Programming, vol. 3, 6.4): keys are mostly addresses.
+        // Fibonacci hashing (Knuth, The Art of Computer Programming, vol. 3, 6.4): keys are mostly
+        // addresses.
         let hash = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         (!self.chains.is_empty()).then(|| hash as usize & (self.chains.len() - 1))
     }
@@ -148,7 +152,8 @@ impl Requests {
         true
     }
 
-    /// The place of a request in its chain, as (before it, it): the first one with the key, or the last.
+    /// The place of a request in its chain, as (before it, it): the first one with the key, or the
+    /// last.
     fn find(&self, key: u64, wants_last: bool) -> Option<(u32, u32)> {
         let (mut before, mut at) = (NONE, self.chains[self.chain(key)?][0]);
         let mut found = None;
@@ -261,7 +266,7 @@ mod tests {
     use super::*;
 
     fn request(op: Op) -> Request {
-        let half = Counted { op, class: Class::File, place: Place::NONE };
+        let half = Counted { op, class: Class::File, directory: DirectoryNumber::NONE };
         Request {
             halves: [Some(half), None],
             is_multiple: false,

@@ -1,6 +1,8 @@
-//! Whether a loaded object was made to need this library by `analyzer rewrite`: it carries a note that says so.
+//! Whether a loaded object was made to need this library by `analyzer rewrite`: it carries a note
+//! that says so.
 //!
-//! Format: ELF notes (System V ABI, "Note Section"); the owner is written by `analyzer/elf/src/mark.rs`.
+//! Format: ELF notes (System V ABI, "Note Section"); the owner is written by
+//! `analyzer/elf/src/mark.rs`.
 
 /// The note's owner, with its NUL.
 const OWNER: &[u8] = b"sparkanalyzer\0";

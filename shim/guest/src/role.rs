@@ -1,7 +1,8 @@
 //! What a process is, from its command line and environment.
 //!
-//! Sources: Spark's launchers. Standalone workers and YARN exec `java ... <backend class> --driver-url ..
-//! --executor-id .. --hostname .. --app-id ..`; Kubernetes gives the ids in the environment as well.
+//! Sources: Spark's launchers. Standalone workers and YARN exec `java ... <backend class>
+//! --driver-url .. --executor-id .. --hostname .. --app-id ..`; Kubernetes gives the ids in the
+//! environment as well.
 
 use alloc::vec::Vec;
 
@@ -58,9 +59,9 @@ pub struct SparkIds {
     pub container: Vec<u8>,
 }
 
-/// The role, from the executed file's name, the arguments (the program's own name first) and whether
-/// `analyzer trace` started the process. Allocates nothing.
-pub fn of<'a>(
+/// The role, from the executed file's name, the arguments (the program's own name first) and
+/// whether `analyzer trace` started the process. Allocates nothing.
+pub fn from_arguments<'a>(
     executed: &[u8],
     mut arguments: impl Iterator<Item = &'a [u8]>,
     traced: bool,
@@ -70,9 +71,9 @@ pub fn of<'a>(
     }
     let own_name = arguments.next().unwrap_or_default();
     let names = [base_name(executed), base_name(own_name)];
-    // A script runs in its interpreter. The kernel says that the script was executed, and hands its path over
-    // as the first argument, or the second if the #! line has one: version managers put scripts named `java`
-    // and `python3` in front of the real ones.
+    // A script runs in its interpreter. The kernel says that the script was executed, and hands its
+    // path over as the first argument, or the second if the #! line has one: version managers put
+    // scripts named `java` and `python3` in front of the real ones.
     let arguments = arguments.enumerate().map(|(place, argument)| {
         let is_script = place < 2 && argument == executed;
         (!is_script).then_some(argument)
@@ -100,16 +101,16 @@ pub fn of<'a>(
     Role::Other
 }
 
-/// The role of a process whose command line gives it none, with a rewritten file in it (`analyzer rewrite`): a
-/// program of its own. Spark's launchers, masters and workers stay what they are: a rewritten `java` runs
-/// them too.
-pub fn of_rewritten<'a>(mut arguments: impl Iterator<Item = &'a [u8]>) -> Role {
+/// The role of a process whose command line gives it none, with a rewritten file in it (`analyzer
+/// rewrite`): a program of its own. Spark's launchers, masters and workers stay what they are: a
+/// rewritten `java` runs them too.
+pub fn when_rewritten<'a>(mut arguments: impl Iterator<Item = &'a [u8]>) -> Role {
     let is_spark = arguments.any(|argument| argument.starts_with(b"org.apache.spark."));
     if is_spark { Role::Other } else { Role::Program }
 }
 
-/// The role of a JVM with this main class. `spark-class` runs `launcher.Main` with the real class as an
-/// argument, so only the first name of the command line counts.
+/// The role of a JVM with this main class. `spark-class` runs `launcher.Main` with the real class
+/// as an argument, so only the first name of the command line counts.
 fn of_main_class(class: &[u8]) -> Role {
     match class {
         b"org.apache.spark.executor.CoarseGrainedExecutorBackend"
@@ -171,7 +172,8 @@ pub fn split_variable(variable: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((&variable[..at], &variable[at + 1..]))
 }
 
-/// The attempt in `container_[e<epoch>_]<cluster>_<app>_<attempt>_<container>`, without leading zeros.
+/// The attempt in `container_[e<epoch>_]<cluster>_<app>_<attempt>_<container>`, without leading
+/// zeros.
 fn yarn_attempt(container: &[u8]) -> Option<&[u8]> {
     let mut parts = container.strip_prefix(b"container_")?.rsplit(|&byte| byte == b'_');
     let attempt = parts.nth(1)?;
@@ -189,7 +191,7 @@ mod tests {
     fn role(line: &str) -> Role {
         let mut words = line.split(' ').map(str::as_bytes).peekable();
         let executed = words.peek().copied().unwrap_or_default();
-        of(executed, words, false)
+        from_arguments(executed, words, false)
     }
 
     #[test]
@@ -228,16 +230,25 @@ mod tests {
         }
         let in_front = "/bin/bash /home/u/.jenv/shims/java org.apache.spark.executor.CoarseGrainedExecutorBackend";
         let script = b"/home/u/.jenv/shims/java";
-        assert_eq!(of(script, in_front.split(' ').map(str::as_bytes), false), Role::Other);
+        assert_eq!(
+            from_arguments(script, in_front.split(' ').map(str::as_bytes), false),
+            Role::Other
+        );
         let in_front = "/usr/bin/env bash /shims/python3 -m pyspark.daemon";
         let script = b"/shims/python3";
-        assert_eq!(of(script, in_front.split(' ').map(str::as_bytes), false), Role::Other);
-        assert_eq!(of(b"/bin/true", [b"true".as_slice()].into_iter(), true), Role::Program);
+        assert_eq!(
+            from_arguments(script, in_front.split(' ').map(str::as_bytes), false),
+            Role::Other
+        );
+        assert_eq!(
+            from_arguments(b"/bin/true", [b"true".as_slice()].into_iter(), true),
+            Role::Program
+        );
     }
 
     #[test]
     fn rewritten_files_make_programs_of_what_is_nothing_else() {
-        let role = |line: &'static str| of_rewritten(line.split(' ').map(str::as_bytes));
+        let role = |line: &'static str| when_rewritten(line.split(' ').map(str::as_bytes));
         assert_eq!(role("/usr/local/sbin/service --port 1"), Role::Program);
         assert_eq!(role("/usr/bin/python3 script.py"), Role::Program);
         assert_eq!(role("java -cp x Main"), Role::Program);

@@ -1,7 +1,7 @@
 //! What a system call is to the metrics: which family, which descriptor, where its bytes are told.
 //!
-//! Both the libc hooks and the engine describe a call by its number, arguments and the kernel's result,
-//! so one table ([`shape`]) and one function ([`charge`]) count for both.
+//! Both the libc hooks and the engine describe a call by its number, arguments and the kernel's
+//! result, so one table ([`shape`]) and one function ([`charge`]) count for both.
 
 use crate::syscall_number as nr;
 use records::metric::{Class, Op, Quantity, syscall_index};
@@ -42,8 +42,9 @@ pub struct Half {
 pub struct Shape {
     /// What it is counted as.
     pub first: Half,
-    /// The writing half of sendfile, splice, copy_file_range. It has its calls and bytes; the call's
-    /// time is charged once, to the half that counts first. Of vmsplice one half counts, by the end of the pipe.
+    /// The writing half of sendfile, splice, copy_file_range. It has its calls and bytes; the
+    /// call's time is charged once, to the half that counts first. Of vmsplice one half counts, by
+    /// the end of the pipe.
     pub second: Option<Half>,
     /// Where the bytes are told.
     pub bytes: Bytes,
@@ -126,8 +127,8 @@ pub const fn class_of_mode(mode: Option<u32>) -> Class {
 pub struct Finished {
     /// The call.
     pub shape: Shape,
-    /// Classes of the two halves' descriptors; `None` = this half does not count (switched off, or a
-    /// file outside the chosen directories).
+    /// Classes of the two halves' descriptors; `None` = this half does not count (switched off, or
+    /// a file outside the chosen directories).
     pub classes: [Option<Class>; 2],
     /// The kernel's result: a value, or a negated errno.
     pub result: i64,

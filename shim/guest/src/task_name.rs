@@ -1,10 +1,10 @@
 //! What the name of a Spark executor's pool thread says about the task that runs on it.
 //!
-//! Source: `Executor.TaskRunner.threadName` in Spark: since 3.0
-//! `Executor task launch worker for task <index>.<attempt> in stage <stage>.<stage attempt> (TID <tid>)`,
-//! before that `Executor task launch worker for task <tid>`. Spark 4 names a thread whose task has ended
-//! `Executor task idle worker`; 3.x leaves the name of the last task. Linux keeps 15 bytes of a thread's
-//! name, so what `pthread_setname_np` is given tells only *that* a task starts or ends ([`PoolName`]).
+//! Source: `Executor.TaskRunner.threadName` in Spark: since 3.0 `Executor task launch worker for
+//! task <index>.<attempt> in stage <stage>.<stage attempt> (TID <tid>)`, before that `Executor task
+//! launch worker for task <tid>`. Spark 4 names a thread whose task has ended `Executor task idle
+//! worker`; 3.x leaves the name of the last task. Linux keeps 15 bytes of a thread's name, so what
+//! `pthread_setname_np` is given tells only *that* a task starts or ends ([`PoolName`]).
 
 /// The identity of a task attempt, as far as a thread's name tells it; -1 = not told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,8 @@
 //! When a Python worker begins and ends a task, by the system calls of its main thread.
 //!
-//! Spark's worker (`pyspark/daemon.py`, `pyspark/worker.py`; 3.5 and 4.x) opens a file over a copy of its socket for each
-//! task, reads the task from it, closes it, and waits for the next task on another one:
+//! Spark's worker (`pyspark/daemon.py`, `pyspark/worker.py`; 3.5 and 4.x) opens a file over a copy
+//! of its socket for each task, reads the task from it, closes it, and waits for the next task on
+//! another one:
 //!
 //! | call | meaning |
 //! |---|---|
@@ -10,11 +11,13 @@
 //! | close of the input | the worker is done with the task; it may still collect garbage |
 //! | read from a socket after that | it waits for the next task: the old one has ended |
 //!
-//! Who the task is the interpreter tells ([`Stream::identified`]); bytes after which nobody does were none.
+//! Who the task is the interpreter tells ([`Stream::identified`]); bytes after which nobody does
+//! were none.
 //!
 //! # Limitations
 //!
-//! An input that is never closed (somebody holds the file) leaves its task open until the process ends.
+//! An input that is never closed (somebody holds the file) leaves its task open until the process
+//! ends.
 
 use crate::syscall_number as nr;
 use core::sync::atomic::{AtomicI64, AtomicU8, Ordering};
@@ -120,7 +123,8 @@ impl Stream {
         false
     }
 
-    /// A call of the main thread returned; whether this is the moment at which a task may have begun.
+    /// A call of the main thread returned; whether this is the moment at which a task may have
+    /// begun.
     pub fn after(&self, number: u64, first_argument: u64, result: i64) -> bool {
         let begins = matches!(doing(number, first_argument), Some(Doing::Reads(fd)) if self.is_input(fd))
             && matches!(self.phase(), IDLE | ANSWERED)
@@ -157,7 +161,8 @@ mod tests {
 
     const FILE: u64 = 3;
 
-    /// What calls on descriptors say, one letter each: (b)egin of a task, (e)nd; a task is identified at `?`.
+    /// What calls on descriptors say, one letter each: (b)egin of a task, (e)nd; a task is
+    /// identified at `?`.
     fn said(calls: &[(char, u64)]) -> String {
         let stream = Stream::new();
         let mut said = String::new();
@@ -191,7 +196,8 @@ mod tests {
         said
     }
 
-    /// A task with input `fd`: its bytes in two pieces, a file and a connection of its own, its results.
+    /// A task with input `fd`: its bytes in two pieces, a file and a connection of its own, its
+    /// results.
     fn task(fd: u64) -> Vec<(char, u64)> {
         let mut calls = vec![('r', fd), ('r', fd), ('?', 0), ('r', FILE), ('s', 9), ('R', 9)];
         calls.extend([('c', 9), ('r', fd), ('w', fd + 1), ('r', fd), ('?', 0), ('w', fd + 1)]);

@@ -71,7 +71,8 @@ fn allow_vdso(may: bool) {
     VDSO.store(if may { FOUND.load(Ordering::Relaxed) } else { 0 }, Ordering::Relaxed);
 }
 
-/// A call of the application that may take the vDSO, or the time-stamp counter that it reads, away. Before it is made.
+/// A call of the application that may take the vDSO, or the time-stamp counter that it reads, away.
+/// Before it is made.
 pub fn before_call(number: u64, arguments: &[u64; 6]) {
     /// More than the vDSO and its data have.
     const VDSO_BYTES: u64 = 64 * 1024;

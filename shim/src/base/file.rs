@@ -17,7 +17,8 @@ pub mod flag {
     pub const O_NOFOLLOW: u64 = 0o400_000;
     pub const O_CLOEXEC: u64 = 0o2_000_000;
     pub const O_PATH: u64 = 0o10_000_000;
-    /// A FIFO or device in a file's place neither stops nor changes anything until it is seen for what it is.
+    /// A FIFO or device in a file's place neither stops nor changes anything until it is seen for
+    /// what it is.
     pub const CAREFUL: u64 = O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
 }
 
@@ -139,7 +140,8 @@ pub fn stat_at(directory: u64, path: &CStr) -> Option<Status> {
     status_at(directory, path, 0).ok()
 }
 
-/// What a path below a directory's descriptor names, a symbolic link itself; a negated errno if nothing.
+/// What a path below a directory's descriptor names, a symbolic link itself; a negated errno if
+/// nothing.
 pub fn lstat_at(directory: u64, path: &CStr) -> Result<Status, i64> {
     const AT_SYMLINK_NOFOLLOW: u64 = 0x100;
     status_at(directory, path, AT_SYMLINK_NOFOLLOW)

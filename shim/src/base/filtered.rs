@@ -1,8 +1,9 @@
 //! Programs that are executed under a seccomp filter which their process has installed itself.
 //!
-//! The library in the new program knows nothing of the filter, and a call of its own could be the end of the process. So where
-//! the filter does not allow all that the library may ask for, the program is told to leave itself alone
-//! ([`VARIABLE`]), and so are all that it executes, which have the filter too.
+//! The library in the new program knows nothing of the filter, and a call of its own could be the
+//! end of the process. So where the filter does not allow all that the library may ask for, the
+//! program is told to leave itself alone ([`VARIABLE`]), and so are all that it executes, which
+//! have the filter too.
 
 use crate::base::sys::nr;
 use engine::sys::nr as engine_nr;
@@ -77,7 +78,8 @@ const CALLS: [u64; 61] = [
 /// What it asks for too, but can do without.
 const OPTIONAL_CALLS: [u64; 1] = [engine_nr::MEMFD_CREATE];
 
-/// Whether a program that this process executes can be counted: no filter, or one that allows all that is needed.
+/// Whether a program that this process executes can be counted: no filter, or one that allows all
+/// that is needed.
 pub fn may_be_counted() -> bool {
     CALLS.iter().all(|&call| engine::seccomp::allows(call, &[0; 6]))
         && OPTIONAL_CALLS.iter().all(|&call| engine::seccomp::allows_or_fails(call, &[0; 6]))

@@ -23,7 +23,8 @@ pub fn wait(word: &AtomicU32, expected: u32, nanoseconds: u64) {
     }
 }
 
-/// As [`wait`], for a word that the kernel wakes as one that memories may share (`CLONE_CHILD_CLEARTID`).
+/// As [`wait`], for a word that the kernel wakes as one that memories may share
+/// (`CLONE_CHILD_CLEARTID`).
 pub fn wait_shared(word: &AtomicU32, expected: u32, nanoseconds: u64) {
     const FUTEX_WAIT: u64 = 0;
     let timeout = [nanoseconds / 1_000_000_000, nanoseconds % 1_000_000_000];

@@ -1,18 +1,18 @@
-//! A panic in the shim switches the shim off; the host goes on.
+//! A panic in the shim switches the shim off; the application goes on.
 //!
 //! # Design
 //!
-//! With `panic=abort` nothing unwinds. So each entry from the host goes through [`guarded`]: it saves the
-//! callee-saved registers and notes its stack pointer in the thread's TLS word. The panic handler ([`crate::entry::panic`]) marks
-//! the library switched off, writes one line to the log, restores that stack pointer and returns
-//! [`FAILED`] from `guarded`; the hook then passes the application's call through. Values on the
-//! abandoned stack are not dropped and locks that were held stay held: every wait in the shim ends at
-//! once when the library is switched off.
+//! With `panic=abort` nothing unwinds. So each entry from the application goes through [`guarded`]: it
+//! saves the callee-saved registers and notes its stack pointer in the thread's TLS word. The panic
+//! handler ([`crate::entry::panic`]) marks the library switched off, writes one line to the log,
+//! restores that stack pointer and returns [`FAILED`] from `guarded`; the hook then passes the
+//! application's call through. Values on the abandoned stack are not dropped and locks that were
+//! held stay held: every wait in the shim ends at once when the library is switched off.
 //!
 //! # Limitations
 //!
-//! A panic where no entry is noted has nowhere to return to: the helper ends; the constructor
-//! notes itself; any other thread ends the process with SIGABRT, after the line in the log. The engine
+//! A panic where no entry is noted has nowhere to return to: the helper ends; the constructor notes
+//! itself; any other thread ends the process with SIGABRT, after the line in the log. The engine
 //! sets its own way out for code on its own stack.
 
 use core::{

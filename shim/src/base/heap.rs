@@ -2,14 +2,14 @@
 //!
 //! # Design
 //!
-//! - Small blocks (up to 32 KiB) come from per-class free lists, refilled from chunks of 256 KiB; larger
-//!   ones are mappings of their own. Chunks are never given back, classes are shared by all threads: the
-//!   shim allocates rarely (start-up, new threads, translation).
+//! - Small blocks (up to 32 KiB) come from per-class free lists, refilled from chunks of 256 KiB;
+//!   larger ones are mappings of their own. Chunks are never given back, classes are shared by all
+//!   threads: the shim allocates rarely (start-up, new threads, translation).
 //! - One lock. A signal handler that interrupts its own thread inside the heap is recognised by the
 //!   thread pointer and served by a mapping of its own; [`crate::base::guarded`] ends every wait.
 //! - After fork the child may find the lock held by a thread that does not exist there:
-//!   [`after_fork_in_child`] drops the free lists then. Blocks stay valid; what was free is lost. So does the helper
-//!   ([`crate::record::helper`]) of a process that was killed.
+//!   [`after_fork_in_child`] drops the free lists then. Blocks stay valid; what was free is lost.
+//!   So does the helper ([`crate::record::helper`]) of a process that was killed.
 //!
 //! # Limitations
 //!
@@ -59,7 +59,8 @@ pub struct Heap {
     limit: AtomicUsize,
 }
 
-// SAFETY: `lists` is touched only by the thread that set `owner`; the rest is atomic.
+// SAFETY: `lists` is touched only by the thread that set `owner`, through one mutable reference at
+// a time: who comes again within it, in a signal handler, is turned away. The rest is atomic.
 unsafe impl Sync for Heap {}
 
 #[global_allocator]
@@ -95,7 +96,8 @@ pub fn bytes_for_threads() -> usize {
 /// Makes the heap usable in a child that has only the forking thread.
 pub fn after_fork_in_child() {
     if HEAP.owner.load(Ordering::Relaxed) != 0 {
-        // SAFETY: the child has one thread and it is not inside the heap.
+        // SAFETY: the child has one thread and it is not inside the heap: the reference that was
+        // there belongs to a thread that does not exist.
         unsafe {
             (*HEAP.lists.get()).free = [null_mut(); CLASSES.len()];
             (*HEAP.lists.get()).chunk_left = 0;
@@ -115,7 +117,8 @@ fn class_of(layout: Layout) -> Option<usize> {
 }
 
 impl Heap {
-    /// Runs `with` on the lists; `None` if this very thread is inside already or the library is off.
+    /// Runs `with` on the lists; `None` if this very thread is inside already or the library is
+    /// off.
     fn locked<R>(&self, with: impl FnOnce(&mut Lists) -> R) -> Option<R> {
         let me = tls::thread_pointer();
         let mut turns = 0u32;
@@ -188,8 +191,8 @@ fn whole_pages(size: usize) -> usize {
     size.max(1).next_multiple_of(PAGE)
 }
 
-// SAFETY: blocks of a class are at least the layout's size, 16-byte aligned and given to one owner at a
-// time; larger ones are mappings of their own, page-aligned.
+// SAFETY: blocks of a class are at least the layout's size, 16-byte aligned and given to one owner
+// at a time; larger ones are mappings of their own, page-aligned.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         match class_of(layout) {

@@ -20,8 +20,8 @@ pub fn counted() -> u32 {
     COUNTED.load(Ordering::Relaxed)
 }
 
-/// Whether the caller is another process than the counted one, in its memory. Where a filter may forbid to ask it is not:
-/// such a child runs natively.
+/// Whether the caller is another process than the counted one, in its memory. Where a filter may
+/// forbid to ask it is not: such a child runs natively.
 pub fn is_other_process() -> bool {
     // SAFETY: takes no argument and changes nothing.
     let asked = unsafe { engine::sys::optional(nr::GETPID, [0; 6]) };

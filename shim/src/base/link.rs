@@ -1,9 +1,10 @@
 //! Next definitions: what a hook forwards to, found in the loader's list of objects.
 //!
-//! The list comes from `dl_iterate_phdr`, a weak import; the order is the loader's search order, so the
-//! first definition in an object after this library is what the application would have called without
-//! it, another preloaded library's included. A library that `analyzer rewrite` made brings this one in behind
-//! libc: then nobody calls the hooks, and what is looked for is found before this library.
+//! The list comes from `dl_iterate_phdr`, a weak import; the order is the loader's search order, so
+//! the first definition in an object after this library is what the application would have called
+//! without it, another preloaded library's included. A library that `analyzer rewrite` made brings
+//! this one in behind libc: then nobody calls the hooks, and what is looked for is found before
+//! this library.
 
 use core::{
     arch::asm,
@@ -72,7 +73,8 @@ impl Object<'_> {
 
     fn symbols(&self) -> Option<Symbols> {
         let dynamic = self.headers.iter().find(|header| header.kind == PT_DYNAMIC)?;
-        // SAFETY: the loader's list holds mapped objects only, and its lock is held during the walk.
+        // SAFETY: the loader's list holds mapped objects only, and its lock is held during the
+        // walk.
         unsafe { Symbols::new(self.base, self.address(dynamic) as *const u8) }
     }
 
@@ -94,7 +96,8 @@ unsafe extern "C" fn visit_object(
     _size: usize,
     data: *mut c_void,
 ) -> c_int {
-    // SAFETY: the loader gives a description that is valid during the call, and hands our data through.
+    // SAFETY: the loader gives a description that is valid during the call, and hands our data
+    // through.
     let (info, walk) = unsafe { (&*info, &mut *data.cast::<Walk<'_>>()) };
     // SAFETY: as many headers as the description says.
     let headers = unsafe { core::slice::from_raw_parts(info.headers, info.header_count.into()) };
@@ -122,7 +125,8 @@ fn each_later_object(visit: &mut dyn FnMut(&Symbols) -> bool) -> bool {
     done
 }
 
-/// Visits the symbols of each object after this library, then of those before it, until `visit` says true.
+/// Visits the symbols of each object after this library, then of those before it, until `visit`
+/// says true.
 pub fn each_other_object(visit: &mut dyn FnMut(&Symbols) -> bool) {
     if !each_later_object(visit) {
         each_object(&mut |object| {
@@ -141,8 +145,8 @@ pub fn is_rewritten() -> bool {
     found
 }
 
-/// Whether another copy of this library stands behind this one: two files of it, one preloaded and one
-/// needed by a rewritten program. That one is initialised first, and counts.
+/// Whether another copy of this library stands behind this one: two files of it, one preloaded and
+/// one needed by a rewritten program. That one is initialised first, and counts.
 pub fn is_replaced() -> bool {
     // A JVM agent that takes libc's place: nothing else is both.
     const OWN: [Name<'_>; 2] = [Name::new(c"Agent_OnLoad"), Name::new(c"__libc_start_main")];
@@ -151,8 +155,9 @@ pub fn is_replaced() -> bool {
 
 /// The next definition of a function or object, after this library's own; else one before it.
 ///
-/// Takes the loader's lock: not for signal handlers, and not for what the engine asks while others wait to translate
-/// ([`engine::contract::Client::redirect`]): the lock's holder may be one of them.
+/// Takes the loader's lock: not for signal handlers, and not for what the engine asks while others
+/// wait to translate ([`engine::contract::Client::redirect`]): the lock's holder may be one of
+/// them.
 pub fn find(name: &core::ffi::CStr) -> Option<usize> {
     let name = Name::new(name);
     let mut found = None;

@@ -1,7 +1,7 @@
 //! The one kind of lock: a futex, signals blocked inside, and never a wait without end.
 //!
-//! A thread that vanished with the lock held (a vfork child that was killed, a panic) would stop the host
-//! at its next record; after [`PATIENCE_NS`] the library switches itself off instead.
+//! A thread that vanished with the lock held (a vfork child that was killed, a panic) would stop
+//! the application at its next record; after [`PATIENCE_NS`] the library switches itself off instead.
 
 use crate::base::{clock, futex, guarded, signals::SignalsBlocked, survivor};
 use core::{
@@ -21,7 +21,9 @@ pub struct Lock<T> {
     value: UnsafeCell<T>,
 }
 
-// SAFETY: the value is only reached through `with`, by one thread at a time.
+// SAFETY: the value is only reached through `with` and `try_with`, by one thread at a time: there
+// is one mutable reference, in the frame of who holds the word. A signal handler of that thread
+// does not run meanwhile.
 unsafe impl<T> Sync for Lock<T> {}
 
 impl<T> Lock<T> {
@@ -42,7 +44,8 @@ impl<T> Lock<T> {
         {
             return None;
         }
-        // SAFETY: the word was FREE and is ours now.
+        // SAFETY: the word was FREE and is ours now: this is the only reference until it is FREE
+        // again.
         let result = body(unsafe { &mut *self.value.get() });
         if self.word.swap(FREE, Ordering::Release) == WAITED_FOR {
             futex::wake(&self.word, 1);
@@ -50,12 +53,13 @@ impl<T> Lock<T> {
         Some(result)
     }
 
-    /// As [`Lock::with`], also where the library is switched off, and without a wait: for a last word. `None` where
-    /// the lock is held, perhaps for ever.
+    /// As [`Lock::with`], also where the library is switched off, and without a wait: for a last
+    /// word. `None` where the lock is held, perhaps for ever.
     pub fn try_with<R>(&self, body: impl FnOnce(&mut T) -> R) -> Option<R> {
         let _blocked = SignalsBlocked::new();
         self.word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).ok()?;
-        // SAFETY: the word was FREE and is ours now.
+        // SAFETY: the word was FREE and is ours now: this is the only reference until it is FREE
+        // again.
         let result = body(unsafe { &mut *self.value.get() });
         if self.word.swap(FREE, Ordering::Release) == WAITED_FOR {
             futex::wake(&self.word, 1);
@@ -70,7 +74,7 @@ impl<T> Lock<T> {
                 return false;
             }
             if survivor::is_caller() {
-                // Who held it has ended inside, and nobody else is left.
+                // Who held it has ended inside, and its reference with it: nobody else is left.
                 return true;
             }
             if clock::monotonic_ns() > until {

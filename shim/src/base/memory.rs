@@ -1,12 +1,13 @@
 //! The functions that rustc's generated code calls by name, hidden inside the library.
 //!
-//! rustc exports each `no_mangle` function of a cdylib, and an exported `memcpy` would take the place of
-//! libc's in the whole process; so these are assembly with hidden visibility. They touch xmm0 and xmm1
-//! only. Copies up to 512 bytes go 16 bytes a step, longer ones by `rep movsb`.
+//! rustc exports each `no_mangle` function of a cdylib, and an exported `memcpy` would take the
+//! place of libc's in the whole process; so these are assembly with hidden visibility. They touch
+//! xmm0 and xmm1 only. Copies up to 512 bytes go 16 bytes a step, longer ones by `rep movsb`.
 //!
-//! The precompiled `core` and `alloc` are built for unwinding, so their unwinding tables name a personality
-//! routine, and their landing pads `_Unwind_Resume`. Nothing unwinds in here (`panic=abort`): the routine
-//! lets an unwinder of the host pass by (`_URC_CONTINUE_UNWIND`), the other is never reached.
+//! The precompiled `core` and `alloc` are built for unwinding, so their unwinding tables name a
+//! personality routine, and their landing pads `_Unwind_Resume`. Nothing unwinds in here
+//! (`panic=abort`): the routine lets an unwinder of the application pass by (`_URC_CONTINUE_UNWIND`), the
+//! other is never reached.
 
 use core::arch::global_asm;
 

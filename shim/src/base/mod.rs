@@ -1,4 +1,5 @@
-//! What everything stands on: the kernel, threads' own words, memory, locks, time; and the tracer as a pointer.
+//! What everything stands on: the kernel, threads' own words, memory, locks, time; and the tracer
+//! as a pointer.
 
 pub mod clock;
 pub mod file;

@@ -1,11 +1,13 @@
-//! Signals of the calling thread: all of them blocked for a while, and one taken that a write of ours has caused.
+//! Signals of the calling thread: all of them blocked for a while, and one taken that a write of
+//! ours has caused.
 
 use crate::base::sys::{call2, call4, nr};
 
 /// Blocks every signal in this thread for as long as the value lives.
 ///
 /// Taken around what must not be entered twice by one thread: a handler that runs inside would find
-/// its own locks held. On the engine's stack, where a followed thread's signals wait anyway, no call is made.
+/// its own locks held. On the engine's stack, where a followed thread's signals wait anyway, no
+/// call is made.
 pub struct SignalsBlocked {
     before: Option<u64>,
 }
@@ -43,8 +45,8 @@ impl Drop for SignalsBlocked {
     }
 }
 
-/// The signal that a write past the size limit of files leaves (SIGXFSZ): the application has not earned it.
-/// With signals blocked only.
+/// The signal that a write past the size limit of files leaves (SIGXFSZ): the application has not
+/// earned it. With signals blocked only.
 pub struct SizeLimitSignal {
     was_pending: bool,
 }

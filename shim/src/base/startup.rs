@@ -31,8 +31,8 @@ impl Startup {
 
     /// The value of an entry of the auxiliary vector (getauxval(3)); 0 = absent.
     ///
-    /// libc is asked: the vector lies behind the environment on the initial stack, but in set-uid programs
-    /// glibc takes variables out and leaves a gap of old pointers in between.
+    /// libc is asked: the vector lies behind the environment on the initial stack, but in set-uid
+    /// programs glibc takes variables out and leaves a gap of old pointers in between.
     pub fn auxiliary(&self, kind: u64) -> Option<u64> {
         let address: usize;
         // SAFETY: a weak import: the loader put the function's address into the GOT, or zero.

@@ -1,4 +1,5 @@
-//! Who outlives the counted process: its helper, which shares the memory. Locks that are held then are held for ever.
+//! Who outlives the counted process: its helper, which shares the memory. Locks that are held then
+//! are held for ever.
 
 use crate::base::{sys, tls};
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -26,7 +27,8 @@ pub fn process() -> u32 {
 
 /// In the helper: whether the process that it belongs to has ended.
 pub fn is_orphan() -> bool {
-    // SAFETY: takes no argument and changes nothing. A filter under which the helper goes on allows it.
+    // SAFETY: takes no argument and changes nothing. A filter under which the helper goes on allows
+    // it.
     let parent = unsafe { sys::call0(sys::nr::GETPPID) };
     parent >= 0 && parent as u32 != process()
 }

@@ -1,7 +1,7 @@
 //! Raw system calls, and the few constants of the kernel's interface that the shim uses.
 //!
-//! Results are the kernel's: a value, or a negated errno between -4095 and -1. libc's `errno` is never
-//! touched. Numbers and constants are those of `asm/unistd_64.h` and `uapi/linux`.
+//! Results are the kernel's: a value, or a negated errno between -4095 and -1. libc's `errno` is
+//! never touched. Numbers and constants are those of `asm/unistd_64.h` and `uapi/linux`.
 
 use core::arch::asm;
 
@@ -13,7 +13,8 @@ pub mod nr {
 
 macro_rules! syscalls {
     ($( $name:ident ( $( $arg:ident in $reg:tt ),* ); )*) => { $(
-        /// One system call with this many arguments; `-EPERM` where a filter that the process has installed may forbid it.
+        /// One system call with this many arguments; `-EPERM` where a filter that the process has
+        /// installed may forbid it.
         ///
         /// # Safety
         ///
@@ -24,7 +25,8 @@ macro_rules! syscalls {
                 return EPERM;
             }
             let result: i64;
-            // SAFETY: the kernel clobbers rcx and r11 and keeps the rest; the caller vouches for the arguments.
+            // SAFETY: the kernel clobbers rcx and r11 and keeps the rest; the caller vouches for
+            // the arguments.
             unsafe {
                 asm!("syscall", inlateout("rax") number as i64 => result, $( in($reg) $arg, )*
                     lateout("rcx") _, lateout("r11") _, options(nostack));
@@ -61,6 +63,7 @@ pub const ENOSPC: i64 = -28;
 pub const EDQUOT: i64 = -122;
 /// `-ENOENT`.
 pub const ENOENT: i64 = -2;
+
 /// Whether a result is an error.
 #[inline]
 pub const fn failed(result: i64) -> bool {
@@ -105,14 +108,14 @@ pub fn set_thread_name(name: &core::ffi::CStr) {
     unsafe { call2(nr::PRCTL, PR_SET_NAME, name.as_ptr() as u64) };
 }
 
-/// Reads this process's memory at an address that may be invalid, up to the buffer's end or the first byte
-/// that cannot be read; the number of bytes.
+/// Reads this process's memory at an address that may be invalid, up to the buffer's end or the
+/// first byte that cannot be read; the number of bytes.
 pub fn read_memory(address: u64, buffer: &mut [u8]) -> usize {
     engine::read_memory_start(address, buffer)
 }
 
-/// Reads this process's memory at an address that may be invalid, up to the first NUL, the buffer's end or
-/// the first page that cannot be read.
+/// Reads this process's memory at an address that may be invalid, up to the first NUL, the buffer's
+/// end or the first page that cannot be read.
 pub fn read_string(address: u64, buffer: &mut [u8]) -> &[u8] {
     const PAGE: u64 = 4096;
     let mut used = 0;
@@ -133,8 +136,8 @@ pub fn read_string(address: u64, buffer: &mut [u8]) -> &[u8] {
     &buffer[..used]
 }
 
-/// Whether Valgrind runs this: its client request RUNNING_ON_VALGRIND, instructions that change nothing elsewhere
-/// (valgrind.h).
+/// Whether Valgrind runs this: its client request RUNNING_ON_VALGRIND, instructions that change
+/// nothing elsewhere (valgrind.h).
 pub fn is_simulated() -> bool {
     let request = [0x1001u64, 0, 0, 0, 0, 0];
     let mut answer = 0u64;

@@ -1,12 +1,14 @@
 //! The shim's words in each thread's static TLS, reached without `__tls_get_addr`.
 //!
-//! `thread_local!` calls `__tls_get_addr`, which may allocate with the application's malloc. A preloaded
-//! library has its TLS block in the static area, so the initial-exec model is right: one load from the
-//! GOT, one from FS. New threads find the words zero; glibc zeroes them also when it reuses a stack.
+//! `thread_local!` calls `__tls_get_addr`, which may allocate with the application's malloc. A
+//! preloaded library has its TLS block in the static area, so the initial-exec model is right: one
+//! load from the GOT, one from FS. New threads find the words zero; glibc zeroes them also when it
+//! reuses a stack.
 //!
-//! A followed thread may have no thread pointer of libc's (a raw clone that shares its creator's, or brings another
-//! runtime's) or change it for a while (arch_prctl, WRFSBASE). So the engine's host runs with [`with_base`]: on the
-//! thread's own pointer, or on an area that [`map_area`] makes for it.
+//! A followed thread may have no thread pointer of libc's (a raw clone that shares its creator's,
+//! or brings another runtime's) or change it for a while (arch_prctl, WRFSBASE). So the tracer's
+//! client runs with [`with_base`]: on the thread's own pointer, or on an area that [`map_area`] makes
+//! for it.
 
 use crate::base::{startup::Startup, sys};
 use core::{
@@ -54,7 +56,8 @@ pub fn offset() -> isize {
 #[inline]
 pub fn get(word: Word) -> usize {
     let value: usize;
-    // SAFETY: FS points at the thread's control block and the words lie at a fixed distance below it.
+    // SAFETY: FS points at the thread's control block and the words lie at a fixed distance below
+    // it.
     unsafe {
         asm!("mov {0}, qword ptr fs:[{1} + {2}]", out(reg) value, in(reg) offset(), in(reg) word as usize,
             options(readonly, nostack, preserves_flags));
@@ -76,7 +79,8 @@ pub fn set(word: Word, value: usize) {
 #[inline]
 pub fn thread_pointer() -> usize {
     let value: usize;
-    // SAFETY: the first word of the control block is its own address (x86-64 psABI, TLS variant II).
+    // SAFETY: the first word of the control block is its own address (x86-64 psABI, TLS variant
+    // II).
     unsafe {
         asm!("mov {0}, qword ptr fs:[0]", out(reg) value, options(readonly, nostack, preserves_flags))
     };
@@ -135,8 +139,9 @@ pub fn with_base<R>(own: u64, work: impl FnOnce() -> R) -> R {
     result
 }
 
-/// Whether a thread pointer is one of libc's. The control blocks of glibc and of musl begin with their own address,
-/// and their third word (glibc's `self`, musl's list of threads) is never 0; in our own areas it is.
+/// Whether a thread pointer is one of libc's. The control blocks of glibc and of musl begin with
+/// their own address, and their third word (glibc's `self`, musl's list of threads) is never 0; in
+/// our own areas it is.
 pub fn is_libcs(base: u64) -> bool {
     let mut words = [0u8; 24];
     sys::read_memory(base, &mut words) == words.len()
@@ -165,7 +170,8 @@ pub unsafe fn unmap_area(base: u64) {
 }
 
 fn area_bytes() -> usize {
-    /// Room for the part of libc's control block that code of ours may read: the stack protector's word.
+    /// Room for the part of libc's control block that code of ours may read: the stack protector's
+    /// word.
     const CONTROL_BYTES: usize = 64;
     ((-offset()) as usize + CONTROL_BYTES).next_multiple_of(4096)
 }

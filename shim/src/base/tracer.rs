@@ -1,6 +1,7 @@
 //! The tracer of this process, as a pointer: what anybody may ask of it.
 //!
-//! What it asks of us is in [`crate::client`]; which threads it is given in [`crate::count::follow`].
+//! What it asks of us is in [`crate::client`]; which threads it is given in
+//! [`crate::count::follow`].
 
 use core::{
     arch::naked_asm,
@@ -23,13 +24,15 @@ static TRACER: AtomicPtr<Chosen> = AtomicPtr::new(null_mut());
 /// Some thread was followed: handlers and code are the engine's business from now on.
 static SERVES: AtomicBool = AtomicBool::new(false);
 
-/// Follows from the return address on the stack: `rdi` is the thread. The constructor's stub jumps here.
+/// Follows from the return address on the stack: `rdi` is the thread. The constructor's stub jumps
+/// here.
 #[unsafe(naked)]
 pub unsafe extern "C" fn enter_return(_thread: *mut Thread) {
     naked_asm!("jmp {enter}", enter = sym <Chosen as engine::Tracer>::enter)
 }
 
-/// A function that others call: hands its arguments on, and leaves for the engine if the answer is a thread.
+/// A function that others call: hands its arguments on, and leaves for the engine if the answer is
+/// a thread.
 macro_rules! entry {
     ($name:ident, $does:ident, ($( $type:ty ),*)) => {
         #[unsafe(naked)]
@@ -71,13 +74,15 @@ pub fn withdraw() {
     TRACER.store(null_mut(), Ordering::Release);
 }
 
-/// Prepares the calling thread to be followed; null when memory is refused or the tracer was abandoned.
+/// Prepares the calling thread to be followed; null when memory is refused or the tracer was
+/// abandoned.
 pub fn attach() -> *mut Thread {
     SERVES.store(true, Ordering::Release);
     tracer().and_then(engine::Tracer::attach).unwrap_or(null_mut())
 }
 
-/// The engine's part in what threads that are not followed do to the whole process, once somebody was followed.
+/// The engine's part in what threads that are not followed do to the whole process, once somebody
+/// was followed.
 fn serving() -> Option<&'static Chosen> {
     if SERVES.load(Ordering::Acquire) { tracer() } else { None }
 }
@@ -131,8 +136,8 @@ pub fn follows_current() -> bool {
     is_running() && Chosen::current().is_some_and(engine::Thread::is_followed)
 }
 
-/// The way out for a panic in the engine or below it: the thread goes on natively. Returns where the engine is
-/// not concerned.
+/// The way out for a panic in the engine or below it: the thread goes on natively. Returns where
+/// the engine is not concerned.
 pub fn abandon() {
     if is_running() {
         Chosen::abandon();

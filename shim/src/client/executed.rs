@@ -7,8 +7,8 @@ use records::notice;
 
 const ENTRY: &[u8] = b"SPARKANALYZER_FILTERED=1\0";
 
-/// Adds [`crate::base::filtered::VARIABLE`] to the environment that an exec call is given. The memory is not given back: where the exec fails the
-/// application may make it again.
+/// Adds [`crate::base::filtered::VARIABLE`] to the environment that an exec call is given. The
+/// memory is not given back: where the exec fails the application may make it again.
 pub fn keep_out(environment: &mut u64) {
     static TOLD: AtomicBool = AtomicBool::new(false);
     if !TOLD.swap(true, Ordering::Relaxed) {

@@ -11,12 +11,12 @@ use records::notice;
 
 /// Writes a notice.
 pub fn write(thread: &Thread, notice: Notice, at: u64, detail: u64) {
-    if !thread.is_followed() || notice == Notice::ThreadNotFollowed {
+    if !engine::Thread::is_followed(thread) || notice == Notice::ThreadNotFollowed {
         descriptors::give_up();
     }
     let listed = threads::current();
     if let Some(here) = listed
-        && !thread.is_followed()
+        && !engine::Thread::is_followed(thread)
     {
         here.shared.set_released();
         threads::watch_end(here);

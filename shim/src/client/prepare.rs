@@ -17,7 +17,8 @@ use records::{MetricSet, notice};
 /// The name in the settings of the tracer that this library is built with.
 const OWN: Tracer = if cfg!(feature = "gum") { Tracer::Gum } else { Tracer::Engine };
 
-/// Makes the engine where the settings ask for it. Before the first record file, whose header names the tracer.
+/// Makes the engine where the settings ask for it. Before the first record file, whose header names
+/// the tracer.
 pub fn prepare() {
     let identity = process::identity();
     if identity.settings.tracer == Tracer::None
@@ -38,8 +39,10 @@ pub fn prepare() {
     #[cfg(feature = "faults")]
     arm_fault();
     let memory = memory_shares(&identity.settings).1;
-    match Chosen::new(&SHIM, Limits { memory, from_start: process::extent() == Extent::Everything })
-    {
+    match <Chosen as engine::Tracer>::new(
+        &SHIM,
+        Limits { memory, from_start: process::extent() == Extent::Everything },
+    ) {
         Some(made) => tracer::publish(Box::leak(Box::new(made))),
         None => unavailable("the kernel refuses memory"),
     }

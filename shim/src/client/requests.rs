@@ -1,14 +1,14 @@
 //! What the tracer asks of its client, and what it tells it, about threads that it follows.
 //!
-//! On a followed thread no hook runs: a branch to one is translated as a branch to the next definition, and
-//! the engine reports the system call itself. Other functions of this library that libc calls back (at exit,
-//! at a thread's end) run natively and are not counted.
+//! On a followed thread no hook runs: a branch to one is translated as a branch to the next
+//! definition, and the engine reports the system call itself. Other functions of this library that
+//! libc calls back (at exit, at a thread's end) run natively and are not counted.
 
 use crate::{
     base::{clock, filtered, ids, link, sys, tls, tracer::Thread},
     bridge::{jvm::agent, python::tasks as python},
     client::{executed, notices},
-    count::{behind, descriptor_calls, descriptors, syscalls},
+    count::{async_io, descriptor_calls, descriptors, syscalls},
     hooks,
     lifecycle::end,
     process::{self, Extent},
@@ -60,10 +60,10 @@ impl Client<Thread> for Shim {
         if python::is_watching() {
             on_own_tls(thread, |_| python::before_call(call.number, call.arguments[0]));
         }
-        if behind::concerns(call.number) {
+        if async_io::concerns(call.number) {
             on_own_tls(thread, |_| {
                 if let Some(shared) = listed() {
-                    behind::before(shared, call.number, &call.arguments);
+                    async_io::before(shared, call.number, &call.arguments);
                 }
             });
         }
@@ -101,10 +101,10 @@ impl Client<Thread> for Shim {
 
     fn after_syscall(&self, thread: &Thread, call: &Call, result: i64, before: CallToken) {
         descriptor_calls::after(call.number, &call.arguments, result);
-        if behind::concerns(call.number) {
+        if async_io::concerns(call.number) {
             on_own_tls(thread, |_| {
                 if let Some(shared) = listed() {
-                    behind::after(shared, call.number, &call.arguments, result);
+                    async_io::after(shared, call.number, &call.arguments, result);
                 }
             });
         }
@@ -197,7 +197,8 @@ impl Client<Thread> for Shim {
             unsafe { tls::unmap_area(thread.client_word().get() & !OUR_AREA) };
             thread.client_word().set(0);
         } else if tls::is_libcs(thread.client_word().get()) {
-            // Else libc has given the thread's memory back already, as musl does: the helper will miss the thread.
+            // Else libc has given the thread's memory back already, as musl does: the helper will
+            // miss the thread.
             on_own_tls(thread, end);
         }
     }
@@ -207,7 +208,8 @@ impl Client<Thread> for Shim {
     }
 }
 
-/// In a thread's word, which is the FS base for the client's code: it is an area of [`tls::map_area`].
+/// In a thread's word, which is the FS base for the client's code: it is an area of
+/// [`tls::map_area`].
 const OUR_AREA: u64 = 1;
 
 /// Runs the client's part of something with the thread-local words of this thread.
@@ -219,7 +221,8 @@ fn on_own_tls<R>(thread: &Thread, work: impl FnOnce(&Thread) -> R) -> R {
     }
 }
 
-/// Whether the words behind this FS base are this thread's to use: libc's, and not those of a living other thread.
+/// Whether the words behind this FS base are this thread's to use: libc's, and not those of a
+/// living other thread.
 fn is_own_tls(base: u64) -> bool {
     tls::is_libcs(base) && {
         let tid = ids::gettid();
@@ -243,7 +246,8 @@ fn is_debugging(call: &Call) -> bool {
     call.number == PTRACE && [TRACEME, ATTACH, SEIZE].contains(&call.arguments[0])
 }
 
-/// A debugger stops a thread wherever it is, not where the engine could show the application's state.
+/// A debugger stops a thread wherever it is, not where the engine could show the application's
+/// state.
 fn tell_of_debugger() {
     static TOLD: AtomicBool = AtomicBool::new(false);
     if !TOLD.swap(true, Ordering::Relaxed) {

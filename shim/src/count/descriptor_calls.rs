@@ -10,7 +10,7 @@ use crate::{
 };
 use core::sync::atomic::{AtomicU32, Ordering};
 use guest::{
-    descriptor_table::{End, Known},
+    descriptor_table::{DescriptorEntry, End},
     syscall_number as nr,
 };
 use records::metric::Class;
@@ -68,8 +68,9 @@ pub fn before(number: u64, arguments: &[u64; 6]) {
     }
 }
 
-/// Whether who has the memory of the caller has its descriptors, and who has a copy of the one has a copy of the other. A
-/// child that runs in the memory until it executes makes no calls that are seen.
+/// Whether who has the memory of the caller has its descriptors, and who has a copy of the one has
+/// a copy of the other. A child that runs in the memory until it executes makes no calls that are
+/// seen.
 fn keeps_apart_or_together(flags: u64) -> bool {
     let (shares_memory, shares_files) = (flags & CLONE_VM != 0, flags & CLONE_FILES != 0);
     if flags & CLONE_VFORK != 0 { !shares_files } else { shares_memory == shares_files }
@@ -100,12 +101,14 @@ pub fn after(number: u64, arguments: &[u64; 6], result: i64) {
             copied(arguments[0], result);
         }
         nr::PIPE | nr::PIPE2 if result == 0 => {
-            let pipe = |end| Known { end, ..Known::of(Class::Pipe) };
+            let pipe = |end| DescriptorEntry { end, ..DescriptorEntry::new(Class::Pipe) };
             made_two(arguments[0], [pipe(End::Read), pipe(End::Write)]);
         }
-        nr::SOCKETPAIR if result == 0 => made_two(arguments[3], [Known::of(Class::Socket); 2]),
+        nr::SOCKETPAIR if result == 0 => {
+            made_two(arguments[3], [DescriptorEntry::new(Class::Socket); 2])
+        }
         nr::SOCKET | nr::ACCEPT | nr::ACCEPT4 if result >= 0 => {
-            TABLE.set(result as u32, Known::of(Class::Socket));
+            TABLE.set(result as u32, DescriptorEntry::new(Class::Socket));
         }
         _ => {}
     }
@@ -113,14 +116,14 @@ pub fn after(number: u64, arguments: &[u64; 6], result: i64) {
 
 fn copied(from: u64, to: i64) {
     let (from, to) = (from as u32, to as u32);
-    match TABLE.known(from) {
+    match TABLE.entry(from) {
         _ if from == to => {}
         Some(known) => TABLE.set(to, known),
         None => TABLE.forget(to),
     }
 }
 
-fn made_two(at: u64, known: [Known; 2]) {
+fn made_two(at: u64, known: [DescriptorEntry; 2]) {
     let mut numbers = [0u8; 8];
     if sys::read_memory(at, &mut numbers) == numbers.len() {
         for (number, known) in numbers.chunks_exact(4).zip(known) {

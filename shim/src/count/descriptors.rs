@@ -1,20 +1,22 @@
-//! What the process's descriptors are, without a call per call: kept by number where the engine sees every system call of
-//! every thread, else asked of the kernel each time.
+//! What the process's descriptors are, without a call per call: kept by number where the engine
+//! sees every system call of every thread, else asked of the kernel each time.
 //!
 //! # Design
 //!
-//! The table ([`guest::descriptor_table`]) is right as long as every call that closes or replaces a descriptor goes
-//! through [`super::descriptor_calls`]. It is given up for good ([`give_up`]) when that cannot be: a thread that is not
-//! followed, a table of descriptors that processes share or threads of one process do not.
+//! The table ([`guest::descriptor_table`]) is right as long as every call that closes or replaces a
+//! descriptor goes through [`super::descriptor_calls`]. It is given up for good ([`give_up`]) when
+//! that cannot be: a thread that is not followed, a table of descriptors that processes share or
+//! threads of one process do not.
 //!
-//! Once a filter of system calls is there the kernel is not asked at all, for a filter may forbid it: what is open is looked at
-//! before, what is opened by path counts as a file, what else is not known as of the class `other`, with a notice.
+//! Once a filter of system calls is there the kernel is not asked at all, for a filter may forbid
+//! it: what is open is looked at before, what is opened by path counts as a file, what else is not
+//! known as of the class `other`, with a notice.
 //!
 //! # Limitations
 //!
 //! - An open file that another process renames counts for the directory that it was opened in.
-//! - A supervisor of system calls that replaces a descriptor (SECCOMP_ADDFD_FLAG_SETFD), and a debugger that has the
-//!   process call dup2, are not seen.
+//! - A supervisor of system calls that replaces a descriptor (SECCOMP_ADDFD_FLAG_SETFD), and a
+//!   debugger that has the process call dup2, are not seen.
 
 use crate::{
     base::{file, sys},
@@ -22,7 +24,7 @@ use crate::{
 };
 use core::sync::atomic::{AtomicBool, Ordering};
 use guest::{
-    descriptor_table::{Descriptors, End, Known, NUMBERS},
+    descriptor_table::{DescriptorEntry, Descriptors, End, NUMBERS},
     syscall_number as nr,
 };
 use records::{metric::Class, notice};
@@ -73,10 +75,14 @@ pub(super) fn set_may_ask(may: bool) {
     MAY_ASK.store(may, Ordering::Release);
 }
 
-/// What a descriptor is, as its calls count, if it is open; asked of the kernel by `ask` where it is not known, and
-/// where the call has just opened it.
+/// What a descriptor is, as its calls count, if it is open; asked of the kernel by `ask` where it
+/// is not known, and where the call has just opened it.
 #[inline]
-pub fn of(number: u64, is_new: bool, ask: impl FnOnce() -> Option<Known>) -> Option<Known> {
+pub fn entry(
+    number: u64,
+    is_new: bool,
+    ask: impl FnOnce() -> Option<DescriptorEntry>,
+) -> Option<DescriptorEntry> {
     // A descriptor is an int: the upper half of the register has no meaning.
     let number = number as u32;
     if !are_kept() {
@@ -84,7 +90,7 @@ pub fn of(number: u64, is_new: bool, ask: impl FnOnce() -> Option<Known>) -> Opt
     }
     if is_new {
         TABLE.forget(number);
-    } else if let Some(known) = TABLE.known(number) {
+    } else if let Some(known) = TABLE.entry(number) {
         return Some(known);
     }
     if !may_ask() {
@@ -102,8 +108,8 @@ pub fn of(number: u64, is_new: bool, ask: impl FnOnce() -> Option<Known>) -> Opt
 pub fn end(number: u64) -> Option<End> {
     const F_GETFL: u64 = 3;
     const ACCESS_MODE: i64 = 3;
-    let known = TABLE.known(number as u32).filter(|_| are_kept());
-    if let Some(Known { end: end @ (End::Read | End::Write), .. }) = known {
+    let known = TABLE.entry(number as u32).filter(|_| are_kept());
+    if let Some(DescriptorEntry { end: end @ (End::Read | End::Write), .. }) = known {
         return Some(end);
     }
     if !may_ask() {
@@ -120,9 +126,9 @@ pub fn end(number: u64) -> Option<End> {
 
 #[cold]
 #[inline(never)]
-fn unknown(number: u32, is_new: bool) -> Known {
+fn unknown(number: u32, is_new: bool) -> DescriptorEntry {
     if is_new {
-        let known = Known::of(Class::File);
+        let known = DescriptorEntry::new(Class::File);
         TABLE.set(number, known);
         return known;
     }
@@ -138,7 +144,7 @@ fn unknown(number: u32, is_new: bool) -> Known {
             ),
         );
     }
-    Known::of(Class::Other)
+    DescriptorEntry::new(Class::Other)
 }
 
 /// In a child of fork, which has a copy of the descriptors but no directories yet.

@@ -1,9 +1,10 @@
 //! Which threads are followed, and from where on.
 //!
-//! Whether a thread is to be followed is in its flags: FOLLOWED is set at the start of a task, or of everything, and
-//! cleared at the task's end ([`crate::record::task`]). The JVM's calls into this library end following; on their way
-//! out they go back into the engine if the flag is set ([`go_on`]). So nothing of ours, and nothing that the JVM does
-//! for us, runs in the engine's hands, where a fault of its own could not be told.
+//! Whether a thread is to be followed is in its flags: FOLLOWED is set at the start of a task, or
+//! of everything, and cleared at the task's end ([`crate::record::task`]). The JVM's calls into
+//! this library end following; on their way out they go back into the engine if the flag is set
+//! ([`go_on`]). So nothing of ours, and nothing that the JVM does for us, runs in the engine's
+//! hands, where a fault of its own could not be told.
 
 use crate::{
     base::{
@@ -19,7 +20,8 @@ use core::ptr::null_mut;
 use engine::Thread as _;
 use records::{Flags, notice};
 
-/// The calling thread, for the engine to follow; null = the process runs natively, as yet or altogether.
+/// The calling thread, for the engine to follow; null = the process runs natively, as yet or
+/// altogether.
 pub fn start() -> *mut Thread {
     if !tracer::is_running() || process::extent() == Extent::Tasks {
         return null_mut();
@@ -46,7 +48,8 @@ fn attach() -> *mut Thread {
         );
         return null_mut();
     }
-    // SAFETY: what the tracer keeps of this thread outlives it, and is reached by shared references alone.
+    // SAFETY: what the tracer keeps of this thread outlives it, and is reached by shared references
+    // alone.
     let state = unsafe { &*traced };
     state.client_word().set(tls::base());
     if let Some(task_id) = thread.tasks.task_id() {
@@ -56,7 +59,8 @@ fn attach() -> *mut Thread {
     traced
 }
 
-/// The calling thread if it is to be followed when the library's function returns that the JVM has called; else null.
+/// The calling thread if it is to be followed when the library's function returns that the JVM has
+/// called; else null.
 pub fn go_on() -> *mut Thread {
     let should_be = || {
         threads::known().is_some_and(|one| {
@@ -67,7 +71,8 @@ pub fn go_on() -> *mut Thread {
     if goes_on { attach() } else { null_mut() }
 }
 
-/// Does something on the calling thread, natively: what it calls of this library does not begin to follow.
+/// Does something on the calling thread, natively: what it calls of this library does not begin to
+/// follow.
 pub fn natively(work: impl FnOnce()) {
     if let Some(thread) = threads::known() {
         thread.stays_native.set(true);

@@ -1,6 +1,6 @@
 //! What is counted at system calls, and which threads are followed.
 
-pub mod behind;
+pub mod async_io;
 pub mod descriptor_calls;
 pub mod descriptors;
 pub mod follow;

@@ -1,9 +1,10 @@
 //! The one place where a system call is counted, whether a libc hook or the engine saw it.
 //!
-//! [`before`] looks at the descriptors and the clock, [`observe`] at the result; both take the call by its
-//! number and the kernel's arguments. Where hooks count, a descriptor's class is asked of the kernel at each call (fstat,
-//! some 0.1 us): a table kept beside the kernel's would be wrong after every close, dup or accept that libc
-//! makes inside itself, which hooks do not see. Where the engine sees every call there is such a table ([`descriptors`]).
+//! [`before`] looks at the descriptors and the clock, [`observe`] at the result; both take the call
+//! by its number and the kernel's arguments. Where hooks count, a descriptor's class is asked of
+//! the kernel at each call (fstat, some 0.1 us): a table kept beside the kernel's would be wrong
+//! after every close, dup or accept that libc makes inside itself, which hooks do not see. Where
+//! the engine sees every call there is such a table ([`descriptors`]).
 //!
 //! # Limitations
 //!
@@ -24,7 +25,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use engine::CallToken;
 use guest::{
     descriptor_table::End,
-    directory_table::Place,
+    directory_table::DirectoryNumber,
     syscall::{self, Bytes, Descriptor, Finished, Shape, shape},
     syscall_number as nr,
 };
@@ -37,8 +38,8 @@ const LATER: u64 = 5;
 
 /// Bits of a token's first word that hold the time; 2^58 ns are nine years since boot.
 const TIME_BITS: u32 = 58;
-/// Bits of its second word that hold the place of the first descriptor's file.
-const PLACE_BITS: u32 = 32;
+/// Bits of its second word that hold the directory of the first descriptor's file.
+const DIRECTORY_BITS: u32 = 32;
 
 /// Whether a call of this number may count.
 #[inline]
@@ -46,31 +47,32 @@ pub fn is_counted(number: u64) -> bool {
     counts_anything() && shape(number).is_some()
 }
 
-/// A counted call is about to be made: the time, and what its descriptors count for, for [`observe`].
+/// A counted call is about to be made: the time, and what its descriptors count for, for
+/// [`observe`].
 pub fn before(number: u64, arguments: &[u64; 6]) -> CallToken {
     let Some(shape) = shape(number) else { return CallToken::default() };
     let mut targets = targets(number, &shape, arguments);
     let mut now = clock::monotonic_ns();
-    if directories::has_moved_on(now) {
+    if directories::enter_period(now) {
         targets = self::targets(number, &shape, arguments);
         now = clock::monotonic_ns();
     }
-    let [(first, first_place), (second, second_place)] = targets;
+    let [(first, first_directory), (second, second_directory)] = targets;
     let time = now & ((1 << TIME_BITS) - 1);
     [
         time | first << TIME_BITS | second << (TIME_BITS + 3),
-        first_place.word() | second_place.word() << PLACE_BITS,
+        first_directory.word() | second_directory.word() << DIRECTORY_BITS,
     ]
 }
 
-/// The classes and places of both halves, before the call.
-fn targets(number: u64, shape: &Shape, arguments: &[u64; 6]) -> [(u64, Place); 2] {
-    const NOTHING: (u64, Place) = (NOT_COUNTED, Place::NONE);
+/// The classes and directories of both halves, before the call.
+fn targets(number: u64, shape: &Shape, arguments: &[u64; 6]) -> [(u64, DirectoryNumber); 2] {
+    const NOTHING: (u64, DirectoryNumber) = (NOT_COUNTED, DirectoryNumber::NONE);
     let code = |descriptor| match descriptor {
         Descriptor::Argument(index) => target_of(arguments[usize::from(index)], false)
-            .map_or(NOTHING, |target| (target.class as u64, target.place)),
-        Descriptor::Result => (LATER, Place::NONE),
-        Descriptor::Nowhere if counts(Class::Other) => (Class::Other as u64, Place::NONE),
+            .map_or(NOTHING, |target| (target.class as u64, target.directory)),
+        Descriptor::Result => (LATER, DirectoryNumber::NONE),
+        Descriptor::Nowhere if counts(Class::Other) => (Class::Other as u64, DirectoryNumber::NONE),
         Descriptor::Nowhere => NOTHING,
     };
     let mut halves = [Some(shape.first), shape.second];
@@ -96,8 +98,8 @@ fn told(once: &AtomicBool, what: &str) {
     }
 }
 
-/// A counted call returned `result` (a negated errno on failure): adds it to the thread's counters, or to
-/// the process's after the thread's end, and to those of the files' directories.
+/// A counted call returned `result` (a negated errno on failure): adds it to the thread's counters,
+/// or to the process's after the thread's end, and to those of the files' directories.
 pub fn observe(
     thread: Option<&Shared>,
     number: u64,
@@ -107,19 +109,19 @@ pub fn observe(
 ) {
     let Some(shape) = shape(number) else { return };
     let now = clock::monotonic_ns();
-    let target = |code: u64, place: u64| match code & 7 {
+    let target = |code: u64, directory: u64| match code & 7 {
         LATER => {
-            directories::has_moved_on(now);
+            directories::enter_period(now);
             target_of_opened(number, arguments, result)
         }
         code => {
             let class = Class::ALL.get(code as usize).copied()?;
-            Some(Target { class, place: Place::of_word(place) })
+            Some(Target { class, directory: DirectoryNumber::from_word(directory) })
         }
     };
     let targets = [
-        target(token[0] >> TIME_BITS, token[1] & ((1 << PLACE_BITS) - 1)),
-        target(token[0] >> (TIME_BITS + 3), token[1] >> PLACE_BITS),
+        target(token[0] >> TIME_BITS, token[1] & ((1 << DIRECTORY_BITS) - 1)),
+        target(token[0] >> (TIME_BITS + 3), token[1] >> DIRECTORY_BITS),
     ];
     let now = now & ((1 << TIME_BITS) - 1);
     let call = Finished {
@@ -136,7 +138,11 @@ pub fn observe(
     };
     syscall::charge(&call, |half, index, amount| {
         counters::add(thread, index, amount);
-        directories::add(targets[half].map_or(Place::NONE, |target| target.place), index, amount);
+        directories::add(
+            targets[half].map_or(DirectoryNumber::NONE, |target| target.directory),
+            index,
+            amount,
+        );
     });
 }
 

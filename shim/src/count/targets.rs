@@ -8,8 +8,8 @@ use crate::{
 };
 use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use guest::{
-    descriptor_table::Known,
-    directory_table::Place,
+    descriptor_table::DescriptorEntry,
+    directory_table::DirectoryNumber,
     requests::Counted,
     syscall::{self, class_of_mode},
 };
@@ -27,7 +27,7 @@ pub struct Target {
     /// The class of the calls.
     pub class: Class,
     /// The directory of the file.
-    pub place: Place,
+    pub directory: DirectoryNumber,
 }
 
 /// Takes the classes to count out of the settings.
@@ -53,18 +53,19 @@ pub fn target_of(fd: u64, is_new: bool) -> Option<Target> {
     // A descriptor is an int: the upper half of the register has no meaning.
     let fd = u64::from(fd as u32);
     // What is not open is of the class `other`.
-    let known = descriptors::of(fd, is_new, || ask(fd, is_new)).unwrap_or(Known::of(Class::Other));
-    let is_counted = known.is_counted && counts(known.class);
-    is_counted.then_some(Target { class: known.class, place: known.place })
+    let entry = descriptors::entry(fd, is_new, || ask(fd, is_new))
+        .unwrap_or(DescriptorEntry::new(Class::Other));
+    let is_counted = entry.is_counted && counts(entry.class);
+    is_counted.then_some(Target { class: entry.class, directory: entry.directory })
 }
 
 /// Asks the kernel what is open on a descriptor, if anything.
-fn ask(fd: u64, is_new: bool) -> Option<Known> {
+fn ask(fd: u64, is_new: bool) -> Option<DescriptorEntry> {
     let status = file::fstat(fd)?;
     let class = class_of_mode(Some(status.mode));
-    let mut known = Known::of(class);
+    let mut entry = DescriptorEntry::new(class);
     if class != Class::File || !counts(class) {
-        return Some(known);
+        return Some(entry);
     }
     let chosen = &process::identity().directories;
     if !chosen.is_everything() {
@@ -75,16 +76,17 @@ fn ask(fd: u64, is_new: bool) -> Option<Known> {
         if path.is_none() && file::fstat(fd).is_some() {
             tell_unknown_path();
         }
-        known.is_counted = path.is_some_and(|path| chosen.contain(path));
+        entry.is_counted = path.is_some_and(|path| chosen.contain(path));
     }
-    if known.is_counted {
+    if entry.is_counted {
         // What is kept holds until something changes; what is not, for a moment.
-        known.place = directories::place(fd, &status, is_new || descriptors::are_kept());
+        entry.directory = directories::number(fd, &status, is_new || descriptors::are_kept());
     }
-    Some(known)
+    Some(entry)
 }
 
-/// Told once: without its path nobody knows whether a file lies in the directories that are to be counted.
+/// Told once: without its path nobody knows whether a file lies in the directories that are to be
+/// counted.
 #[cold]
 fn tell_unknown_path() {
     static TOLD: AtomicBool = AtomicBool::new(false);
@@ -102,20 +104,20 @@ pub fn counts_anything() -> bool {
 }
 
 /// What a request on a descriptor, carried out behind a call, counts for.
-pub fn counted_behind(op: Op, fd: u64) -> Option<Counted> {
-    target_of(fd, false).map(|Target { class, place }| Counted { op, class, place })
+pub fn request_target(op: Op, fd: u64) -> Option<Counted> {
+    target_of(fd, false).map(|Target { class, directory }| Counted { op, class, directory })
 }
 
 /// The same of a file that a request has opened, or failed to, with this result.
-pub fn opened_behind(result: i64) -> Option<Counted> {
-    let nowhere = Target { class: Class::File, place: Place::NONE };
+pub fn opened_target(result: i64) -> Option<Counted> {
+    let nowhere = Target { class: Class::File, directory: DirectoryNumber::NONE };
     let target = if result > 0 { target_of(result as u64, true) } else { Some(nowhere) };
     let target = target.filter(|target| counts(target.class))?;
-    Some(Counted { op: Op::Open, class: target.class, place: target.place })
+    Some(Counted { op: Op::Open, class: target.class, directory: target.directory })
 }
 
 /// Adds to the counters of a request's half.
-pub fn charge_behind(thread: &Shared, half: &Counted, calls: u64, bytes: u64, errors: u64) {
+pub fn charge_request(thread: &Shared, half: &Counted, calls: u64, bytes: u64, errors: u64) {
     for (quantity, amount) in
         [(Quantity::Calls, calls), (Quantity::Bytes, bytes), (Quantity::Errors, errors)]
     {
@@ -123,12 +125,12 @@ pub fn charge_behind(thread: &Shared, half: &Counted, calls: u64, bytes: u64, er
             && amount != 0
         {
             thread.add(index, amount);
-            directories::add(half.place, index, amount);
+            directories::add(half.directory, index, amount);
         }
     }
 }
 
-/// Has what is open on a descriptor known, where it is kept.
+/// Has what is open on a descriptor looked at, where it is kept.
 pub fn look_at(fd: u64) {
     target_of(fd, false);
 }
@@ -138,7 +140,7 @@ pub fn target_of_opened(number: u64, arguments: &[u64; 6], result: i64) -> Optio
     if result >= 0 {
         return target_of(result as u64, true);
     }
-    let nowhere = Target { class: Class::File, place: Place::NONE };
+    let nowhere = Target { class: Class::File, directory: DirectoryNumber::NONE };
     if !counts(Class::File) {
         return None;
     }

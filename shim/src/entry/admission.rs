@@ -13,7 +13,7 @@ use crate::{
     },
     process::{
         self,
-        identity::Identity,
+        identity::{Admitted, Identity},
         settings::{self, Source, memory_shares},
     },
 };
@@ -40,34 +40,25 @@ const AT_EGID: u64 = 14;
 /// `AT_EXECFN`: the path given to exec.
 const AT_EXECFN: u64 = 31;
 
+/// What the command line says of a process.
+struct Roles {
+    /// The role in Spark.
+    spark: Role,
+    /// The same, and that of a program that was rewritten to load the library.
+    usual: Role,
+    /// The environment says that `analyzer trace` has started it or its parents.
+    asks_for_trace: bool,
+}
+
+/// Who this process is to be counted as; `None` = not at all.
+///
+/// The order is that of cost: a process with no role of ours is left after a look at its arguments.
 pub fn decide(startup: &Startup) -> Option<Identity> {
-    // Where nobody can tell, nothing is counted.
-    if startup.auxiliary(AT_SECURE) != Some(0) {
-        return None;
-    }
-    let executed = match startup.auxiliary(AT_EXECFN) {
-        // SAFETY: the kernel puts the path on the initial stack.
-        Some(path) if path != 0 => unsafe { CStr::from_ptr(path as *const _) }.to_bytes(),
-        _ => b"",
-    };
-    let arguments = || startup.arguments().map(CStr::to_bytes);
-    if settings::variable(startup, filtered::VARIABLE).is_some() {
-        return None;
-    }
-    let traced = settings::variable(startup, settings::TRACE).is_some_and(|id| !id.is_empty());
-    let spark_role = role::of(executed, arguments(), false);
-    let usual_role = match spark_role {
-        Role::Jvm | Role::Other if link::is_rewritten() => role::of_rewritten(arguments()),
-        role => role,
-    };
-    let has_none = matches!(usual_role, Role::Jvm | Role::Other);
-    if (has_none && !traced) || file::exists(KILL_SWITCH) || link::is_replaced() {
-        return None;
-    }
+    let roles = roles(startup)?;
     let id = |kind| startup.auxiliary(kind).unwrap_or_default() as u32;
     trusted::set_user(id(AT_EUID), id(AT_EGID));
     log::set_reporter(settings::variable(startup, conf::REPORTER).is_some());
-    let source = Source::of(startup);
+    let source = Source::choose(startup);
     let settings = match source.settings(startup) {
         Ok(settings) => settings,
         Err(error) => {
@@ -75,6 +66,59 @@ pub fn decide(startup: &Startup) -> Option<Identity> {
             return None;
         }
     };
+    begin_log(&settings);
+    let (is_traced, pin) = match &source {
+        Source::Environment => (roles.asks_for_trace, None),
+        Source::Trace(orders) => (true, Some(orders.folder)),
+        Source::Conf(_) => (false, None),
+    };
+    let role = if is_traced { Role::Program } else { roles.usual };
+    if let Source::Conf(doubt) = &source {
+        let is_chosen = chosen_role(role).is_some_and(|role| settings.roles.contains(&role));
+        let is_expected = is_chosen || (roles.asks_for_trace && doubt.is_place);
+        settings::tell(&doubt.why, is_expected && !log::has_reporter());
+    }
+    if matches!(role, Role::Jvm | Role::Other) {
+        return None;
+    }
+    heap::set_limit(memory_shares(&settings).0);
+    let spark = spark_ids(startup, roles.spark);
+    if !is_traced && !chosen(&settings, role, &spark) {
+        return None;
+    }
+    let output_folder = usable_folder(&settings, pin)?;
+    let spark_role = roles.spark;
+    let admitted = Admitted { settings, output_folder, is_traced, role, spark_role, spark };
+    Some(Identity::gather(startup, admitted))
+}
+
+/// The roles, unless there is none, or something lies in the way.
+fn roles(startup: &Startup) -> Option<Roles> {
+    // Where nobody can tell, nothing is counted.
+    if startup.auxiliary(AT_SECURE) != Some(0)
+        || settings::variable(startup, filtered::VARIABLE).is_some()
+    {
+        return None;
+    }
+    let executed = match startup.auxiliary(AT_EXECFN) {
+        // SAFETY: the kernel puts the path on the initial stack, where nobody changes it.
+        Some(path) if path != 0 => unsafe { CStr::from_ptr(path as *const _) }.to_bytes(),
+        _ => b"",
+    };
+    let arguments = || startup.arguments().map(CStr::to_bytes);
+    let trace = settings::variable(startup, settings::TRACE);
+    let asks_for_trace = trace.is_some_and(|id| !id.is_empty());
+    let spark = role::from_arguments(executed, arguments(), false);
+    let usual = match spark {
+        Role::Jvm | Role::Other if link::is_rewritten() => role::when_rewritten(arguments()),
+        role => role,
+    };
+    let has_none = matches!(usual, Role::Jvm | Role::Other) && !asks_for_trace;
+    let is_kept_out = has_none || file::exists(KILL_SWITCH) || link::is_replaced();
+    (!is_kept_out).then_some(Roles { spark, usual, asks_for_trace })
+}
+
+fn begin_log(settings: &Settings) {
     log::set_level(match settings.log_level {
         LogLevel::Off => 0,
         LogLevel::Error => 1,
@@ -83,50 +127,33 @@ pub fn decide(startup: &Startup) -> Option<Identity> {
         LogLevel::Debug => 4,
     });
     log::set_file(&settings.log_file);
-    let asks_for_trace = traced;
-    let (traced, pin) = match &source {
-        Source::Environment => (traced, None),
-        Source::Trace(orders) => (true, Some(orders.folder)),
-        Source::Conf(_) => (false, None),
-    };
-    let role = if traced { Role::Program } else { usual_role };
-    let is_chosen = chosen_role(role).is_some_and(|role| settings.roles.contains(&role));
-    if let Source::Conf(doubt) = &source {
-        let is_expected = is_chosen || (asks_for_trace && doubt.is_place);
-        settings::tell(&doubt.why, is_expected && !log::has_reporter());
-    }
-    if matches!(role, Role::Jvm | Role::Other) {
-        return None;
-    }
-    heap::set_limit(memory_shares(&settings).0);
+}
+
+/// What Spark calls this process; of a Python worker its executor's command line says more.
+fn spark_ids(startup: &Startup, role: Role) -> SparkIds {
+    let arguments = startup.arguments().map(CStr::to_bytes);
     let environment = startup.environment().map(CStr::to_bytes);
-    let mut spark = role::spark_ids(arguments(), environment);
-    if spark_role == Role::PythonWorker
-        && spark.hostname.is_empty()
+    let own = role::spark_ids(arguments, environment);
+    if role == Role::PythonWorker
+        && own.hostname.is_empty()
         && let Some(above) = process::ids_of_executor_above()
     {
-        spark = SparkIds {
-            attempt: spark.attempt,
-            container: spark.container,
-            pod: spark.pod,
-            ..above
-        };
+        let SparkIds { attempt, container, pod, .. } = own;
+        return SparkIds { attempt, container, pod, ..above };
     }
-    if !traced && !chosen(&settings, role, &spark) {
-        return None;
+    own
+}
+
+/// The folder of the records, if files can be made in it; else that is told.
+fn usable_folder(settings: &Settings, pin: Option<(u64, u64)>) -> Option<OutputFolder> {
+    match OutputFolder::new(settings.output_dir.as_bytes(), pin) {
+        Ok(folder) => match folder.check() {
+            Ok(()) => return Some(folder),
+            Err(refusal) => output_folder::tell(&folder, &refusal),
+        },
+        Err(refusal) => output_folder::tell(&settings.output_dir, &refusal),
     }
-    let folder = match OutputFolder::new(settings.output_dir.as_bytes(), pin) {
-        Ok(folder) => folder,
-        Err(refusal) => {
-            output_folder::tell(&settings.output_dir, &refusal);
-            return None;
-        }
-    };
-    if let Err(refusal) = folder.check() {
-        output_folder::tell(&folder, &refusal);
-        return None;
-    }
-    Some(Identity::gather(startup, settings, folder, traced, role, spark_role, spark))
+    None
 }
 
 /// Whether the settings choose a process of this role, user, application and executor.

@@ -15,8 +15,8 @@ use crate::{
 use core::ptr::null_mut;
 use guest::role::Role;
 
-/// Decides what this process is and begins to count if its role asks for it. Returns the engine's thread
-/// if the engine is to follow from here.
+/// Decides what this process is and begins to count if its role asks for it. Returns the engine's
+/// thread if the engine is to follow from here.
 pub fn begin(startup: &Startup) -> *mut tracer::Thread {
     match admission::decide(startup) {
         Some(identity) => count(startup, identity),

@@ -1,10 +1,10 @@
 //! The constructor: the first code of this library in a process.
 //!
-//! `-z initfirst` makes it run before every other constructor. glibc calls constructors with argc, argv
-//! and envp; musl calls them with nothing, but has set `environ` by then, and argv lies below envp on the
-//! initial stack. [`initialize`] returns the engine's thread if counting starts here; the stub then jumps
-//! into the engine with the stack as its caller left it, so that the engine follows from the stub's
-//! return address and no frame of ours is left behind.
+//! `-z initfirst` makes it run before every other constructor. glibc calls constructors with argc,
+//! argv and envp; musl calls them with nothing, but has set `environ` by then, and argv lies below
+//! envp on the initial stack. [`initialize`] returns the engine's thread if counting starts here;
+//! the stub then jumps into the engine with the stack as its caller left it, so that the engine
+//! follows from the stub's return address and no frame of ours is left behind.
 
 use crate::{
     base::{guarded, link, startup::Startup, tracer},

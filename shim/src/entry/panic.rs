@@ -1,4 +1,4 @@
-//! A panic in the shim switches the shim off; the host goes on ([`crate::base::guarded`]).
+//! A panic in the shim switches the shim off; the application goes on ([`crate::base::guarded`]).
 
 use crate::{
     base::{

@@ -1,11 +1,12 @@
 //! The shim's own messages: off by default, bounded, never through libc.
 //!
-//! A message is one `write` of one line of at most 512 bytes; after [`MAX_LINES`] lines of a process
-//! only one more says that the rest is left out. Where they go: `log_file`, else standard error. What text
-//! from outside could tell a terminal or a reader of lines is written out ([`guest::escape`]).
+//! A message is one `write` of one line of at most 512 bytes; after [`MAX_LINES`] lines of a
+//! process only one more says that the rest is left out. Where they go: `log_file`, else standard
+//! error. What text from outside could tell a terminal or a reader of lines is written out
+//! ([`guest::escape`]).
 //!
-//! The log file is a regular file of root or of the process's user, no symbolic link; anything else in its
-//! place is left alone.
+//! The log file is a regular file of root or of the process's user, no symbolic link; anything else
+//! in its place is left alone.
 
 use crate::{
     base::{
@@ -68,7 +69,8 @@ pub fn set_level(level: u8) {
     LEVEL.store(level, Ordering::Relaxed);
 }
 
-/// Sends lines to a file; empty = standard error. Without a file that may be written there are none.
+/// Sends lines to a file; empty = standard error. Without a file that may be written there are
+/// none.
 pub fn set_file(path: &str) {
     if path.is_empty() || LEVEL.load(Ordering::Relaxed) == 0 {
         return;
@@ -107,7 +109,7 @@ pub fn line(level: Level, text: fmt::Arguments<'_>) {
 
 /// Writes one line whatever the level: for a broken configuration.
 pub fn always(text: fmt::Arguments<'_>) {
-    let line = Line::of(text);
+    let line = Line::new(text);
     let path = FILE.load(Ordering::Acquire);
     if path.is_null() {
         if is_standard_error(2) {
@@ -140,9 +142,10 @@ fn open_existing(path: &CStr) -> Result<i32, Refusal> {
 
 /// Writes one line to the program's standard error, log file or not; whether that was possible.
 ///
-/// A thread that has no descriptors of the program's can open what is no socket and no other user's pipe.
+/// A thread that has no descriptors of the program's can open what is no socket and no other user's
+/// pipe.
 pub fn on_standard_error(text: &str) -> bool {
-    let line = Line::of(format_args!("{text}"));
+    let line = Line::new(format_args!("{text}"));
     if is_standard_error(2) {
         file::write_all(2, line.bytes());
         return true;
@@ -185,7 +188,7 @@ struct Line {
 }
 
 impl Line {
-    fn of(text: fmt::Arguments<'_>) -> Line {
+    fn new(text: fmt::Arguments<'_>) -> Line {
         let mut line = Line { bytes: [0; 512], used: 0 };
         let _ = write!(Escaping(&mut line), "sparkanalyzer[{}]: {text}", own_pid());
         line.bytes[line.used] = b'\n';

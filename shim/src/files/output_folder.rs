@@ -1,12 +1,13 @@
-//! The folder of the record files: who may have made it, whether this process can write there, and what is said
-//! where it cannot.
+//! The folder of the record files: who may have made it, whether this process can write there, and
+//! what is said where it cannot.
 //!
 //! # Design
 //!
-//! It is looked at before counting begins, and again each time a file is made in it, through its descriptor. What
-//! others can change is refused ([`conf::trust`]), and files never get the folder's group. A process that should be
-//! counted and cannot write says so on standard error, once; not under `analyzer trace`: there the analyzer tells of
-//! it, and the output of the programs is not ours.
+//! It is looked at before counting begins, and again each time a file is made in it, through its
+//! descriptor. What others can change is refused ([`conf::trust`]), and files never get the
+//! folder's group. A process that should be counted and cannot write says so on standard error,
+//! once; not under `analyzer trace`: there the analyzer tells of it, and the output of the programs
+//! is not ours.
 
 use crate::{
     base::{
@@ -73,7 +74,8 @@ impl OutputFolder {
         Ok(fd)
     }
 
-    /// Whether files could be made in it. Nothing is: a process may end before it has something to write.
+    /// Whether files could be made in it. Nothing is: a process may end before it has something to
+    /// write.
     pub fn check(&self) -> Result<(), Refusal> {
         match self.open_existing() {
             Ok(fd) => {
@@ -91,7 +93,8 @@ impl OutputFolder {
 
     /// The space on disk of this user's record files in it.
     ///
-    /// Sizes say nothing of it, and others can make files in a sticky folder: theirs must not stop our snapshots.
+    /// Sizes say nothing of it, and others can make files in a sticky folder: theirs must not stop
+    /// our snapshots.
     pub fn bytes(&self) -> Option<u64> {
         let folder = self.open_existing().ok()?;
         let flags = file::flag::O_DIRECTORY | file::flag::O_CLOEXEC;
@@ -119,7 +122,8 @@ impl fmt::Display for OutputFolder {
     }
 }
 
-/// A path without slashes and dots at its end: behind them the last part would be followed if it is a link.
+/// A path without slashes and dots at its end: behind them the last part would be followed if it is
+/// a link.
 fn without_end(mut path: Vec<u8>) -> Vec<u8> {
     while path.len() > 1 && (path.ends_with(b"/") || path.ends_with(b"/.")) {
         path.pop();

@@ -1,5 +1,5 @@
-//! Files and folders that others may have put in our way: opened so that nothing happens, looked at through the
-//! descriptor, and only then used. The rules are those of [`conf::trust`].
+//! Files and folders that others may have put in our way: opened so that nothing happens, looked at
+//! through the descriptor, and only then used. The rules are those of [`conf::trust`].
 
 use crate::base::{
     file::{self, Status, flag},
@@ -95,8 +95,8 @@ pub fn place(status: &Status) -> Place {
     Place { mode: status.mode, owner: status.owner, is_read_only: false }
 }
 
-/// Opens an existing file to read or append: the descriptor if it is a regular file by this rule. With a FIFO or a
-/// device in its place nothing happens.
+/// Opens an existing file to read or append: the descriptor if it is a regular file by this rule.
+/// With a FIFO or a device in its place nothing happens.
 pub fn open_file(
     path: &CStr,
     flags: u64,
@@ -191,7 +191,8 @@ fn settle(fd: u64) -> Result<Status, Refusal> {
     Ok(status)
 }
 
-/// Whether nobody but root and the process's user can change what an absolute path leads to; else where, and how.
+/// Whether nobody but root and the process's user can change what an absolute path leads to; else
+/// where, and how.
 pub fn check_way(path: &[u8]) -> Result<(), (Vec<u8>, Flaw)> {
     judge(|who| trust::path(path, who, look))
 }
@@ -249,7 +250,8 @@ pub fn absolute(path: &[u8]) -> Result<Vec<u8>, Refusal> {
     if sys::failed(length) {
         return Err(Refusal::Error(length));
     }
-    // The kernel counts the NUL, and says so where the folder has no path from the root: `(unreachable)`.
+    // The kernel counts the NUL, and says so where the folder has no path from the root:
+    // `(unreachable)`.
     let mut whole = buffer[..(length.max(1) - 1) as usize].to_vec();
     if whole.first() != Some(&b'/') {
         return Err(Refusal::Error(sys::ENOENT));

@@ -1,10 +1,11 @@
-//! `sigaction` and `signal` where some threads are followed and others are not: the handlers are one table for all of
-//! them, so a thread that runs natively goes through the engine too.
+//! `sigaction` and `signal` where some threads are followed and others are not: the handlers are
+//! one table for all of them, so a thread that runs natively goes through the engine too.
 //!
 //! # Limitations
 //!
-//! `signal` after `siginterrupt(3)`, `sysv_signal`, `sigset` and raw system calls: a handler that was set so sees
-//! addresses of the engine until the next task begins, when the engine looks for such handlers.
+//! `signal` after `siginterrupt(3)`, `sysv_signal`, `sigset` and raw system calls: a handler that
+//! was set so sees addresses of the engine until the next task begins, when the engine looks for
+//! such handlers.
 
 use super::{
     errno::set_errno,
@@ -53,7 +54,8 @@ pub fn set(hook: Hook, frame: &mut Frame) -> Decision {
         after.mask = 1 << (signal - 1);
         true
     } else if new != 0 {
-        // SAFETY: the application's structure, which libc would read too. A copy: others may change it meanwhile.
+        // SAFETY: the application's structure, which libc would read too. A copy: others may change
+        // it meanwhile.
         let action = unsafe { (new as *const Action).read_unaligned() };
         after.handler = action.handler;
         // libc brings its own restorer; the engine has one where there is none.
@@ -79,7 +81,8 @@ pub fn set(hook: Hook, frame: &mut Frame) -> Decision {
         mask[0] = before.mask;
         let KernelAction { handler, flags, restorer, .. } = before;
         let action = Action { handler, mask, flags: flags as i32, restorer };
-        // SAFETY: the application's structure, which libc would write too; no reference to it is made.
+        // SAFETY: the application's structure, which libc would write too; no reference to it is
+        // made.
         unsafe { (old as *mut Action).write_unaligned(action) };
     }
     Decision::Answered

@@ -57,23 +57,59 @@ fn returns_int(number: u64) -> bool {
     matches!(number, nr::OPEN | nr::OPENAT | nr::CREAT | nr::CLOSE | nr::SENDMMSG | nr::RECVMMSG)
 }
 
+/// Whether the function executes another program.
+fn is_exec(hook: Hook) -> bool {
+    matches!(
+        hook,
+        Hook::Execve
+            | Hook::Execv
+            | Hook::Execvp
+            | Hook::Execvpe
+            | Hook::Execl
+            | Hook::Execlp
+            | Hook::Execle
+            | Hook::Fexecve
+            | Hook::Execveat
+    )
+}
+
+/// Whether the function may change where code lies.
+fn changes_mappings(hook: Hook) -> bool {
+    matches!(
+        hook,
+        Hook::Mmap
+            | Hook::Mmap64
+            | Hook::Munmap
+            | Hook::Mprotect
+            | Hook::PkeyMprotect
+            | Hook::Mremap
+            | Hook::Shmat
+            | Hook::Dlclose
+    )
+}
+
+/// Before a call that counts.
+fn before_counted(number: u64, frame: &mut Frame) -> Decision {
+    // frida-gum's own calls come here too; a followed thread's are seen at the instruction.
+    let is_tracers = cfg!(feature = "gum") && tracer::follows_current();
+    if is_tracers || threads::runs_in_vfork_child() {
+        return Decision::PassThrough;
+    }
+    if python::is_watching() {
+        python::before_call(number, frame.arguments[0]);
+    } else if !syscalls::is_counted(number) {
+        return Decision::PassThrough;
+    }
+    [frame.notes[0], frame.notes[1]] = syscalls::before(number, &frame.arguments);
+    Decision::CallThenAfter
+}
+
 /// Before the call.
 pub fn before(hook: Hook, frame: &mut Frame) -> Decision {
     process::check_fork();
     helper::exec_failed();
     if let Some(number) = number(hook) {
-        // frida-gum's own calls come here too; a followed thread's are seen at the instruction.
-        let is_tracers = cfg!(feature = "gum") && tracer::follows_current();
-        if is_tracers || threads::is_vfork_child() {
-            return Decision::PassThrough;
-        }
-        if python::is_watching() {
-            python::before_call(number, frame.arguments[0]);
-        } else if !syscalls::is_counted(number) {
-            return Decision::PassThrough;
-        }
-        [frame.notes[0], frame.notes[1]] = syscalls::before(number, &frame.arguments);
-        return Decision::CallThenAfter;
+        return before_counted(number, frame);
     }
     if let Some(decision) = rights::before(hook, frame) {
         return decision;
@@ -89,15 +125,7 @@ pub fn before(hook: Hook, frame: &mut Frame) -> Decision {
             threads::enter_vfork();
             Decision::PassThrough
         }
-        Hook::Execve
-        | Hook::Execv
-        | Hook::Execvp
-        | Hook::Execvpe
-        | Hook::Execl
-        | Hook::Execlp
-        | Hook::Execle
-        | Hook::Fexecve
-        | Hook::Execveat => {
+        hook if is_exec(hook) => {
             executes(hook, &frame.arguments);
             Decision::PassThrough
         }
@@ -127,18 +155,7 @@ pub fn before(hook: Hook, frame: &mut Frame) -> Decision {
         Hook::Sigaction | Hook::Signal if tracer::is_serving() && !process::is_borrowed() => {
             actions::set(hook, frame)
         }
-        Hook::Mmap
-        | Hook::Mmap64
-        | Hook::Munmap
-        | Hook::Mprotect
-        | Hook::PkeyMprotect
-        | Hook::Mremap
-        | Hook::Shmat
-        | Hook::Dlclose
-            if tracer::is_serving() =>
-        {
-            Decision::CallThenAfter
-        }
+        hook if changes_mappings(hook) && tracer::is_serving() => Decision::CallThenAfter,
         _ => Decision::PassThrough,
     }
 }

@@ -27,7 +27,8 @@ pub enum Decision {
     CallThenAfter = 1,
     /// Return [`Frame::result`]; the next definition is not called.
     Answered = 2,
-    /// As `PassThrough`, and the engine follows from the next definition's first instruction on. Its arguments stay
-    /// where they are, so this is for an engine that does not ask for its thread.
+    /// As `PassThrough`, and the engine follows from the next definition's first instruction on.
+    /// Its arguments stay where they are, so this is for an engine that does not ask for its
+    /// thread.
     FollowNext = 3,
 }

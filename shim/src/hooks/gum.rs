@@ -1,7 +1,7 @@
 //! What frida-gum's Stalker leaves to its host: new threads, and the refusal of JVMs.
 //!
-//! Stalker does not follow the threads that a followed one makes. So `pthread_create` stands before libc's here, in
-//! this build alone, and has a new thread attach itself before its routine begins.
+//! Stalker does not follow the threads that a followed one makes. So `pthread_create` stands before
+//! libc's here, in this build alone, and has a new thread attach itself before its routine begins.
 
 use crate::{
     base::{file, guarded, link, tracer},
@@ -85,7 +85,8 @@ unsafe extern "C" fn creates(arguments: usize) -> usize {
     0
 }
 
-/// A new thread's first code: attaches it, goes on under Stalker, and leaves for the routine without a frame.
+/// A new thread's first code: attaches it, goes on under Stalker, and leaves for the routine
+/// without a frame.
 #[unsafe(naked)]
 unsafe extern "C" fn begins() {
     naked_asm!(

@@ -2,14 +2,15 @@
 //!
 //! # Design
 //!
-//! Each hook is an assembly stub. In a passive process it jumps to the next definition: one compare and
-//! one indirect jump. In a counting one it goes to `enter` ([`stubs`]), which saves the arguments in a [`frame::Frame`],
-//! asks Rust ([`calls::before`]), calls the next definition *from its own frame*, and tells Rust the result
-//! ([`calls::after`]). So no Rust frame is on the stack while the application's call waits: cancellation and
-//! exceptions unwind through `enter` by its unwinding table, and there is no state to undo.
+//! Each hook is an assembly stub. In a passive process it jumps to the next definition: one compare
+//! and one indirect jump. In a counting one it goes to `enter` ([`stubs`]), which saves the
+//! arguments in a [`frame::Frame`], asks Rust ([`calls::before`]), calls the next definition *from
+//! its own frame*, and tells Rust the result ([`calls::after`]). So no Rust frame is on the stack
+//! while the application's call waits: cancellation and exceptions unwind through `enter` by its
+//! unwinding table, and there is no state to undo.
 //!
-//! Variadic functions need nothing special: integer arguments are in registers, those on the stack stay
-//! where they are when the stub jumps instead of calling.
+//! Variadic functions need nothing special: integer arguments are in registers, those on the stack
+//! stay where they are when the stub jumps instead of calling.
 
 mod actions;
 mod calls;

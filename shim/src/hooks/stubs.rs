@@ -136,7 +136,8 @@ unsafe extern "C" fn enter() {
     )
 }
 
-/// The next definition of the hook whose stub is at this address; for an engine that redirects calls.
+/// The next definition of the hook whose stub is at this address; for an engine that redirects
+/// calls.
 pub fn next_of_stub(address: usize) -> Option<usize> {
     let index = exported::ADDRESSES.iter().position(|&stub| stub as usize == address)?;
     match NEXT[index].load(Ordering::Relaxed) {
@@ -145,8 +146,8 @@ pub fn next_of_stub(address: usize) -> Option<usize> {
     }
 }
 
-/// Whether a JVM's thread must come to this stub although it is followed: it has the agent inserted, or tells of a
-/// task.
+/// Whether a JVM's thread must come to this stub although it is followed: it has the agent
+/// inserted, or tells of a task.
 pub fn serves_bridge(address: usize) -> bool {
     [Hook::PthreadSetname, Hook::LibcStartMain]
         .iter()
@@ -163,8 +164,8 @@ unsafe extern "C" fn before(frame: usize) -> usize {
         frame.next = NEXT[frame.hook].load(Ordering::Relaxed);
     }
     if frame.next == 0 {
-        // The function does not exist in this process without us: a program that calls it was misled by
-        // our definition.
+        // The function does not exist in this process without us: a program that calls it was
+        // misled by our definition.
         set_errno(ENOSYS);
     }
     // The stub also comes here in passive processes, for a function that was not looked for yet.

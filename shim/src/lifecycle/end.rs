@@ -3,7 +3,7 @@
 use crate::{
     base::{guarded, link, tracer},
     bridge::python,
-    count::behind,
+    count::async_io,
     files::output_folder,
     process,
     record::{events, threads},
@@ -61,13 +61,14 @@ pub fn end(reason: ProcessEndReason, status: i32) {
     process::check_fork();
     if !process::is_borrowed() {
         python::tasks::process_ends();
-        behind::process_ends(threads::current().map(|thread| &thread.shared));
+        async_io::process_ends(threads::current().map(|thread| &thread.shared));
         events::process_ends(reason, status);
         output_folder::tell_what_is_pending();
     }
 }
 
-/// The program is about to do what leaves no room for the library: what was counted is written, and then nothing more is done.
+/// The program is about to do what leaves no room for the library: what was counted is written, and
+/// then nothing more is done.
 pub fn give_up(why: &str) {
     if process::is_counted() && !process::is_borrowed() {
         threads::notice(

@@ -20,8 +20,8 @@ struct Answer {
     bytes: UnsafeCell<[u8; LONGEST]>,
 }
 
-// SAFETY: the bytes are written once, by the thread that has put WRITING for 0 into `len`, and read by others only after
-// it has put their number there.
+// SAFETY: the bytes are written once, by the thread that has put WRITING for 0 into `len`, and read
+// by others only after it has put their number there.
 unsafe impl Sync for Answer {}
 
 static ANSWER: Answer = Answer { len: AtomicUsize::new(0), bytes: UnsafeCell::new([0; LONGEST]) };

@@ -35,7 +35,8 @@ pub fn identity() -> &'static Identity {
         .expect("identity is asked for in counted processes")
 }
 
-/// Whether the JVM in this process is to get the agent: for its tasks, or to say which code holds still.
+/// Whether the JVM in this process is to get the agent: for its tasks, or to say which code holds
+/// still.
 pub fn wants_agent() -> bool {
     runs_tasks() || (is_counted() && identity().is_java_launcher)
 }
@@ -52,8 +53,8 @@ pub fn set_task_method(method: TaskMethod) {
     task_method::set(method);
 }
 
-/// Whether this is a vfork-like child, however it was made: another process in the memory of the one that
-/// counts.
+/// Whether this is a vfork-like child, however it was made: another process in the memory of the
+/// one that counts.
 pub fn is_borrowed() -> bool {
     is_counted() && ids::is_other_process()
 }
@@ -78,7 +79,8 @@ pub fn extent() -> Extent {
     }
 }
 
-/// The application's id and its executor's, as the command line says them, or Spark; else both are empty.
+/// The application's id and its executor's, as the command line says them, or Spark; else both are
+/// empty.
 pub fn application_ids() -> (&'static [u8], &'static [u8]) {
     let identity = identity();
     match identity.application_id {

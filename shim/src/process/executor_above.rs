@@ -1,8 +1,9 @@
 //! The executor that a Python worker works for: an ancestor, a few processes up.
 //!
-//! Neither the command line nor the environment of `python3 -m pyspark.daemon` says which application and
-//! executor it belongs to, and its node would be the host's name where the executor's is `--hostname`. The
-//! executor started it (Spark's `PythonWorkerFactory`), so its command line is in `/proc`.
+//! Neither the command line nor the environment of `python3 -m pyspark.daemon` says which
+//! application and executor it belongs to, and its node would be the host's name where the
+//! executor's is `--hostname`. The executor started it (Spark's `PythonWorkerFactory`), so its
+//! command line is in `/proc`.
 
 use crate::{
     base::{file, ids},
@@ -11,7 +12,8 @@ use crate::{
 use alloc::{ffi::CString, format};
 use guest::role::{self, Role, SparkIds};
 
-/// The daemon's parent is the executor, a worker's grandparent is; a launching script may lie between.
+/// The daemon's parent is the executor, a worker's grandparent is; a launching script may lie
+/// between.
 const GENERATIONS: usize = 4;
 /// Class paths make long command lines.
 const MAX_COMMAND_LINE: usize = 1 << 20;
@@ -26,7 +28,7 @@ pub fn ids() -> Option<SparkIds> {
         let line = file::read_file(&path(pid, "cmdline"), MAX_COMMAND_LINE).ok()?;
         let arguments = || line.split(|&byte| byte == 0);
         let program = arguments().next().unwrap_or_default();
-        if role::of(program, arguments(), false) == Role::Executor {
+        if role::from_arguments(program, arguments(), false) == Role::Executor {
             return Some(role::spark_ids(arguments(), core::iter::empty()));
         }
         pid = parent(pid)?;

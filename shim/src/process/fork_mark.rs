@@ -9,14 +9,15 @@ use core::{
     sync::atomic::{AtomicPtr, AtomicU32, Ordering},
 };
 
-/// A page that the kernel wipes in children of fork; its first word is 1 in the process that counts.
+/// A page that the kernel wipes in children of fork; its first word is 1 in the process that
+/// counts.
 static MARK: AtomicPtr<AtomicU32> = AtomicPtr::new(null_mut());
 
 /// What makes a child of fork a process of its own; null before there is a mark.
 static BECOMES_CHILD: AtomicPtr<()> = AtomicPtr::new(null_mut());
 
-/// Marks this process. `becomes_child` is called in a child of fork, once, when it is noticed there. False where the kernel
-/// refuses the page: children would be taken for this process.
+/// Marks this process. `becomes_child` is called in a child of fork, once, when it is noticed
+/// there. False where the kernel refuses the page: children would be taken for this process.
 pub fn set(becomes_child: fn()) -> bool {
     const MADV_WIPEONFORK: u64 = 18;
     const PAGE: usize = 4096;

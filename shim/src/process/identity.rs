@@ -30,9 +30,11 @@ pub struct Identity {
     pub parent_fork: u32,
     /// The role in force.
     pub role: Role,
-    /// The role that the command line alone gives: a JVM under `analyzer trace` may be a driver too.
+    /// The role that the command line alone gives: a JVM under `analyzer trace` may be a driver
+    /// too.
     pub spark_role: Role,
-    /// Whether `analyzer trace` has started it or its parents: the output folder is its, and goes away with it.
+    /// Whether `analyzer trace` has started it or its parents: the output folder is its, and goes
+    /// away with it.
     pub is_traced: bool,
     /// Whether this is the JDK's `java`, and runs no tasks.
     pub is_java_launcher: bool,
@@ -69,17 +71,26 @@ pub struct Identity {
     settings_text: Vec<u8>,
 }
 
+/// What was decided of a process that is to be counted.
+pub struct Admitted {
+    /// The settings in force.
+    pub settings: Settings,
+    /// Where the files go.
+    pub output_folder: OutputFolder,
+    /// Whether `analyzer trace` has started it or its parents.
+    pub is_traced: bool,
+    /// The role in force.
+    pub role: Role,
+    /// The role that the command line alone gives.
+    pub spark_role: Role,
+    /// What Spark calls it.
+    pub spark: SparkIds,
+}
+
 impl Identity {
     /// Gathers it.
-    pub fn gather(
-        startup: &Startup,
-        settings: Settings,
-        output_folder: OutputFolder,
-        is_traced: bool,
-        role: Role,
-        spark_role: Role,
-        spark: SparkIds,
-    ) -> Identity {
+    pub fn gather(startup: &Startup, admitted: Admitted) -> Identity {
+        let Admitted { settings, output_folder, is_traced, role, spark_role, spark } = admitted;
         let host = host_name();
         let (node, node_source) = if !settings.node.is_empty() {
             (settings.node.clone().into_bytes(), "conf")
@@ -172,7 +183,8 @@ impl Identity {
             ..*self
         };
         child.describe_process();
-        // Variables in the pattern were those of the parent's start, and still are: its expansion serves.
+        // Variables in the pattern were those of the parent's start, and still are: its expansion
+        // serves.
         let number = format!("{}", self.pid);
         let position = self
             .file_prefix
@@ -335,7 +347,8 @@ fn fill_random(buffer: &mut [u8]) {
     // SAFETY: the kernel writes within the buffer only; up to 256 bytes come in one piece.
     let got = unsafe { engine::sys::optional(nr::GETRANDOM, arguments) };
     if got < buffer.len() as i64 {
-        // Not asked or not to be had: unique all the same, by the clock's nanoseconds and the process's id.
+        // Not asked or not to be had: unique all the same, by the clock's nanoseconds and the
+        // process's id.
         let mut state = clock::stamp();
         state.mono_ns ^= u64::from(ids::getpid()) << 40;
         for byte in buffer {

@@ -2,21 +2,23 @@
 //!
 //! # Design
 //!
-//! Usually the conf file and the environment. But a process with rights of its own (root, or capabilities) may have
-//! got its environment from somebody with less: by `sudo -E`, or by anything that passes variables on where the
-//! library is in /etc/ld.so.preload. Whoever could choose where such a process writes, or which file it reads,
-//! could use its rights. So its environment is followed only where nothing speaks against it:
+//! Usually the conf file and the environment. But a process with rights of its own (root, or
+//! capabilities) may have got its environment from somebody with less: by `sudo -E`, or by anything
+//! that passes variables on where the library is in /etc/ld.so.preload. Whoever could choose where
+//! such a process writes, or which file it reads, could use its rights. So its environment is
+//! followed only where nothing speaks against it:
 //!
 //! - no SUDO_UID, PKEXEC_UID or DOAS_USER of somebody else, and
-//! - every folder on the way to what SPARKANALYZER_OUTPUT_DIR, _CONF and _LOG_FILE name belongs to root or to the
-//!   process's user, and nobody else can write to it.
+//! - every folder on the way to what SPARKANALYZER_OUTPUT_DIR, _CONF and _LOG_FILE name belongs to
+//!   root or to the process's user, and nobody else can write to it.
 //!
-//! Else its settings are those of root's conf file alone, it is no part of a trace, and a line in the log says why.
-//! A trace that root runs by `sudo analyzer trace` leaves its settings in the folder of its records, in a file that
-//! nobody but root could have made there: then they are taken from that file.
+//! Else its settings are those of root's conf file alone, it is no part of a trace, and a line in
+//! the log says why. A trace that root runs by `sudo analyzer trace` leaves its settings in the
+//! folder of its records, in a file that nobody but root could have made there: then they are taken
+//! from that file.
 //!
-//! The login user (`/proc/self/loginuid`) is not asked: containers and services that root started from a session of
-//! somebody's have that one's number.
+//! The login user (`/proc/self/loginuid`) is not asked: containers and services that root started
+//! from a session of somebody's have that one's number.
 //!
 //! Set-user-id programs and such with file capabilities (`AT_SECURE`) are never counted.
 
@@ -55,7 +57,8 @@ pub enum Source {
 pub struct Doubt {
     /// In words.
     pub why: String,
-    /// Whether it is a place that others can change, which may be a mistake, and no sign of another user.
+    /// Whether it is a place that others can change, which may be a mistake, and no sign of another
+    /// user.
     pub is_place: bool,
 }
 
@@ -77,7 +80,7 @@ pub fn variable(startup: &Startup, name: impl AsRef<[u8]>) -> Option<&'static [u
 
 impl Source {
     /// Whom to believe in this process.
-    pub fn of(startup: &Startup) -> Source {
+    pub fn choose(startup: &Startup) -> Source {
         let variable = |name: &str| variable(startup, name).filter(|value| !value.is_empty());
         let is_ours = |one: &CStr| one.to_bytes().starts_with(conf::ENVIRONMENT_PREFIX.as_bytes());
         if !startup.environment().any(is_ours) {
@@ -110,9 +113,8 @@ impl Source {
             Source::Trace(orders) => (Bytes(b"the trace's settings"), Some((&*orders.text).into())),
         };
         let variables = || startup.environment().filter_map(|one| split_variable(one.to_bytes()));
-        let unreadable = |(name, value): &(&[u8], &[u8])| {
-            name.starts_with(conf::ENVIRONMENT_PREFIX.as_bytes()) && str::from_utf8(value).is_err()
-        };
+        let unreadable =
+            |(name, value): &(&[u8], &[u8])| str::from_utf8(value).is_err() && is_setting(name);
         if let (Source::Environment, Some((name, _))) = (self, variables().find(unreadable)) {
             return Err(format!("{}: not UTF-8 text", Bytes(name)));
         }
@@ -130,8 +132,19 @@ impl Source {
     }
 }
 
-/// Says that the environment is not followed, and why: in the log; on standard error too where somebody expects
-/// records that go elsewhere, or nowhere.
+/// Whether a variable of this name gives a setting.
+fn is_setting(variable: &[u8]) -> bool {
+    let key = variable.strip_prefix(conf::ENVIRONMENT_PREFIX.as_bytes());
+    key.is_some_and(|key| {
+        conf::SETTINGS.iter().any(|setting| {
+            key.eq_ignore_ascii_case(setting.key.as_bytes())
+                && !key.iter().any(u8::is_ascii_lowercase)
+        })
+    })
+}
+
+/// Says that the environment is not followed, and why: in the log; on standard error too where
+/// somebody expects records that go elsewhere, or nowhere.
 pub fn tell(why: &str, is_expected: bool) {
     let path = conf::DEFAULT_PATH;
     let text = format!("{why}: the environment is not followed, settings are those of {path}");
@@ -200,7 +213,8 @@ fn doubt<'v>(variable: &impl Fn(&str) -> Option<&'v [u8]>) -> Option<Doubt> {
     None
 }
 
-/// Whether a process that is not root's has rights beyond its user's. Where that cannot be seen it has none.
+/// Whether a process that is not root's has rights beyond its user's. Where that cannot be seen it
+/// has none.
 fn has_capabilities() -> bool {
     let status = file::read_file(c"/proc/self/status", 64 * 1024).unwrap_or_default();
     status
@@ -235,7 +249,9 @@ fn is_by_root(fd: u64) -> bool {
     let root = trust::Who { user: 0, is_in_namespace: false };
     trust::orders(&trusted::place(&status), &root).is_ok() && status.links == 1
 }
-/// How the configured memory is divided, in bytes: the shim's own heap, and the engine's translations.
+
+/// How the configured memory is divided, in bytes: the shim's own heap, and the engine's
+/// translations.
 pub fn memory_shares(settings: &Settings) -> (usize, usize) {
     /// The recorder's queue of half a MiB, written and being written, and some room.
     const LEAST_HEAP: usize = 2 << 20;

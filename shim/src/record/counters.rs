@@ -2,9 +2,10 @@
 //!
 //! # Design
 //!
-//! A thread's counters are words of its own that it alone adds to, each by one `add` instruction, so that
-//! a signal handler in the middle loses nothing; the helper reads them while they grow. What a thread counts after its
-//! end goes to [`AFTER_END`], and so into the process's total; so does what a thread counts for which there is no memory.
+//! A thread's counters are words of its own that it alone adds to, each by one `add` instruction,
+//! so that a signal handler in the middle loses nothing; the helper reads them while they grow.
+//! What a thread counts after its end goes to [`AFTER_END`], and so into the process's total; so
+//! does what a thread counts for which there is no memory.
 
 use crate::base::tracer;
 use core::{
@@ -20,8 +21,8 @@ pub type Values = [u64; METRIC_COUNT];
 /// Counts of threads that have been taken off the list already, or never were on it.
 static AFTER_END: [AtomicU64; METRIC_COUNT] = [const { AtomicU64::new(0) }; METRIC_COUNT];
 
-/// The tracer's metrics lead the table of records: their values are copied as they lie. Both are one table, row by row:
-/// a tracer's metric is a metric of records, and there are as many.
+/// The tracer's metrics lead the table of records: their values are copied as they lie. Both are
+/// one table, row by row: a tracer's metric is a metric of records, and there are as many.
 const _: () = {
     const fn same(metric: engine::Metric) -> metric::EngineMetric {
         metric
@@ -39,7 +40,8 @@ pub struct Shared {
     flags: AtomicU32,
     /// The thread's id.
     pub tid: u32,
-    /// The open task that started this thread: its TID plus one; 0 = none. For the recorder, under its lock.
+    /// The open task that started this thread: its TID plus one; 0 = none. For the recorder, under
+    /// its lock.
     pub of_task: AtomicU64,
     /// The number of the fork that the thread is in the middle of; 0 = none.
     pub fork: AtomicU32,
@@ -65,9 +67,9 @@ impl Shared {
     #[inline]
     pub fn add(&self, index: usize, amount: u64) {
         let counter = self.counters[index].as_ptr();
-        // SAFETY: the word lives as long as `self` and is an atomic, so it may change behind shared references. This
-        // thread alone adds to it, by one instruction: a handler of the same thread is before or after it, and readers
-        // on other threads see whole words.
+        // SAFETY: the word lives as long as `self` and is an atomic, so it may change behind shared
+        // references. This thread alone adds to it, by one instruction: a handler of the same
+        // thread is before or after it, and readers on other threads see whole words.
         unsafe {
             asm!("add qword ptr [{0}], {1}", in(reg) counter, in(reg) amount, options(nostack))
         };
@@ -89,8 +91,8 @@ impl Shared {
 
     /// The tracer's thread, if it follows or has followed this one.
     fn traced(&self) -> Option<&'static tracer::Thread> {
-        // SAFETY: null or what the tracer keeps of a thread, which outlives the thread and is looked at by shared
-        // references alone, from any thread.
+        // SAFETY: null or what the tracer keeps of a thread, which outlives the thread and is
+        // looked at by shared references alone, from any thread.
         unsafe { self.traced.load(Ordering::Acquire).as_ref() }
     }
 

@@ -1,15 +1,17 @@
-//! In which directories files are read and written: counted per process, beside the counters of threads.
+//! In which directories files are read and written: counted per process, beside the counters of
+//! threads.
 //!
 //! # Design
 //!
-//! The kernel says where a descriptor's file is (`/proc/self/fd/N`), and is asked when something is opened, and of
-//! a file on a descriptor once in a [`PERIOD`]. So a file that was renamed, or an inode that was given to another
-//! file without an open that we see, counts for where it was until then, and no longer.
+//! The kernel says where a descriptor's file is (`/proc/self/fd/N`), and is asked when something is
+//! opened, and of a file on a descriptor once in a [`PERIOD`]. So a file that was renamed, or an
+//! inode that was given to another file without an open that we see, counts for where it was until
+//! then, and no longer.
 //!
 //! # Limitations
 //!
-//! - Opens that fail, devices, pipes, sockets and memory files have no directory, and no file has one where /proc is not
-//!   mounted.
+//! - Opens that fail, devices, pipes, sockets and memory files have no directory, and no file has
+//!   one where /proc is not mounted.
 //! - What is counted after a directory was renamed counts for its new name.
 
 use crate::{
@@ -18,7 +20,7 @@ use crate::{
 };
 use alloc::borrow::Cow;
 use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
-use guest::directory_table::{Changed, DirectoryTable, File, Place, Seen, directory_of};
+use guest::directory_table::{Changed, DirectoryNumber, DirectoryTable, File, Seen, directory_of};
 
 /// Nanoseconds are shifted by so many bits to have the period: 0.13 s.
 const PERIOD: u32 = 27;
@@ -42,9 +44,10 @@ pub fn configure(is_counted: bool) {
     IS_COUNTED.store(is_counted, Ordering::Relaxed);
 }
 
-/// Whether another period has begun, since when places may have changed.
+/// Takes note of the time; whether another period has begun with it, since when files may be
+/// elsewhere.
 #[inline]
-pub fn has_moved_on(nanoseconds: u64) -> bool {
+pub fn enter_period(nanoseconds: u64) -> bool {
     let now = nanoseconds >> PERIOD;
     let is_new = NOW.load(Ordering::Relaxed) != now && IS_COUNTED.load(Ordering::Relaxed);
     if is_new {
@@ -53,11 +56,11 @@ pub fn has_moved_on(nanoseconds: u64) -> bool {
     is_new
 }
 
-/// The place of the file on a descriptor; `is_new` = it was opened just now.
+/// The number of the directory of the file on a descriptor; `is_new` = it was opened just now.
 #[inline]
-pub fn place(descriptor: u64, status: &Status, is_new: bool) -> Place {
+pub fn number(descriptor: u64, status: &Status, is_new: bool) -> DirectoryNumber {
     if !IS_COUNTED.load(Ordering::Relaxed) || !matches!(status.mode & TYPE, REGULAR | DIRECTORY) {
-        return Place::NONE;
+        return DirectoryNumber::NONE;
     }
     let file = File {
         descriptor,
@@ -65,37 +68,37 @@ pub fn place(descriptor: u64, status: &Status, is_new: bool) -> Place {
         inode: status.inode,
         period: NOW.load(Ordering::Relaxed),
     };
-    match SEEN.place(&file) {
-        Some(place) if !is_new => place,
+    match SEEN.number(&file) {
+        Some(number) if !is_new => number,
         _ => ask(&file, status),
     }
 }
 
 #[cold]
 #[inline(never)]
-fn ask(file: &File, status: &Status) -> Place {
+fn ask(file: &File, status: &Status) -> DirectoryNumber {
     let (mut name, mut path) = ([0u8; 32], [0u8; PATH_BYTES]);
     let path = file::read_link_start(descriptor_path(file.descriptor, &mut name), &mut path);
     let is_directory = status.mode & TYPE == DIRECTORY;
     let directory = path.and_then(|path| directory_of(path, is_directory, status.links));
-    let place = directory.map_or(Place::NONE, |directory| TABLE.place(directory));
-    SEEN.note(file, place);
-    place
+    let number = directory.map_or(DirectoryNumber::NONE, |directory| TABLE.number(directory));
+    SEEN.note(file, number);
+    number
 }
 
 /// Adds to a metric of files.
 #[inline]
-pub fn add(place: Place, metric: usize, amount: u64) {
-    if place != Place::NONE {
-        TABLE.add(place, metric, amount);
+pub fn add(directory: DirectoryNumber, metric: usize, amount: u64) {
+    if directory != DirectoryNumber::NONE {
+        TABLE.add(directory, metric, amount);
     }
 }
 
-/// Directories that have changed since they were told last, at most so many; those whose turn is next first. For
-/// the recorder, under its lock.
+/// Directories that have changed since they were told last, at most so many; those whose turn is
+/// next first. For the recorder, under its lock.
 pub fn changed(most: usize) -> impl Iterator<Item = Changed> {
-    let behind = Place::of_word(u64::from(TOLD.load(Ordering::Relaxed)));
-    let changed = DirectoryTable::places_behind(behind).filter_map(|place| TABLE.changed(place));
+    let behind = DirectoryNumber::from_word(u64::from(TOLD.load(Ordering::Relaxed)));
+    let changed = DirectoryTable::numbers_behind(behind).filter_map(|number| TABLE.changed(number));
     changed.take(most).inspect(|one| TOLD.store(one.number, Ordering::Relaxed))
 }
 

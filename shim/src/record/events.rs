@@ -2,8 +2,9 @@
 //!
 //! # Design
 //!
-//! What must be on its way to disk before the process goes on (exec, exit) waits for the helper, a limited
-//! time; so does a thread whose start, end or task finds the queue filling up, because the helper has not had a processor.
+//! What must be on its way to disk before the process goes on (exec, exit) waits for the helper, a
+//! limited time; so does a thread whose start, end or task finds the queue filling up, because the
+//! helper has not had a processor.
 
 use crate::{
     base::{clock, file, ids, sys},
@@ -45,14 +46,16 @@ fn with_room(body: impl FnOnce(&mut State) -> bool) {
     }
 }
 
-/// Waits for the helper if the queue is filling up. Not to be called by the helper, or with the lock held.
+/// Waits for the helper if the queue is filling up. Not to be called by the helper, or with the
+/// lock held.
 fn make_room() {
     if queue::is_filling() && !helper::flush(ROOM_NS) {
         queue::set_stuck();
     }
 }
 
-/// A thread counts its first event. Whether it is listed from now on: not where there is no memory for it.
+/// A thread counts its first event. Whether it is listed from now on: not where there is no memory
+/// for it.
 pub fn thread_starts(thread: &'static Shared) -> bool {
     let mut name = [0u8; 16];
     sys::thread_name(&mut name);
@@ -161,7 +164,8 @@ fn child(event: &Event<'_>) {
     with_room(|state| state.put_event(Weight::Major, ids::own_tid(), event));
 }
 
-/// The process is about to end: last snapshots and totals are on their way to disk, then nothing more.
+/// The process is about to end: last snapshots and totals are on their way to disk, then nothing
+/// more.
 pub fn process_ends(reason: ProcessEndReason, status: i32) {
     make_room();
     if recorder::put_process_end(reason, status) {

@@ -1,5 +1,6 @@
-//! Children by fork: the parent tells of each under a number that the child has in its copy of the memory, and repeats
-//! in its header. So a reader knows which child left no records, whatever numbers PID namespaces give it.
+//! Children by fork: the parent tells of each under a number that the child has in its copy of the
+//! memory, and repeats in its header. So a reader knows which child left no records, whatever
+//! numbers PID namespaces give it.
 
 use crate::{
     base::sys,
@@ -31,7 +32,8 @@ pub fn clone_flags(number: u64, arguments: &[u64; 6]) -> Option<u64> {
     })
 }
 
-/// The thread is about to fork; the numbers of this fork and of the one that it may be in the middle of, for [`made`].
+/// The thread is about to fork; the numbers of this fork and of the one that it may be in the
+/// middle of, for [`made`].
 pub fn about_to(thread: &Shared) -> [u64; 2] {
     // 0 is none.
     let number = LAST.fetch_add(1, Ordering::Relaxed).wrapping_add(1).max(1);
@@ -47,7 +49,8 @@ pub fn made(thread: &Shared, [number, outer]: [u64; 2], result: i64) {
     }
 }
 
-/// In the child, before it forgets its parent's threads: the number of the fork that made it; 0 = not known.
+/// In the child, before it forgets its parent's threads: the number of the fork that made it; 0 =
+/// not known.
 pub fn own_number() -> u32 {
     threads::known().map_or(0, |thread| thread.shared.fork.load(Ordering::Relaxed))
 }

@@ -1,7 +1,7 @@
 //! Encoded groups that wait for the helper.
 //!
-//! What does not fit is counted, and told in a notice. Bytes of whole groups are counted apart, so that whoever comes
-//! after a thread that was killed in the middle of one finds the others.
+//! What does not fit is counted, and told in a notice. Bytes of whole groups are counted apart, so
+//! that whoever comes after a thread that was killed in the middle of one finds the others.
 
 use crate::{base::heap, record::counters::Values};
 use alloc::vec::Vec;
@@ -9,8 +9,8 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use guest::budget::Weight;
 use records::{Event, Flags, MAX_GROUP_BYTES, Stamp, encode_group, notice};
 
-/// Bytes that may wait for the helper before threads wait too. Where the helper has no processor they give up waiting, and
-/// the queue grows on, to [`heap::queue_bytes`].
+/// Bytes that may wait for the helper before threads wait too. Where the helper has no processor
+/// they give up waiting, and the queue grows on, to [`heap::queue_bytes`].
 const QUEUE_BYTES: usize = 512 * 1024;
 /// It grows by so much.
 const STEP: usize = QUEUE_BYTES / 8;
@@ -131,8 +131,8 @@ impl Queue {
         reset_words();
     }
 
-    /// In a child of fork: forgets what waited. The memory may have been half changed by a thread that does not exist here: it
-    /// is left alone.
+    /// In a child of fork: forgets what waited. The memory may have been half changed by a thread
+    /// that does not exist here: it is left alone.
     pub fn abandon(&mut self) {
         core::mem::forget(core::mem::replace(self, Queue::new()));
         reset_words();

@@ -2,10 +2,10 @@
 //!
 //! # Design
 //!
-//! An application thread never writes to a file. It encodes its group into a queue, under the one lock of
-//! the recorder, and the helper ([`crate::record::helper`]) writes it: a slow or dead disk delays nobody.
-//! The list of live threads is under the same lock, so that totals are consistent with the
-//! groups before them.
+//! An application thread never writes to a file. It encodes its group into a queue, under the one
+//! lock of the recorder, and the helper ([`crate::record::helper`]) writes it: a slow or dead disk
+//! delays nobody. The list of live threads is under the same lock, so that totals are consistent
+//! with the groups before them.
 //!
 //! Nothing here waits: who has to wait for room comes through [`crate::record::events`].
 
@@ -45,8 +45,8 @@ impl Live {
     }
 }
 
-/// Values that differ have different ones, but for one case in 2^64: whole values would take as much memory as the
-/// counters themselves.
+/// Values that differ have different ones, but for one case in 2^64: whole values would take as
+/// much memory as the counters themselves.
 fn fingerprint(values: &Values) -> u64 {
     /// Odd, and large in all places (the golden ratio).
     const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -119,8 +119,8 @@ impl State {
         (values, flags)
     }
 
-    /// Snapshots of the directories that changed, at most so many, of the threads that counted something since
-    /// their last one (or of all), then of the process.
+    /// Snapshots of the directories that changed, at most so many, of the threads that counted
+    /// something since their last one (or of all), then of the process.
     pub fn snapshots(&mut self, weight: Weight, extra: Flags, all: bool, directories: usize) {
         let stamp = clock::stamp();
         // First: what is in them is in the process's total then.
@@ -138,7 +138,8 @@ impl State {
             let (flags, values) = (extra | clipped, Some(&one.values));
             self.put(&Group { weight, tid: 0, flags, event: &event, values, stamp });
         }
-        // Where there are too many at a time the rest comes with the next snapshot: what ends must find room.
+        // Where there are too many at a time the rest comes with the next snapshot: what ends must
+        // find room.
         let rotated = if weight == Weight::Periodic { self.next_snapshot } else { 0 };
         for turn in 0..self.live.len() {
             let index = (rotated + turn) % self.live.len();
@@ -221,7 +222,8 @@ pub fn end_vanished() {
         let mut index = 0;
         while index < state.live.len() {
             let tid = state.live[index].thread.tid;
-            // A process that shares the memory is followed as a thread, and is the first one of its own.
+            // A process that shares the memory is followed as a thread, and is the first one of its
+            // own.
             if ids::thread_exists(process, tid) || ids::thread_exists(tid, tid) {
                 index += 1;
             } else {
@@ -294,7 +296,8 @@ pub fn make_room_for_good() {
     STATE.with(|state| state.queue.reserve());
 }
 
-/// Puts last snapshots, totals and the end into the queue and takes no more events; whether this call did.
+/// Puts last snapshots, totals and the end into the queue and takes no more events; whether this
+/// call did.
 pub fn put_process_end(reason: ProcessEndReason, status: i32) -> bool {
     let put = STATE.with(|state| {
         if !state.open {
@@ -321,8 +324,8 @@ pub fn tick() {
     });
 }
 
-/// Takes the queue's groups. With `begin_segment` they are followed by what begins a segment: snapshots of
-/// all threads and the process; the second value says where that starts.
+/// Takes the queue's groups. With `begin_segment` they are followed by what begins a segment:
+/// snapshots of all threads and the process; the second value says where that starts.
 pub fn drain(into: &mut Vec<u8>, begin_segment: bool) -> usize {
     into.clear();
     let mut take = |state: &mut State| {
@@ -349,8 +352,8 @@ pub fn drain(into: &mut Vec<u8>, begin_segment: bool) -> usize {
 
 /// In a child of fork: forgets the parent's threads and what waited in its queue.
 pub fn after_fork_in_child() {
-    // SAFETY: the child has one thread, and it is not inside the lock: signals are blocked there, and fork
-    // is not called there. What another thread left half done is replaced as a whole.
+    // SAFETY: the child has one thread, and it is not inside the lock: signals are blocked there,
+    // and fork is not called there. What another thread left half done is replaced as a whole.
     unsafe { STATE.reset() };
     STATE.with(|state| {
         // The vectors may have been half changed by a thread that does not exist here: left alone.

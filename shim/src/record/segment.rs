@@ -1,14 +1,15 @@
-//! The record files of this process: opened, filled, rotated and given up by the ticker alone.
+//! The record files of this process: opened, filled, rotated and given up by who writes: the helper, or a
+//! thread of the process where there is none.
 //!
 //! # Design
 //!
 //! - A file is made with O_EXCL and O_NOFOLLOW, mode 0640, in a folder that nobody else can change
 //!   ([`crate::files::output_folder`]). A group is one `pwrite` at our own offset.
-//! - Some space ahead of the offset is reserved with fallocate, so that on a full file system the notice
-//!   and the process's end still fit: recording stops at the reserve, not at the last byte.
-//! - Before each batch the file is looked at: if somebody deleted, truncated or replaced it, a new segment
-//!   is begun, which repeats header and totals. A truncated file is not written to any more: a hole
-//!   would take space for nothing.
+//! - Some space ahead of the offset is reserved with fallocate, so that on a full file system the
+//!   notice and the process's end still fit: recording stops at the reserve, not at the last byte.
+//! - Before each batch the file is looked at: if somebody deleted, truncated or replaced it, a new
+//!   segment is begun, which repeats header and totals. A truncated file is not written to any
+//!   more: a hole would take space for nothing.
 
 use crate::{
     base::{
@@ -193,7 +194,7 @@ impl Segments {
         }
     }
 
-    /// Ends the files: the process ends or pauses its ticker.
+    /// Ends the files: the process ends or its helper does.
     pub fn finish(&mut self) {
         self.close();
     }
@@ -241,7 +242,8 @@ impl Segments {
         }
     }
 
-    /// Goes on in a new segment; in the present one if the right to make files was given up meanwhile.
+    /// Goes on in a new segment; in the present one if the right to make files was given up
+    /// meanwhile.
     fn change_file(&mut self, identity: &Identity) {
         let before = self.file.take();
         match self.try_open(identity) {

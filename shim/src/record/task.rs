@@ -21,7 +21,8 @@ fn counts_task_threads() -> bool {
     tracer::is_running() && process::identity().settings.task_threads == TaskThreads::Followed
 }
 
-/// A task begins on this thread. Where tasks alone are followed, it is to be followed from the JVM's next instruction on.
+/// A task begins on this thread. Where tasks alone are followed, it is to be followed from the
+/// JVM's next instruction on.
 pub fn open(thread: &Thread, task: OpenTask, flags: Flags) {
     thread.tasks.set_open(task);
     if follows_tasks() {

@@ -2,12 +2,13 @@
 //!
 //! # Design
 //!
-//! A thread is listed at its first counted event and taken off by a destructor of thread-specific data, which asks
-//! to be called again until the last round, so that what other destructors do still counts. Threads
-//! that end without running destructors are noticed by the helper.
+//! A thread is listed at its first counted event and taken off by a destructor of thread-specific
+//! data, which asks to be called again until the last round, so that what other destructors do
+//! still counts. Threads that end without running destructors are noticed by the helper.
 //!
-//! What a thread keeps of itself ([`Thread`]) is reached by shared references alone, from several frames at once: a
-//! hook, a signal handler within it, a bridge that a hook calls. So all that changes lies in cells and atomics.
+//! What a thread keeps of itself ([`Thread`]) is reached by shared references alone, from several
+//! frames at once: a hook, a signal handler within it, a bridge that a hook calls. So all that
+//! changes lies in cells and atomics.
 
 use crate::{
     base::{guarded, heap, ids, signals::SignalsBlocked, tls, tracer},
@@ -51,19 +52,20 @@ pub fn notice(code: u16, a: u64, text: fmt::Arguments<'_>) {
 
 /// This thread, if it is listed already.
 ///
-/// It must not be kept beyond [`end_current`], which its thread alone calls, as the last thing that is done with it.
+/// It must not be kept beyond [`end_current`], which its thread alone calls, as the last thing that
+/// is done with it.
 #[inline]
 pub fn known() -> Option<&'static Thread> {
     let word = tls::get(tls::Word::Thread);
-    // SAFETY: the word is 0, ENDED, UNLISTED, or the address of a `Thread` that `allocate` has made and nobody has freed: the
-    // word is changed before it is. There are shared references to it alone, on this thread, as many as frames want: all that
-    // changes in it are cells and atomics. (A thread on its creator's thread pointer finds its creator's; it looks at
-    // `shared` alone.)
+    // SAFETY: the word is 0, ENDED, UNLISTED, or the address of a `Thread` that `allocate` has made
+    // and nobody has freed: the word is changed before it is. There are shared references to it
+    // alone, on this thread, as many as frames want: all that changes in it are cells and atomics.
+    // (A thread on its creator's thread pointer finds its creator's; it looks at `shared` alone.)
     (word > UNLISTED).then(|| unsafe { &*(word as *const Thread) })
 }
 
-/// This thread, listed now if it was not; `None` after its end, in a process that is not counted, and in
-/// the child of vfork.
+/// This thread, listed now if it was not; `None` after its end, in a process that is not counted,
+/// and in the child of vfork.
 pub fn current() -> Option<&'static Thread> {
     if !process::is_counted() {
         return None;
@@ -73,7 +75,7 @@ pub fn current() -> Option<&'static Thread> {
         0 => create()?,
         _ => known()?,
     };
-    (!is_in_vfork_child(&thread.shared)).then_some(thread)
+    (!detect_vfork_child(&thread.shared)).then_some(thread)
 }
 
 fn create() -> Option<&'static Thread> {
@@ -85,7 +87,8 @@ fn create() -> Option<&'static Thread> {
     let Some(thread) = known().filter(|thread| events::thread_starts(&thread.shared)) else {
         return leave_unlisted();
     };
-    // The tracer sees the end of a thread that it follows; libc would execute more for a destructor.
+    // The tracer sees the end of a thread that it follows; libc would execute more for a
+    // destructor.
     if !tracer::follows_current() {
         watch_end(thread);
     }
@@ -126,7 +129,8 @@ fn leave_unlisted() -> Option<&'static Thread> {
     let place = tls::get(tls::Word::Thread);
     if place > UNLISTED {
         tls::set(tls::Word::Thread, UNLISTED);
-        // SAFETY: `create` alone knows of it: it was not listed, and no other frame has seen the word.
+        // SAFETY: `create` alone knows of it: it was not listed, and no other frame has seen the
+        // word.
         unsafe { free(place) };
     }
     if !TOLD_UNLISTED.swap(true, Ordering::Relaxed) {
@@ -154,8 +158,8 @@ fn set_specific(value: usize) {
     if key == 0 || function == 0 || !tls::is_libcs(tls::base()) {
         return;
     }
-    // SAFETY: libc's pthread_setspecific. The key is one of the first 32, whose values glibc keeps in the
-    // thread's own block, so it does not allocate.
+    // SAFETY: libc's pthread_setspecific. The key is one of the first 32, whose values glibc keeps
+    // in the thread's own block, so it does not allocate.
     unsafe {
         let function: unsafe extern "C" fn(u32, usize) -> i32 = core::mem::transmute(function);
         function(key as u32 - 1, value);
@@ -189,7 +193,8 @@ unsafe extern "C" fn destructor(thread: *mut c_void) {
     unsafe { guarded::guarded(thread as usize, ends) };
 }
 
-/// `thread` is the word that [`watch_end`] has left with libc; only compared, as the thread may have ended since.
+/// `thread` is the word that [`watch_end`] has left with libc; only compared, as the thread may
+/// have ended since.
 unsafe extern "C" fn ends(thread: usize) -> usize {
     // A followed thread ends at its exit system call: what libc does after this is counted too.
     if tracer::follows_current() || !process::is_counted() {
@@ -208,8 +213,8 @@ unsafe extern "C" fn ends(thread: usize) -> usize {
     0
 }
 
-/// This thread ends now: its last counters are written and it is taken off the list. No reference to it may be used
-/// after this.
+/// This thread ends now: its last counters are written and it is taken off the list. No reference
+/// to it may be used after this.
 pub fn end_current() {
     let Some(thread) = known() else { return };
     task::thread_ends(thread);
@@ -218,8 +223,8 @@ pub fn end_current() {
     tls::set(tls::Word::Thread, ENDED);
     events::thread_ends(&thread.shared);
     thread.shared.forget_traced();
-    // SAFETY: not listed any more, and the word is another; this frame uses its own reference no more, and callers keep
-    // none (see `known`).
+    // SAFETY: not listed any more, and the word is another; this frame uses its own reference no
+    // more, and callers keep none (see `known`).
     unsafe { free(place) };
 }
 
@@ -230,16 +235,17 @@ pub fn after_fork_in_child() {
     counters::after_fork_in_child();
 }
 
-/// This thread is about to call vfork: until its process id is seen again, it may be the child that runs
-/// on its stack and in its memory.
+/// This thread is about to call vfork: until its process id is seen again, it may be the child that
+/// runs on its stack and in its memory.
 pub fn enter_vfork() {
     if let Some(thread) = current() {
         thread.shared.vfork.store(ids::getpid(), Ordering::Relaxed);
     }
 }
 
-/// Whether this is the child of a vfork that this thread has called; where it is the parent again, that is noted.
-fn is_in_vfork_child(shared: &Shared) -> bool {
+/// Whether this is the child of a vfork that this thread has called; where it is the parent again,
+/// that is noted.
+fn detect_vfork_child(shared: &Shared) -> bool {
     match shared.vfork.load(Ordering::Relaxed) {
         0 => false,
         parent if parent == ids::getpid() => {
@@ -250,8 +256,8 @@ fn is_in_vfork_child(shared: &Shared) -> bool {
     }
 }
 
-/// Whether this is the child of a vfork that this thread called. For hooks that run often: asks the kernel
-/// only after a vfork.
-pub fn is_vfork_child() -> bool {
-    known().is_some_and(|thread| is_in_vfork_child(&thread.shared))
+/// Whether this is the child of a vfork that this thread called. For hooks that run often: asks the
+/// kernel only after a vfork.
+pub fn runs_in_vfork_child() -> bool {
+    known().is_some_and(|thread| detect_vfork_child(&thread.shared))
 }

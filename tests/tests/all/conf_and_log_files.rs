@@ -98,6 +98,24 @@ fn only_a_file_of_ones_own_is_a_log() {
 }
 
 #[test]
+fn a_setting_that_is_no_text_is_told() {
+    let Some(artifacts) = artifacts::need("a_setting_that_is_no_text_is_told") else { return };
+    let Some(stage) = Stage::new("a_setting_that_is_no_text_is_told", &artifacts) else { return };
+    let folder = stage.folder("records", 0, 0, 0o1777);
+    let run = |name: &str| {
+        let mut worker = stage.worker(OTHER);
+        worker.env("SPARKANALYZER_OUTPUT_DIR", &folder).env(name, OsStr::from_bytes(b"a-\xff"));
+        String::from_utf8(finished(&mut worker).stderr).expect("text")
+    };
+    let said = run("SPARKANALYZER_CLUSTER");
+    assert!(said.contains("SPARKANALYZER_CLUSTER: not UTF-8 text; nothing is counted"), "{said:?}");
+    assert!(records(&folder).is_empty());
+    // No setting: of no interest.
+    assert_eq!(run("SPARKANALYZER_cluster"), "");
+    assert_eq!(records(&folder).len(), 1);
+}
+
+#[test]
 fn lines_of_the_log_are_escaped() {
     let Some(artifacts) = artifacts::need("lines_of_the_log_are_escaped") else { return };
     let Some(stage) = Stage::new("lines_of_the_log_are_escaped", &artifacts) else { return };

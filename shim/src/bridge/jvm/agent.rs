@@ -10,18 +10,19 @@
 //! | every `athrow` of it | the task may end: most are caught in the same method |
 //!
 //! `TaskRunner.run` names its thread after the task, then creates the task's memory manager, then
-//! deserialises the task. Hash relations create memory managers inside a task as well: the thread's name
-//! then says the task that is open already. All methods run once per task, so it does not matter that
-//! HotSpot leaves a method with breakpoints to the interpreter. The thread's Java name is the one thing
-//! that is read (5 us per task); NotifyFramePop would force the interpreter on the whole task and
-//! GetLocalObject takes 0.8 ms.
+//! deserialises the task. Hash relations create memory managers inside a task as well: the thread's
+//! name then says the task that is open already. All methods run once per task, so it does not
+//! matter that HotSpot leaves a method with breakpoints to the interpreter. The thread's Java name
+//! is the one thing that is read (5 us per task); NotifyFramePop would force the interpreter on the
+//! whole task and GetLocalObject takes 0.8 ms.
 //!
-//! Each callback ends following of its thread, if it was followed, and follows again from its return address on, if a
-//! task is open ([`crate::count::follow::go_on`]): at the start breakpoint the thread enters the engine inside the JVM's own
-//! handling of the breakpoint, at the end breakpoint it leaves it there.
+//! Each callback ends following of its thread, if it was followed, and follows again from its
+//! return address on, if a task is open ([`crate::count::follow::go_on`]): at the start breakpoint
+//! the thread enters the engine inside the JVM's own handling of the breakpoint, at the end
+//! breakpoint it leaves it there.
 //!
-//! Breakpoints vanish when another agent redefines or retransforms the class. [`super::tasks`] notices
-//! by the thread's short name that a task came without its breakpoint, and calls
+//! Breakpoints vanish when another agent redefines or retransforms the class. [`super::tasks`]
+//! notices by the thread's short name that a task came without its breakpoint, and calls
 //! [`breakpoints::rearm`].
 //!
 //! # Limitations
@@ -49,10 +50,12 @@ use core::{
 use guest::code_heap;
 use records::TaskMethod;
 
-/// The first Java whose compiler does the same for who may set breakpoints (JDK-8227745); see [`renamed`].
+/// The first Java whose compiler does the same for who may set breakpoints (JDK-8227745); see
+/// [`renamed`].
 const FIRST_WITH_FREE_BREAKPOINTS: i32 = 16;
-/// Called by the JVM when it starts (JVMTI specification, «Agent Start-Up»). Never fails: a JVM ends
-/// when its agent does.
+
+/// Called by the JVM when it starts (JVMTI specification, «Agent Start-Up»). Never fails: a JVM
+/// ends when its agent does.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn Agent_OnLoad(
     vm: JavaVm,
@@ -106,7 +109,8 @@ unsafe extern "C" fn load(vm: usize) -> usize {
     } else {
         process::set_task_method(TaskMethod::THREAD_NAME);
     }
-    // Of use, not of need: without it these parts are compared like all code that stores can change.
+    // Of use, not of need: without it these parts are compared like all code that stores can
+    // change.
     let _ = environment.notify(Event::DynamicCodeGenerated, true);
     0
 }
@@ -144,8 +148,8 @@ pub fn is_callback(address: usize) -> bool {
         || renamed::is_callback(address)
 }
 
-/// The parts of HotSpot that are generated once, at the start, and never patched: the interpreter, in which a task
-/// begins, and the copying and checksum routines.
+/// The parts of HotSpot that are generated once, at the start, and never patched: the interpreter,
+/// in which a task begins, and the copying and checksum routines.
 const SETTLED: [&[u8]; 2] = [b"Interpreter", b"StubRoutines"];
 
 unsafe extern "C" fn generates(
@@ -174,8 +178,9 @@ unsafe extern "C" fn generates(
     go_on()
 }
 
-/// Compiled code is installed, patched and collected by the JVM's own C++ code, on threads that do not block SIGSEGV
-/// (its null checks and safepoint polls need it), but for its handlers: it is compared only while somebody writes to it.
+/// Compiled code is installed, patched and collected by the JVM's own C++ code, on threads that do
+/// not block SIGSEGV (its null checks and safepoint polls need it), but for its handlers: it is
+/// compared only while somebody writes to it.
 fn guard_code_heap(address: u64) {
     /// A JVM has some hundred mappings when it generates its interpreter.
     const LONGEST: usize = 4 << 20;
@@ -195,7 +200,7 @@ unsafe extern "C" fn dies(_environment: RawEnv, _jni: JniEnv) -> *mut tracer::Th
 }
 
 /// A callback's arguments, handed through [`guarded::guarded`].
-struct Happened {
+struct CallbackArguments {
     environment: Env,
     jni: JniEnv,
     thread: Reference,
@@ -213,7 +218,7 @@ unsafe extern "C" fn prepares(
     if guarded::switched_off() {
         return null_mut();
     }
-    let mut happened = Happened {
+    let mut arguments = CallbackArguments {
         environment: Env::from_raw(environment),
         jni,
         thread,
@@ -222,27 +227,27 @@ unsafe extern "C" fn prepares(
         location: 0,
     };
     // SAFETY: `prepared` takes this structure.
-    unsafe { guarded::guarded((&raw mut happened) as usize, prepared) };
+    unsafe { guarded::guarded((&raw mut arguments) as usize, prepared) };
     go_on()
 }
 
-unsafe extern "C" fn prepared(happened: usize) -> usize {
+unsafe extern "C" fn prepared(arguments: usize) -> usize {
     // SAFETY: `prepares` passes its own structure.
-    let happened = unsafe { &*(happened as *const Happened) };
-    let environment = happened.environment;
-    let Some(place) = environment.class_is(happened.class, &CLASSES) else { return 0 };
+    let arguments = unsafe { &*(arguments as *const CallbackArguments) };
+    let environment = arguments.environment;
+    let Some(place) = environment.class_is(arguments.class, &CLASSES) else { return 0 };
     if place == RUNNER {
         // What is to be known was generated long before.
         let _ = environment.notify(Event::DynamicCodeGenerated, false);
     }
     if environment.major_version() < FIRST_WITH_FREE_BREAKPOINTS {
-        if place == RUNNER && renamed::bind(happened.jni) {
+        if place == RUNNER && renamed::bind(arguments.jni) {
             tasks::full_names_available();
             stop_waiting(environment);
         }
         return 0;
     }
-    let mut error = environment.each_method(happened.class, |method, name, signature| {
+    let mut error = environment.each_method(arguments.class, |method, name, signature| {
         let wanted = match place {
             RUNNER => name == b"run" && signature == b"()V",
             1 => name == b"<init>",
@@ -265,7 +270,8 @@ unsafe extern "C" fn prepared(happened: usize) -> usize {
     0
 }
 
-/// No further class is waited for: tasks load thousands of them, and each event is a way out of the engine and back.
+/// No further class is waited for: tasks load thousands of them, and each event is a way out of the
+/// engine and back.
 fn stop_waiting(environment: Env) {
     let _ = environment.notify(Event::ClassPrepare, false);
 }
@@ -283,7 +289,7 @@ unsafe extern "C" fn breaks(
     if !breakpoints::is_of_runner(method) {
         application::ask(jni);
     }
-    let mut happened = Happened {
+    let mut arguments = CallbackArguments {
         environment: Env::from_raw(environment),
         jni,
         thread,
@@ -292,16 +298,16 @@ unsafe extern "C" fn breaks(
         location,
     };
     // SAFETY: `reached` takes this structure.
-    unsafe { guarded::guarded((&raw mut happened) as usize, reached) };
+    unsafe { guarded::guarded((&raw mut arguments) as usize, reached) };
     go_on()
 }
 
-unsafe extern "C" fn reached(happened: usize) -> usize {
+unsafe extern "C" fn reached(arguments: usize) -> usize {
     // SAFETY: `breaks` passes its own structure.
-    let happened = unsafe { &*(happened as *const Happened) };
-    if !breakpoints::is_of_runner(happened.method) {
-        happened.environment.with_thread_name(happened.thread, tasks::started);
-    } else if breakpoints::is_return(happened.location) {
+    let arguments = unsafe { &*(arguments as *const CallbackArguments) };
+    if !breakpoints::is_of_runner(arguments.method) {
+        arguments.environment.with_thread_name(arguments.thread, tasks::started);
+    } else if breakpoints::is_return(arguments.location) {
         tasks::returned();
     } else {
         tasks::threw();

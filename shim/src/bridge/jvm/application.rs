@@ -1,17 +1,19 @@
-//! The application in local mode: nothing on the command line says its id, so Spark itself is asked.
+//! The application in local mode: nothing on the command line says its id, so Spark itself is
+//! asked.
 //!
 //! # Design
 //!
-//! `SparkEnv.get().conf().getAppId()` is called on a task's thread when a start breakpoint is reached, before the task is
-//! noticed: then a Java frame of Spark's is on the stack, whose class loader finds the class, and nothing of the call counts for the task. Every
-//! task's thread asks until one has been answered. What fails leaves no exception behind, and the id unknown.
+//! `SparkEnv.get().conf().getAppId()` is called on a task's thread when a start breakpoint is
+//! reached, before the task is noticed: then a Java frame of Spark's is on the stack, whose class
+//! loader finds the class, and nothing of the call counts for the task. Every task's thread asks
+//! until one has been answered. What fails leaves no exception behind, and the id unknown.
 
 use super::jvmti::{JniEnv, Reference};
 use crate::{count::follow, process};
 use core::ffi::{CStr, c_char, c_void};
 
-/// Asks Spark, if this process runs tasks and does not know of which application. On a thread of the JVM that executes
-/// native code, below a frame of Spark's.
+/// Asks Spark, if this process runs tasks and does not know of which application. On a thread of
+/// the JVM that executes native code, below a frame of Spark's.
 pub fn ask(jni: JniEnv) {
     if process::runs_tasks() && process::application_ids().0.is_empty() {
         // Java code runs as it does without us.
@@ -75,7 +77,8 @@ impl Jni {
     ///
     /// # Safety
     ///
-    /// `of` is a local reference to the object or class, and `class` to the class that has the method.
+    /// `of` is a local reference to the object or class, and `class` to the class that has the
+    /// method.
     unsafe fn call(
         &self,
         of: Reference,
@@ -88,8 +91,8 @@ impl Jni {
             true => (GET_STATIC_METHOD_ID, CALL_STATIC_OBJECT_METHOD_A),
             false => (GET_METHOD_ID, CALL_OBJECT_METHOD_A),
         };
-        // SAFETY: functions of these types at these places; the method has no parameters, so its array of them is not
-        // looked at.
+        // SAFETY: functions of these types at these places; the method has no parameters, so its
+        // array of them is not looked at.
         unsafe {
             let find: unsafe extern "C" fn(
                 JniEnv,
@@ -131,8 +134,8 @@ impl Jni {
 /// `env` is the calling thread's own, and the thread executes native code.
 unsafe fn with_answer(env: JniEnv) {
     const REFERENCES: i32 = 8;
-    // SAFETY: the environment's first word points at its function table; functions of these types at these places. All
-    // references are local ones of a frame that is left at the end.
+    // SAFETY: the environment's first word points at its function table; functions of these types
+    // at these places. All references are local ones of a frame that is left at the end.
     unsafe {
         let jni = Jni { env, table: *env.cast::<*const usize>() };
         let push: unsafe extern "C" fn(JniEnv, i32) -> i32 = jni.function(PUSH_LOCAL_FRAME);

@@ -31,8 +31,8 @@ pub const RUNNER: usize = 0;
 static METHODS: [AtomicPtr<c_void>; 3] = [const { AtomicPtr::new(null_mut()) }; 3];
 
 /// Places of the return instructions of `TaskRunner.run`, -1 = unused. Spark's versions have one. A
-/// method with more would have its further returns taken for throws: such a task's end is then noticed
-/// late, and marked so.
+/// method with more would have its further returns taken for throws: such a task's end is then
+/// noticed late, and marked so.
 static RETURNS: [AtomicI64; 16] = [const { AtomicI64::new(-1) }; 16];
 
 /// Whether breakpoints are set; until then, and where they cannot be, names are all there is.
@@ -125,8 +125,8 @@ const NO_FUNCTION: i32 = -1;
 /// Stands in a notice for «the method's bytecodes were not understood».
 const UNKNOWN_BYTECODE: jvmti::Error = -1;
 
-/// Sets all breakpoints again, on a thread of its own that ends at once. May be called in any state of
-/// the JVM: the calling thread only creates the other one.
+/// Sets all breakpoints again, on a thread of its own that ends at once. May be called in any state
+/// of the JVM: the calling thread only creates the other one.
 pub fn rearm() {
     if environment::current().is_none() || REARMING.swap(true, Ordering::AcqRel) {
         return;
@@ -144,7 +144,8 @@ pub fn rearm() {
         return unavailable("pthread_create", error);
     }
     if let Some(address) = link::find(c"pthread_detach") {
-        // SAFETY: pthread_detach(3) has this signature, and the thread was created joinable just now.
+        // SAFETY: pthread_detach(3) has this signature, and the thread was created joinable just
+        // now.
         unsafe {
             core::mem::transmute::<usize, unsafe extern "C" fn(usize) -> i32>(address)(thread)
         };

@@ -10,7 +10,8 @@ use core::{
     sync::atomic::{AtomicPtr, Ordering},
 };
 
-/// The JVM's environment while breakpoints may be set; null before `Agent_OnLoad` and after VM death.
+/// The JVM's environment while breakpoints may be set; null before `Agent_OnLoad` and after VM
+/// death.
 static ENVIRONMENT: AtomicPtr<*const jvmti::Table> = AtomicPtr::new(null_mut());
 
 /// The JVM, for attaching a thread.
@@ -50,7 +51,8 @@ pub fn go_on() -> *mut tracer::Thread {
     }
 }
 
-/// Hands the calling thread's Java name to `use_name`. On a thread of the JVM that executes native code.
+/// Hands the calling thread's Java name to `use_name`. On a thread of the JVM that executes native
+/// code.
 pub fn with_own_name(use_name: impl FnOnce(&[u8])) {
     if let Some(environment) = current() {
         environment.with_thread_name(null_mut(), use_name);

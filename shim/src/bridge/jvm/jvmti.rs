@@ -1,8 +1,8 @@
 //! The part of the JVM Tool Interface that the bridge uses, by slot number.
 //!
-//! Source: JVM Tool Interface specification, version 1.2 (slot numbers, structures and error codes have
-//! not changed since Java 5; later versions only fill reserved slots), and `jvmti.h` and `jni.h` of
-//! OpenJDK 17. Slots are 1-based there and here.
+//! Source: JVM Tool Interface specification, version 1.2 (slot numbers, structures and error codes
+//! have not changed since Java 5; later versions only fill reserved slots), and `jvmti.h` and
+//! `jni.h` of OpenJDK 17. Slots are 1-based there and here.
 
 use core::{
     ffi::{CStr, c_char, c_void},
@@ -148,7 +148,8 @@ pub struct Callbacks {
     frame_pop: usize,
     /// A thread is about to execute the instruction at a breakpoint.
     pub breakpoint: Option<unsafe extern "C" fn(RawEnv, JniEnv, Reference, Method, Location)>,
-    /// Field access and modification, method entry and exit, native method bind, compiled method load and unload.
+    /// Field access and modification, method entry and exit, native method bind, compiled method
+    /// load and unload.
     others: [usize; 7],
     /// A part of the JVM was generated: name, address, length.
     pub dynamic_code_generated:

@@ -2,21 +2,23 @@
 //!
 //! # Design
 //!
-//! The java launcher's `main` is called by libc's `__libc_start_main`, which this library interposes. In
-//! a process whose role asks for the agent the argument vector is replaced by a copy with one more
-//! argument. Neither the environment nor `/proc/self/cmdline` changes and nothing is printed; the JVM
-//! finds this library loaded already and calls its `Agent_OnLoad` ([`super::agent`]).
-//! JAVA_TOOL_OPTIONS would do too, but prints a line on stderr and is inherited by children.
+//! The java launcher's `main` is called by libc's `__libc_start_main`, which this library
+//! interposes. In a process whose role asks for the agent the argument vector is replaced by a copy
+//! with one more argument. Neither the environment nor `/proc/self/cmdline` changes and nothing is
+//! printed; the JVM finds this library loaded already and calls its `Agent_OnLoad`
+//! ([`super::agent`]). JAVA_TOOL_OPTIONS would do too, but prints a line on stderr and is inherited
+//! by children.
 //!
-//! The copy is laid out like the kernel's: arguments, NULL, environment, NULL, auxiliary vector. musl
-//! computes the environment's place from argv.
+//! The copy is laid out like the kernel's: arguments, NULL, environment, NULL, auxiliary vector.
+//! musl computes the environment's place from argv.
 //!
 //! # Limitations
 //!
-//! - Nothing is inserted when the library's file was deleted or replaced since it was loaded (the JVM
-//!   would load a second instance), or when its path has a `=`, which ends the path in `-agentpath:`.
-//! - musl runs constructors after `__libc_start_main`, when the role is not known yet: tasks are then
-//!   noticed by thread names.
+//! - Nothing is inserted when the library's file was deleted or replaced since it was loaded (the
+//!   JVM would load a second instance), or when its path has a `=`, which ends the path in
+//!   `-agentpath:`.
+//! - musl runs constructors after `__libc_start_main`, when the role is not known yet: tasks are
+//!   then noticed by thread names.
 
 use crate::{
     base::{file, sys},
@@ -39,8 +41,8 @@ pub fn inserted() -> bool {
     INSERTED.load(Ordering::Relaxed)
 }
 
-/// What `__libc_start_main` gets: main, argc, argv and three more. Inserts the agent, unless the launcher
-/// that called exec on itself has it among its arguments already.
+/// What `__libc_start_main` gets: main, argc, argv and three more. Inserts the agent, unless the
+/// launcher that called exec on itself has it among its arguments already.
 ///
 /// # Safety
 ///
@@ -110,8 +112,8 @@ fn agent_option() -> Option<Vec<u8>> {
 
 /// Appends the path of the file that this code is mapped from; false if it is gone.
 ///
-/// `/proc/self/maps` names the mapped file even if LD_PRELOAD named it by a relative path, and says when
-/// that file was deleted or renamed over.
+/// `/proc/self/maps` names the mapped file even if LD_PRELOAD named it by a relative path, and says
+/// when that file was deleted or renamed over.
 fn own_path(into: &mut Vec<u8>) -> bool {
     let fd = file::open(c"/proc/self/maps", O_RDONLY | O_CLOEXEC, 0);
     if sys::failed(fd) {

@@ -1,15 +1,18 @@
-//! Tasks noticed by the name that their thread gives itself, on JVMs where breakpoints cost too much.
+//! Tasks noticed by the name that their thread gives itself, on JVMs where breakpoints cost too
+//! much.
 //!
 //! # Design
 //!
-//! Before Java 16 HotSpot switches escape analysis off in the whole JVM for whoever may set breakpoints (JDK-8227745).
-//! `TaskRunner.run` names its thread after the task before anything else, by `Thread.setName`, which ends in the
-//! native method `Thread.setNativeName`. When `TaskRunner` is loaded that method is bound to a function here, which
-//! looks at the thread's Java name and goes on to HotSpot's own.
+//! Before Java 16 HotSpot switches escape analysis off in the whole JVM for whoever may set
+//! breakpoints (JDK-8227745). `TaskRunner.run` names its thread after the task before anything
+//! else, by `Thread.setName`, which ends in the native method `Thread.setNativeName`. When
+//! `TaskRunner` is loaded that method is bound to a function here, which looks at the thread's Java
+//! name and goes on to HotSpot's own.
 //!
 //! # Limitations
 //!
-//! The end of a task is not seen: what comes next on its thread closes it, another task or the thread's end.
+//! The end of a task is not seen: what comes next on its thread closes it, another task or the
+//! thread's end.
 
 use super::{environment, jvmti::JniEnv, jvmti::Reference, tasks};
 use crate::{
@@ -48,8 +51,9 @@ pub fn bind(jni: JniEnv) -> bool {
         signature: c"(Ljava/lang/String;)V".as_ptr(),
         function: set_native_name as *mut c_void,
     };
-    // SAFETY: the JVM's own function table for this thread, functions of these types at these places; the
-    // method's parameters are those of `set_native_name`. A pending exception is not left behind.
+    // SAFETY: the JVM's own function table for this thread, functions of these types at these
+    // places; the method's parameters are those of `set_native_name`. A pending exception is not
+    // left behind.
     unsafe {
         let table = *jni.cast::<*const usize>();
         let find_class: unsafe extern "C" fn(JniEnv, *const c_char) -> Reference =
@@ -75,10 +79,11 @@ pub fn is_callback(address: usize) -> bool {
 
 unsafe extern "C" fn names(jni: JniEnv, thread: Reference, name: Reference) -> *mut tracer::Thread {
     let next = NEXT.load(Ordering::Acquire);
-    // It calls pthread_setname_np, which is also a function of this library's at which following may begin.
+    // It calls pthread_setname_np, which is also a function of this library's at which following
+    // may begin.
     follow::natively(|| {
-        // SAFETY: set before the method was bound to this; HotSpot's function takes the method's own arguments
-        // (`jvm.h`).
+        // SAFETY: set before the method was bound to this; HotSpot's function takes the method's
+        // own arguments (`jvm.h`).
         unsafe {
             let next: unsafe extern "C" fn(JniEnv, Reference, Reference) = transmute(next);
             next(jni, thread, name);

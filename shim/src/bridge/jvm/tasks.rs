@@ -2,12 +2,12 @@
 //!
 //! # Design
 //!
-//! Breakpoints ([`super::agent`]) are the preferred source: they name the task. The short name that a
-//! pool thread is given (`pthread_setname_np`, see [`guest::task_name`]) is the check on it: a task that
-//! is announced by name and never seen by its breakpoint, or that is still open when the next one is
-//! announced, says that the breakpoints are gone. They are then set again, a notice is written, and
-//! until a breakpoint is reached tasks are opened by name, without identity. Where there never were
-//! breakpoints, all tasks are.
+//! Breakpoints ([`super::agent`]) are the preferred source: they name the task. The short name that
+//! a pool thread is given (`pthread_setname_np`, see [`guest::task_name`]) is the check on it: a
+//! task that is announced by name and never seen by its breakpoint, or that is still open when the
+//! next one is announced, says that the breakpoints are gone. They are then set again, a notice is
+//! written, and until a breakpoint is reached tasks are opened by name, without identity. Where
+//! there never were breakpoints, all tasks are.
 //!
 //! A new pool thread gets the name twice: when it starts, and with its first task. The first one is
 //! therefore no task.
@@ -66,8 +66,8 @@ pub fn returned() {
     }
 }
 
-/// The runner of this thread's task executes a throw. Most are caught in the same method, so the task
-/// goes on until it returns or the thread shows that it did not.
+/// The runner of this thread's task executes a throw. Most are caught in the same method, so the
+/// task goes on until it returns or the thread shows that it did not.
 pub fn threw() {
     if let Some(thread) = threads::current() {
         thread.tasks.note_throw();

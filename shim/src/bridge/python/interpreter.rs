@@ -2,18 +2,20 @@
 //!
 //! # Design
 //!
-//! `PySys_AddAuditHook` (PEP 578) may be called before the interpreter starts, and children of fork inherit the hook: so
-//! the daemon's constructor adds it once. The worker unpickles its function for each task, after it has set its
-//! `TaskContext`; the audit event `pickle.find_class` comes then, with the interpreter's lock held. For all other
-//! events, and while no task is expected ([`tasks::is_expected`]), the hook is a load and a return. It runs no
-//! Python code: it looks at `sys.modules`, a class attribute and three numbers of `pyspark.taskcontext`, and never
-//! answers anything but «go on».
+//! `PySys_AddAuditHook` (PEP 578) may be called before the interpreter starts, and children of fork
+//! inherit the hook: so the daemon's constructor adds it once. The worker unpickles its function
+//! for each task, after it has set its `TaskContext`; the audit event `pickle.find_class` comes
+//! then, with the interpreter's lock held. For all other events, and while no task is expected
+//! ([`tasks::is_expected`]), the hook is a load and a return. It runs no Python code: it looks at
+//! `sys.modules`, a class attribute and three numbers of `pyspark.taskcontext`, and never answers
+//! anything but «go on».
 //!
 //! # Limitations
 //!
-//! - Python before 3.8 and PyPy have no such hook, and an interpreter that is loaded after this library's constructor
-//!   is not found: a notice says so, and counts stay the process's.
-//! - With a hook CPython makes the arguments of each audit event, which counts as what it is: instructions of the interpreter.
+//! - Python before 3.8 and PyPy have no such hook, and an interpreter that is loaded after this
+//!   library's constructor is not found: a notice says so, and counts stay the process's.
+//! - With a hook CPython makes the arguments of each audit event, which counts as what it is:
+//!   instructions of the interpreter.
 
 use super::tasks::{self, ServedTask};
 use crate::{
@@ -87,8 +89,8 @@ unsafe fn function<F: Copy>(name: &'static CStr) -> Result<F, &'static CStr> {
     Ok(unsafe { core::mem::transmute_copy(&address) })
 }
 
-/// Has the interpreter tell of tasks. Called before it starts; before the first record file, whose header names the
-/// method.
+/// Has the interpreter tell of tasks. Called before it starts; before the first record file, whose
+/// header names the method.
 pub fn watch() {
     let lacks = match Functions::find() {
         Ok(functions) => {
@@ -140,7 +142,8 @@ unsafe extern "C" fn look(event: usize) -> usize {
 unsafe fn served_task() -> Option<ServedTask> {
     // SAFETY: null or a leaked box.
     let python = unsafe { FUNCTIONS.load(Ordering::Acquire).as_ref() }?;
-    // SAFETY: as the caller says; what is borrowed is not released, and no error is left behind where none was.
+    // SAFETY: as the caller says; what is borrowed is not released, and no error is left behind
+    // where none was.
     unsafe {
         if !(python.has_failed)().is_null() {
             return None;
@@ -194,7 +197,8 @@ impl Functions {
     ///
     /// As [`served_task`], and `object` is one.
     unsafe fn number(&self, object: Object) -> Option<i64> {
-        // SAFETY: as the caller says. What is no number gives -1, and an error that the caller clears.
+        // SAFETY: as the caller says. What is no number gives -1, and an error that the caller
+        // clears.
         Some(unsafe { (self.number)(object) }).filter(|&number| number >= 0)
     }
 }

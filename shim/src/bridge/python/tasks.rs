@@ -1,14 +1,16 @@
-//! The task that a Python worker serves: opened and closed by its system calls, named by its interpreter.
+//! The task that a Python worker serves: opened and closed by its system calls, named by its
+//! interpreter.
 //!
 //! # Design
 //!
-//! The moments come from [`guest::worker_stream`]: when the bytes arrive that may begin a task, the main thread's counters
-//! are taken; when the interpreter has said which task it is ([`super::interpreter`]), the task's start is written with
-//! those. It ends when the worker waits for the next one. So what a task has done in its worker is exact, from the read
-//! that brought it to the one that waits, garbage collection included.
+//! The moments come from [`guest::worker_stream`]: when the bytes arrive that may begin a task, the
+//! main thread's counters are taken; when the interpreter has said which task it is
+//! ([`super::interpreter`]), the task's start is written with those. It ends when the worker waits
+//! for the next one. So what a task has done in its worker is exact, from the read that brought it
+//! to the one that waits, garbage collection included.
 //!
-//! One process serves one task at a time. Threads that it starts meanwhile are the task's until it ends (the engine
-//! tells of them), and so are its children by fork, until they end.
+//! One process serves one task at a time. Threads that it starts meanwhile are the task's until it
+//! ends (the engine tells of them), and so are its children by fork, until they end.
 
 use crate::{
     base::{clock, file, lock::Lock, tracer},
@@ -162,8 +164,8 @@ pub fn after_fork_in_child() {
     }
     STREAM.after_fork_in_child();
     SERVED.store(0, Ordering::Relaxed);
-    // SAFETY: the child has one thread, which is not inside the lock: signals are blocked there, and nothing
-    // in it forks. Both values are plain copies.
+    // SAFETY: the child has one thread, which is not inside the lock: signals are blocked there,
+    // and nothing in it forks. Both values are plain copies.
     unsafe { WORK.reset() };
     INHERITED.store(STREAM.is_serving(), Ordering::Relaxed);
 }

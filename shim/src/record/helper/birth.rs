@@ -2,8 +2,8 @@
 //!
 //! # Design
 //!
-//! Its process number is chosen from above where the kernel allows it (CAP_CHECKPOINT_RESTORE), because that
-//! does not advance the number that the next child gets.
+//! Its process number is chosen from above where the kernel allows it (CAP_CHECKPOINT_RESTORE),
+//! because that does not advance the number that the next child gets.
 
 use crate::{
     base::{
@@ -27,7 +27,8 @@ use core::{
 };
 
 const STACK_BYTES: usize = 128 * 1024;
-/// Room above the thread pointer for libc's view of a control block, of which only the canary is read.
+/// Room above the thread pointer for libc's view of a control block, of which only the canary is
+/// read.
 const CONTROL_BYTES: usize = 4096;
 const CLONE_VM: u64 = 0x100;
 const CLONE_SETTLS: u64 = 0x80000;
@@ -45,7 +46,9 @@ static NUMBERS_END: AtomicU32 = AtomicU32::new(0);
 static BORN_ELSEWHERE: AtomicBool = AtomicBool::new(false);
 /// Children are born into the process's own namespaces, unless a call of its own has changed that.
 static BORN_HERE: AtomicBool = AtomicBool::new(false);
-/// From now on children are born into other namespaces than the process's own, where the first one has duties.
+
+/// From now on children are born into other namespaces than the process's own, where the first one
+/// has duties.
 pub fn children_go_elsewhere() {
     BORN_ELSEWHERE.store(true, Ordering::Relaxed);
 }

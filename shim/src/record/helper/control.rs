@@ -94,8 +94,8 @@ fn write_here() -> bool {
     written.is_some()
 }
 
-/// The program image is about to be replaced: everything is written, and the helper ends. If the call fails, it comes
-/// again ([`exec_failed`]).
+/// The program image is about to be replaced: everything is written, and the helper ends. If the
+/// call fails, it comes again ([`exec_failed`]).
 pub fn before_exec() {
     EXECUTES.store(tls::thread_pointer(), Ordering::Relaxed);
     if !stop(State::Away) {
@@ -119,8 +119,8 @@ pub fn finish() {
     }
 }
 
-/// Ends the helper when it has written everything, and takes it off the process's children; false if this call had
-/// none to end.
+/// Ends the helper when it has written everything, and takes it off the process's children; false
+/// if this call had none to end.
 pub(super) fn stop(then: State) -> bool {
     if !is_there() || !change(State::Runs, then) {
         return false;

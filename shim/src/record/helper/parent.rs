@@ -2,9 +2,10 @@
 //!
 //! # Design
 //!
-//! The kernel tells a child of its parent's end by a signal of the child's choice. It comes when the *thread* ends
-//! that is the parent; while others go on one of them becomes it, so the signal comes again. When the last thread
-//! has left, the parent is another process: then nobody executes in the shared memory any more.
+//! The kernel tells a child of its parent's end by a signal of the child's choice. It comes when
+//! the *thread* ends that is the parent; while others go on one of them becomes it, so the signal
+//! comes again. When the last thread has left, the parent is another process: then nobody executes
+//! in the shared memory any more.
 
 use crate::{
     base::{
@@ -34,7 +35,8 @@ pub fn leave_to_parent() {
     watch_parent();
     // SAFETY: what these change is this process's own.
     unsafe {
-        // Signals to the process's group are not for the helper. A session of its own would be scheduled as one.
+        // Signals to the process's group are not for the helper. A session of its own would be
+        // scheduled as one.
         sys::call2(nr::SETPGID, 0, 0);
         const PR_SET_TSC: u64 = 26;
         sys::call2(nr::PRCTL, PR_SET_TSC, 1);
@@ -78,15 +80,16 @@ pub fn forget_last_helper() {
     TIMED.store(false, Ordering::Relaxed);
 }
 
-/// Asks for the signal at the parent's end. Also after a change of credentials, where the kernel forgets it.
+/// Asks for the signal at the parent's end. Also after a change of credentials, where the kernel
+/// forgets it.
 pub fn ask_for_signal() {
     const PR_SET_PDEATHSIG: u64 = 1;
     // SAFETY: changes only what this process is told.
     unsafe { engine::sys::optional(nr::PRCTL, [PR_SET_PDEATHSIG, SIGURG, 0, 0, 0, 0]) };
 }
 
-/// The handler: the helper looks around, and is killed if it is still there some time after the process's end,
-/// whatever it waits for.
+/// The handler: the helper looks around, and is killed if it is still there some time after the
+/// process's end, whatever it waits for.
 extern "C" fn parent_ends(_: i32) {
     WAKE.fetch_add(1, Ordering::Release);
     if !survivor::is_orphan() || TIMED.swap(true, Ordering::Relaxed) {
@@ -124,8 +127,8 @@ pub fn has_other_memory() -> bool {
     order > 0 && !first_thread_has_ended(process)
 }
 
-/// Whether others may go on without the first thread, which has no memory any more (proc(5): the state stands behind
-/// the name in parentheses).
+/// Whether others may go on without the first thread, which has no memory any more (proc(5): the
+/// state stands behind the name in parentheses).
 fn first_thread_has_ended(process: u32) -> bool {
     let path = Text::<40>::new(format_args!("/proc/{process}/stat"));
     let Ok(text) = file::read_file(path.as_c_str(), 4096) else { return true };

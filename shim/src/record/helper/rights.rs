@@ -2,16 +2,18 @@
 //!
 //! # Design
 //!
-//! Who controls the process's memory controls the helper. So a call that changes credentials is made by the helper
-//! first, with the same arguments, and the thread waits until it has been; then it makes its own. Pointers hold,
-//! because the memory is the same. Where the helper could not do what the process then could, it ends.
+//! Who controls the process's memory controls the helper. So a call that changes credentials is
+//! made by the helper first, with the same arguments, and the thread waits until it has been; then
+//! it makes its own. Pointers hold, because the memory is the same. Where the helper could not do
+//! what the process then could, it ends.
 //!
-//! A user namespace takes rights and gives others; a process that enters one has one thread, which waits until the
-//! helper has followed it.
+//! A user namespace takes rights and gives others; a process that enters one has one thread, which
+//! waits until the helper has followed it.
 //!
 //! # Limitations
 //!
-//! Rights that are not changed by such calls (a file of an LSM is written, a parent acts) are not seen.
+//! Rights that are not changed by such calls (a file of an LSM is written, a parent acts) are not
+//! seen.
 
 use crate::{
     base::{
@@ -206,8 +208,8 @@ const NEEDED: [u64; 9] = [
     nr::EXIT_GROUP,
 ];
 
-/// Whether the helper could go on under a filter, the program of the `struct sock_fprog` at this address. Calls that
-/// it can do without are not made when the filter forbids them.
+/// Whether the helper could go on under a filter, the program of the `struct sock_fprog` at this
+/// address. Calls that it can do without are not made when the filter forbids them.
 fn may_write_under(program: u64) -> bool {
     let mut description = [0u8; 16];
     if sys::read_memory(program, &mut description) != description.len() {

@@ -1,14 +1,15 @@
-//! One ring of io_uring: requests in a submission ring, results in a completion ring (io_uring(7), `uapi/linux/io_uring.h`).
+//! One ring of io_uring: requests in a submission ring, results in a completion ring (io_uring(7),
+//! `uapi/linux/io_uring.h`).
 
 use crate::{
     count::{
-        behind::{
+        async_io::{
             fields::{long, structure, u16_at, u32_at, u64_at, word},
             gap::Gap,
             results::returned,
         },
         descriptors,
-        targets::{charge_behind, counted_behind},
+        targets::{charge_request, request_target},
     },
     record::counters::Shared,
 };
@@ -16,7 +17,8 @@ use alloc::vec::Vec;
 use guest::requests::{Asked, Counted, Request, Requests, asked};
 use records::metric::Op;
 
-/// Bytes of `struct io_uring_params`, an entry of the submission ring that are looked at, and one of the completion ring.
+/// Bytes of `struct io_uring_params`, an entry of the submission ring that are looked at, and one
+/// of the completion ring.
 pub const PARAMETERS: usize = 120;
 const ENTRY: usize = 64;
 const RESULT: usize = 16;
@@ -164,8 +166,9 @@ impl Ring {
         self.waiting.push((position, key, request));
     }
 
-    /// What an entry asks for, if it counts: opcode at 0, flags at 1, ioprio at 2, descriptor at 4, address at 16, length at
-    /// 24, flags of the operation at 28, user_data at 32, another descriptor or a slot at 44.
+    /// What an entry asks for, if it counts: opcode at 0, flags at 1, ioprio at 2, descriptor at 4,
+    /// address at 16, length at 24, flags of the operation at 28, user_data at 32, another
+    /// descriptor or a slot at 44.
     fn request(&mut self, entry: &[u8; ENTRY]) -> Option<Request> {
         let (opcode, descriptor, other) = (entry[0], u32_at(entry, 4), u32_at(entry, 44));
         let is_fixed = entry[1] & FIXED_FILE != 0;
@@ -241,7 +244,7 @@ impl Ring {
     /// What an operation on a descriptor, or a registered file, counts for.
     fn half(&self, op: Op, number: u32, is_fixed: bool) -> Option<Counted> {
         if !is_fixed {
-            return counted_behind(op, number.into());
+            return request_target(op, number.into());
         }
         match self.files.get(number as usize) {
             Some(Slot::Known(read)) => read.map(|half| Counted { op, ..half }),
@@ -265,7 +268,8 @@ impl Ring {
         }
     }
 
-    /// Descriptors that lie here were registered, from this slot on; without an address there are none yet.
+    /// Descriptors that lie here were registered, from this slot on; without an address there are
+    /// none yet.
     pub fn registered_files(&mut self, first: u32, at: u64, count: u64) {
         const SKIP: u32 = -2i32 as u32;
         let end = u64::from(first) + count;
@@ -283,7 +287,7 @@ impl Ring {
             }
             self.files[first as usize + index as usize] = match number {
                 Some(number) if number as i32 >= 0 => {
-                    Slot::Known(counted_behind(Op::Read, number.into()))
+                    Slot::Known(request_target(Op::Read, number.into()))
                 }
                 _ => Slot::Unknown,
             };
@@ -304,7 +308,7 @@ impl Ring {
                 // Others are told of with their results.
                 if !request.opens && !request.is_multiple {
                     for half in request.halves.iter().flatten() {
-                        charge_behind(thread, half, 1, 0, 0);
+                        charge_request(thread, half, 1, 0, 0);
                     }
                 }
                 return false;
@@ -361,8 +365,8 @@ impl Ring {
     }
 }
 
-/// Bytes before a message that several results bring: `struct io_uring_recvmsg_out` and the room for a name and for control
-/// data, whose lengths stand at 8 and 40 of `struct msghdr`.
+/// Bytes before a message that several results bring: `struct io_uring_recvmsg_out` and the room
+/// for a name and for control data, whose lengths stand at 8 and 40 of `struct msghdr`.
 fn overhead(header: u64) -> u32 {
     const OUT: u32 = 16;
     let name = word(header.wrapping_add(8)).unwrap_or(0);

@@ -1,7 +1,7 @@
 //! The rings of the process: which there are, and what calls about them do.
 
 use crate::{
-    count::behind::{
+    count::async_io::{
         fields::{structure, u32_at, u64_at},
         gap::Gap,
         uring::ring::{PARAMETERS, Parts, Ring, SETUP_SQPOLL},

@@ -1,20 +1,23 @@
-//! Input and output that the kernel carries out behind the call that asked for it: io_uring and libaio.
+//! Input and output that the kernel carries out behind the call that asked for it: io_uring and
+//! libaio.
 //!
 //! # Design
 //!
-//! Requests and results lie in memory that both sides look at. A request counts as a call of its family when the kernel
-//! has taken it, on the thread that submitted it; its bytes and its error count when its result is seen, on the thread that
-//! sees it: before and after each call that submits or waits, before the memory goes, and at the process's end. Results
-//! that the application takes out of the memory itself are seen as well: a ring holds more of them than there can be
+//! Requests and results lie in memory that both sides look at. A request counts as a call of its
+//! family when the kernel has taken it, on the thread that submitted it; its bytes and its error
+//! count when its result is seen, on the thread that sees it: before and after each call that
+//! submits or waits, before the memory goes, and at the process's end. Results that the application
+//! takes out of the memory itself are seen as well: a ring holds more of them than there can be
 //! requests on their way. Requests take no time of the application's, and have none.
 //!
 //! The memory is read as the application's other memory is, with errors instead of faults.
 //!
 //! # Limitations
 //!
-//! What cannot be seen is a gap, told once for each reason: rings that a kernel thread submits (IORING_SETUP_SQPOLL),
-//! that another process or a thread which is not followed has made, of a kind that is not known here; requests that want no
-//! result; results that were overwritten; commands of drivers.
+//! What cannot be seen is a gap, told once for each reason: rings that a kernel thread submits
+//! (IORING_SETUP_SQPOLL), that another process or a thread which is not followed has made, of a
+//! kind that is not known here; requests that want no result; results that were overwritten;
+//! commands of drivers.
 
 mod aio;
 mod fields;
@@ -117,7 +120,8 @@ pub fn process_ends(thread: Option<&Shared>) {
 
 /// In a child of fork, which has none of it: the parent's requests are the parent's.
 pub fn after_fork_in_child() {
-    // SAFETY: the child has one thread, and it is not inside the lock. What another thread left half done is replaced.
+    // SAFETY: the child has one thread, and it is not inside the lock. What another thread left
+    // half done is replaced.
     unsafe { STATE.reset() };
     STATE.with(|state| {
         core::mem::forget(core::mem::replace(&mut state.rings, uring::Rings::new()));

@@ -2,8 +2,8 @@
 
 use crate::{
     count::{
-        behind::gap::Gap,
-        targets::{charge_behind, opened_behind},
+        async_io::gap::Gap,
+        targets::{charge_request, opened_target},
     },
     record::counters::Shared,
 };
@@ -17,11 +17,12 @@ pub fn returned(thread: &Shared, requests: &mut Requests, key: u64, result: i64,
     }
     let mut halves = request.halves;
     if request.opens {
-        halves[0] = opened_behind(result);
+        halves[0] = opened_target(result);
     }
-    // A call that was not told yet: that of a file which is known only now, and each of several results.
+    // A call that was not told yet: that of a file which is known only now, and each of several
+    // results.
     let calls = u64::from(request.opens || request.is_multiple);
     for half in halves.into_iter().flatten() {
-        charge_behind(thread, &half, calls, request.bytes(result), u64::from(result < 0));
+        charge_request(thread, &half, calls, request.bytes(result), u64::from(result < 0));
     }
 }

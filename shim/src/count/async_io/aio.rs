@@ -1,13 +1,14 @@
-//! libaio: requests by io_submit, results in the ring of a context, which lies at the context's number (fs/aio.c).
+//! libaio: requests by io_submit, results in the ring of a context, which lies at the context's
+//! number (fs/aio.c).
 
 use crate::{
     count::{
-        behind::{
+        async_io::{
             fields::{long, structure, u16_at, u32_at, u64_at, word},
             gap::Gap,
             results::returned,
         },
-        targets::{charge_behind, counted_behind},
+        targets::{charge_request, request_target},
     },
     record::counters::Shared,
 };
@@ -15,13 +16,15 @@ use alloc::vec::Vec;
 use guest::requests::{Request, Requests};
 use records::metric::Op;
 
-/// `struct aio_ring`: number of places, where the kernel writes next, a magic number; then the places.
+/// `struct aio_ring`: number of places, where the kernel writes next, a magic number; then the
+/// places.
 const PLACES_AT: u64 = 4;
 const TAIL_AT: u64 = 12;
 const MAGIC_AT: u64 = 16;
 const MAGIC: u32 = 0xa10a_10a1;
 const FIRST_AT: u64 = 32;
-/// Bytes of `struct io_event`, with the request's address at 8 and the result at 16, and of `struct iocb`.
+/// Bytes of `struct io_event`, with the request's address at 8 and the result at 16, and of `struct
+/// iocb`.
 const EVENT_BYTES: u64 = 32;
 const REQUEST_BYTES: usize = 64;
 
@@ -98,7 +101,7 @@ impl Contexts {
             }
             if taken > 0 {
                 for half in request.halves.iter().flatten() {
-                    charge_behind(thread, half, 1, 0, 0);
+                    charge_request(thread, half, 1, 0, 0);
                 }
             } else {
                 requests.take_back(*key);
@@ -159,7 +162,7 @@ fn read(bytes: &[u8; REQUEST_BYTES]) -> Request {
         1 | 8 => Some(Op::Write),
         _ => None,
     };
-    let half = op.and_then(|op| counted_behind(op, descriptor));
+    let half = op.and_then(|op| request_target(op, descriptor));
     Request {
         halves: [half, None],
         is_multiple: false,
