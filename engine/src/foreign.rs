@@ -219,8 +219,8 @@ mod tests {
         insertion.begin().expect("slots");
         assert_eq!(insertion.weights().len(), 2);
         assert!(once.starts_with(insertion.before(0).expect("countable").bytes()));
-        assert_eq!(insertion.weights()[0].0, [3, 1, 0, 8, 0, 0]);
-        assert_eq!(insertion.weights()[1].0, [0, 1, 1, 1, 1, 0]);
+        assert_eq!(insertion.weights()[0].0, [3, 1, 0, 8, 0, 0, 1]);
+        assert_eq!(insertion.weights()[1].0, [0, 1, 1, 1, 1, 0, 0]);
     }
 
     #[test]
@@ -230,8 +230,8 @@ mod tests {
         // The counter stands at the addition: before it nothing is counted, behind it the rest is
         // too much.
         insertion.cut(1).expect("slots");
-        assert_eq!(insertion.weights()[1].0, [1, 1, 0, 4, 0, 0]);
+        assert_eq!(insertion.weights()[1].0, [1, 1, 0, 4, 0, 0, 0]);
         insertion.cut(2).expect("slots");
-        assert_eq!(insertion.weights()[2].0, [2, 1, 0, 8, 0, 0]);
+        assert_eq!(insertion.weights()[2].0, [2, 1, 0, 8, 0, 0, 1]);
     }
 }
