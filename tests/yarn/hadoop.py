@@ -322,6 +322,12 @@ class Hadoop:
         """`hdfs dfs ARGUMENTS`."""
         return self.run("org.apache.hadoop.fs.FsShell", *arguments)
 
+    def nodes_of(self, path):
+        """How many blocks a file has, and on how many DataNodes they are."""
+        told = self.run("org.apache.hadoop.hdfs.tools.DFSck", path, "-files", "-blocks", "-locations")
+        places = re.findall(r"DatanodeInfoWithStorage\[([\d.:]+)", told)
+        return len(places), len(set(places))
+
 
 def _as_a_daemon():
     processes.die_with_parent()

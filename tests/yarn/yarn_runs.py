@@ -1,9 +1,11 @@
 """Jobs on YARN as the tests run them: how they are submitted, how the library is switched on, what must come out."""
 
+import json
 import pathlib
 import subprocess
 import sys
 import time
+import typing
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent.parent / "demo"), str(HERE.parent / "spark"), str(HERE / "jobs")]
@@ -15,7 +17,9 @@ from observed import EventLog, Records  # noqa: E402
 from spark_runs import ANALYZER, SHIM, must_agree, tail  # noqa: E402
 from hadoop import MASTER, NODES  # noqa: E402
 
-SUBMIT_SECONDS = 540
+SUBMIT_SECONDS = 900
+LOGS_SECONDS = 60
+PUT_TRIES = 6
 CHECKSUM_BYTES = 512  # a block is so many of them
 BLOCKS = 5
 EXECUTOR_MEMORY = "512m"
@@ -41,15 +45,22 @@ class Yarn:
 
     # -- input ---------------------------------------------------------------------------------
 
-    def put_ratings(self, count, replication=1):
-        """Generates ratings and movies and lays the ratings into five blocks; their folder in HDFS."""
+    def ratings(self, count):
+        """Generates ratings and movies, once, and lays the ratings into five blocks on both nodes; their folder in HDFS."""
         folder, local = f"/ratings-{count}", self.scratch / f"ratings-{count}"
+        if folder in self.expected:
+            return folder
         made_up.write(local, count)
         size = (local / "ratings.csv").stat().st_size
         block = -(-size // (BLOCKS * CHECKSUM_BYTES)) * CHECKSUM_BYTES
         self.hadoop.files("-mkdir", "-p", folder)
-        options = ["-D", f"dfs.blocksize={block}", "-D", f"dfs.replication={replication}"]
-        self.hadoop.files(*options, "-put", local / "ratings.csv", local / "movies.csv", folder)
+        for _ in range(PUT_TRIES):
+            # Where a block goes is chance.
+            self.hadoop.files("-D", f"dfs.blocksize={block}", "-put", "-f", local / "ratings.csv", local / "movies.csv", folder)
+            if self.hadoop.nodes_of(f"{folder}/ratings.csv") == (BLOCKS, len(NODES)):
+                break
+        else:
+            raise AssertionError(f"{folder}: no {BLOCKS} blocks on {len(NODES)} nodes in {PUT_TRIES} tries")
         self.expected[folder] = averages(local)
         return folder
 
@@ -57,8 +68,11 @@ class Yarn:
 
     def switched_on(self, name, *prefixes):
         """Settings that name the library in the environment of executors or ApplicationMaster."""
-        variables = {"LD_PRELOAD": SHIM, "SPARKANALYZER_OUTPUT_DIR": self.records_dir(name)}
-        return {f"{prefix}.{key}": value for prefix in prefixes for key, value in variables.items()}
+        return {f"{prefix}.{key}": value for prefix in prefixes for key, value in self.variables(name).items()}
+
+    def variables(self, name):
+        """The two variables that switch the library on."""
+        return {"LD_PRELOAD": SHIM, "SPARKANALYZER_OUTPUT_DIR": self.records_dir(name)}
 
     def records_dir(self, name):
         """Where a test's records are, outside all that YARN deletes."""
@@ -66,7 +80,7 @@ class Yarn:
         records.mkdir(parents=True, exist_ok=True)
         return records
 
-    def _environment(self):
+    def environment(self):
         """spark-submit's: it knows the cluster by HADOOP_CONF_DIR."""
         conf = self.scratch / "conf-submit"
         conf.mkdir(exist_ok=True)
@@ -112,7 +126,7 @@ class Yarn:
         with open(self.scratch / name / "submit.log", "wb") as log:
             return subprocess.Popen(
                 command,
-                env=self._environment(),
+                env=self.environment(),
                 cwd=self.scratch / name,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -136,6 +150,10 @@ class Yarn:
         arguments = [f"{folder}/ratings.csv", f"{folder}/movies.csv", f"/out/{name}", passes]
         return self.submit(name, mode, settings, program, arguments, "--py-files", HERE / "jobs" / "genres.py", *more)
 
+    def run(self, name, mode, settings, folder, *more, passes=0):
+        """As [`average_rating`], to its end."""
+        self.finish(self.average_rating(name, mode, settings, folder, *more, passes=passes), name)
+
     # -- what comes out ------------------------------------------------------------------------
 
     def records(self, name):
@@ -145,6 +163,22 @@ class Yarn:
     def event_log(self, name):
         """What Spark wrote about a test's job."""
         return EventLog(self.scratch / name / "events")
+
+    def event_path(self, name):
+        """The one event log of a test."""
+        (path,) = (self.scratch / name / "events").iterdir()
+        return path
+
+    def aggregated_logs(self, application):
+        """What `yarn logs` says, once both nodes have brought theirs."""
+        deadline = time.monotonic() + LOGS_SECONDS
+        while True:
+            kept = self.hadoop.files("-ls", "-R", "/logs")
+            if sum(f"/{application}/" in line for line in kept.splitlines()) >= len(NODES) and ".tmp" not in kept:
+                break
+            assert time.monotonic() < deadline, f"logs of {application} are not all in HDFS: {kept}"
+            time.sleep(2)
+        return self.hadoop.run("org.apache.hadoop.yarn.client.cli.LogsCLI", "-applicationId", application)
 
     def check_result(self, name, folder):
         """The job's lines in HDFS are those that this process has computed."""
@@ -180,6 +214,29 @@ def averages(directory):
             for genre in movies[movie]:
                 totals[genre] = genres.add(totals.get(genre, (0.0, 0)), stars)
     return sorted(map(genres.line, totals.items()))
+
+
+class Life(typing.NamedTuple):
+    """Where and from when to when an executor was there."""
+
+    host: str
+    cores: int
+    added_ms: int
+    removed_ms: int | None
+
+
+def executors(path):
+    """Each executor's life, from an event log."""
+    lives = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        event = json.loads(line)
+        if event["Event"] == "SparkListenerExecutorAdded":
+            info = event["Executor Info"]
+            lives[event["Executor ID"]] = Life(info["Host"], info["Total Cores"], event["Timestamp"], None)
+        elif event["Event"] == "SparkListenerExecutorRemoved":
+            number = event["Executor ID"]
+            lives[number] = lives[number]._replace(removed_ms=event["Timestamp"])
+    return lives
 
 
 def tasks_per_stage(log, last=len(STAGES)):
