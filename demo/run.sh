@@ -13,7 +13,21 @@ steps=8
 
 # Bold on a terminal alone.
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then bold=$'\033[1m' plain=$'\033[0m'; else bold='' plain=''; fi
-step() { printf '\n%sstep %s of %s: %s%s  [%s min %02d s so far]\n' "$bold" "$1" "$steps" "$2" "$plain" "$((SECONDS / 60))" "$((SECONDS % 60))"; }
+# A step that takes long says every 20 s that it goes on.
+ticker=''
+quiet() { if [ -n "$ticker" ]; then kill "$ticker" 2>/dev/null || true; ticker=''; fi; }
+trap quiet EXIT
+step() {
+    quiet
+    printf '\n%sstep %s of %s: %s%s  [%s min %02d s so far]\n' "$bold" "$1" "$steps" "$2" "$plain" "$((SECONDS / 60))" "$((SECONDS % 60))"
+    (
+        trap 'kill "$nap"; exit' TERM
+        while sleep 20 & nap=$!; wait "$nap"; do
+            printf '  ... step %s goes on  [%s min %02d s so far]\n' "$1" "$((SECONDS / 60))" "$((SECONDS % 60))"
+        done
+    ) &
+    ticker=$!
+}
 fail() { code=$1; shift; printf 'demo: %s\n' "$*" >&2; exit "$code"; }
 
 case "${1:-}" in
@@ -23,13 +37,6 @@ case "${1:-}" in
 esac
 
 # --- what will be done ------------------------------------------------------------------------------
-
-rust_needed="$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$root/Cargo.toml" | head -n1)"
-command -v rustc >/dev/null || PATH="$HOME/.cargo/bin:$PATH"
-command -v rustc >/dev/null || fail 6 "Rust $rust_needed or newer is needed; this line installs it, without root: curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y"
-rust_found="$(rustc --version | cut -d' ' -f2)"
-[ "$(printf '%s\n%s\n' "$rust_needed" "${rust_found%%-*}" | sort -V | head -n1)" = "$rust_needed" ] ||
-    fail 6 "Rust $rust_needed or newer is needed, this is $rust_found; this line updates it: rustup update stable"
 
 packages=()
 command -v python3 >/dev/null || packages+=(python3)
@@ -58,7 +65,7 @@ fi
 [ -x "$bin/analyzer" ] || echo "  Rust crates as in Cargo.lock (about 60 MB from crates.io), built into $bin"
 cat <<TEXT
 Everything stays in $cache and ${bin%/release}; ./run clean removes it.
-The first run takes up to 20 minutes on two cores (most of it compiling), later ones under 3.
+The first run takes about 10 minutes on two idle cores (most of it compiling), later ones under 3.
 TEXT
 
 # --- set-up -----------------------------------------------------------------------------------------
@@ -112,6 +119,7 @@ cp "$text" "$out/text"
 gzip -t "$out/text.gz"
 
 step 8 "done"
+quiet
 cat <<TEXT
   records   $out/records
   store     $out/store (Parquet)

@@ -22,13 +22,17 @@ stage="$OUT/$name"
 rm -rf "$stage"
 mkdir -p "$stage/bin" "$stage/lib" "$stage/conf" "$stage/docs" "$stage/share/man/man1" "$stage/share/completions"
 
-# Line numbers stay, for the reports of crashes; what only a debugger wants goes.
-strip --strip-debug -o "$stage/bin/analyzer" "$BUILT/analyzer"
+# Symbols and line numbers are what a debugger wants; the built file keeps them.
+strip -o "$stage/bin/analyzer" "$BUILT/analyzer"
+# Bytes. Most of them are polars'.
+LARGEST_ANALYZER=40000000
+[ "$(stat -c %s "$stage/bin/analyzer")" -le "$LARGEST_ANALYZER" ] ||
+    fail 1 "analyzer has $(stat -c %s "$stage/bin/analyzer") bytes, $LARGEST_ANALYZER at most"
 cp "$BUILT/libshim.so" "$stage/lib/libshim.so"
 cp "$ROOT/conf/sparkanalyzer.toml" "$stage/conf/"
 cp -r "$ROOT/conf/snippets" "$stage/conf/snippets"
 cp "$ROOT/README.md" "$ROOT/CHANGELOG.md" "$ROOT/LICENSE" "$stage/"
-cp "$ROOT/docs/operations.md" "$ROOT/docs/security.md" "$ROOT/docs/completeness.md" "$stage/docs/"
+cp -r "$ROOT/docs/." "$stage/docs/"
 cp "$ROOT/SECURITY.md" "$stage/"
 cp "$ROOT/dist/install.sh" "$stage/"
 "$stage/bin/analyzer" man "$stage/share/man/man1"

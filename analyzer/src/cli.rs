@@ -6,12 +6,12 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::exit::{Exit, Failure, after_help};
-use crate::terminal::Color;
-use crate::{
-    diff, doctor, dump, export, ingest, inspect, purge, report, rewrite, schema, spark_conf, top,
-    trace,
+use crate::commands::{
+    apps, diff, doctor, dump, export, figures, ingest, inspect, purge, report, rewrite, schema,
+    spark_conf, top, trace,
 };
+use crate::console::exit::{Exit, Failure, after_help};
+use crate::console::terminal::Color;
 
 /// Exact instruction, memory and system-call counts of programs and of Spark tasks
 ///
@@ -66,9 +66,9 @@ pub enum Command {
     #[command(after_long_help = after_help(&REPORT_EXAMPLES))]
     Report(report::Args),
     #[command(after_long_help = after_help(&APPS_EXAMPLES))]
-    Apps(report::AppsArgs),
+    Apps(apps::Args),
     #[command(after_long_help = after_help(&FIGURES_EXAMPLES))]
-    Figures(report::FiguresArgs),
+    Figures(figures::Args),
     #[command(after_long_help = after_help(&DIFF_EXAMPLES))]
     Diff(diff::Args),
     #[command(after_long_help = after_help(&EXPORT_EXAMPLES))]

@@ -1,46 +1,27 @@
 //! `analyzer`: traces programs, and loads and reports what the preloaded shim recorded.
 
 mod cli;
-mod clip;
-mod conf_file;
-mod counts;
-mod diff;
-mod doctor;
-mod dump;
-mod duration;
-mod eventlog;
-mod exit;
-mod export;
-mod history;
-mod history_server;
-mod ingest;
-mod inspect;
-mod metric_list;
-mod new_file;
-mod output;
-mod processes;
-mod progress;
-mod purge;
-mod record_files;
-mod redaction;
+mod commands;
+mod console;
+mod input;
+mod model;
 mod report;
-mod rewrite;
-mod schema;
-mod shim;
-mod shown;
-mod spark_conf;
 mod store;
-mod terminal;
-mod top;
-mod trace;
+mod text;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
 
 use cli::{Cli, Command};
-use exit::{Exit, Failure};
-use terminal::{Color, ERROR};
+use commands::{
+    apps, diff, doctor, dump, export, figures, ingest, inspect, purge, rewrite, schema, spark_conf,
+    top, trace,
+};
+use console::exit::{Exit, Failure};
+use console::progress;
+use console::terminal::{Color, ERROR};
+use text::shown;
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
@@ -66,9 +47,9 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Dump(args) => return dump::run(args),
         Command::Ingest(args) => return ingest::run(args),
         Command::Purge(args) => return purge::run(&args),
-        Command::Report(args) => return report::run(args),
-        Command::Apps(args) => return report::run_apps(&args),
-        Command::Figures(args) => return report::run_figures(&args),
+        Command::Report(args) => return commands::report::run(args),
+        Command::Apps(args) => return apps::run(&args),
+        Command::Figures(args) => return figures::run(&args),
         Command::Diff(args) => return diff::run(args),
         Command::Export(args) => return export::run(args),
         Command::Top(args) => return top::run(args),

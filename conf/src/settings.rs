@@ -2,6 +2,7 @@
 
 use crate::value::{Bounded, Raw, Value};
 use alloc::{string::String, vec, vec::Vec};
+use metrics::{Class, Group};
 
 crate::choice! {
     /// When the shim counts in a process whose role asks for it.
@@ -41,33 +42,8 @@ crate::choice! {
     }
 }
 
-crate::choice! {
-    /// Groups of metrics.
-    MetricGroup {
-        /// `instructions`.
-        Instructions = "instructions",
-        /// `memory_reads`, `memory_writes` and their bytes.
-        Memory = "memory",
-        /// `barriers`.
-        Barriers = "barriers",
-        /// All metrics of system calls.
-        Syscalls = "syscalls",
-    }
-}
-
-crate::choice! {
-    /// Kinds of file descriptors whose system calls are counted.
-    SyscallClass {
-        /// Regular files, directories, devices.
-        File = "file",
-        /// Pipes and FIFOs.
-        Pipe = "pipe",
-        /// Sockets.
-        Socket = "socket",
-        /// eventfd, epoll and so on, and descriptors that are not open.
-        Other = "other",
-    }
-}
+crate::choice_of_table!(Group);
+crate::choice_of_table!(Class);
 
 crate::choice! {
     /// How much the shim says about itself.
@@ -178,13 +154,9 @@ settings! {
     /// ends counts for it, what they do later is outside tasks).
     task_threads: TaskThreads = TaskThreads::Native;
     /// Groups of metrics to count.
-    metrics: Vec<MetricGroup> = vec![
-        MetricGroup::Instructions, MetricGroup::Memory, MetricGroup::Barriers, MetricGroup::Syscalls,
-    ];
+    metrics: Vec<Group> = Group::ALL.to_vec();
     /// Kinds of descriptors whose system calls are counted.
-    syscall_classes: Vec<SyscallClass> = vec![
-        SyscallClass::File, SyscallClass::Pipe, SyscallClass::Socket, SyscallClass::Other,
-    ];
+    syscall_classes: Vec<Class> = Class::ALL.to_vec();
     /// Count system calls on files only below these directories (absolute paths); empty = on all files.
     directories: Vec<String> = Vec::new();
     /// Tell apart by directory what is read and written in files. The names of directories are then in the record

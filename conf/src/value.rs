@@ -168,7 +168,7 @@ fn one_of<C: Choice>() -> String {
     format!("one of {}", words.join(", "))
 }
 
-/// Adapts a [`Choice`] to [`Value`].
+/// Declares a [`Choice`] with its words.
 #[macro_export]
 #[doc(hidden)]
 macro_rules! choice {
@@ -181,6 +181,36 @@ macro_rules! choice {
             const WORDS: &'static [(&'static str, Self)] = &[ $( ($word, $name::$variant) ),* ];
         }
 
+        $crate::choice_value!($name);
+    };
+}
+
+/// Makes a [`Choice`] of an enumeration of the table of metrics, by its own names.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! choice_of_table {
+    ($name:ident) => {
+        impl $crate::value::Choice for $name {
+            const WORDS: &'static [(&'static str, Self)] = &{
+                let mut words = [("", $name::ALL[0]); $name::ALL.len()];
+                let mut at = 0;
+                while at < words.len() {
+                    words[at] = ($name::ALL[at].name(), $name::ALL[at]);
+                    at += 1;
+                }
+                words
+            };
+        }
+
+        $crate::choice_value!($name);
+    };
+}
+
+/// Reads and writes a [`Choice`] as a [`Value`].
+#[macro_export]
+#[doc(hidden)]
+macro_rules! choice_value {
+    ($name:ident) => {
         impl $crate::value::Value for $name {
             fn type_name() -> alloc::string::String {
                 $crate::value::choice_type_name::<$name>()

@@ -1,13 +1,14 @@
 //! The contract between a tracer and the program that hosts it (the shim).
 //!
-//! The host talks to one [`Tracer`] and the tracer to one [`Host`], each about the tracer's own kind of thread. Two
+//! The client talks to one [`Tracer`] and the tracer to one [`Client`], each about the tracer's own kind of thread. Two
 //! tracers keep it: the engine of this crate, and frida-gum's Stalker in `gum-tracer`. `tests/contract` is what both
 //! must pass.
 
-use crate::metric::Totals;
-use crate::x86::thread::ThreadState;
+use core::cell::Cell;
 
-/// What a host may set.
+use crate::metric::Totals;
+
+/// What a client may set.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Bytes of memory for translations and tables; past it all translations are dropped and made anew,
@@ -29,11 +30,11 @@ pub trait Thread {
     /// The kernel's id of the thread, as far as it is known without asking; else 0.
     fn tid(&self) -> u32;
 
-    /// A word that the host keeps with the thread; 0 at first.
-    fn host_word(&mut self) -> &mut u64;
+    /// A word that the client keeps with the thread; 0 at first.
+    fn client_word(&self) -> &Cell<u64>;
 
-    /// Another word of the host's; a thread that this one starts begins with a copy of it. 0 at first.
-    fn inherited_word(&mut self) -> &mut u64;
+    /// Another word of the client's; a thread that this one starts begins with a copy of it. 0 at first.
+    fn inherited_word(&self) -> &Cell<u64>;
 }
 
 /// What follows threads and counts what they execute.
@@ -42,10 +43,10 @@ pub trait Tracer: Sync + Sized + 'static {
     type Thread: Thread;
 
     /// A tracer; `None` when the kernel refuses memory.
-    fn new(host: &'static dyn Host<Self::Thread>, limits: Limits) -> Option<Self>;
+    fn new(client: &'static dyn Client<Self::Thread>, limits: Limits) -> Option<Self>;
 
     /// Prepares the calling thread, to be followed once it calls [`Tracer::enter`] with the result. A thread may be
-    /// followed and left as often as the host likes; its totals go on. `None` when memory is refused, or the tracer
+    /// followed and left as often as the client likes; its totals go on. `None` when memory is refused, or the tracer
     /// was abandoned.
     fn attach(&'static self) -> Option<*mut Self::Thread>;
 
@@ -62,7 +63,7 @@ pub trait Tracer: Sync + Sized + 'static {
     /// The calling thread, if a tracer of this kind knows it.
     fn current() -> Option<&'static Self::Thread>;
 
-    /// The host has taken the last totals of a thread that is not followed, and that will end without the tracer
+    /// The client has taken the last totals of a thread that is not followed, and that will end without the tracer
     /// seeing it: what is kept of it may be used for another one once the thread is gone.
     fn forget(&'static self, thread: &Self::Thread);
 
@@ -73,11 +74,11 @@ pub trait Tracer: Sync + Sized + 'static {
     /// any more. Guarded memory is no library and stays guarded.
     fn libraries_unloaded(&'static self);
 
-    /// The host vouches for code in memory that stores could change: nobody will, until the kernel is told to change
+    /// The client vouches for code in memory that stores could change: nobody will, until the kernel is told to change
     /// the mapping.
     fn settle(&'static self, start: u64, len: u64);
 
-    /// The host says of memory that code in it is changed by stores alone, by code that lies elsewhere, with SIGSEGV
+    /// The client says of memory that code in it is changed by stores alone, by code that lies elsewhere, with SIGSEGV
     /// unblocked or in a handler (whose mask the tracer sees to): the tracer may find out by protecting it. The first range counts.
     fn guard(&'static self, start: u64, len: u64);
 
@@ -85,7 +86,7 @@ pub trait Tracer: Sync + Sized + 'static {
     /// handlers see the application's state on both. The kernel's answer.
     fn set_action(&'static self, signal: u64, new: u64, old: u64) -> i64;
 
-    /// The way out for a host whose code, or the tracer's, cannot go on (a panic): if the calling thread is followed
+    /// The way out for a client whose code, or the tracer's, cannot go on (a panic): if the calling thread is followed
     /// and in the tracer, it continues natively and this does not return. Nobody new is followed afterwards.
     fn abandon();
 }
@@ -95,11 +96,11 @@ pub trait Tracer: Sync + Sized + 'static {
 pub enum Redirect {
     /// The application's own code.
     Follow,
-    /// One of the host's functions that stand before others: count the next definition instead.
+    /// One of the client's functions that stand before others: count the next definition instead.
     To(u64),
-    /// The host's own function: it runs natively, uncounted, until it returns.
+    /// The client's own function: it runs natively, uncounted, until it returns.
     Native,
-    /// The host's own function, at which following ends: it runs natively, and so does what it returns to.
+    /// The client's own function, at which following ends: it runs natively, and so does what it returns to.
     Leave,
 }
 
@@ -134,34 +135,34 @@ pub struct Call {
     pub arguments: [u64; 6],
 }
 
-/// What a host tells itself from before a system call to after it: a time, say.
+/// What a client tells itself from before a system call to after it: a time, say.
 pub type CallToken = [u64; 2];
 
-/// What the tracer asks of its host. All functions run on the tracer's stack, on the thread concerned,
+/// What the tracer asks of its client. All functions run on the tracer's stack, on the thread concerned,
 /// possibly while the application holds any lock: they must not call the C library.
-pub trait Host<Thread = ThreadState>: Sync {
+pub trait Client<Thread>: Sync {
     /// What lies at `pc`, asked once per branch target. Nobody else translates meanwhile, so it must wait for nothing that
     /// a followed thread may hold.
     fn redirect(&self, pc: u64) -> Redirect;
 
-    /// A system call is about to be made; what is returned is passed to [`Host::after_syscall`].
-    fn before_syscall(&self, thread: &mut Thread, call: &Call) -> CallToken;
+    /// A system call is about to be made; what is returned is passed to [`Client::after_syscall`].
+    fn before_syscall(&self, thread: &Thread, call: &Call) -> CallToken;
 
     /// A system call returned `result` (`-errno` on failure).
-    fn after_syscall(&self, thread: &mut Thread, call: &Call, result: i64, before: CallToken);
+    fn after_syscall(&self, thread: &Thread, call: &Call, result: i64, before: CallToken);
 
     /// The process image is about to be replaced; `call` is execve or execveat, and made with the arguments that are left in it.
-    fn before_exec(&self, thread: &mut Thread, call: &mut Call);
+    fn before_exec(&self, thread: &Thread, call: &mut Call);
 
     /// The calling thread was started by a followed one; whether it is to be followed from its first instruction on.
-    fn thread_started(&self, thread: &mut Thread) -> bool;
+    fn thread_started(&self, thread: &Thread) -> bool;
 
     /// The calling thread is the only thread of a new process; counters were cleared.
-    fn fork_child(&self, thread: &mut Thread);
+    fn fork_child(&self, thread: &Thread);
 
     /// The thread (or with `process` the whole process) is about to end.
-    fn exiting(&self, thread: &mut Thread, process: bool, status: i32);
+    fn exiting(&self, thread: &Thread, process: bool, status: i32);
 
     /// Something that makes the counts incomplete.
-    fn notice(&self, thread: &mut Thread, notice: Notice, at: u64, detail: u64);
+    fn notice(&self, thread: &Thread, notice: Notice, at: u64, detail: u64);
 }

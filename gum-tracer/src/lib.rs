@@ -1,7 +1,7 @@
 //! The tracer's contract over frida-gum's Stalker.
 //!
 //! # Design
-//! Stalker translates; this crate inserts the engine's counting code ([`engine::x86::counting`]) into its blocks, so that
+//! Stalker translates; this crate inserts the engine's counting code ([`engine::foreign`]) into its blocks, so that
 //! what is counted, and what it weighs, is decided in one place. GS points at the thread's counters, as with the
 //! engine. Only system calls have callouts. Each thread has a Stalker of its own: its blocks, its lock, its memory.
 //!
@@ -32,10 +32,8 @@ pub use thread::Followed;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use engine::x86::code_memory::CodeMemory;
-use engine::x86::counting::Insertion;
-use engine::x86::lock::Lock;
-use engine::{Host, Limits, Notice, Tracer};
+use engine::foreign::{CodeMemory, Insertion, Lock};
+use engine::{Client, Limits, Notice, Tracer};
 
 /// What is behind the lock.
 struct Tables {
@@ -45,7 +43,7 @@ struct Tables {
 
 /// The tracer.
 pub struct Gum {
-    host: &'static dyn Host<Followed>,
+    host: &'static dyn Client<Followed>,
     limits: Limits,
     gum: frida_gum::Gum,
     lock: Lock,
@@ -82,7 +80,7 @@ pub fn expect_thread() {
 impl Tracer for Gum {
     type Thread = Followed;
 
-    fn new(host: &'static dyn Host<Followed>, limits: Limits) -> Option<Gum> {
+    fn new(host: &'static dyn Client<Followed>, limits: Limits) -> Option<Gum> {
         guards::keep();
         let gum = frida_gum::Gum::obtain();
         if !frida_gum::stalker::Stalker::is_supported(&gum) {

@@ -1,7 +1,7 @@
 //! System calls of followed threads: callouts before and behind the instruction.
 
+use engine::foreign::Refusal;
 use engine::sys::{self, nr};
-use engine::x86::block::Refusal;
 use engine::{Call, Notice};
 use frida_gum::CpuContext;
 

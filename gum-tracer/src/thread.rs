@@ -1,11 +1,11 @@
 //! A thread's block: counters that the inserted code reaches through GS, and the thread's Stalker.
 
 use alloc::boxed::Box;
+use core::cell::Cell;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 
+use engine::foreign::{COUNTERS, COUNTERS_AT, set_gs_base, weigh};
 use engine::sys;
-use engine::x86::counting::{COUNTERS, COUNTERS_AT, weigh};
-use engine::x86::thread::set_gs_base;
 use engine::{Call, CallToken, METRICS, Thread, Totals};
 use frida_gum::stalker::{Stalker, Transformer};
 
@@ -34,8 +34,8 @@ pub struct Followed {
     /// In the child of vfork, on the parent's block.
     pub(crate) vfork: Option<Box<Borrowed>>,
     corrections: [AtomicU64; METRICS],
-    host_word: u64,
-    inherited_word: u64,
+    client_word: Cell<u64>,
+    inherited_word: Cell<u64>,
     older: *mut Followed,
 }
 
@@ -76,8 +76,8 @@ impl Followed {
                 expected: false,
                 vfork: None,
                 corrections: [const { AtomicU64::new(0) }; METRICS],
-                host_word: 0,
-                inherited_word: 0,
+                client_word: Cell::new(0),
+                inherited_word: Cell::new(0),
                 older: NEWEST.load(Ordering::Acquire),
             });
             let thread = &mut *at;
@@ -185,13 +185,13 @@ impl Thread for Followed {
         self.tid
     }
 
-    fn host_word(&mut self) -> &mut u64 {
-        &mut self.host_word
+    fn client_word(&self) -> &Cell<u64> {
+        &self.client_word
     }
 
     /// Spark's tasks, for which it is, run in JVMs; those are refused.
-    fn inherited_word(&mut self) -> &mut u64 {
-        &mut self.inherited_word
+    fn inherited_word(&self) -> &Cell<u64> {
+        &self.inherited_word
     }
 }
 

@@ -1,9 +1,6 @@
 //! What Stalker's blocks are made of: the application's instructions and what counts them.
 
-use engine::x86::block::{End, Refusal};
-use engine::x86::code_memory::Code;
-use engine::x86::counting::Insertion;
-use engine::x86::guarded::Guarded;
+use engine::foreign::{End, Guarded, Insertion, Refusal, Source};
 use engine::{Notice, Redirect};
 use frida_gum::instruction_writer::InstructionWriter;
 use frida_gum::stalker::{Instruction, StalkerIterator, StalkerOutput};
@@ -39,12 +36,10 @@ pub fn block(
         if tables.insertion.memory() > tracer.limits.memory {
             return Err(Refused(Notice::MemoryLimit, tracer.limits.memory as u64));
         }
-        let limit = match tables.code.lookup(pc, &mut Guarded::new()) {
-            Code::Stable { end } => end,
-            Code::Changing { .. } | Code::Guarded { .. } => {
-                return Err(Refused(Notice::Untranslatable, Refusal::Unsupported as u64));
-            }
-            Code::None => return Err(Refused(Notice::NotExecutable, 0)),
+        let limit = match tables.code.lookup(pc, &Guarded::new()) {
+            Some((Source::Stable, end)) => end,
+            Some(_) => return Err(Refused(Notice::Untranslatable, Refusal::Unsupported as u64)),
+            None => return Err(Refused(Notice::NotExecutable, 0)),
         };
         is_safe(&mut tables.insertion, pc, limit)?;
         fill(thread, tables, pc, limit, first, &mut instructions, output)
@@ -65,7 +60,7 @@ fn go_on_at(next: u64, instructions: &StalkerIterator<'_>, output: &StalkerOutpu
 
 /// Whether Stalker may have everything up to the next branch: its block ends there, ours may end before.
 fn is_safe(insertion: &mut Insertion, pc: u64, limit: u64) -> Result<(), Refused> {
-    use engine::x86::counting::Mnemonic::{Jecxz, Jrcxz, Loop, Loope, Loopne, Popf, Popfq};
+    use engine::foreign::Mnemonic::{Jecxz, Jrcxz, Loop, Loope, Loopne, Popf, Popfq};
     let mut at = pc;
     loop {
         // SAFETY: the kernel says that the mapping is readable up to `limit`.

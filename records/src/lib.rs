@@ -67,7 +67,6 @@ pub mod event;
 pub mod file_name;
 pub mod flags;
 pub mod header;
-pub mod metric;
 pub mod notice;
 pub mod read;
 pub mod write;
@@ -78,7 +77,7 @@ mod crc;
 pub use event::{Event, Kind, ProcessEndReason, Stamp, TaskId, TaskMethod, TaskOutcome};
 pub use flags::Flags;
 pub use header::{Header, MAX_HEADER_BYTES};
-pub use metric::{METRIC_COUNT, METRICS, MetricSet};
+pub use metrics::{self as metric, METRIC_COUNT, METRICS, MetricSet};
 pub use read::{Group, Groups, LeftOut, MAX_PIECE_TAIL_BYTES, ReadError, Segment, Values};
 pub use write::{MAX_GROUP_BYTES, TooSmall, encode_group};
 

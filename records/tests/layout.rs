@@ -150,7 +150,7 @@ fn inactive_metrics_are_unknown_not_zero() {
     let segment = Segment::parse(&bytes).unwrap();
     let values = segment.groups().next().unwrap().values.unwrap();
     assert_eq!(values.get(0), Some(3));
-    assert_eq!(values.get(6), None);
+    assert_eq!(values.get(records::metric::ENGINE_COUNT), None);
     assert_eq!(values.get(METRIC_COUNT), None);
 }
 

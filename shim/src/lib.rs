@@ -3,13 +3,13 @@
 //! # Hard rules of this library
 //!
 //! - No needed library, no versioned and no strong undefined symbol. Imports from libc are weak or found
-//!   in the link map ([`link`]); what rustc needs of a libc is in [`memory`], hidden.
-//! - Raw system calls ([`sys`]) and an own heap ([`heap`]) for its own needs; never malloc, never errno,
+//!   in the link map ([`base::link`]); what rustc needs of a libc is in [`base::memory`], hidden.
+//! - Raw system calls ([`base::sys`]) and an own heap ([`base::heap`]) for its own needs; never malloc, never errno,
 //!   never a lock of libc, never `thread_local!`.
 //! - No Rust frame is on the stack while the application's call waits in libc: hooks are assembly
 //!   ([`hooks`]) that calls into Rust before and after. Cancellation and exceptions unwind through
 //!   hand-written unwinding tables only.
-//! - Every entry from outside goes through [`guard`]: a panic below it switches the library off and lets the
+//! - Every entry from outside goes through [`base::guarded`]: a panic below it switches the library off and lets the
 //!   host's call go on.
 //! - Baseline x86-64 code: nothing wider than xmm0-15.
 //!
@@ -31,34 +31,13 @@ compile_error!(
 
 extern crate alloc;
 
-mod behind;
-mod clock;
-mod descriptors;
-mod directories;
-mod filtered;
-mod forks;
-mod guard;
-#[cfg(feature = "gum")]
-mod gum;
-mod heap;
+mod base;
+mod bridge;
+mod client;
+mod count;
+mod entry;
+mod files;
 mod hooks;
-mod identity;
-mod jvm;
-mod link;
-mod lock;
-mod log;
-mod memory;
-mod output_folder;
-mod places;
+mod lifecycle;
 mod process;
-mod python;
-mod recorder;
-mod segment;
-mod settings;
-mod start;
-mod sys;
-mod syscalls;
-mod threads;
-mod ticker;
-mod tls;
-mod tracer;
+mod record;

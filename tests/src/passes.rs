@@ -50,15 +50,7 @@ pub fn traced_difference(artifacts: &Artifacts, program: &Path) -> Result<Count,
         if !traced.complete() {
             return Err(format!("n={n}: not complete: {:#}", traced.json["processes"]));
         }
-        counts.push(Count {
-            instructions: traced.total("instructions"),
-            memory_reads: traced.total("memory_reads"),
-            memory_writes: traced.total("memory_writes"),
-            memory_bytes_read: traced.total("memory_bytes_read"),
-            memory_bytes_written: traced.total("memory_bytes_written"),
-            barriers: traced.total("barriers"),
-            ..Count::default()
-        });
+        counts.push(Count::of(|metric| traced.total(metric)));
     }
     Ok(counts[1].minus(&counts[0]))
 }

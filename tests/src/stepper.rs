@@ -15,9 +15,12 @@
 //! whose threads or signals race have no count of their own: those under this oracle wait in system calls.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::{Index, IndexMut};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::ExitStatus;
+
+use records::metric::{ENGINE_COUNT, EngineMetric};
 
 use crate::elf::Executable;
 use crate::run::{Captured, Quiet};
@@ -26,18 +29,8 @@ use crate::weight::{Weight, weigh};
 /// What a program did from the starting point to its end.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Count {
-    /// Instructions retired at user level.
-    pub instructions: u64,
-    /// Memory reads, by the public rules (see [`crate::weight`]).
-    pub memory_reads: u64,
-    /// Memory writes.
-    pub memory_writes: u64,
-    /// Bytes that the reads move.
-    pub memory_bytes_read: u64,
-    /// Bytes that the writes move.
-    pub memory_bytes_written: u64,
-    /// Barriers.
-    pub barriers: u64,
+    /// A value per metric, by the public rules (see [`crate::weight`]).
+    metrics: [u64; ENGINE_COUNT],
     /// Stops of the stepper, before any correction.
     pub steps: u64,
     /// Instructions whose number of accesses depends on a mask that the oracle does not evaluate: where
@@ -47,10 +40,35 @@ pub struct Count {
     pub bytes_vary: u64,
 }
 
+impl Index<EngineMetric> for Count {
+    type Output = u64;
+
+    fn index(&self, metric: EngineMetric) -> &u64 {
+        &self.metrics[metric as usize]
+    }
+}
+
+impl IndexMut<EngineMetric> for Count {
+    fn index_mut(&mut self, metric: EngineMetric) -> &mut u64 {
+        &mut self.metrics[metric as usize]
+    }
+}
+
 impl Count {
+    /// What somebody else has counted, metric by metric.
+    pub fn of(value: impl Fn(&str) -> u64) -> Count {
+        let metrics = EngineMetric::ALL.map(|metric| value(metric.name()));
+        Count { metrics, ..Count::default() }
+    }
+
+    /// Instructions retired at user level.
+    pub fn instructions(&self) -> u64 {
+        self[EngineMetric::Instructions]
+    }
+
     fn add(&mut self, weight: &Weight) {
-        self.instructions += 1;
-        self.barriers += u64::from(weight.barriers);
+        self[EngineMetric::Instructions] += 1;
+        self[EngineMetric::Barriers] += u64::from(weight.barriers);
         self.add_accesses(weight);
     }
 
@@ -69,21 +87,14 @@ impl Count {
         if before.rcx & mask != 0 {
             self.add_accesses(weight);
         }
-        self.instructions += u64::from(after.rip != before.rip);
+        self[EngineMetric::Instructions] += u64::from(after.rip != before.rip);
     }
 
     /// `self - earlier`, for two runs of one program with more and fewer passes.
     pub fn minus(&self, earlier: &Self) -> Self {
         Self {
-            instructions: self.instructions.wrapping_sub(earlier.instructions),
-            memory_reads: self.memory_reads.wrapping_sub(earlier.memory_reads),
-            memory_writes: self.memory_writes.wrapping_sub(earlier.memory_writes),
-            barriers: self.barriers.wrapping_sub(earlier.barriers),
+            metrics: std::array::from_fn(|at| self.metrics[at].wrapping_sub(earlier.metrics[at])),
             steps: self.steps.wrapping_sub(earlier.steps),
-            memory_bytes_read: self.memory_bytes_read.wrapping_sub(earlier.memory_bytes_read),
-            memory_bytes_written: self
-                .memory_bytes_written
-                .wrapping_sub(earlier.memory_bytes_written),
             accesses_vary: self.accesses_vary.wrapping_sub(earlier.accesses_vary),
             bytes_vary: self.bytes_vary.wrapping_sub(earlier.bytes_vary),
         }
@@ -92,37 +103,33 @@ impl Count {
     /// Where `ours` differs from this oracle, in words; empty when equal. Reads and writes are compared
     /// only where the oracle knows them all.
     pub fn differences(&self, ours: &Self) -> String {
-        let (exact, exact_bytes) = (self.accesses_vary == 0, self.bytes_vary == 0);
-        [
-            ("instructions", self.instructions, ours.instructions, true),
-            ("memory_reads", self.memory_reads, ours.memory_reads, exact),
-            ("memory_writes", self.memory_writes, ours.memory_writes, exact),
-            ("memory_bytes_read", self.memory_bytes_read, ours.memory_bytes_read, exact_bytes),
-            (
-                "memory_bytes_written",
-                self.memory_bytes_written,
-                ours.memory_bytes_written,
-                exact_bytes,
-            ),
-            ("barriers", self.barriers, ours.barriers, true),
-        ]
-        .iter()
-        .filter(|(_, oracle, ours, compared)| *compared && oracle != ours)
-        .map(|(name, oracle, ours, _)| {
-            format!(
-                "{name} {ours}, single steps {oracle} ({:+})",
-                ours.wrapping_sub(*oracle) as i64
-            )
-        })
-        .collect::<Vec<_>>()
-        .join("; ")
+        let is_known = |metric: &EngineMetric| match metric {
+            EngineMetric::MemoryReads | EngineMetric::MemoryWrites => self.accesses_vary == 0,
+            EngineMetric::MemoryBytesRead | EngineMetric::MemoryBytesWritten => {
+                self.bytes_vary == 0
+            }
+            _ => true,
+        };
+        EngineMetric::ALL
+            .into_iter()
+            .filter(is_known)
+            .map(|metric| (metric.name(), self[metric], ours[metric]))
+            .filter(|(_, oracle, ours)| oracle != ours)
+            .map(|(name, oracle, ours)| {
+                format!(
+                    "{name} {ours}, single steps {oracle} ({:+})",
+                    ours.wrapping_sub(oracle) as i64
+                )
+            })
+            .collect::<Vec<_>>()
+            .join("; ")
     }
 
     fn add_accesses(&mut self, weight: &Weight) {
-        self.memory_reads += u64::from(weight.reads);
-        self.memory_writes += u64::from(weight.writes);
-        self.memory_bytes_read += u64::from(weight.bytes_read);
-        self.memory_bytes_written += u64::from(weight.bytes_written);
+        self[EngineMetric::MemoryReads] += u64::from(weight.reads);
+        self[EngineMetric::MemoryWrites] += u64::from(weight.writes);
+        self[EngineMetric::MemoryBytesRead] += u64::from(weight.bytes_read);
+        self[EngineMetric::MemoryBytesWritten] += u64::from(weight.bytes_written);
         self.accesses_vary += u64::from(weight.accesses_vary);
         self.bytes_vary += u64::from(weight.bytes_vary);
     }

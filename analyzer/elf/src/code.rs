@@ -73,7 +73,7 @@ pub fn read<'data, R: ReadRef<'data>>(
     for (place, function) in functions.list.iter().enumerate() {
         let mut content = Content::default();
         starts.push(function.address);
-        each_instruction(layout, function, |instruction| {
+        let has_bytes = each_instruction(layout, function, |instruction| {
             if instruction.is_invalid() {
                 content.undecodable += 1;
                 return;
@@ -97,6 +97,7 @@ pub fn read<'data, R: ReadRef<'data>>(
                 }
             }
         });
+        content.undecodable += u64::from(!has_bytes);
         code.functions.push(content);
         progress(function.size);
     }
@@ -111,19 +112,20 @@ pub fn read<'data, R: ReadRef<'data>>(
     code
 }
 
-/// Decodes a function from its start to its end.
+/// Decodes a function from its start to its end; `false` if the file does not hold its bytes.
 pub fn each_instruction<'data, R: ReadRef<'data>>(
     layout: &Layout<'data, R>,
     function: &Function,
     mut visit: impl FnMut(&Instruction),
-) {
-    let bytes = layout.bytes_at(function.address, function.size).unwrap_or_default();
+) -> bool {
+    let Some(bytes) = layout.bytes_at(function.address, function.size) else { return false };
     let mut decoder = Decoder::with_ip(64, bytes, function.address, DecoderOptions::NONE);
     let mut instruction = Instruction::default();
     while decoder.can_decode() {
         decoder.decode_out(&mut instruction);
         visit(&instruction);
     }
+    true
 }
 
 /// A symbol as its author wrote it: Rust and C++ names are demangled, others stay.

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::logs::{App, Attempts};
-use super::rated::{read, text};
-use crate::exit::{Exit, Failure};
+use crate::console::exit::{Exit, Failure};
+use crate::report::logs::{App, Attempts};
+use crate::report::rated::{read, text};
 use crate::store::{Store, StoreError, Table};
 
 /// An application of a store.

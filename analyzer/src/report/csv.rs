@@ -4,10 +4,10 @@ use std::io::{self, Write};
 
 use serde_json::Value;
 
-use super::figure::Figure;
-use super::key::{Key, Part, Place};
-use super::print::Report;
-use super::rows::Said;
+use crate::report::figure::Figure;
+use crate::report::key::{Key, Part, Place};
+use crate::report::print::Report;
+use crate::report::rows::Said;
 
 impl Report<'_> {
     /// Prints CSV (RFC 4180): unknown is an empty field; `at_least` names the lower bounds.

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use records::metric::Class;
 use records::{METRIC_COUNT, METRICS, MetricSet};
 
-use super::rated::{read, text};
-use super::rows::Counted;
+use crate::report::rated::{read, text};
+use crate::report::rows::Counted;
 use crate::store::{Store, StoreError, Table};
 
 /// The row of what is of no directory: sockets, pipes, devices, and everything that is no system call.

@@ -1,12 +1,12 @@
 //! Figures: what a report's columns show.
 
 use records::METRICS;
-use records::metric::{BARRIERS, Class, INSTRUCTIONS, Op, Quantity, Unit};
+use records::metric::{BARRIERS, Class, EngineMetric, INSTRUCTIONS, Op, Quantity, Unit};
 use serde_json::{Value, json};
 
-use super::key::Dimension;
-use crate::eventlog::SPARK_METRICS;
-use crate::metric_list::nearest;
+use crate::input::eventlog::SPARK_METRICS;
+use crate::report::key::Dimension;
+use crate::text::nearest::nearest;
 
 /// Prefix of Spark's own figures, as against ours.
 const SPARK_PREFIX: &str = "spark_";
@@ -215,6 +215,11 @@ impl Figure {
         }
     }
 
+    /// Those that the engine counts, in their order.
+    pub fn of_engine() -> impl Iterator<Item = Figure> {
+        EngineMetric::ALL.into_iter().map(|metric| Figure::Metric(metric as usize))
+    }
+
     /// The figure with this name.
     ///
     /// # Errors
@@ -382,19 +387,10 @@ fn default_blocks() -> Vec<(Group, Block)> {
 }
 
 fn all_blocks() -> Vec<Block> {
+    let mut counted = vec![("tasks", "tasks")];
+    counted.extend(EngineMetric::ALL.map(|one| (one.name(), one.telling().head)));
     vec![
-        block(
-            "Counted: instructions and memory",
-            &[
-                ("tasks", "tasks"),
-                ("instructions", "instrs"),
-                ("memory_reads", "reads"),
-                ("memory_writes", "writes"),
-                ("memory_bytes_read", "bytes rd"),
-                ("memory_bytes_written", "bytes wr"),
-                ("barriers", "barriers"),
-            ],
-        ),
+        block("Counted: instructions and memory", &counted),
         block(
             "Counted: system calls",
             &[

@@ -1,76 +1,10 @@
-//! `analyzer figures`: every figure, what it means, its unit, where it comes from and where it stands.
-
-use std::io::Write;
-use std::process::ExitCode;
+//! What every figure means, its unit, where it comes from and where it stands.
 
 use records::METRICS;
-use records::metric::{Class, INSTRUCTIONS, Op, Quantity};
-use serde_json::{Value, json};
+use records::metric::{Class, INSTRUCTIONS, Source};
 
-use super::figure::{Figure, LOCALITIES, RATIOS, Scale};
-use super::findings::RULES;
-use super::print::wrapped;
-use crate::eventlog::SPARK_METRICS;
-use crate::exit::{Exit, Failure};
-use crate::output::Output;
-use crate::terminal::HEADING;
-
-/// Say what every figure of reports means
-///
-/// Name, unit, meaning, source (counted, Spark's event log, or computed from others), and the tables of a store that
-/// have it as a column. --rules lists what makes a finding.
-#[derive(Debug, clap::Args)]
-pub struct Args {
-    /// Only figures whose names contain this
-    #[arg(value_name = "WORD")]
-    word: Option<String>,
-
-    /// The rules of findings instead, with their thresholds and remedies
-    #[arg(long)]
-    rules: bool,
-
-    /// How to print
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    format: Format,
-}
-
-/// The values of `--format`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
-    /// For people
-    Table,
-    /// For programs
-    Json,
-}
-
-fn class_text(class: Class) -> &'static str {
-    match class {
-        Class::File => "files",
-        Class::Pipe => "pipes",
-        Class::Socket => "sockets",
-        Class::Other => "other descriptors (terminals, devices, event descriptors)",
-    }
-}
-
-fn op_text(op: Op) -> &'static str {
-    match op {
-        Op::Open => "opening calls (open, pipe, socket, accept ...)",
-        Op::Close => "closing calls",
-        Op::Read => "reading calls (read, pread, readv, sendfile's source ...)",
-        Op::Write => "writing calls (write, pwrite, writev ...)",
-        Op::Send => "sending calls (send, sendto, sendmsg ...)",
-        Op::Recv => "receiving calls (recv, recvfrom, recvmsg ...)",
-    }
-}
-
-fn quantity_text(quantity: Quantity) -> &'static str {
-    match quantity {
-        Quantity::Calls => "how many",
-        Quantity::Bytes => "bytes that they moved",
-        Quantity::Errors => "how many of them failed",
-        Quantity::Nanoseconds => "time spent in them, waiting included",
-    }
-}
+use crate::input::eventlog::SPARK_METRICS;
+use crate::report::figure::{Figure, LOCALITIES, RATIOS, Scale};
 
 fn spark_text(name: &str) -> &'static str {
     match name {
@@ -119,16 +53,16 @@ pub fn meaning(figure: Figure) -> String {
         }
         Figure::MemoryBytes => "bytes of memory read and written by instructions".into(),
         Figure::OverOps(class, quantity) => {
-            format!("calls on {}: {}", class_text(class), quantity_text(quantity))
+            format!("calls on {}: {}", class.meaning(), quantity.meaning())
         }
         Figure::OverClasses(op, quantity) => {
-            format!("{}: {}", op_text(op), quantity_text(quantity))
+            format!("{}: {}", op.meaning(), quantity.meaning())
         }
         Figure::OverAll(quantity) => {
-            format!("all counted system calls: {}", quantity_text(quantity))
+            format!("all counted system calls: {}", quantity.meaning())
         }
-        Figure::Incoming(class) => format!("bytes read and received through {}", class_text(class)),
-        Figure::Outgoing(class) => format!("bytes written and sent through {}", class_text(class)),
+        Figure::Incoming(class) => format!("bytes read and received through {}", class.meaning()),
+        Figure::Outgoing(class) => format!("bytes written and sent through {}", class.meaning()),
         Figure::Spark(index) => spark_text(SPARK_METRICS[index]).into(),
         Figure::Shuffle(read, _) => match SPARK_METRICS[read].ends_with("records") {
             true => "records read from and written to shuffles".into(),
@@ -140,22 +74,11 @@ pub fn meaning(figure: Figure) -> String {
                 if ratio.factor == 1 { String::new() } else { format!(" times {}", ratio.factor) };
             format!("{} divided by {}{factor}", ratio.over.name(), ratio.under.name())
         }
-        Figure::Metric(index) => match METRICS[index].syscall {
-            Some((class, op, quantity)) => {
-                format!("{} on {}: {}", op_text(op), class_text(class), quantity_text(quantity))
+        Figure::Metric(index) => match METRICS[index].source {
+            Source::Instructions(metric) => metric.telling().meaning.into(),
+            Source::Syscalls(class, op, quantity) => {
+                format!("{} on {}: {}", op.meaning(), class.meaning(), quantity.meaning())
             }
-            None => match METRICS[index].name {
-                "instructions" => {
-                    "instructions retired at user level; a repeated string instruction is one"
-                        .into()
-                }
-                "memory_reads" => "memory reads of instructions".into(),
-                "memory_writes" => "memory writes of instructions".into(),
-                "memory_bytes_read" => "bytes that instructions read from memory".into(),
-                "memory_bytes_written" => "bytes that instructions wrote to memory".into(),
-                "barriers" => "fences, locked instructions and exchanges with memory".into(),
-                other => format!("{other}, counted"),
-            },
         },
     }
 }
@@ -185,94 +108,14 @@ pub fn source(figure: Figure) -> &'static str {
 }
 
 /// The tables of a store that have it as a column.
-fn tables(figure: Figure) -> &'static str {
+pub fn tables(figure: Figure) -> &'static str {
     match figure {
-        Figure::Metric(index) => match METRICS[index].syscall {
+        Figure::Metric(index) => match METRICS[index].syscall() {
             Some((Class::File, ..)) => "processes, threads, tasks, snapshots, directories",
             _ => "processes, threads, tasks, snapshots",
         },
         Figure::Spark(_) => "spark_tasks (without spark_)",
         _ => "-",
-    }
-}
-
-fn described(figure: Figure) -> Value {
-    json!({
-        "name": figure.name(),
-        "unit": unit(figure),
-        "source": source(figure),
-        "meaning": meaning(figure),
-        "of": if figure.is_of_processes() { "tasks and processes" } else { "tasks" },
-        "tables": tables(figure),
-    })
-}
-
-/// Runs the command.
-///
-/// # Errors
-/// When the output cannot be written, or no figure has such a name.
-pub fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let mut out = match args.format {
-        Format::Table => Output::new(None)?,
-        _ => Output::data(None)?,
-    };
-    if args.rules {
-        let printed = rules(&mut out, args.format);
-        out.finish(printed)?;
-        return Ok(Exit::Success.into());
-    }
-    let is_wanted = |figure: &Figure| {
-        args.word.as_ref().is_none_or(|word| figure.name().contains(word.as_str()))
-    };
-    let figures: Vec<_> = Figure::all().into_iter().filter(is_wanted).collect();
-    if figures.is_empty() {
-        let word = args.word.as_deref().unwrap_or_default();
-        let message = Figure::parse(word).err().unwrap_or_default();
-        return Err(Failure::new(Exit::Usage, message));
-    }
-    let printed = match args.format {
-        Format::Json => {
-            let all: Vec<_> = figures.into_iter().map(described).collect();
-            serde_json::to_string_pretty(&all)
-                .map_err(std::io::Error::other)
-                .and_then(|text| writeln!(out, "{text}"))
-        }
-        Format::Table => figures.into_iter().try_for_each(|figure| {
-            let name = figure.name();
-            let (unit, source) = (unit(figure), source(figure));
-            writeln!(
-                out,
-                "{HEADING}{name}{HEADING:#}  {unit}, {source}; tables: {}",
-                tables(figure)
-            )?;
-            wrapped(&mut out, "      ", &meaning(figure))
-        }),
-    };
-    out.finish(printed)?;
-    Ok(Exit::Success.into())
-}
-
-fn rules(out: &mut impl Write, format: Format) -> std::io::Result<()> {
-    match format {
-        Format::Json => {
-            let one = |rule: &super::findings::Rule| {
-                json!({
-                    "rule": rule.name,
-                    "finds": rule.finds,
-                    "threshold": rule.threshold,
-                    "remedy": rule.remedy,
-                })
-            };
-            let all: Vec<_> = RULES.iter().map(one).collect();
-            let text = serde_json::to_string_pretty(&all).map_err(std::io::Error::other)?;
-            writeln!(out, "{text}")
-        }
-        Format::Table => RULES.iter().try_for_each(|rule| {
-            writeln!(out, "{HEADING}{}{HEADING:#}", rule.name)?;
-            wrapped(out, "      ", rule.finds)?;
-            wrapped(out, "      when: ", rule.threshold)?;
-            wrapped(out, "      then: ", rule.remedy)
-        }),
     }
 }
 
@@ -284,7 +127,7 @@ mod tests {
     fn every_figure_has_a_meaning_of_its_own() {
         let all = Figure::all();
         let mut meanings: Vec<_> = all.iter().map(|figure| meaning(*figure)).collect();
-        assert!(meanings.iter().all(|text| text.len() > 8 && !text.ends_with(", counted")));
+        assert!(meanings.iter().all(|text| text.len() > 8));
         let before = meanings.len();
         meanings.sort();
         meanings.dedup();

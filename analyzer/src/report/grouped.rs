@@ -10,18 +10,19 @@
 use std::collections::HashSet;
 
 use records::{METRICS, TaskMethod};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::figure::LOCALITIES;
-use super::figure::is_peak;
-use super::gather::{Nodes, Of, Question, Ran, Sums};
-use super::key::{Dimension, Key, Place, Span};
-use super::logged::{LoggedTasks, is_wanted};
-use super::rows::{Run, SaidRun, Share};
-use super::stage_attempts::StageAttempts;
-use super::tasks::Tasks;
-use crate::eventlog::SPARK_METRICS;
-use crate::store::{ENGINE_EXACT, ENGINE_PARTIAL, Found, Kind, SparkStore, StoreError, Table};
+use crate::input::eventlog::SPARK_METRICS;
+use crate::model::coverage::{ENGINE_EXACT, ENGINE_PARTIAL};
+use crate::report::accumulate::{Nodes, Of, Ran, Sums};
+use crate::report::figure::{LOCALITIES, is_peak};
+use crate::report::key::{Dimension, Key, Place, Span};
+use crate::report::logged::{LoggedTasks, is_wanted};
+use crate::report::question::Question;
+use crate::report::rows::{Run, SaidRun, Share};
+use crate::report::stage_attempts::StageAttempts;
+use crate::report::tasks::Tasks;
+use crate::store::{Kind, SparkError, SparkRow, Sql, StoreError, Table};
 
 /// The tasks that are wanted, with what is known of their process; `is_further` are threads that a task has started and
 /// Python workers, which add to the task.
@@ -64,15 +65,15 @@ const LOGGED: &str = "(SELECT s.*, g.log FROM spark_tasks s LEFT JOIN logs g \
 ///
 /// # Errors
 /// When Spark does not answer.
-pub fn processes_with_tasks(spark: &SparkStore) -> Result<Ran, StoreError> {
+pub fn processes_with_tasks(spark: &dyn Sql) -> Result<Ran, StoreError> {
     let mut ran = Ran::default();
     let sql = "SELECT process_id, application_id, count(*) AS tasks, \
         count_if(stage IS NULL AND task_id IS NOT NULL) AS stageless FROM tasks GROUP BY 1, 2";
     spark.query(sql, &mut |row| {
-        ran.tasks += number(row, "tasks") as usize;
-        ran.lacks_stages |= number(row, "stageless") > 0;
-        let process = text(row, "process_id").unwrap_or_default().to_owned();
-        ran.pairs.insert((process, text(row, "application_id").map(str::to_owned)));
+        ran.tasks += row.count("tasks")? as usize;
+        ran.lacks_stages |= row.count("stageless")? > 0;
+        let process = process_of(row)?.to_owned();
+        ran.pairs.insert((process, row.text("application_id")?.map(str::to_owned)));
         Ok(())
     })?;
     Ok(ran)
@@ -83,7 +84,7 @@ pub fn processes_with_tasks(spark: &SparkStore) -> Result<Ran, StoreError> {
 /// # Errors
 /// When Spark does not answer.
 pub fn add(
-    spark: &SparkStore,
+    spark: &dyn Sql,
     sums: &mut Sums<'_>,
     ran: &Ran,
     mut logged: LoggedTasks,
@@ -136,27 +137,28 @@ pub fn add(
     let from = if is_joined { joined.clone() } else { format!("{recorded_tasks} r {once}") };
     let together = if is_joined { format!(", {said}") } else { String::new() };
     spark.query(&grouped(&keys, &format!("{counted}{together}"), &from), &mut |row| {
-        let run = run(row);
-        let of = of(sums.question, row);
+        let run = run(row)?;
+        let of = of(sums.question, row)?;
         sums.answer.notes.tasks(
-            number(row, "without_start"),
-            number(row, "open"),
-            number(row, "late"),
-            number(row, "closed"),
+            row.count("without_start")?,
+            row.count("open")?,
+            row.count("late")?,
+            row.count("closed")?,
         );
-        if share(row) == Share::Python {
-            sums.answer.notes.python_records(number(row, "tasks"));
+        let share = share(row)?;
+        if share == Share::Python {
+            sums.answer.notes.python_records(run.tasks.into());
         }
-        sums.add_run(&of, &run, share(row));
-        if is_joined || !has_log {
-            add_said(sums, row, &logged, &mut recorded);
+        sums.add_run(&of, &run, share);
+        match (is_joined, has_log) {
+            (true, _) => add_said(sums, row, Some(said_run(row)?), &logged, &mut recorded),
+            (false, false) => add_said(sums, row, None, &logged, &mut recorded),
+            (false, true) => Ok(()),
         }
-        Ok(())
     })?;
     if has_log && !is_joined {
         spark.query(&grouped(&keys, &said, &joined), &mut |row| {
-            add_said(sums, row, &logged, &mut recorded);
-            Ok(())
+            add_said(sums, row, Some(said_run(row)?), &logged, &mut recorded)
         })?;
     }
     if by.contains(&Dimension::Time) && spark.has_rows(Table::Snapshots) {
@@ -178,18 +180,19 @@ pub fn add(
          LEFT ANTI JOIN {recorded_tasks} r ON r.log = l.log AND r.task_id = l.task_id"
     );
     spark.query(&grouped(&keys, &said, &from), &mut |row| {
-        let Some(id) = text(row, "application_id") else { return Ok(()) };
-        let application = logged.attempts.called(id, text(row, "application_attempt"));
+        // The query has left out those without one.
+        let Some(id) = row.text("application_id")? else { return Ok(()) };
+        let application = logged.attempts.called(id, row.text("application_attempt")?);
         if is_wanted(sums, &application, &recorded) {
             let place = Place {
                 application: Some(application),
-                node: text(row, "host").map(str::to_owned),
-                executor: text(row, "executor_id").map(str::to_owned),
-                stage: stage_of(row),
-                time: span_of(sums.question, row, ""),
+                node: row.text("host")?.map(str::to_owned),
+                executor: row.text("executor_id")?.map(str::to_owned),
+                stage: stage_of(row)?,
+                time: span_of(sums.question, row, "")?,
                 ..Place::default()
             };
-            sums.add_unrecorded(place, &said_run(row), nodes);
+            sums.add_unrecorded(place, &said_run(row)?, nodes);
         }
         Ok(())
     })
@@ -245,7 +248,7 @@ impl Times {
 
 /// Moves what was done between snapshots to the rows of the time between them: [`super::pieces`] in SQL.
 fn shift_pieces(
-    spark: &SparkStore,
+    spark: &dyn Sql,
     sums: &mut Sums<'_>,
     keys: &str,
     from: &str,
@@ -276,10 +279,10 @@ fn shift_pieces(
     );
     let columns = format!("count(*) AS tasks, {}", sums_of.join(", "));
     spark.query(&grouped(&keys, &columns, &from), &mut |row| {
-        let key = sums.key(&of(sums.question, row));
-        let time = span_of(sums.question, row, "piece_");
+        let key = sums.key(&of(sums.question, row)?);
+        let time = span_of(sums.question, row, "piece_")?;
         if time != key.time {
-            sums.answer.rows.shift(&key, Key { time, ..key.clone() }, &run(row));
+            sums.answer.rows.shift(&key, Key { time, ..key.clone() }, &run(row)?);
         }
         Ok(())
     })
@@ -287,7 +290,7 @@ fn shift_pieces(
 
 /// Tells Spark which processes' tasks are wanted and which event log each belongs to; whether there is one.
 fn name_pairs(
-    spark: &SparkStore,
+    spark: &dyn Sql,
     sums: &Sums<'_>,
     ran: &Ran,
     logged: &LoggedTasks,
@@ -330,7 +333,7 @@ fn name_pairs(
 }
 
 /// Finds the tasks with more than one record, and tells Spark; whether there are any.
-fn name_repeated(spark: &SparkStore) -> Result<bool, StoreError> {
+fn name_repeated(spark: &dyn Sql) -> Result<bool, StoreError> {
     let mut repeated = Vec::new();
     let sql = format!(
         "SELECT application_id, process_attempt AS attempt, task_id FROM {} \
@@ -338,7 +341,7 @@ fn name_repeated(spark: &SparkStore) -> Result<bool, StoreError> {
         recorded_tasks()
     );
     spark.query(&sql, &mut |row| {
-        repeated.push(Value::Object(row.clone()));
+        repeated.push(row.clone().into_value());
         Ok(())
     })?;
     let columns =
@@ -351,7 +354,7 @@ fn name_repeated(spark: &SparkStore) -> Result<bool, StoreError> {
 
 /// Adds the tasks with more than one record, as on one machine.
 fn add_repeated(
-    spark: &SparkStore,
+    spark: &dyn Sql,
     sums: &mut Sums<'_>,
     logged: &mut LoggedTasks,
     recorded: &mut HashSet<String>,
@@ -440,82 +443,92 @@ fn said_columns() -> String {
     columns.join(", ")
 }
 
-fn text<'r>(row: &'r Found, name: &str) -> Option<&'r str> {
-    row.get(name)?.as_str()
+fn share(row: &SparkRow) -> Result<Share, StoreError> {
+    Ok(Share::of(row.text("share")?))
 }
 
-fn signed(row: &Found, name: &str) -> Option<i64> {
-    row.get(name)?.as_i64()
+/// The process of a group, which all tasks have.
+fn process_of(row: &SparkRow) -> Result<&str, StoreError> {
+    let missing = || SparkError::Answer { what: "tasks of no process".into() };
+    Ok(row.text("process_id")?.ok_or_else(missing)?)
 }
 
-fn number(row: &Found, name: &str) -> u64 {
-    row.get(name).and_then(Value::as_u64).unwrap_or(0)
-}
-
-fn pair(row: &Found, short: &str) -> (u32, u64) {
-    (number(row, &format!("k{short}")) as u32, number(row, &format!("s{short}")))
-}
-
-fn share(row: &Found) -> Share {
-    Share::of(text(row, "share"))
-}
-
-fn stage_of(row: &Found) -> Option<(i64, Option<i64>)> {
-    Some((signed(row, "stage")?, signed(row, "stage_attempt")))
+fn stage_of(row: &SparkRow) -> Result<Option<(i64, Option<i64>)>, StoreError> {
+    let (stage, attempt) = (row.signed("stage")?, row.signed("stage_attempt")?);
+    Ok(stage.map(|stage| (stage, attempt)))
 }
 
 /// The buckets that columns of [`Times`] name.
-fn span_of(question: &Question<'_>, row: &Found, prefix: &str) -> Option<Span> {
-    let column = |name: &str| signed(row, &format!("{prefix}{name}"));
-    Some(question.spanning(column("from_ms")?, column("until_ms")?))
+fn span_of(
+    question: &Question<'_>,
+    row: &SparkRow,
+    prefix: &str,
+) -> Result<Option<Span>, StoreError> {
+    let column = |name: &str| row.signed(&format!("{prefix}{name}"));
+    let times = column("from_ms")?.zip(column("until_ms")?);
+    Ok(times.map(|(from_ms, until_ms)| question.spanning(from_ms, until_ms)))
 }
 
-fn of<'r>(question: &Question<'_>, row: &'r Found) -> Of<'r> {
-    Of {
-        process: text(row, "process_id").unwrap_or_default(),
-        application: text(row, "application_id"),
-        executor: text(row, "executor_id"),
-        stage: stage_of(row),
-        engine: text(row, "engine"),
-        thread: signed(row, "thread"),
-        time: span_of(question, row, ""),
+fn of<'r>(question: &Question<'_>, row: &'r SparkRow) -> Result<Of<'r>, StoreError> {
+    Ok(Of {
+        process: process_of(row)?,
+        application: row.text("application_id")?,
+        executor: row.text("executor_id")?,
+        stage: stage_of(row)?,
+        engine: row.text("engine")?,
+        thread: row.signed("thread")?,
+        time: span_of(question, row, "")?,
         task: None,
-    }
+    })
 }
 
-fn run(row: &Found) -> Run {
-    Run {
-        tasks: number(row, "tasks") as u32,
-        sums: std::array::from_fn(|at| pair(row, &format!("m{at}"))),
-        is_partial: text(row, "engine") == Some(ENGINE_PARTIAL),
-        is_exact: text(row, "engine") == Some(ENGINE_EXACT),
+/// The sums of columns `k<short><index>` and `s<short><index>`.
+fn sums<const N: usize>(row: &SparkRow, short: &str) -> Result<[(u32, u64); N], StoreError> {
+    let mut sums = [(0, 0); N];
+    for (at, one) in sums.iter_mut().enumerate() {
+        *one = row.sum(&format!("k{short}{at}"), &format!("s{short}{at}"))?;
     }
+    Ok(sums)
 }
 
-fn said_run(row: &Found) -> SaidRun {
-    SaidRun {
-        tasks: number(row, "logged") as u32,
-        failed: (number(row, "kfailed") as u32, number(row, "sfailed")),
-        localities: (
-            number(row, "klocality") as u32,
-            std::array::from_fn(|at| number(row, &format!("l{at}"))),
-        ),
-        times: (number(row, "ktimes") as u32, number(row, "first_ms"), number(row, "last_ms")),
-        metrics: std::array::from_fn(|at| pair(row, &format!("p{at}"))),
-    }
+fn run(row: &SparkRow) -> Result<Run, StoreError> {
+    let engine = row.text("engine")?;
+    Ok(Run {
+        tasks: row.count("tasks")? as u32,
+        sums: sums(row, "m")?,
+        is_partial: engine == Some(ENGINE_PARTIAL),
+        is_exact: engine == Some(ENGINE_EXACT),
+    })
 }
 
-/// Adds what the event log says of a group.
+fn said_run(row: &SparkRow) -> Result<SaidRun, StoreError> {
+    let mut localities = [0; LOCALITIES.len()];
+    for (at, one) in localities.iter_mut().enumerate() {
+        *one = row.count(&format!("l{at}"))?;
+    }
+    let (timed, first_ms) = row.sum("ktimes", "first_ms")?;
+    let (_, last_ms) = row.sum("ktimes", "last_ms")?;
+    Ok(SaidRun {
+        tasks: row.count("logged")? as u32,
+        failed: row.sum("kfailed", "sfailed")?,
+        localities: (row.count("klocality")? as u32, localities),
+        times: (timed, first_ms, last_ms),
+        metrics: sums(row, "p")?,
+    })
+}
+
+/// Adds what the event log says of a group; nothing, where there is none.
 fn add_said(
     sums: &mut Sums<'_>,
-    row: &Found,
+    row: &SparkRow,
+    said: Option<SaidRun>,
     logged: &LoggedTasks,
     recorded: &mut HashSet<String>,
-) {
-    let said = said_run(row);
-    let tasks = number(row, "all_tasks").max(number(row, "tasks"));
-    let unsaid = tasks - u64::from(said.tasks);
-    let of = of(sums.question, row);
+) -> Result<(), StoreError> {
+    let tasks = row.count(if said.is_some() { "all_tasks" } else { "tasks" })?;
+    let said = said.unwrap_or_default();
+    let unsaid = tasks.saturating_sub(said.tasks.into());
+    let of = of(sums.question, row)?;
     if said.tasks > 0 {
         let process = sums.selected.get(of.process);
         let called = |id: &str| process.map_or_else(|| id.to_owned(), |one| one.called(id));
@@ -529,11 +542,12 @@ fn add_said(
         let has_log = id.is_some_and(|id| logged.apps.contains_key(id));
         sums.answer.notes.unlogged_tasks(name, has_log, unsaid);
     }
-    if !share(row).is_further() {
+    if !share(row)?.is_further() {
         let row = sums.row(&of);
         row.add_said_run(&said);
         row.add_unsaid(unsaid as u32);
     }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::logs::Logs;
+use crate::report::logs::Logs;
 
 /// A job of an application.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,35 +4,16 @@ use std::collections::{HashMap, HashSet};
 
 use polars::prelude::{DataFrame, PolarsResult};
 
-use super::figure::LOCALITIES;
-use super::gather::{Nodes, Sums};
-use super::key::Place;
-use super::limits;
-use super::logs::Attempts;
-use super::rated::{read, text};
-use super::rows::{SaidRun, SparkSaid};
-use crate::eventlog::SPARK_METRICS;
+use crate::input::eventlog::SPARK_METRICS;
+use crate::report::accumulate::{Nodes, Sums};
+use crate::report::figure::LOCALITIES;
+use crate::report::key::Place;
+use crate::report::limits;
+use crate::report::logged_task::LoggedTask;
+use crate::report::logs::Attempts;
+use crate::report::rated::{read, text};
+use crate::report::rows::{SaidRun, SparkSaid};
 use crate::store::{Store, StoreError, Table};
-
-/// A task attempt of an event log.
-pub struct LoggedTask {
-    /// With its stage and TID.
-    pub place: Place,
-    /// What it says.
-    pub said: SparkSaid,
-    /// First and last ms since the epoch.
-    pub times: Option<(i64, i64)>,
-    /// Whether it failed; unknown for open ones.
-    pub failed: Option<bool>,
-    /// Whether it was killed; unknown for open ones.
-    pub killed: Option<bool>,
-    /// Whether it was a speculative copy.
-    pub speculative: bool,
-    /// Why it did not succeed.
-    pub failure: Option<Box<str>>,
-    /// Whether there is a record of it.
-    pub is_joined: bool,
-}
 
 /// An application attempt of an event log.
 pub struct LoggedApp {

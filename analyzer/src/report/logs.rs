@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use polars::prelude::DataFrame;
 
-use super::rated::text;
-use crate::eventlog::{Metrics, Operator, Rdd};
-use crate::store::{Store, StoreError, Table};
+use crate::input::eventlog::{Metrics, Operator, Rdd};
+use crate::report::rated::text;
+use crate::store::{Store, StoreError, Table, numbers};
 
 /// Which attempts of applications the store has logs of.
 #[derive(Clone, Debug, Default)]
@@ -152,6 +152,7 @@ pub struct Logs {
 
 /// A row of a table.
 struct At<'f> {
+    table: Table,
     frame: &'f DataFrame,
     at: usize,
 }
@@ -163,6 +164,25 @@ impl At<'_> {
 
     fn number(&self, name: &str) -> Option<i64> {
         self.frame.column(name).ok()?.i64().ok()?.get(self.at)
+    }
+
+    /// A number that the row is told apart by.
+    fn key(&self, name: &'static str) -> Result<i64, StoreError> {
+        self.number(name).ok_or_else(|| self.error(name))
+    }
+
+    /// What is kept of an event log as a text; `None` where there is none.
+    fn kept<T>(
+        &self,
+        name: &'static str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<Option<T>, StoreError> {
+        let text = self.text(name);
+        text.map(|text| parse(&text).ok_or_else(|| self.error(name))).transpose()
+    }
+
+    fn error(&self, column: &'static str) -> StoreError {
+        StoreError::Value { table: self.table.name(), column }
     }
 }
 
@@ -176,6 +196,7 @@ impl Logs {
         each(store, Table::SparkApps, &[], &mut |row| {
             let id = row.text("application_id").unwrap_or_default();
             logs.attempts.add(&id, row.text("application_attempt").as_deref());
+            Ok(())
         })?;
         let Logs { attempts, apps, executors, jobs, stages, queries } = &mut logs;
         let called = |row: &At<'_>| {
@@ -191,6 +212,7 @@ impl Logs {
                 ended_ms: row.number("ended_ms"),
             };
             apps.insert(called(row), app);
+            Ok(())
         })?;
         each(store, Table::SparkExecutors, applications, &mut |row| {
             let executor = ExecutorFacts {
@@ -200,13 +222,17 @@ impl Logs {
                 removed_ms: row.number("removed_ms"),
                 reason: row.text("removed_reason"),
             };
-            executors.insert((called(row), row.text("executor_id").unwrap_or_default()), executor);
+            let missing = || row.error("executor_id");
+            let id = row.text("executor_id").ok_or_else(missing)?;
+            executors.insert((called(row), id), executor);
+            Ok(())
         })?;
         each(store, Table::SparkJobs, applications, &mut |row| {
-            let Some(id) = row.number("job") else { return };
+            let id = row.key("job")?;
             let job = JobFacts {
-                stages: numbers(row.text("stages")),
+                stages: numbers(row.text("stages"))?,
                 description: row.text("description"),
+                // Spark's property may be any text; only numbers are queries.
                 query: row.text("sql_execution").and_then(|id| id.parse().ok()),
                 submitted_ms: row.number("submitted_ms"),
                 completed_ms: row.number("completed_ms"),
@@ -214,35 +240,36 @@ impl Logs {
                 failure: row.text("failure"),
             };
             jobs.insert((called(row), id), job);
+            Ok(())
         })?;
         each(store, Table::SparkStages, applications, &mut |row| {
-            let Some((id, attempt)) = row.number("stage").zip(row.number("stage_attempt")) else {
-                return;
-            };
+            let (id, attempt) = (row.key("stage")?, row.key("stage_attempt")?);
             let stage = StageFacts {
                 name: row.text("name"),
                 planned_tasks: row.number("planned_tasks"),
-                parents: numbers(row.text("parents")),
+                parents: numbers(row.text("parents"))?,
                 submitted_ms: row.number("submitted_ms"),
                 completed_ms: row.number("completed_ms"),
                 failure: row.text("failure"),
                 call_site: row.text("call_site"),
-                rdds: row.text("rdds").map(|text| Rdd::parse(&text)).unwrap_or_default(),
-                metrics: Metrics::parse(&row.text("sql_metrics").unwrap_or_default()),
+                rdds: row.kept("rdds", |text| Rdd::parse(text).ok())?.unwrap_or_default(),
+                metrics: row.kept("sql_metrics", Metrics::parse)?.unwrap_or_default(),
             };
             stages.insert((called(row), id, attempt), stage);
+            Ok(())
         })?;
         each(store, Table::SparkSql, applications, &mut |row| {
-            let Some(id) = row.number("execution") else { return };
+            let id = row.key("execution")?;
             let query = Query {
                 description: row.text("description"),
                 started_ms: row.number("started_ms"),
                 ended_ms: row.number("ended_ms"),
-                plan: row.text("plan").and_then(|text| Operator::parse(&text)),
-                driver_metrics: Metrics::parse(&row.text("driver_metrics").unwrap_or_default()),
+                plan: row.kept("plan", |text| Operator::parse(text).ok())?,
+                driver_metrics: row.kept("driver_metrics", Metrics::parse)?.unwrap_or_default(),
                 failure: row.text("failure"),
             };
             queries.insert((called(row), id), query);
+            Ok(())
         })?;
         Ok(logs)
     }
@@ -259,22 +286,50 @@ fn each(
     store: &dyn Store,
     table: Table,
     applications: &[String],
-    take: &mut dyn FnMut(&At<'_>),
+    take: &mut dyn FnMut(&At<'_>) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
     store.scan(table, None, applications, &mut |frame| {
-        (0..frame.height()).for_each(|at| take(&At { frame: &frame, at }));
-        Ok(())
+        (0..frame.height()).try_for_each(|at| take(&At { table, frame: &frame, at }))
     })
-}
-
-/// The numbers of a list with commas.
-fn numbers(list: Option<String>) -> Vec<i64> {
-    list.unwrap_or_default().split(',').filter_map(|id| id.parse().ok()).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use polars::prelude::{NamedFrom, Series};
+
     use super::*;
+
+    /// A store of one query.
+    struct One(&'static str);
+
+    impl Store for One {
+        fn scan(
+            &self,
+            table: Table,
+            _columns: Option<&[&str]>,
+            _applications: &[String],
+            each: &mut dyn FnMut(DataFrame) -> Result<(), StoreError>,
+        ) -> Result<(), StoreError> {
+            if table != Table::SparkSql {
+                return Ok(());
+            }
+            let columns = vec![
+                Series::new("application_id".into(), ["a"]).into(),
+                Series::new("execution".into(), [4i64]).into(),
+                Series::new("plan".into(), [self.0]).into(),
+            ];
+            each(DataFrame::new(1, columns)?)
+        }
+    }
+
+    #[test]
+    fn a_plan_that_is_none_is_an_error() {
+        let sound = Logs::read(&One(r#"{"node":"Scan"}"#), &[]);
+        let queries = sound.map(|logs| logs.queries[&("a".into(), 4)].plan.is_some());
+        assert!(queries.unwrap());
+        let error = Logs::read(&One("no plan"), &[]).unwrap_err().to_string();
+        assert!(error.contains("spark_sql") && error.contains("plan"), "{error}");
+    }
 
     #[test]
     fn attempts_have_names_where_there_are_several() {

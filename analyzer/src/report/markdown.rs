@@ -2,10 +2,11 @@
 
 use std::io::{self, Write};
 
-use super::figure::Figure;
-use super::key::Dimension;
-use super::print::{Report, cell, shown};
-use crate::dump::printable;
+use crate::report::figure::Figure;
+use crate::report::key::Dimension;
+use crate::report::print::Report;
+use crate::report::words::{cell, shown};
+use crate::text::shown::printable;
 
 impl Report<'_> {
     /// Prints a Markdown table.

@@ -2,13 +2,14 @@
 
 use std::io::{self, Write};
 
-use super::figure::{Figure, Scale};
-use super::findings::{Facts, Finding, Stage};
-use super::gather::Answer;
-use super::print::{human, stage_text, wrapped_to};
-use super::rows::{Row, Said};
-use crate::dump::printable;
-use crate::terminal::{HEADING, WARNING, utc};
+use crate::console::terminal::{HEADING, WARNING, utc};
+use crate::report::answer::Answer;
+use crate::report::figure::{Figure, Scale};
+use crate::report::findings::facts::{Facts, Stage};
+use crate::report::findings::rules::Finding;
+use crate::report::rows::{Row, Said};
+use crate::report::words::{human, stage_text, wrapped_to};
+use crate::text::shown::printable;
 
 /// So many findings are shown; the rest is counted.
 const FINDINGS: usize = 8;
@@ -29,7 +30,7 @@ pub struct Overview<'a> {
 
 fn said(row: &Row, name: &str) -> String {
     let Ok(figure) = Figure::parse(name) else { return "-".into() };
-    super::print::cell(row, figure)
+    crate::report::words::cell(row, figure)
 }
 
 /// A sum of figures of which at least one is known.
@@ -225,7 +226,10 @@ impl Overview<'_> {
                     cell,
                     or_dash(stage.wall_ms(), Scale::Milliseconds),
                     or_dash(stage.task_ms(), Scale::Milliseconds),
-                    super::print::cell(&stage.row, Figure::Metric(records::metric::INSTRUCTIONS)),
+                    crate::report::words::cell(
+                        &stage.row,
+                        Figure::Metric(records::metric::INSTRUCTIONS),
+                    ),
                     share.unwrap_or("-".into()),
                     or_dash(per_record, Scale::Count),
                     or_dash(

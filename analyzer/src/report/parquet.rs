@@ -5,10 +5,10 @@ use std::io::{self, Write};
 use polars::prelude::{Column, DataFrame, NamedFrom, ParquetWriter, Series};
 use serde_json::Value;
 
-use super::figure::{Figure, MILLION, Scale};
-use super::key::{Key, Part, Place};
-use super::print::Report;
-use super::rows::Said;
+use crate::report::figure::{Figure, MILLION, Scale};
+use crate::report::key::{Key, Part, Place};
+use crate::report::print::Report;
+use crate::report::rows::Said;
 
 impl Report<'_> {
     /// Prints a Parquet file: unknown is null; `at_least` names the lower bounds, separated by `;`.

@@ -8,11 +8,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use records::{METRIC_COUNT, METRICS};
 
-use super::gather::{Question, Sums};
-use super::key::{Key, Span};
-use super::rated::Rated;
-use super::rows::Run;
-use crate::progress::Step;
+use crate::console::progress::Step;
+use crate::report::accumulate::Sums;
+use crate::report::key::{Key, Span};
+use crate::report::question::Question;
+use crate::report::rated::Rated;
+use crate::report::rows::Run;
 use crate::store::{Store, StoreError, Table};
 
 impl Question<'_> {

@@ -7,14 +7,14 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use super::figure::Scale;
-use super::gather::Answer;
-use super::logs::{Query, StageFacts};
-use super::print::{human, stage_text};
-use super::stage_names::{is_passing, label};
-use crate::dump::printable;
-use crate::eventlog::{Metrics, Operator};
-use crate::terminal::HEADING;
+use crate::console::terminal::HEADING;
+use crate::input::eventlog::{Metrics, Operator};
+use crate::report::answer::Answer;
+use crate::report::figure::Scale;
+use crate::report::logs::{Query, StageFacts};
+use crate::report::stage_names::{is_passing, label};
+use crate::report::words::{human, stage_text};
+use crate::text::shown::printable;
 
 /// Metrics that say how many bytes an operator made or read, the most telling first.
 const BYTES: [&str; 4] =
@@ -95,7 +95,7 @@ impl Planned<'_> {
     }
 
     fn instructions(&self, answer: &Answer) -> Option<u64> {
-        use super::figure::Figure;
+        use crate::report::figure::Figure;
         let metric = Figure::Metric(records::metric::INSTRUCTIONS);
         let is_own = |key: &super::key::Key| {
             let id = key.application.as_ref().map(|name| &name.0).zip(key.stage);

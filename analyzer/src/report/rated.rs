@@ -3,9 +3,10 @@
 use polars::prelude::{BooleanChunked, Column, DataFrame, PolarsResult};
 use records::{METRIC_COUNT, METRICS};
 
-use super::rows::{Counted, Run};
-use crate::progress::Step;
-use crate::store::{ENGINE_EXACT, ENGINE_PARTIAL, Store, StoreError, Table};
+use crate::console::progress::Step;
+use crate::model::coverage::{ENGINE_EXACT, ENGINE_PARTIAL};
+use crate::report::rows::{Counted, Run};
+use crate::store::{Store, StoreError, Table};
 
 /// A table whose rows have counters.
 pub struct Rated {

@@ -7,10 +7,10 @@ use records::metric::{
 };
 use records::{METRIC_COUNT, METRICS, MetricSet, TaskMethod};
 
-use super::figure::{Figure, LOCALITIES, MILLION, RATIOS, is_peak};
-use super::key::{Dimension, Key};
-use super::limits;
-use crate::eventlog::{SPARK_METRICS, SparkMetrics};
+use crate::input::eventlog::{SPARK_METRICS, SparkMetrics};
+use crate::report::figure::{Figure, LOCALITIES, MILLION, RATIOS, is_peak};
+use crate::report::key::{Dimension, Key};
+use crate::report::limits;
 
 /// A sum that knows what it lacks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -481,11 +481,11 @@ impl Row {
             }),
             Figure::OverOps(class, wanted) => over(&|index| {
                 METRICS[index]
-                    .syscall
+                    .syscall()
                     .is_some_and(|(one, _, quantity)| (one, quantity) == (class, wanted))
             }),
             Figure::OverAll(wanted) => over(&|index| {
-                METRICS[index].syscall.is_some_and(|(_, _, quantity)| quantity == wanted)
+                METRICS[index].syscall().is_some_and(|(_, _, quantity)| quantity == wanted)
             }),
             Figure::Incoming(class) => over(&|index| {
                 [Op::Read, Op::Recv]

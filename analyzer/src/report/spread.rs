@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::{Value, json};
 
-use super::figure::{Figure, Scale};
-use super::key::{Key, Name, Part};
-use super::rows::{Rows, Said, between, total};
+use crate::report::figure::{Figure, Scale};
+use crate::report::key::{Key, Name, Part};
+use crate::report::rows::{Rows, Said, between, total};
 
 /// A task is a straggler if it has this many times the median (in percent; Spark's own limit for speculation).
 const STRAGGLER_PERCENT: u128 = 150;
@@ -340,9 +340,9 @@ mod tests {
 
     #[test]
     fn more_work_and_longer_time_are_told_apart() {
-        use super::super::key::{Dimension, Part, Place};
-        use super::super::rows::{Counted, Share, SparkSaid, TaskFigures};
-        use crate::eventlog::SPARK_METRICS;
+        use crate::input::eventlog::SPARK_METRICS;
+        use crate::report::key::{Dimension, Part, Place};
+        use crate::report::rows::{Counted, Share, SparkSaid, TaskFigures};
         let mut rows = Rows::default();
         let mut times = HashMap::new();
         // (instructions, ms, records, executor); the first one of each executor begins at once.

@@ -4,12 +4,12 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use super::figure::Scale;
-use super::gather::Answer;
-use super::print::{human, stage_text, wrapped};
-use super::spread::{Cause, Measure, POINTS, of_stages, stragglers};
-use crate::dump::printable;
-use crate::terminal::HEADING;
+use crate::console::terminal::HEADING;
+use crate::report::answer::Answer;
+use crate::report::figure::Scale;
+use crate::report::spread::{Cause, Measure, POINTS, of_stages, stragglers};
+use crate::report::words::{human, stage_text, wrapped};
+use crate::text::shown::printable;
 
 /// So many stragglers of a stage are named in a table.
 const STRAGGLERS_SHOWN: usize = 5;

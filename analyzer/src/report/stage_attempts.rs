@@ -5,8 +5,8 @@ use std::collections::HashMap;
 
 use polars::prelude::DataFrame;
 
-use super::gather::Selected;
-use super::rows::Share;
+use crate::report::accumulate::Selected;
+use crate::report::rows::Share;
 use crate::store::{Store, StoreError, Table};
 
 /// The columns that are looked at.

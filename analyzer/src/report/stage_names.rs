@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use super::logs::{JobFacts, Logs, Query, StageFacts};
-use crate::eventlog::Operator;
+use crate::input::eventlog::Operator;
+use crate::report::logs::{JobFacts, Logs, Query, StageFacts};
 
 /// Code that is not the user's, in the names that Spark gives to stages and queries.
 const NAMELESS: [&str; 8] = [
@@ -221,7 +221,7 @@ pub fn chain(plan: &Operator, stage: &StageFacts) -> Vec<Step> {
     let mut seen = Vec::new();
     walk(plan, None, stage, &mut steps, &mut seen);
     // A range exchange asks in a job of its own how its rows are distributed.
-    let is_exchange = |rdd: &&crate::eventlog::Rdd| rdd.scope.as_deref() == Some("Exchange");
+    let is_exchange = |rdd: &&crate::input::eventlog::Rdd| rdd.scope.as_deref() == Some("Exchange");
     let last = stage.rdds.iter().max_by_key(|rdd| rdd.id).filter(is_exchange);
     let writes = steps.iter().any(|step| step.kind.starts_with("exchange"));
     if last.is_some() && !writes && !steps.is_empty() {

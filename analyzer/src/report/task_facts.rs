@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::logged::LoggedTask;
-use super::rows::{Share, between};
-use crate::eventlog::{SPARK_METRICS, SparkMetrics};
+use crate::input::eventlog::{SPARK_METRICS, SparkMetrics};
+use crate::report::logged_task::LoggedTask;
+use crate::report::rows::{Share, between};
 
 /// Of more tasks of an application no list is kept: a quarter of a kilobyte each.
 const MOST: usize = 2_000_000;

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 
 use polars::prelude::{BooleanChunked, DataFrame, Int64Chunked};
 
-use super::gather::{Of, Process, Sums};
-use super::key::Dimension;
-use super::logged::LoggedTasks;
-use super::pieces::{Noted, Pieces};
-use super::rated::Rated;
-use super::rows::{Share, TaskFigures};
-use super::stage_attempts::StageAttempts;
-use super::task_facts::Recorded;
+use crate::report::accumulate::{Of, Process, Sums};
+use crate::report::key::Dimension;
+use crate::report::logged::LoggedTasks;
+use crate::report::pieces::{Noted, Pieces};
+use crate::report::rated::Rated;
+use crate::report::rows::{Share, TaskFigures};
+use crate::report::stage_attempts::StageAttempts;
+use crate::report::task_facts::Recorded;
 use crate::store::StoreError;
 
 /// A set of TIDs, which Spark gives in turn: a bit each.

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use records::METRIC_COUNT;
 
-use super::key::Thread;
-use super::rated::{Rated, read};
-use super::rows::Counted;
+use crate::report::key::Thread;
+use crate::report::rated::{Rated, read};
+use crate::report::rows::Counted;
 use crate::store::{Store, StoreError, Table};
 
 /// The threads of all processes, less what their tasks did.

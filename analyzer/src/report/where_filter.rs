@@ -6,12 +6,12 @@
 //! `<=`, `>`, `>=`, `~` (contains, for texts), `and`, `or`, `not`, parentheses. What is unknown is neither equal to nor above nor below
 //! anything; a lower bound is above what it is above.
 
-use super::figure::{Figure, MILLION, Scale};
-use super::key::{Dimension, Key};
-use super::print::{shown_text, stage_text};
-use super::rows::{Row, Said};
-use super::stage_names::StageNames;
-use crate::metric_list::nearest;
+use crate::report::figure::{Figure, MILLION, Scale};
+use crate::report::key::{Dimension, Key};
+use crate::report::rows::{Row, Said};
+use crate::report::stage_names::StageNames;
+use crate::report::words::{shown_text, stage_text};
+use crate::text::nearest::nearest;
 
 /// Deeper conditions are refused.
 const MAX_DEPTH: usize = 50;
@@ -384,9 +384,9 @@ fn of_key(key: &Key, dimension: Dimension, operator: Operator, value: &Value) ->
 
 #[cfg(test)]
 mod tests {
-    use super::super::key::{Part, Place};
-    use super::super::rows::Counted;
     use super::*;
+    use crate::report::key::{Part, Place};
+    use crate::report::rows::Counted;
 
     fn row(instructions: u64, is_partial: bool) -> Row {
         let mut row = Row::default();

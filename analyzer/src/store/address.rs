@@ -6,10 +6,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use mysql::Opts;
-
-use super::{StoreError, server_url};
-use crate::shown;
+use crate::store::error::StoreError;
+use crate::store::server_url::{self, Server};
+use crate::text::shown;
 
 /// The store that commands take when none is named: a folder here.
 pub const DEFAULT: &str = "sparkanalyzer-store";
@@ -44,18 +43,6 @@ const LIKE_SCHEMES: [&str; 3] = ["mysql:", "mariadb:", "jdbc:"];
 /// repeat a wrong one.
 #[derive(Clone)]
 pub struct Address(OsString);
-
-/// A database on a server.
-pub struct Server {
-    /// How to connect.
-    pub opts: Opts,
-    /// How it is called in messages: without user and password.
-    pub name: String,
-    /// The database.
-    pub database: String,
-    /// Whether the URL names a CA: then it is the only one that vouches for the server.
-    pub own_ca: bool,
-}
 
 impl FromStr for Address {
     type Err = Infallible;

@@ -20,8 +20,8 @@ use std::time::SystemTime;
 
 use records::Header;
 
-use super::Taken;
-use crate::record_files::known_id;
+use crate::store::api::Taken;
+use crate::text::field::known_id;
 
 /// What headers say of a process that never changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

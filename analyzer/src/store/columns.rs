@@ -3,14 +3,7 @@
 use polars::prelude::{Column, DataFrame, NamedFrom, PolarsResult, Series};
 use records::{METRICS, MetricSet};
 
-use crate::counts::Counts;
-
-/// In column `engine`: the engine counted all of it.
-pub const ENGINE_EXACT: &str = "exact";
-/// In column `engine`: the engine counted a part of it; its metrics are lower bounds.
-pub const ENGINE_PARTIAL: &str = "partial";
-/// In column `engine`: the engine counted nothing of it; its metrics are null.
-pub const ENGINE_NONE: &str = "none";
+use crate::model::counts::Counts;
 
 /// Collects a table's columns.
 pub struct Columns<'r, R> {

@@ -5,10 +5,9 @@ use std::path::PathBuf;
 
 use polars::prelude::PolarsError;
 
-use super::folder::SCHEMA;
-use super::server::{ServerError, VERSION};
-use super::spark::SparkError;
-use crate::exit::{Exit, Failure};
+use crate::console::exit::{Exit, Failure};
+use crate::store::server::error::ServerError;
+use crate::store::spark::error::SparkError;
 
 /// Why a store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +39,7 @@ pub enum StoreError {
     Foreign(PathBuf),
     /// The store has another schema.
     #[error(
-        "{}: the store has schema version {found}, this program knows {SCHEMA}; make a new store \
+        "{}: the store has schema version {found}, this program knows {known}; make a new store \
          from the record files and event logs, or use the program that wrote it",
         path.display()
     )]
@@ -49,6 +48,8 @@ pub enum StoreError {
         path: PathBuf,
         /// Its version.
         found: u32,
+        /// The newest that this program knows.
+        known: u32,
     },
     /// A file of the store is not what it should be.
     #[error(
@@ -56,6 +57,17 @@ pub enum StoreError {
         .0.display()
     )]
     Damaged(PathBuf),
+    /// A value of the store is not what it should be.
+    #[error(
+        "table {table}: a value in column {column} that this program does not write; ingest record files \
+         and event logs into a new store"
+    )]
+    Value {
+        /// The table.
+        table: &'static str,
+        /// The column.
+        column: &'static str,
+    },
     /// The address of a server is not right.
     #[error("{0}")]
     Address(String),
@@ -66,26 +78,28 @@ pub enum StoreError {
     #[error("{0}")]
     Spark(#[from] SparkError),
     /// The server's database has no schema or another one.
-    #[error("{server}: {}", schema_text(*.found))]
+    #[error("{server}: {}", schema_text(*.found, *.known))]
     ServerSchema {
         /// The server.
         server: String,
         /// Its version; 0 = none.
         found: u32,
+        /// The one that this program needs.
+        known: u32,
     },
     /// polars refuses.
     #[error("{0}")]
     Frame(#[from] PolarsError),
 }
 
-fn schema_text(found: u32) -> String {
+fn schema_text(found: u32, known: u32) -> String {
     match found {
         0 => "no schema in this database (analyzer schema init makes it)".into(),
-        found if found < VERSION => format!(
-            "the schema has version {found}, this program needs {VERSION} (analyzer schema upgrade)"
+        found if found < known => format!(
+            "the schema has version {found}, this program needs {known} (analyzer schema upgrade)"
         ),
         found => format!(
-            "the schema has version {found}, this program knows {VERSION}; use the program that made \
+            "the schema has version {found}, this program knows {known}; use the program that made \
              it or a newer one"
         ),
     }
@@ -110,6 +124,7 @@ impl From<StoreError> for Failure {
             | StoreError::Schema { .. }
             | StoreError::ServerSchema { .. }
             | StoreError::Damaged(_)
+            | StoreError::Value { .. }
             | StoreError::Frame(_) => Exit::BadInput,
         };
         let way_out = match &error {

@@ -1,15 +1,18 @@
 //! What is kept of record files that may still grow: of each segment the groups that matter.
 
 use std::collections::HashMap;
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
 
 use records::{Event, Group, LeftOut};
 use serde::Serialize;
 
-use super::{Snapshots, StoreError};
-use crate::clip;
-use crate::eventlog::Application;
-use crate::record_files::RecordStream;
+use crate::input::eventlog::Application;
+use crate::input::record_files::RecordStream;
+use crate::model::snapshot_policy::Snapshots;
+use crate::store::error::StoreError;
+use crate::text::clip;
 
 /// Level of zstd for kept sources: they are small and read often.
 const ZSTD_LEVEL: i32 = 3;
@@ -240,4 +243,27 @@ pub fn escape(id: &str) -> String {
         escaped.push_str(&format!("~{:016x}", clip::hash(id)));
     }
     escaped
+}
+
+/// Unpacks a kept segment to a file beside it and removes the packed one; the line before the records is
+/// passed over.
+///
+/// # Errors
+/// When it is damaged, or there is no room.
+pub fn unpack_one(packed: &Path) -> Result<PathBuf, StoreError> {
+    let at = |error| StoreError::Read { path: packed.to_owned(), error };
+    let plain = packed.with_extension("sar");
+    // A run before this one may have left it.
+    let _ = std::fs::remove_file(&plain);
+    let decoder = File::open(packed).and_then(zstd::Decoder::new).map_err(at)?;
+    let mut decoder = BufReader::new(decoder);
+    decoder.skip_until(b'\n').map_err(at)?;
+    let copied = File::options().write(true).create_new(true).open(&plain).and_then(|file| {
+        let mut file = BufWriter::new(file);
+        io::copy(&mut decoder, &mut file)?;
+        file.flush()
+    });
+    copied.map_err(|error| StoreError::Write { path: plain.clone(), error })?;
+    std::fs::remove_file(packed).map_err(at)?;
+    Ok(plain)
 }

@@ -11,7 +11,7 @@
 //! # Limitations
 //!
 //! Between the starts and ends of tasks and the last word of each thread, only those snapshots are kept
-//! that were asked for ([`Snapshots`]).
+//! that were asked for ([`crate::model::snapshot_policy::Snapshots`]).
 //!
 //! # Design
 //!
@@ -22,240 +22,37 @@
 //! state before, which the next ingest goes on from.
 
 mod address;
-mod applications;
+mod api;
+mod below;
 mod claims;
 mod columns;
+mod declared;
 mod error;
 mod folder;
+mod ingest;
 mod kept;
+mod parquet;
+mod part;
 mod process_tables;
 mod server;
 mod server_url;
+mod sort_runs;
 mod spark;
 mod spark_tables;
 mod table;
-mod take;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-
-use polars::prelude::DataFrame;
-use records::LeftOut;
-use serde::{Deserialize, Serialize};
-
-use crate::eventlog::Application;
-
+use crate::store::folder::manifest::Manifest;
+pub use crate::store::sort_runs::Runs;
+pub use crate::store::spark::SparkStore;
+pub use crate::store::spark::error::SparkError;
+pub use crate::store::spark::row::SparkRow;
+pub use crate::store::spark::session::Start as StartSpark;
 pub use address::{Address, DEFAULT, MayBeOfStore, OfStore};
-pub use applications::Runs;
-pub use columns::{ENGINE_EXACT, ENGINE_NONE, ENGINE_PARTIAL};
+pub use api::{Added, Sql, Store, WritableStore};
 pub use error::StoreError;
-use folder::Manifest;
-pub use server::{define, grants};
-pub use spark::{Found, SparkStore, Start as StartSpark};
+pub use server::define::{define, grants};
+pub use spark_tables::numbers;
 pub use table::{Kind, Table};
-
-/// What an addition did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Added {
-    /// The store learnt something.
-    New,
-    /// It knew all of it before.
-    Known,
-}
-
-/// Which snapshots between starts and ends of tasks a store keeps.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Snapshots {
-    /// The last one of each thread and of the process, in their own rows.
-    #[default]
-    Last,
-    /// One per thread in so many ns, too.
-    Every(u64),
-    /// All.
-    All,
-}
-
-impl Snapshots {
-    /// The time between two that are kept.
-    fn interval_ns(self) -> u64 {
-        match self {
-            Snapshots::Last => u64::MAX,
-            Snapshots::Every(every_ns) => every_ns,
-            Snapshots::All => 0,
-        }
-    }
-
-    /// Of the time between two that are kept.
-    fn of_interval(ns: u64) -> Snapshots {
-        match ns {
-            u64::MAX => Snapshots::Last,
-            0 => Snapshots::All,
-            every_ns => Snapshots::Every(every_ns),
-        }
-    }
-
-    /// Whether this keeps snapshots that the other does not.
-    pub fn is_finer_than(self, other: Snapshots) -> bool {
-        self.interval_ns() < other.interval_ns()
-    }
-
-    /// The finer one of both: what a store has once is not thinned out.
-    pub fn or_finer(self, other: Snapshots) -> Snapshots {
-        if other.is_finer_than(self) { other } else { self }
-    }
-}
-
-/// What taking record files in came to.
-#[derive(Debug, Default)]
-pub struct Taken {
-    /// Segments that were new or had grown.
-    pub new_segments: u64,
-    /// Segments that the store knew as well.
-    pub known_segments: u64,
-    /// Files that were left out, and why.
-    pub left_out: Vec<String>,
-    /// Files of which parts were left out.
-    pub damaged: BTreeMap<PathBuf, LeftOut>,
-    /// What else the user should know.
-    pub warnings: Vec<String>,
-    /// Processes of the files.
-    pub processes: BTreeSet<String>,
-    /// Application ids that the files name.
-    pub applications: BTreeSet<String>,
-}
-
-impl Taken {
-    /// Notes what was stepped over in a file. Slots that a killed writer had reserved and not written are no
-    /// loss of what it wrote.
-    fn note_damage(&mut self, path: &Path, left_out: &LeftOut) {
-        if left_out.total() > left_out.empty {
-            self.damaged.insert(path.to_owned(), *left_out);
-        }
-    }
-
-    /// Adds what another one says.
-    pub fn join(&mut self, other: Taken) {
-        self.new_segments += other.new_segments;
-        self.known_segments += other.known_segments;
-        self.left_out.extend(other.left_out);
-        self.damaged.extend(other.damaged);
-        self.warnings.extend(other.warnings);
-        self.processes.extend(other.processes);
-        self.applications.extend(other.applications);
-    }
-}
-
-/// What a purge removed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Purged {
-    /// Processes.
-    pub processes: u64,
-    /// Application attempts.
-    pub applications: u64,
-}
-
-/// Is told the number of bytes of every step.
-pub type Progress<'a> = &'a (dyn Fn(u64) + Sync);
-
-/// Where an application's times are: its age is that of the latest.
-const APPLICATION_TIMES: [(Table, &str); 4] = [
-    (Table::SparkApps, "started_ms"),
-    (Table::SparkApps, "ended_ms"),
-    (Table::SparkTasks, "launched_ms"),
-    (Table::SparkTasks, "finished_ms"),
-];
-
-/// A store, wherever it is.
-pub trait Store {
-    /// Hands over a table piece by piece, of these columns or of all, without what is surely of other
-    /// applications than these; of all, if none is named.
-    ///
-    /// # Errors
-    /// When the store cannot be read, or what `each` says.
-    fn scan(
-        &self,
-        table: Table,
-        columns: Option<&[&str]>,
-        applications: &[String],
-        each: &mut dyn FnMut(DataFrame) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError>;
-
-    /// A table as a frame, of these columns or of all; `None` if nothing was ever put into it.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    fn frame(
-        &self,
-        table: Table,
-        columns: Option<&[&str]>,
-    ) -> Result<Option<DataFrame>, StoreError> {
-        whole(self, table, columns)
-    }
-
-    /// The Spark that reads it, if one does: it sums up what this machine need not see.
-    fn spark(&self) -> Option<&SparkStore> {
-        None
-    }
-}
-
-/// A table of a store as one frame.
-fn whole<S: Store + ?Sized>(
-    store: &S,
-    table: Table,
-    columns: Option<&[&str]>,
-) -> Result<Option<DataFrame>, StoreError> {
-    let mut whole: Option<DataFrame> = None;
-    store.scan(table, columns, &[], &mut |piece| {
-        match &mut whole {
-            Some(whole) => {
-                whole.vstack_mut_owned(piece)?;
-            }
-            None => whole = Some(piece),
-        }
-        Ok(())
-    })?;
-    if let Some(whole) = &mut whole {
-        whole.rechunk_mut();
-    }
-    Ok(whole)
-}
-
-/// A store that can be written.
-pub trait WritableStore: Store {
-    /// Takes in record files, unless the store has copies that are as good.
-    ///
-    /// # Errors
-    /// When the store cannot be written.
-    fn take_records(
-        &mut self,
-        files: &[PathBuf],
-        snapshots: Snapshots,
-        progress: Progress<'_>,
-    ) -> Result<Taken, StoreError>;
-
-    /// Where an event log's runs may wait; none = where the system has its temporary files.
-    fn scratch(&self) -> Option<PathBuf> {
-        None
-    }
-
-    /// Takes in what an event log says: its last piece, and the ones before.
-    ///
-    /// # Errors
-    /// When the store cannot be written.
-    fn add_application(
-        &mut self,
-        runs: &Runs,
-        rest: &Application,
-        cluster: Option<&str>,
-    ) -> Result<Added, StoreError>;
-
-    /// Removes the processes whose last record, and the applications whose last event, is older.
-    ///
-    /// # Errors
-    /// When the store cannot be written.
-    fn purge(&mut self, before_ns: i64) -> Result<Purged, StoreError>;
-}
 
 /// Whether there is a store, as far as can be said without asking a server.
 ///

@@ -6,13 +6,14 @@ use polars::prelude::{DataFrame, PolarsResult};
 use records::metric::Class;
 use records::{Flags, Header, MetricSet, Segment, notice};
 
-use super::columns::Columns;
-use super::kept::Completeness;
-use super::table::Table;
-use crate::dump::arguments;
-use crate::history::{Directory, History, Remark, Settled, Snapshot, Task, Thread};
-use crate::record_files::{hex, known, known_id};
-use crate::redaction;
+use crate::model::history::{Directory, History, Remark, Settled, Snapshot, Task, Thread};
+use crate::store::columns::Columns;
+use crate::store::error::StoreError;
+use crate::store::kept::Completeness;
+use crate::store::table::Table;
+use crate::text::field::{hex, known, known_id};
+use crate::text::redaction;
+use crate::text::shown::arguments;
 
 /// What all tables say about where a row comes from.
 #[derive(Clone, Debug)]
@@ -67,6 +68,15 @@ pub struct ProcessRow {
     header: Arc<Vec<u8>>,
     history: History,
     sizes: Sizes,
+}
+
+impl ProcessRow {
+    fn header(&self) -> Result<Header<'_>, StoreError> {
+        let damaged = |error| {
+            StoreError::Source(format!("process {}: its header: {error}", self.origin.process))
+        };
+        Ok(*Segment::parse(&self.header).map_err(damaged)?.header())
+    }
 }
 
 /// How much there is of a process's files.
@@ -147,8 +157,8 @@ impl Rows {
     /// Takes the rows of a table away, as a frame; `None` if it is no table of processes.
     ///
     /// # Errors
-    /// When polars refuses, which would be an error in this program.
-    pub fn take(&mut self, table: Table) -> PolarsResult<Option<DataFrame>> {
+    /// When a header is none, or polars refuses, which would be errors in this program.
+    pub fn take(&mut self, table: Table) -> Result<Option<DataFrame>, StoreError> {
         use std::mem::take;
         Ok(Some(match table {
             Table::Processes => processes(&take(&mut self.processes))?,
@@ -167,7 +177,7 @@ impl Rows {
 ///
 /// # Errors
 /// When polars refuses, which would be an error in this program.
-pub fn empty_tables() -> PolarsResult<Vec<(Table, DataFrame)>> {
+pub fn empty_tables() -> Result<Vec<(Table, DataFrame)>, StoreError> {
     let mut made = Vec::new();
     for table in Table::ALL {
         made.extend(Rows::default().take(table)?.map(|frame| (table, frame)));
@@ -175,13 +185,10 @@ pub fn empty_tables() -> PolarsResult<Vec<(Table, DataFrame)>> {
     Ok(made)
 }
 
-fn processes(rows: &[ProcessRow]) -> PolarsResult<DataFrame> {
-    let headers: Vec<Header<'_>> = rows
-        .iter()
-        .map(|row| Segment::parse(&row.header).map(|one| *one.header()).unwrap_or_default())
-        .collect();
-    let rows: Vec<(&ProcessRow, Header<'_>)> = rows.iter().zip(headers).collect();
-    Columns::of(&rows)
+fn processes(rows: &[ProcessRow]) -> Result<DataFrame, StoreError> {
+    let rows: Vec<(&ProcessRow, Header<'_>)> =
+        rows.iter().map(|row| Ok((row, row.header()?))).collect::<Result<_, StoreError>>()?;
+    let frame = Columns::of(&rows)
         .text("process_id", |(row, _)| Some(&row.origin.process))
         .text("cluster", |(row, _)| row.origin.cluster.as_deref())
         .text("node", |(row, _)| row.origin.node.as_deref())
@@ -220,7 +227,8 @@ fn processes(rows: &[ProcessRow]) -> PolarsResult<DataFrame> {
         .unsigned("left_out_bytes", |(row, _)| Some(row.sizes.left_out))
         .text("engine", |(row, _)| Some(row.history.coverage.name()))
         .counters(|(row, _)| &row.history.counters)
-        .frame()
+        .frame();
+    Ok(frame?)
 }
 
 fn threads(rows: &[Of<Thread>]) -> PolarsResult<DataFrame> {
@@ -322,4 +330,28 @@ fn directories(rows: &[Of<Directory>]) -> PolarsResult<DataFrame> {
         .truth("is_clipped", |row| Some(row.what.flags.contains(Flags::CLIPPED)))
         .counters_among(MetricSet::class(Class::File), |row| &row.what.counters)
         .frame()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::snapshot_policy::Snapshots;
+
+    #[test]
+    fn a_header_that_is_none_is_an_error() {
+        let mut buffer = vec![0; records::MAX_HEADER_BYTES];
+        let header = Header { process_id: *b"some old process", ..Header::default() };
+        let length = header.encode(&mut buffer).unwrap();
+        for (bytes, is_sound) in [(&buffer[..length], true), (&buffer[..7], false), (&[], false)] {
+            let history = History::new(Snapshots::Last);
+            let origin = Arc::new(Origin::of(&header, &history));
+            let mut rows = Rows::default();
+            rows.close(&origin, Arc::new(bytes.to_vec()), history, &[]);
+            let made = rows.take(Table::Processes);
+            assert_eq!(made.is_ok(), is_sound);
+            if let Err(error) = made {
+                assert!(error.to_string().contains(&hex(&header.process_id)), "{error}");
+            }
+        }
+    }
 }

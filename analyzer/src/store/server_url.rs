@@ -14,10 +14,9 @@ use std::time::Duration;
 
 use mysql::{Opts, OptsBuilder, SslOpts};
 
-use super::StoreError;
-use super::address::Server;
-use crate::shown;
-use crate::terminal::WARNING;
+use crate::console::terminal::WARNING;
+use crate::store::error::StoreError;
+use crate::text::shown;
 
 /// The environment variable that may hold the password.
 const PASSWORD: &str = "SPARKANALYZER_MYSQL_PASSWORD";
@@ -189,6 +188,18 @@ fn unknown(name: &str) -> String {
         true => format!("unknown parameter {name}"),
         false => "unknown parameter (a password's ? is written %3F)".into(),
     }
+}
+
+/// A database on a server.
+pub struct Server {
+    /// How to connect.
+    pub opts: Opts,
+    /// How it is called in messages: without user and password.
+    pub name: String,
+    /// The database.
+    pub database: String,
+    /// Whether the URL names a CA: then it is the only one that vouches for the server.
+    pub own_ca: bool,
 }
 
 /// How to reach the server, from the URL's part after the scheme.

@@ -2,11 +2,13 @@
 //! spark_jobs, spark_stages, spark_tasks, spark_sql. Their rows hold all that is known, so what a store knows
 //! of an application is read back from them.
 
-use polars::prelude::{DataFrame, PolarsResult};
+use polars::prelude::{DataFrame, PolarsError, PolarsResult};
 
-use super::columns::Columns;
-use super::table::Table;
-use crate::eventlog::{Application, Executor, Job, SPARK_METRICS, SqlExecution, Stage, Task};
+use crate::input::eventlog::{
+    Application, Executor, Job, Metrics, SPARK_METRICS, SqlExecution, Stage, Task,
+};
+use crate::store::columns::Columns;
+use crate::store::table::Table;
 
 /// The attempt that rows are of.
 #[derive(Clone, Copy, Debug, Default)]
@@ -133,9 +135,9 @@ impl Entry for (String, Executor) {
                 removed: removed(at),
                 removed_reason: reason(at),
             };
-            (id(at).unwrap_or_default(), executor)
+            Ok((key(id(at), "executor_id")?, executor))
         };
-        Ok((0..frame.height()).map(row).collect())
+        (0..frame.height()).map(row).collect()
     }
 }
 
@@ -179,15 +181,15 @@ impl Entry for (i64, Job) {
                 submitted: submitted(at),
                 completed: completed(at),
                 result: result(at),
-                stages: numbers(stages(at)),
+                stages: numbers(stages(at))?,
                 description: description(at),
                 group: group(at),
                 sql_execution: sql(at),
                 failure: failure(at),
             };
-            (job(at).unwrap_or_default(), one)
+            Ok((key(job(at), "job")?, one))
         };
-        Ok((0..frame.height()).map(row).collect())
+        (0..frame.height()).map(row).collect()
     }
 }
 
@@ -229,20 +231,22 @@ impl Entry for Stage {
             (signed(frame, "submitted_ms")?, signed(frame, "completed_ms")?);
         let (call_site, rdds) = (text(frame, "call_site")?, text(frame, "rdds")?);
         let sql_metrics = text(frame, "sql_metrics")?;
-        let row = |at| Stage {
-            call_site: call_site(at),
-            rdds: rdds(at),
-            sql_metrics: sql_metrics(at),
-            id: id(at).unwrap_or_default(),
-            attempt: attempt(at).unwrap_or_default(),
-            name: name(at),
-            tasks: tasks(at),
-            parents: numbers(parents(at)),
-            submitted: submitted(at),
-            completed: completed(at),
-            failure: failure(at),
+        let row = |at| {
+            Ok(Stage {
+                call_site: call_site(at),
+                rdds: rdds(at),
+                sql_metrics: metrics_text(sql_metrics(at))?,
+                id: key(id(at), "stage")?,
+                attempt: key(attempt(at), "stage_attempt")?,
+                name: name(at),
+                tasks: tasks(at),
+                parents: numbers(parents(at))?,
+                submitted: submitted(at),
+                completed: completed(at),
+                failure: failure(at),
+            })
         };
-        Ok((0..frame.height()).map(row).collect())
+        (0..frame.height()).map(row).collect()
     }
 }
 
@@ -305,8 +309,8 @@ impl Entry for (i64, Task) {
                 *value = column.get(at);
             }
             let one = Task {
-                stage: stage(at).unwrap_or_default(),
-                stage_attempt: stage_attempt(at).unwrap_or_default(),
+                stage: key(stage(at), "stage")?,
+                stage_attempt: key(stage_attempt(at), "stage_attempt")?,
                 index: index(at),
                 attempt: attempt(at),
                 partition: partition(at),
@@ -323,9 +327,9 @@ impl Entry for (i64, Task) {
                 // Metrics that are all unknown are as good as none.
                 metrics: values.iter().any(Option::is_some).then_some(values),
             };
-            (task(at).unwrap_or_default(), one)
+            Ok((key(task(at), "task_id")?, one))
         };
-        Ok((0..frame.height()).map(row).collect())
+        (0..frame.height()).map(row).collect()
     }
 }
 
@@ -368,21 +372,59 @@ impl Entry for (i64, SqlExecution) {
                 ended: ended(at),
                 progress: progress(at),
                 plan: plan(at),
-                driver_metrics: driver_metrics(at),
+                driver_metrics: metrics_text(driver_metrics(at))?,
                 failure: failure(at),
             };
-            (id(at).unwrap_or_default(), one)
+            Ok((key(id(at), "execution")?, one))
         };
-        Ok((0..frame.height()).map(row).collect())
+        (0..frame.height()).map(row).collect()
     }
+}
+
+/// The tables of an application of which nothing is known: their columns.
+///
+/// # Errors
+/// When polars refuses, which would be an error in this program.
+pub fn empty_tables() -> PolarsResult<Vec<(Table, DataFrame)>> {
+    fn empty<E: Entry>() -> PolarsResult<(Table, DataFrame)> {
+        Ok((E::TABLE, E::frame(Attempt::default(), &[])?))
+    }
+    Ok(vec![
+        empty::<Head>()?,
+        empty::<(String, Executor)>()?,
+        empty::<(i64, Job)>()?,
+        empty::<Stage>()?,
+        empty::<(i64, Task)>()?,
+        empty::<(i64, SqlExecution)>()?,
+    ])
 }
 
 fn list(ids: &[i64]) -> String {
     ids.iter().map(i64::to_string).collect::<Vec<_>>().join(",")
 }
 
-fn numbers(list: Option<String>) -> Vec<i64> {
-    list.iter().flat_map(|list| list.split(',')).filter_map(|id| id.parse().ok()).collect()
+/// The numbers of a list with commas.
+pub fn numbers(list: Option<String>) -> PolarsResult<Vec<i64>> {
+    let list = list.unwrap_or_default();
+    let number = |id: &str| id.parse().map_err(|_| wrong(format!("{id:?} in a list of numbers")));
+    list.split(',').filter(|id| !id.is_empty()).map(number).collect()
+}
+
+/// A text of [`Metrics`].
+fn metrics_text(text: Option<String>) -> PolarsResult<Option<String>> {
+    match text.as_deref().map(Metrics::pairs) {
+        Some(None) => Err(wrong("a text of metrics that is none".into())),
+        _ => Ok(text),
+    }
+}
+
+/// What a row is told apart by, which it must have.
+fn key<T>(value: Option<T>, name: &str) -> PolarsResult<T> {
+    value.ok_or_else(|| wrong(format!("a row without {name}")))
+}
+
+fn wrong(what: String) -> PolarsError {
+    PolarsError::ComputeError(what.into())
 }
 
 fn text<'f>(
@@ -407,4 +449,27 @@ fn truth<'f>(
 ) -> PolarsResult<impl Fn(usize) -> Option<bool> + use<'f>> {
     let column = frame.column(name)?.bool()?;
     Ok(move |at| column.get(at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_written_here_is_an_error() {
+        assert_eq!(numbers(Some("3,-1".into())).unwrap(), [3, -1]);
+        assert_eq!(numbers(Some(String::new())).unwrap(), [0; 0]);
+        assert!(numbers(Some("3,x".into())).is_err() && numbers(Some("1 2".into())).is_err());
+        let jobs = vec![(7, Job { stages: vec![3], ..Job::default() })];
+        let frame = <(i64, Job)>::frame(Attempt::default(), &jobs).unwrap();
+        assert_eq!(<(i64, Job)>::rows(&frame).unwrap(), jobs);
+        let mut nameless = frame.clone();
+        let none = polars::prelude::Column::full_null(
+            "job".into(),
+            1,
+            frame.column("job").unwrap().dtype(),
+        );
+        nameless.with_column(none).unwrap();
+        assert!(<(i64, Job)>::rows(&nameless).is_err(), "it is not job 0");
+    }
 }

@@ -1,10 +1,6 @@
 //! The tables of a store.
 
-use std::sync::LazyLock;
-
-use polars::prelude::{DataFrame, DataType};
-
-use super::{applications, process_tables};
+use polars::prelude::DataType;
 
 /// A table of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,11 +70,6 @@ impl Table {
         Table::ALL.into_iter().filter(|table| table.head() == Table::Processes)
     }
 
-    /// Its columns, in order.
-    pub fn columns(self) -> &'static [(String, Kind)] {
-        &COLUMNS[Table::ALL.iter().position(|&one| one == self).unwrap_or_default()]
-    }
-
     /// The table's name: its folder.
     pub fn name(self) -> &'static str {
         match self {
@@ -112,38 +103,17 @@ pub enum Kind {
     Truth,
 }
 
-/// The columns of [`Table::ALL`], as the functions that make the tables name them.
-static COLUMNS: LazyLock<Vec<Vec<(String, Kind)>>> = LazyLock::new(|| {
-    let mut made = process_tables::empty_tables().expect("names of columns are unique");
-    made.extend(applications::empty_tables().expect("so are these"));
-    let columns = |table| made.iter().find(|(one, _)| *one == table).map(|(_, frame)| kinds(frame));
-    Table::ALL.into_iter().map(|table| columns(table).unwrap_or_default()).collect()
-});
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Kind; 4] = [Kind::Text, Kind::Signed, Kind::Unsigned, Kind::Truth];
 
-fn kinds(frame: &DataFrame) -> Vec<(String, Kind)> {
-    let kind = |data: &DataType| match data {
-        DataType::Int64 => Kind::Signed,
-        DataType::UInt64 => Kind::Unsigned,
-        DataType::Boolean => Kind::Truth,
-        _ => Kind::Text,
-    };
-    let columns = frame.columns().iter();
-    columns.map(|column| (column.name().to_string(), kind(column.dtype()))).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_table_has_columns() {
-        for table in Table::ALL {
-            assert!(table.columns().len() > 3, "{}", table.name());
+    /// Of what data its columns are.
+    pub fn data_type(self) -> DataType {
+        match self {
+            Kind::Text => DataType::String,
+            Kind::Signed => DataType::Int64,
+            Kind::Unsigned => DataType::UInt64,
+            Kind::Truth => DataType::Boolean,
         }
-        let tasks = Table::Tasks.columns();
-        assert_eq!(tasks[0], ("process_id".into(), Kind::Text));
-        assert!(tasks.contains(&("instructions".into(), Kind::Unsigned)));
-        assert!(tasks.contains(&("is_late".into(), Kind::Truth)));
-        assert!(tasks.contains(&("stage".into(), Kind::Signed)));
     }
 }

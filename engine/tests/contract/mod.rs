@@ -7,7 +7,7 @@ mod ground;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use engine::{
-    Call, CallToken, Host, Limits, METRICS, Metric, Notice, Redirect, Thread, Totals, Tracer,
+    Call, CallToken, Client, Limits, METRICS, Metric, Notice, Redirect, Thread, Totals, Tracer,
 };
 use ground::count_down;
 
@@ -20,7 +20,7 @@ static SEEN: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
 const GETPPID: u64 = 110;
 const TOKEN: u64 = 0x5eed;
 
-impl<T: Thread> Host<T> for Listener {
+impl<T: Thread> Client<T> for Listener {
     fn redirect(&self, pc: u64) -> Redirect {
         if pc == before_others as *const () as u64 {
             Redirect::To(count_down as *const () as u64)
@@ -28,22 +28,22 @@ impl<T: Thread> Host<T> for Listener {
             Redirect::Follow
         }
     }
-    fn before_syscall(&self, _: &mut T, call: &Call) -> CallToken {
+    fn before_syscall(&self, _: &T, call: &Call) -> CallToken {
         if call.number == GETPPID { [TOKEN, call.arguments[0]] } else { [0; 2] }
     }
-    fn after_syscall(&self, _: &mut T, call: &Call, result: i64, before: CallToken) {
+    fn after_syscall(&self, _: &T, call: &Call, result: i64, before: CallToken) {
         if call.number == GETPPID {
             SEEN[0].store(before[0] + before[1], Ordering::Relaxed);
             SEEN[1].store(result as u64, Ordering::Relaxed);
         }
     }
-    fn before_exec(&self, _: &mut T, _: &mut Call) {}
-    fn thread_started(&self, _: &mut T) -> bool {
+    fn before_exec(&self, _: &T, _: &mut Call) {}
+    fn thread_started(&self, _: &T) -> bool {
         true
     }
-    fn fork_child(&self, _: &mut T) {}
-    fn exiting(&self, _: &mut T, _: bool, _: i32) {}
-    fn notice(&self, _: &mut T, notice: Notice, at: u64, detail: u64) {
+    fn fork_child(&self, _: &T) {}
+    fn exiting(&self, _: &T, _: bool, _: i32) {}
+    fn notice(&self, _: &T, notice: Notice, at: u64, detail: u64) {
         NOTICES.fetch_add(1, Ordering::Relaxed);
         eprintln!("notice {notice:?} at {at:#x} detail {detail:#x}");
     }

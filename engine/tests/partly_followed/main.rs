@@ -9,29 +9,30 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering}
 use std::time::{Duration, Instant};
 
 use engine::sys::{nr, syscall6};
-use engine::x86::thread::ThreadState;
-use engine::{Call, CallToken, Engine, Host, Limits, Metric, Notice, Redirect, Tracer};
+use engine::{
+    Call, CallToken, Client, Engine, Limits, Metric, Notice, Redirect, ThreadState, Tracer,
+};
 use ground::count_down;
 
 struct Listener;
 
 static NOTICES: AtomicUsize = AtomicUsize::new(0);
 
-impl Host for Listener {
+impl Client<ThreadState> for Listener {
     fn redirect(&self, pc: u64) -> Redirect {
         if pc == leaving as *const () as u64 { Redirect::Leave } else { Redirect::Follow }
     }
-    fn before_syscall(&self, _: &mut ThreadState, _: &Call) -> CallToken {
+    fn before_syscall(&self, _: &ThreadState, _: &Call) -> CallToken {
         CallToken::default()
     }
-    fn after_syscall(&self, _: &mut ThreadState, _: &Call, _: i64, _: CallToken) {}
-    fn before_exec(&self, _: &mut ThreadState, _: &mut Call) {}
-    fn thread_started(&self, _: &mut ThreadState) -> bool {
+    fn after_syscall(&self, _: &ThreadState, _: &Call, _: i64, _: CallToken) {}
+    fn before_exec(&self, _: &ThreadState, _: &mut Call) {}
+    fn thread_started(&self, _: &ThreadState) -> bool {
         false
     }
-    fn fork_child(&self, _: &mut ThreadState) {}
-    fn exiting(&self, _: &mut ThreadState, _: bool, _: i32) {}
-    fn notice(&self, _: &mut ThreadState, notice: Notice, at: u64, detail: u64) {
+    fn fork_child(&self, _: &ThreadState) {}
+    fn exiting(&self, _: &ThreadState, _: bool, _: i32) {}
+    fn notice(&self, _: &ThreadState, notice: Notice, at: u64, detail: u64) {
         NOTICES.fetch_add(1, Ordering::Relaxed);
         eprintln!("notice {notice:?} at {at:#x} detail {detail:#x}");
     }

@@ -1,27 +1,8 @@
 //! The static metrics: what one execution of an instruction adds to each count.
 //!
-//! A new static metric is one row in [`Metric`] and one weight in [`crate::x86`], nothing else.
+//! A new one is one row in the crate `metrics` and one weight in [`crate::x86`], nothing else.
 
-/// A metric that is a dot product of block counts with per-block weights.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(usize)]
-pub enum Metric {
-    /// Instructions retired at user level; a REP-prefixed one counts once.
-    Instructions,
-    /// Memory reads, one per operand and iteration.
-    MemoryReads,
-    /// Memory writes, one per operand and iteration.
-    MemoryWrites,
-    /// Bytes read.
-    MemoryBytesRead,
-    /// Bytes written.
-    MemoryBytesWritten,
-    /// Fences, LOCK-prefixed and serialising instructions, XCHG with memory.
-    Barriers,
-}
-
-/// Number of static metrics.
-pub const METRICS: usize = 6;
+pub use metrics::{ENGINE_COUNT as METRICS, EngineMetric as Metric};
 
 /// Totals of all static metrics, indexed by [`Metric`].
 pub type Totals = [u64; METRICS];

@@ -6,8 +6,12 @@
 //! `signal` after `siginterrupt(3)`, `sysv_signal`, `sigset` and raw system calls: a handler that was set so sees
 //! addresses of the engine until the next task begins, when the engine looks for such handlers.
 
-use super::{Decision, Frame, Hook, set_errno};
-use crate::tracer;
+use super::{
+    errno::set_errno,
+    frame::{Decision, Frame},
+    list::Hook,
+};
+use crate::base::tracer;
 
 /// What glibc and musl have as `struct sigaction` (bits/sigaction.h): the mask is 1024 bits.
 #[repr(C)]
@@ -49,8 +53,8 @@ pub fn set(hook: Hook, frame: &mut Frame) -> Decision {
         after.mask = 1 << (signal - 1);
         true
     } else if new != 0 {
-        // SAFETY: the application's structure, which libc would read too.
-        let action = unsafe { &*(new as *const Action) };
+        // SAFETY: the application's structure, which libc would read too. A copy: others may change it meanwhile.
+        let action = unsafe { (new as *const Action).read_unaligned() };
         after.handler = action.handler;
         // libc brings its own restorer; the engine has one where there is none.
         after.flags = u64::from(action.flags as u32) & !SA_RESTORER;
@@ -71,13 +75,12 @@ pub fn set(hook: Hook, frame: &mut Frame) -> Decision {
     if hook == Hook::Signal {
         frame.result = before.handler as i64;
     } else if old != 0 {
-        // SAFETY: the application's structure, which libc would write too.
-        let action = unsafe { &mut *(old as *mut Action) };
-        action.handler = before.handler;
-        action.mask = [0; 16];
-        action.mask[0] = before.mask;
-        action.flags = before.flags as i32;
-        action.restorer = before.restorer;
+        let mut mask = [0; 16];
+        mask[0] = before.mask;
+        let KernelAction { handler, flags, restorer, .. } = before;
+        let action = Action { handler, mask, flags: flags as i32, restorer };
+        // SAFETY: the application's structure, which libc would write too; no reference to it is made.
+        unsafe { (old as *mut Action).write_unaligned(action) };
     }
     Decision::Answered
 }

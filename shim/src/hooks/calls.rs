@@ -1,12 +1,21 @@
 //! What each hook does before and after the call it stands for.
 
-use super::{Decision, Frame, Hook, actions, rights};
+use super::{
+    actions,
+    errno::errno,
+    frame::{Decision, Frame},
+    list::Hook,
+    rights,
+};
 use crate::{
-    forks,
-    jvm::{launcher, tasks},
-    process,
-    python::tasks as python,
-    recorder, sys, syscalls, threads, ticker, tls, tracer,
+    base::{file, ids, sys, tls, tracer},
+    bridge::{
+        jvm::{launcher, tasks},
+        python::tasks as python,
+    },
+    count::{follow, syscalls},
+    lifecycle, process,
+    record::{events, forks, helper, threads},
 };
 use core::ptr::null_mut;
 use guest::syscall_number as nr;
@@ -51,7 +60,7 @@ fn returns_int(number: u64) -> bool {
 /// Before the call.
 pub fn before(hook: Hook, frame: &mut Frame) -> Decision {
     process::check_fork();
-    ticker::exec_failed();
+    helper::exec_failed();
     if let Some(number) = number(hook) {
         // frida-gum's own calls come here too; a followed thread's are seen at the instruction.
         let is_tracers = cfg!(feature = "gum") && tracer::follows_current();
@@ -72,7 +81,7 @@ pub fn before(hook: Hook, frame: &mut Frame) -> Decision {
     match hook {
         Hook::Fork if !process::is_borrowed() => {
             [frame.notes[0], frame.notes[1]] =
-                threads::current().map_or([0; 2], |thread| forks::about_to(thread.shared));
+                threads::current().map_or([0; 2], |thread| forks::about_to(&thread.shared));
             Decision::CallThenAfter
         }
         Hook::PosixSpawn | Hook::PosixSpawnp if !process::is_borrowed() => Decision::CallThenAfter,
@@ -93,18 +102,18 @@ pub fn before(hook: Hook, frame: &mut Frame) -> Decision {
             Decision::PassThrough
         }
         Hook::ExitNow | Hook::ExitNowC99 if process::is_borrowed() => {
-            recorder::spawned(sys::getpid(), b"");
+            events::spawned(ids::getpid(), b"");
             Decision::PassThrough
         }
         Hook::ExitNow | Hook::ExitNowC99 | Hook::QuickExit => {
-            process::end(ProcessEndReason::EXIT, i32::from(frame.arguments[0] as u8));
+            lifecycle::end::end(ProcessEndReason::EXIT, i32::from(frame.arguments[0] as u8));
             Decision::PassThrough
         }
         Hook::LibcStartMain => {
             if process::wants_agent() {
                 // SAFETY: this is libc's own call with the initial stack's arguments.
                 unsafe { launcher::insert_agent(&mut frame.arguments) };
-                if !tracer::go_on().is_null() {
+                if !follow::go_on().is_null() {
                     return Decision::FollowNext;
                 }
             }
@@ -139,9 +148,9 @@ pub fn after(hook: Hook, frame: &mut Frame) -> *mut tracer::Thread {
     if let Some(number) = number(hook) {
         let result =
             if returns_int(number) { i64::from(frame.result as i32) } else { frame.result };
-        let result = if result == -1 { -super::errno() } else { result };
+        let result = if result == -1 { -errno() } else { result };
         let thread = threads::current();
-        let shared = thread.map(|thread| thread.shared);
+        let shared = thread.map(|thread| &thread.shared);
         let token = [frame.notes[0], frame.notes[1]];
         syscalls::observe(shared, number, &frame.arguments, token, result);
         if python::is_watching() {
@@ -154,7 +163,7 @@ pub fn after(hook: Hook, frame: &mut Frame) -> *mut tracer::Thread {
     }
     let [first, second, third, ..] = frame.arguments;
     match hook {
-        Hook::PthreadSetname => return tracer::go_on(),
+        Hook::PthreadSetname => return follow::go_on(),
         Hook::Mmap | Hook::Mmap64 | Hook::Shmat if frame.result != -1 => {
             let len = if hook == Hook::Shmat { 1 } else { second };
             tracer::memory_changed(frame.result as u64, len);
@@ -172,7 +181,7 @@ pub fn after(hook: Hook, frame: &mut Frame) -> *mut tracer::Thread {
         Hook::Fork => {
             let numbers = [frame.notes[0], frame.notes[1]];
             if let Some(thread) = threads::current().filter(|_| numbers[0] != 0) {
-                forks::made(thread.shared, numbers, i64::from(frame.result as i32));
+                forks::made(&thread.shared, numbers, i64::from(frame.result as i32));
             }
         }
         Hook::PosixSpawn | Hook::PosixSpawnp if frame.result as i32 == 0 => {
@@ -181,7 +190,7 @@ pub fn after(hook: Hook, frame: &mut Frame) -> *mut tracer::Thread {
             let path = sys::read_string(frame.arguments[1], &mut path);
             if !pid.is_null() {
                 // SAFETY: the call has succeeded and has just stored the child's id there.
-                recorder::spawned(unsafe { *pid }, path);
+                events::spawned(unsafe { *pid }, path);
             }
         }
         _ => {}
@@ -194,16 +203,16 @@ fn executes(hook: Hook, arguments: &[u64; 6]) {
     let mut name = [0u8; 32];
     let path = match hook {
         Hook::Fexecve => {
-            let link = syscalls::descriptor_path(u64::from(arguments[0] as u32), &mut name);
-            sys::read_link(link, &mut buffer).unwrap_or_default()
+            let link = file::descriptor_path(u64::from(arguments[0] as u32), &mut name);
+            file::read_link(link, &mut buffer).unwrap_or_default()
         }
         Hook::Execveat => sys::read_string(arguments[1], &mut buffer),
         _ => sys::read_string(arguments[0], &mut buffer),
     };
     if process::is_borrowed() {
-        recorder::spawned(sys::getpid(), path);
+        events::spawned(ids::getpid(), path);
     } else {
-        recorder::before_exec(path);
+        events::before_exec(path);
     }
 }
 

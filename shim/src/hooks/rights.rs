@@ -1,7 +1,11 @@
 //! libc's functions that change what the process may do: the helper is told before, and after.
 
-use super::{Decision, Frame, Hook};
-use crate::{sys, ticker};
+use super::{
+    errno::errno,
+    frame::{Decision, Frame},
+    list::Hook,
+};
+use crate::{base::sys, record::helper};
 use alloc::vec::Vec;
 use guest::syscall_number as nr;
 
@@ -41,10 +45,10 @@ pub fn before(hook: Hook, frame: &Frame) -> Option<Decision> {
         return Some(Decision::CallThenAfter);
     }
     let (number, arguments) = call(hook, &frame.arguments)?;
-    if !ticker::mirrors(number, &arguments) {
+    if !helper::mirrors(number, &arguments) {
         return Some(Decision::PassThrough);
     }
-    ticker::mirror(number, &arguments);
+    helper::mirror(number, &arguments);
     // A wait is a place where a thread may be cancelled, and changes nothing.
     let waits = matches!(number, nr::WAIT4 | nr::WAITID);
     Some(if waits { Decision::PassThrough } else { Decision::CallThenAfter })
@@ -60,7 +64,7 @@ pub fn after(hook: Hook, frame: &Frame) -> bool {
     }
     let Some((number, arguments)) = call(hook, &frame.arguments) else { return false };
     let failed = frame.result as i32 == -1 && !matches!(number, nr::SETFSUID | nr::SETFSGID);
-    ticker::mirrored(number, &arguments, if failed { -super::errno() } else { 0 });
+    helper::mirrored(number, &arguments, if failed { -errno() } else { 0 });
     true
 }
 
@@ -73,12 +77,12 @@ fn follow_groups() {
     let count = unsafe { sys::call2(nr::GETGROUPS, 0, 0) };
     let count = usize::try_from(count).unwrap_or(0).min(MOST);
     if groups.try_reserve_exact(count).is_err() {
-        return;
+        return helper::cannot_follow();
     }
     groups.resize(count, 0);
     // SAFETY: the kernel writes as many words as there is room for.
     let count = unsafe { sys::call2(nr::GETGROUPS, count as u64, groups.as_mut_ptr() as u64) };
     let arguments = [count.max(0) as u64, groups.as_ptr() as u64, 0, 0, 0, 0];
-    ticker::mirror(nr::SETGROUPS, &arguments);
-    ticker::mirrored(nr::SETGROUPS, &arguments, 0);
+    helper::mirror(nr::SETGROUPS, &arguments);
+    helper::mirrored(nr::SETGROUPS, &arguments, 0);
 }

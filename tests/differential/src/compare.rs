@@ -1,6 +1,6 @@
 //! What differs between two runs.
 
-use engine::METRICS;
+use engine::{METRICS, Metric};
 
 use crate::machine::{DATA, Outcome};
 use crate::reference::Counts;
@@ -9,8 +9,6 @@ const NAMES: [&str; 16] = [
     "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13",
     "r14", "r15",
 ];
-const COUNTS: [&str; METRICS] =
-    ["instructions", "reads", "writes", "bytes read", "bytes written", "barriers"];
 /// RFLAGS that programs own: status, DF, TF, AC, ID and the constant bits; RF depends on how a fault came about.
 const FLAGS: u64 = 0x0024_7fd7;
 /// The x87 instruction pointer in the XSAVE area.
@@ -60,6 +58,6 @@ pub fn differences(native: &Outcome, translated: &Outcome) -> Vec<String> {
 pub fn count_differences(expected: &Counts, counted: &Counts, by: &str) -> Vec<String> {
     (0..METRICS)
         .filter(|&m| expected[m] != counted[m])
-        .map(|m| format!("{}: {by} {}, engine {}", COUNTS[m], expected[m], counted[m]))
+        .map(|m| format!("{}: {by} {}, engine {}", Metric::ALL[m].name(), expected[m], counted[m]))
         .collect()
 }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use engine::{Call, CallToken, Host, Notice, Redirect, ThreadState};
+use engine::{Call, CallToken, Client, Notice, Redirect, ThreadState};
 
 use crate::machine;
 
@@ -21,28 +21,28 @@ impl Observer {
     }
 }
 
-impl Host for Observer {
+impl Client<ThreadState> for Observer {
     fn redirect(&self, _pc: u64) -> Redirect {
         Redirect::Follow
     }
 
-    fn before_syscall(&self, _: &mut ThreadState, _: &Call) -> CallToken {
+    fn before_syscall(&self, _: &ThreadState, _: &Call) -> CallToken {
         CallToken::default()
     }
 
-    fn after_syscall(&self, _: &mut ThreadState, _: &Call, _: i64, _: CallToken) {}
+    fn after_syscall(&self, _: &ThreadState, _: &Call, _: i64, _: CallToken) {}
 
-    fn before_exec(&self, _: &mut ThreadState, _: &mut Call) {}
+    fn before_exec(&self, _: &ThreadState, _: &mut Call) {}
 
-    fn thread_started(&self, _: &mut ThreadState) -> bool {
+    fn thread_started(&self, _: &ThreadState) -> bool {
         true
     }
 
-    fn fork_child(&self, _: &mut ThreadState) {}
+    fn fork_child(&self, _: &ThreadState) {}
 
-    fn exiting(&self, _: &mut ThreadState, _: bool, _: i32) {}
+    fn exiting(&self, _: &ThreadState, _: bool, _: i32) {}
 
-    fn notice(&self, _: &mut ThreadState, _: Notice, at: u64, _: u64) {
+    fn notice(&self, _: &ThreadState, _: Notice, at: u64, _: u64) {
         if !machine::CODES.contains(&at) && at != machine::handler() {
             self.unexpected.store(at, Ordering::Relaxed);
         }

@@ -65,12 +65,12 @@ fn main() -> ExitCode {
                 }
             }
             "--list-sabotages" => {
-                engine::sabotage::names().for_each(|name| println!("{name}"));
+                engine::mutants::names().for_each(|name| println!("{name}"));
                 return ExitCode::SUCCESS;
             }
             "--sabotage" => {
                 let name = arguments.next().unwrap_or_default();
-                if engine::sabotage::commit(&name) {
+                if engine::mutants::commit(&name) {
                     options.broken = true;
                     Ok(())
                 } else {

@@ -174,7 +174,7 @@ impl Reference {
         }
         let instructions = u64::from(!going_on);
         let barriers = instructions * u64::from(weight.barriers);
-        let adds = [instructions, made[0], made[1], moved[0], moved[1], barriers];
+        let adds: Counts = [instructions, made[0], made[1], moved[0], moved[1], barriers];
         for (sum, add) in self.counts.iter_mut().zip(adds) {
             *sum += add;
         }

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use records::metric::INSTRUCTIONS;
 
-use super::super::figure::{Figure, Scale};
-use super::super::print::{human, stage_text};
-use super::super::rows::{Said, between, total, total_known};
-use super::super::spread::median;
-use super::super::task_facts::TaskFact;
-use super::facts::{Facts, exact, spark};
-use super::{Found, Gain};
+use crate::report::figure::{Figure, Scale};
+use crate::report::findings::facts::{Facts, exact, spark};
+use crate::report::findings::rules::{Gain, Unweighed};
+use crate::report::rows::{Said, between, total, total_known};
+use crate::report::spread::median;
+use crate::report::task_facts::TaskFact;
+use crate::report::words::{human, stage_text};
 
 fn count(value: u64) -> String {
     human(value, Scale::Count)
@@ -29,7 +29,7 @@ fn percent(part: u64, whole: u64) -> u64 {
 }
 
 /// Applies the rules.
-pub fn find(facts: &Facts<'_>, found: &mut Vec<Found>) {
+pub fn find(facts: &Facts<'_>, found: &mut Vec<Unweighed>) {
     found.extend(slow_nodes(facts));
     found.extend(warm_up(facts));
     found.extend(wasted_work(facts));
@@ -53,7 +53,7 @@ struct Slow {
     example: String,
 }
 
-fn slow_nodes(facts: &Facts<'_>) -> Vec<Found> {
+fn slow_nodes(facts: &Facts<'_>) -> Vec<Unweighed> {
     const FEWEST: usize = 3;
     const FACTOR: u64 = 150;
     const LIKE: u64 = 25;
@@ -113,13 +113,13 @@ fn slow_nodes(facts: &Facts<'_>) -> Vec<Found> {
         if facts.is_part(gain, PART) {
             let evidence = format!("node {}: {example}", names.name(node));
             let gain = Gain { ms: Some(gain), instructions: None };
-            found.push(Found { rule: "slow_node", stages, evidence, gain });
+            found.push(Unweighed { rule: "slow_node", stages, evidence, gain });
         }
     }
     found
 }
 
-fn warm_up(facts: &Facts<'_>) -> Option<Found> {
+fn warm_up(facts: &Facts<'_>) -> Option<Unweighed> {
     const PART: u64 = 10;
     let records = |task: &TaskFact| {
         let read = ["input_records", "shuffle_read_records"].map(|name| task.spark(spark(name)));
@@ -174,10 +174,10 @@ fn warm_up(facts: &Facts<'_>) -> Option<Found> {
         example?
     );
     let gain = Gain { ms: None, instructions: Some(more) };
-    Some(Found { rule: "warm_up", stages, evidence, gain })
+    Some(Unweighed { rule: "warm_up", stages, evidence, gain })
 }
 
-fn wasted_work(facts: &Facts<'_>) -> Option<Found> {
+fn wasted_work(facts: &Facts<'_>) -> Option<Unweighed> {
     let (mut failed, mut killed, mut in_vain) = (0_u64, 0_u64, 0_u64);
     let (mut work, mut spent, mut stages) = (Some(0_u64), 0_u64, Vec::new());
     let mut reasons: BTreeMap<&str, u64> = BTreeMap::new();
@@ -218,10 +218,10 @@ fn wasted_work(facts: &Facts<'_>) -> Option<Found> {
     }
     let gain =
         Gain { ms: Some(facts.on_all_cores(spent)), instructions: work.filter(|work| *work > 0) };
-    Some(Found { rule: "wasted_work", stages, evidence, gain })
+    Some(Unweighed { rule: "wasted_work", stages, evidence, gain })
 }
 
-fn python_share(facts: &Facts<'_>) -> Option<Found> {
+fn python_share(facts: &Facts<'_>) -> Option<Unweighed> {
     const PART: u64 = 30;
     let python = exact(&facts.in_tasks, "python_instructions").filter(|python| *python > 0)?;
     let whole = facts.instructions?;
@@ -239,10 +239,10 @@ fn python_share(facts: &Facts<'_>) -> Option<Found> {
         percent(python, whole)
     );
     let gain = Gain { ms: None, instructions: Some(python) };
-    Some(Found { rule: "python_share", stages, evidence, gain })
+    Some(Unweighed { rule: "python_share", stages, evidence, gain })
 }
 
-fn idle_cores(facts: &Facts<'_>) -> Option<Found> {
+fn idle_cores(facts: &Facts<'_>) -> Option<Unweighed> {
     const USED: u64 = 40;
     const LEAST_MS: u64 = 10_000;
     let end = facts.app?.ended_ms?;
@@ -263,10 +263,10 @@ fn idle_cores(facts: &Facts<'_>) -> Option<Found> {
         percent(used, held)
     );
     // Fewer cores would not make it shorter; who waits for them would have them.
-    Some(Found { rule: "idle_cores", stages: Vec::new(), evidence, gain: Gain::default() })
+    Some(Unweighed { rule: "idle_cores", stages: Vec::new(), evidence, gain: Gain::default() })
 }
 
-fn outside_tasks(facts: &Facts<'_>) -> Option<Found> {
+fn outside_tasks(facts: &Facts<'_>) -> Option<Unweighed> {
     const PART: u64 = 60;
     let of = |row: &super::super::rows::Row| match row.said(Figure::Metric(INSTRUCTIONS)) {
         Said::Exactly(value) => Some(value),
@@ -284,5 +284,5 @@ fn outside_tasks(facts: &Facts<'_>) -> Option<Found> {
         percent(outside, whole)
     );
     let gain = Gain { ms: None, instructions: Some(outside) };
-    Some(Found { rule: "outside_tasks", stages: Vec::new(), evidence, gain })
+    Some(Unweighed { rule: "outside_tasks", stages: Vec::new(), evidence, gain })
 }

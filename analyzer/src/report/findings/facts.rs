@@ -2,17 +2,17 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::eventlog::SPARK_METRICS;
+use crate::input::eventlog::SPARK_METRICS;
 use records::metric::INSTRUCTIONS;
 
-use super::super::figure::Figure;
-use super::super::gather::Answer;
-use super::super::key::Part;
-use super::super::logs::{App, ExecutorFacts, StageFacts};
-use super::super::rows::{Row, Said, between, total_known};
-use super::super::spread::median;
-use super::super::stage_names::StageName;
-use super::super::task_facts::{TaskFact, TaskFacts};
+use crate::report::answer::Answer;
+use crate::report::figure::Figure;
+use crate::report::key::Part;
+use crate::report::logs::{App, ExecutorFacts, StageFacts};
+use crate::report::rows::{Row, Said, between, total_known};
+use crate::report::spread::median;
+use crate::report::stage_names::StageName;
+use crate::report::task_facts::{TaskFact, TaskFacts};
 
 /// An application with all that rules look at.
 pub struct Facts<'a> {

@@ -4,19 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use records::metric::INSTRUCTIONS;
 
-use super::super::figure::{Figure, Scale};
-use super::super::print::{human, stage_text};
-use super::super::rows::{Said, total_known};
-use super::super::stage_names::{is_exchange, is_written};
-use super::facts::{Facts, Stage};
-use super::{Found, Gain};
-use crate::eventlog::{Operator, Rdd};
+use crate::input::eventlog::{Operator, Rdd};
+use crate::report::figure::{Figure, Scale};
+use crate::report::findings::facts::{Facts, Stage};
+use crate::report::findings::rules::{Gain, Unweighed};
+use crate::report::rows::{Said, total_known};
+use crate::report::stage_names::{is_exchange, is_written};
+use crate::report::words::{human, stage_text};
 
 /// Part of all instructions of tasks, or of all task time, in percent.
 const PART: u64 = 2;
 
 /// Applies the rule.
-pub fn find(facts: &Facts<'_>, found: &mut Vec<Found>) {
+pub fn find(facts: &Facts<'_>, found: &mut Vec<Unweighed>) {
     // What is computed again -> the jobs' stages that compute it, in order.
     let mut by_lineage: BTreeMap<String, Vec<(i64, &Stage<'_>)>> = BTreeMap::new();
     for stage in &facts.stages {
@@ -69,7 +69,7 @@ pub fn find(facts: &Facts<'_>, found: &mut Vec<Found>) {
     }
 }
 
-fn weigh(facts: &Facts<'_>, lineage: &str, all: &[(i64, &Stage<'_>)]) -> Option<Found> {
+fn weigh(facts: &Facts<'_>, lineage: &str, all: &[(i64, &Stage<'_>)]) -> Option<Unweighed> {
     let again = &all[1..];
     let work = |stage: &Stage<'_>| match stage.row.said(Figure::Metric(INSTRUCTIONS)) {
         Said::Exactly(value) => Some(value),
@@ -104,7 +104,7 @@ fn weigh(facts: &Facts<'_>, lineage: &str, all: &[(i64, &Stage<'_>)]) -> Option<
     let evidence = format!("stages {} compute the same: {what}", names.join(" and "));
     let gain = Gain { ms: spent, instructions };
     let stages = all.iter().map(|(_, stage)| stage.id).collect();
-    Some(Found { rule: "recomputation", stages, evidence, gain })
+    Some(Unweighed { rule: "recomputation", stages, evidence, gain })
 }
 
 /// Between the operators of a lineage.

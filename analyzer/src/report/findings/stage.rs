@@ -2,15 +2,15 @@
 
 use records::metric::INSTRUCTIONS;
 
-use super::super::figure::{Figure, Scale};
-use super::super::print::human;
-use super::super::rows::{Said, total};
-use super::super::spread::median;
-use super::super::stage_names::is_exchange;
-use super::super::task_facts::TaskFact;
-use super::facts::{Facts, Stage, spark};
-use super::{Found, Gain};
-use crate::eventlog::Operator;
+use crate::input::eventlog::Operator;
+use crate::report::figure::{Figure, Scale};
+use crate::report::findings::facts::{Facts, Stage, spark};
+use crate::report::findings::rules::{Gain, Unweighed};
+use crate::report::rows::{Said, total};
+use crate::report::spread::median;
+use crate::report::stage_names::is_exchange;
+use crate::report::task_facts::TaskFact;
+use crate::report::words::human;
 
 fn count(value: u64) -> String {
     human(value, Scale::Count)
@@ -34,9 +34,9 @@ fn percent(part: u64, whole: u64) -> u64 {
 }
 
 /// Applies the rules to all stages.
-pub fn find(facts: &Facts<'_>, found: &mut Vec<Found>) {
+pub fn find(facts: &Facts<'_>, found: &mut Vec<Unweighed>) {
     for stage in &facts.stages {
-        let rules: [fn(&Facts<'_>, &Stage<'_>) -> Option<Found>; 11] = [
+        let rules: [fn(&Facts<'_>, &Stage<'_>) -> Option<Unweighed>; 11] = [
             data_skew,
             gc_pressure,
             fetch_wait,
@@ -55,8 +55,8 @@ pub fn find(facts: &Facts<'_>, found: &mut Vec<Found>) {
 }
 
 /// A finding on a stage.
-fn on(stage: &Stage<'_>, rule: &'static str, evidence: String, gain: Gain) -> Option<Found> {
-    Some(Found { rule, stages: vec![stage.id], evidence, gain })
+fn on(stage: &Stage<'_>, rule: &'static str, evidence: String, gain: Gain) -> Option<Unweighed> {
+    Some(Unweighed { rule, stages: vec![stage.id], evidence, gain })
 }
 
 fn ms(ms: u64) -> Gain {
@@ -84,7 +84,7 @@ fn read_bytes(task: &TaskFact) -> Option<u64> {
     read.iter().any(Option::is_some).then(|| total(read.into_iter().flatten()))
 }
 
-fn data_skew(facts: &Facts<'_>, stage: &Stage<'_>) -> Option<Found> {
+fn data_skew(facts: &Facts<'_>, stage: &Stage<'_>) -> Option<Unweighed> {
     const FEWEST: usize = 4;
     const FACTOR: u64 = 200;
     const WORK: u64 = 150;
@@ -156,14 +156,14 @@ fn part_of_run_time(stage: &Stage<'_>, name: &str) -> Option<(u64, u64)> {
     (part >= LEAST_MS && is_percent(part, run, PART)).then_some((run, part))
 }
 
-fn gc_pressure(facts: &Facts<'_>, stage: &Stage<'_>) -> Option<Found> {
+fn gc_pressure(facts: &Facts<'_>, stage: &Stage<'_>) -> Option<Unweighed> {
     let (run, gc) = part_of_run_time(stage, "spark_gc_time_ms")?;
     let evidence =
         format!("GC took {} of {} run time ({} %)", time(gc), time(run), percent(gc, run));
     on(stage, "gc_pressure", evidence, ms(facts.on_all_cores(gc)))
 }
 
-fn fetch_wait(facts: &Facts<'_>, stage: &Stage<'_>) -> Option<Found> {
+fn fetch_wait(facts: &Facts<'_>, stage: &Stage<'_>) -> Option<Unweighed> {
     let (run, wait) = part_of_run_time(stage, "spark_shuffle_fetch_wait_ms")?;
     let remote = stage.exact("spark_shuffle_read_remote_bytes").unwrap_or(0);
     let evidence = format!(
@@ -176,7 +176,7 @@ fn fetch_wait(facts: &Facts<'_>, stage: &Stage<'_>) -> Option<Found> {
     on(stage, "fetch_wait", evidence, ms(facts.on_all_cores(wait)))
 }
 
-fn tiny_tasks(facts: &Facts<'_>, stage: &Stage<'_>) -> Option<Found> {
+fn tiny_tasks(facts: &Facts<'_>, stage: &Stage<'_>) -> Option<Unweighed> {
     const FEWEST: u64 = 8;
     const RUN_MS: u64 = 50;
     const OVERHEAD: u64 = 50;
@@ -203,7 +203,7 @@ fn tiny_tasks(facts: &Facts<'_>, stage: &Stage<'_>) -> Option<Found> {
     on(stage, "tiny_tasks", evidence, ms(facts.on_all_cores(gain)))
 }
 
-fn spill(_: &Facts<'_>, stage: &Stage<'_>) -> Option<Found> {
+fn spill(_: &Facts<'_>, stage: &Stage<'_>) -> Option<Unweighed> {
     const LEAST: u64 = 16 << 20;
     const PART: u64 = 10;
     let spilled = stage.exact("spark_disk_spilled_bytes").filter(|spilled| *spilled > 0)?;
@@ -225,7 +225,7 @@ fn spill(_: &Facts<'_>, stage: &Stage<'_>) -> Option<Found> {
     on(stage, "spill", evidence, Gain::default())
 }
 
-fn small_io(_: &Facts<'_>, stage: &Stage<'_>) -> Option<Found> {
+fn small_io(_: &Facts<'_>, stage: &Stage<'_>) -> Option<Unweighed> {
     const CALLS: u64 = 10_000;
     const BYTES: u64 = 4096;
     const PART: u64 = 10;
@@ -257,7 +257,7 @@ fn small_io(_: &Facts<'_>, stage: &Stage<'_>) -> Option<Found> {
     on(stage, "small_io", texts.join("; "), ms(ns / 1_000_000))
 }
 
-fn small_shuffle_blocks(facts: &Facts<'_>, stage: &Stage<'_>) -> Option<Found> {
+fn small_shuffle_blocks(facts: &Facts<'_>, stage: &Stage<'_>) -> Option<Unweighed> {
     const BLOCKS: u64 = 10_000;
     const BYTES: u64 = 16 << 10;
     let read = stage.exact("spark_shuffle_read_bytes").filter(|read| *read > 0)?;
@@ -284,7 +284,7 @@ fn barriers_per_million(stage: &Stage<'_>) -> Option<u64> {
     (work > 0).then(|| (u128::from(barriers) * 1_000_000 / u128::from(work)) as u64)
 }
 
-fn contention(facts: &Facts<'_>, stage: &Stage<'_>) -> Option<Found> {
+fn contention(facts: &Facts<'_>, stage: &Stage<'_>) -> Option<Unweighed> {
     const FACTOR: u64 = 500;
     const LEAST_PER_MILLION: u64 = 1000;
     const OTHERS: usize = 2;
@@ -311,7 +311,7 @@ fn contention(facts: &Facts<'_>, stage: &Stage<'_>) -> Option<Found> {
     on(stage, "contention", evidence, Gain { ms: None, instructions: Some(work) })
 }
 
-fn unbalanced_executors(facts: &Facts<'_>, stage: &Stage<'_>) -> Option<Found> {
+fn unbalanced_executors(facts: &Facts<'_>, stage: &Stage<'_>) -> Option<Unweighed> {
     const FACTOR: u64 = 150;
     const LEAST_MS: u64 = 1000;
     let mut of_executor = std::collections::BTreeMap::<u32, u64>::new();
@@ -353,7 +353,7 @@ fn unbalanced_executors(facts: &Facts<'_>, stage: &Stage<'_>) -> Option<Found> {
     on(stage, "unbalanced_executors", evidence, ms(more))
 }
 
-fn locality_misses(_: &Facts<'_>, stage: &Stage<'_>) -> Option<Found> {
+fn locality_misses(_: &Facts<'_>, stage: &Stage<'_>) -> Option<Unweighed> {
     const FEWEST: u64 = 10;
     const PART: u64 = 30;
     let of = |name: &str| stage.exact(&format!("spark_{name}_tasks"));
@@ -370,7 +370,7 @@ fn locality_misses(_: &Facts<'_>, stage: &Stage<'_>) -> Option<Found> {
     on(stage, "locality_misses", evidence, Gain::default())
 }
 
-fn under_partitioned(facts: &Facts<'_>, stage: &Stage<'_>) -> Option<Found> {
+fn under_partitioned(facts: &Facts<'_>, stage: &Stage<'_>) -> Option<Unweighed> {
     const MEDIAN_MS: u64 = 5000;
     const PART: u64 = 10;
     let (cores, tasks) = (facts.cores?, stage.useful().count() as u64);
@@ -393,7 +393,7 @@ fn under_partitioned(facts: &Facts<'_>, stage: &Stage<'_>) -> Option<Found> {
 }
 
 /// Scans of many small files, by the queries' own metrics.
-fn small_files(facts: &Facts<'_>) -> Vec<Found> {
+fn small_files(facts: &Facts<'_>) -> Vec<Unweighed> {
     const FILES: u64 = 50;
     const BYTES: u64 = 1 << 20;
     let mut found = Vec::new();
@@ -433,7 +433,7 @@ fn small_files(facts: &Facts<'_>) -> Vec<Found> {
                 evidence.push_str(&format!(", {} instructions a file", count(work / files)));
             }
             let gain = Gain { ms: None, instructions: (work > 0).then_some(work) };
-            found.push(Found { rule: "small_files", stages: own, evidence, gain });
+            found.push(Unweighed { rule: "small_files", stages: own, evidence, gain });
         }
     }
     found

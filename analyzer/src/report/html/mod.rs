@@ -6,28 +6,21 @@ use std::io::{self, Write};
 use records::metric::{Class, INSTRUCTIONS, Quantity};
 use serde_json::{Value, json};
 
-use super::figure::{Figure, Scale};
-use super::findings::{self, Facts};
-use super::gather::Answer;
-use super::jobs::Job;
-use super::key::{Dimension, Key, Part};
-use super::plan;
-use super::rows::{Row, Rows, Said};
-use super::spread::Measure;
-use super::spread_print;
-use super::stage_names::StageName;
+use crate::report::answer::Answer;
+use crate::report::figure::{Figure, Scale};
+use crate::report::findings::facts::Facts;
+use crate::report::jobs::Job;
+use crate::report::key::{Dimension, Key, Part};
+use crate::report::rows::{Row, Rows, Said};
+use crate::report::spread::Measure;
+use crate::report::stage_names::StageName;
+use crate::report::{findings, plan, spread_print};
 
 /// The page; its data stands for [`DATA_MARK`].
 const PAGE: &str = include_str!("page.html");
 const DATA_MARK: &str = "@DATA@";
-/// The figures of single tasks when the user chooses none: a report of 100,000 tasks must stay small.
-const TASK_FIGURES: [&str; 17] = [
-    "instructions",
-    "memory_reads",
-    "memory_writes",
-    "memory_bytes_read",
-    "memory_bytes_written",
-    "barriers",
+/// The figures of single tasks when the user chooses none, besides those that the engine counts: a report of 100,000 tasks must stay small.
+const TASK_FIGURES: [&str; 11] = [
     "syscall_calls",
     "syscall_ns",
     "file_bytes_in",
@@ -90,8 +83,11 @@ pub fn print(
 
 fn data(answer: &Answer, directories: &Answer, chosen: Option<&[Figure]>) -> Value {
     let figures = chosen.map_or_else(Figure::all, <[_]>::to_vec);
-    let is_of_tasks =
-        |figure: &Figure| chosen.is_some() || TASK_FIGURES.contains(&figure.name().as_str());
+    let is_of_tasks = |figure: &Figure| {
+        chosen.is_some()
+            || Figure::of_engine().any(|one| one == *figure)
+            || TASK_FIGURES.contains(&figure.name().as_str())
+    };
     let task_figures: Vec<usize> =
         (0..figures.len()).filter(|&at| is_of_tasks(&figures[at])).collect();
     // What is shown first: the first figure of tasks of which something is known.

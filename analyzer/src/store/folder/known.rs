@@ -2,17 +2,20 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use polars::prelude::DataFrame;
 
-use super::super::claims::Claim;
-use super::super::take::{COUNTS, KnownProcess, completeness};
-use super::super::{Snapshots, StoreError, Table};
-use super::below;
-use super::manifest::{KEPT, Manifest, STAGING};
-use super::part::{ROWS_PER_GROUP, scan};
+use crate::store::below;
+use crate::store::claims::Claim;
+use crate::store::error::StoreError;
+use crate::store::folder::manifest::Manifest;
+use crate::store::ingest::{COUNTS, KnownProcess, completeness};
+use crate::store::kept::unpack_one;
+use crate::store::parquet::{ROWS_PER_GROUP, scan};
+use crate::store::part::{KEPT, Part, STAGING};
+use crate::store::table::Table;
 
 /// Rows of the table `kept` that are read at once; each is some megabyte at most.
 const KEPT_AT_ONCE: usize = 64;
@@ -40,7 +43,7 @@ impl Known {
                 known.take_claims(&frame)
             })?;
             scan(root, part, Table::Segments.name(), None, rows, &mut |frame| {
-                known.take_segments(&frame, part.id, part.snapshots)
+                known.take_segments(&frame, part, &part.path(root, Table::Segments.name()))
             })?;
             scan(root, part, KEPT, Some(&["source"]), rows, &mut |frame| {
                 for source in frame.column("source")?.str()?.iter().flatten() {
@@ -69,9 +72,10 @@ impl Known {
     fn take_segments(
         &mut self,
         frame: &DataFrame,
-        part: u64,
-        snapshots: Snapshots,
+        part: &Part,
+        place: &Path,
     ) -> Result<(), StoreError> {
+        let snapshots = part.snapshots;
         let ids = frame.column("process_id")?.str()?;
         let segments = frame.column("segment")?.i64()?;
         let counts = COUNTS
@@ -79,12 +83,20 @@ impl Known {
             .map(|name| Ok(frame.column(name)?.u64()?))
             .collect::<Result<Vec<_>, StoreError>>()?;
         for (at, id) in ids.iter().enumerate() {
-            let (Some(id), Some(segment)) = (id, segments.get(at)) else { continue };
-            let counts = std::array::from_fn(|column| counts[column].get(at).unwrap_or(0));
+            let Some((id, segment)) = id.zip(segments.get(at)) else {
+                return Err(StoreError::Damaged(place.to_owned()));
+            };
+            let mut values = [0; COUNTS.len()];
+            for (value, column) in values.iter_mut().zip(&counts) {
+                let known = column.get(at);
+                *value = known.ok_or_else(|| StoreError::Damaged(place.to_owned()))?;
+            }
+            let segment =
+                u32::try_from(segment).map_err(|_| StoreError::Damaged(place.to_owned()))?;
             let process = self.processes.entry(id.to_owned()).or_default();
             process.snapshots = snapshots;
-            process.segments.insert(segment as u32, completeness(counts));
-            self.parts.insert(id.to_owned(), part);
+            process.segments.insert(segment, completeness(values));
+            self.parts.insert(id.to_owned(), part.id);
         }
         Ok(())
     }
@@ -111,12 +123,13 @@ pub fn unpack(
             let segments = frame.column("segment")?.i64()?;
             let bytes = frame.column("bytes")?.binary()?;
             for at in 0..frame.height() {
+                let segment = segments.get(at).and_then(|number| u32::try_from(number).ok());
                 let (Some(source), Some(segment), Some(bytes)) =
-                    (sources.get(at), segments.get(at), bytes.get(at))
+                    (sources.get(at), segment, bytes.get(at))
                 else {
-                    continue;
+                    return Err(StoreError::Damaged(part.path(root, KEPT)));
                 };
-                let key = (source.to_owned(), segment as u32);
+                let key = (source.to_owned(), segment);
                 if !wanted.contains(&key) {
                     continue;
                 }
@@ -141,27 +154,4 @@ pub fn unpack(
         *packed = unpack_one(packed)?;
     }
     Ok(unpacked)
-}
-
-/// Unpacks a kept segment to a file beside it and removes the packed one; the line before the records is
-/// passed over.
-///
-/// # Errors
-/// When it is damaged, or there is no room.
-pub fn unpack_one(packed: &Path) -> Result<PathBuf, StoreError> {
-    let at = |error| StoreError::Read { path: packed.to_owned(), error };
-    let plain = packed.with_extension("sar");
-    // A run before this one may have left it.
-    let _ = std::fs::remove_file(&plain);
-    let decoder = File::open(packed).and_then(zstd::Decoder::new).map_err(at)?;
-    let mut decoder = BufReader::new(decoder);
-    decoder.skip_until(b'\n').map_err(at)?;
-    let copied = File::options().write(true).create_new(true).open(&plain).and_then(|file| {
-        let mut file = BufWriter::new(file);
-        std::io::copy(&mut decoder, &mut file)?;
-        file.flush()
-    });
-    copied.map_err(|error| StoreError::Write { path: plain.clone(), error })?;
-    std::fs::remove_file(packed).map_err(at)?;
-    Ok(plain)
 }

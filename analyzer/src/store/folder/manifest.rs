@@ -7,30 +7,29 @@
 //! does it. A reader looks for a file at its place, then in `.staging`; it holds a shared lock on
 //! `.readers`, which is exchanged for files under an exclusive one, so that a report is of one state.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use records::metric::EDITION;
 use serde::{Deserialize, Serialize};
 
-use super::super::kept::escape;
-use super::super::{Snapshots, StoreError};
-use super::below;
-use crate::new_file::NewFile;
+use crate::console::new_file::NewFile;
+use crate::store::below;
+use crate::store::error::StoreError;
+use crate::store::part::{KEPT, Part, STAGING};
 
-/// The schema that this program writes and reads.
-pub const SCHEMA: u32 = 2;
+/// The oldest schema that this program reads: its tables have the columns of the first edition of the table of
+/// metrics.
+const OLDEST_SCHEMA: u32 = 2;
+/// The schema that this program writes. Each later edition of the table of metrics is one: a program that lacks a
+/// column must not read it, while this one reads what an older part lacks as unknown.
+pub const SCHEMA: u32 = OLDEST_SCHEMA + EDITION - 1;
 /// The file that makes a folder a store.
 const MARK: &str = "store.json";
 /// Locked by readers, and by a writer while it exchanges files.
 const READERS: &str = ".readers";
-/// Where files are written.
-pub const STAGING: &str = ".staging";
-/// The table of what is kept of sources that may still grow.
-pub const KEPT: &str = "kept";
-/// How a folder of an unknown application is called, as other readers of partitioned tables have it.
-const NO_APPLICATION: &str = "__HIVE_DEFAULT_PARTITION__";
 
 /// What a store is made of.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -43,72 +42,6 @@ pub struct Manifest {
     /// The parts, in the order of their making.
     #[serde(default)]
     pub parts: Vec<Part>,
-}
-
-/// Files that belong together.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Part {
-    /// Its number.
-    pub id: u64,
-    /// The application; unknown for processes of none.
-    pub application: Option<String>,
-    /// The key of an event log's application attempt; none = processes.
-    pub log: Option<String>,
-    /// The first and the last of its nodes.
-    pub nodes: Option<(String, String)>,
-    /// Table -> its number of rows; tables without rows have no file.
-    pub rows: BTreeMap<String, u64>,
-    /// Bytes of its files.
-    pub bytes: u64,
-    /// Which snapshots were kept.
-    pub snapshots: Snapshots,
-}
-
-impl Part {
-    /// A part with nothing in it.
-    pub fn empty(id: u64, snapshots: Snapshots) -> Part {
-        Part {
-            id,
-            application: None,
-            log: None,
-            nodes: None,
-            rows: BTreeMap::new(),
-            bytes: 0,
-            snapshots,
-        }
-    }
-
-    /// Removes its staged files.
-    pub fn discard(&self, root: &Path) {
-        for table in self.rows.keys() {
-            // Whatever hinders it, the folder of temporary files goes as a whole.
-            let _ = below::remove(root, &self.staged(table));
-        }
-    }
-
-    /// Where a table's file belongs.
-    pub fn path(&self, root: &Path, table: &str) -> PathBuf {
-        root.join(self.place(table))
-    }
-
-    /// The same, from the store's folder on.
-    pub fn place(&self, table: &str) -> PathBuf {
-        let application = self.application.as_deref().map_or_else(|| NO_APPLICATION.into(), escape);
-        Path::new(table).join(format!("app={application}")).join(format!("{:08}.parquet", self.id))
-    }
-
-    /// Where a table's file is written, from the store's folder on.
-    pub fn staged(&self, table: &str) -> PathBuf {
-        Path::new(STAGING).join(format!("{:08}-{table}.parquet", self.id))
-    }
-
-    /// Whether its tables are a store's: other names could lead anywhere.
-    fn is_sound(&self) -> bool {
-        let is_table = |name: &String| {
-            name == KEPT || super::super::Table::ALL.iter().any(|table| table.name() == name)
-        };
-        self.rows.keys().all(is_table)
-    }
 }
 
 /// Whether a name in a new store's folder is one that an interrupted first ingest leaves.
@@ -170,13 +103,17 @@ impl Manifest {
     /// When it has another schema or is damaged.
     pub fn parse(text: &[u8], root: &Path) -> Result<Manifest, StoreError> {
         match serde_json::from_slice::<Manifest>(text) {
-            Ok(manifest) if manifest.schema == SCHEMA => {
+            Ok(manifest) if (OLDEST_SCHEMA..=SCHEMA).contains(&manifest.schema) => {
                 match manifest.parts.iter().all(Part::is_sound) {
                     true => Ok(manifest),
                     false => Err(StoreError::Damaged(root.join(MARK))),
                 }
             }
-            Ok(other) => Err(StoreError::Schema { path: root.to_owned(), found: other.schema }),
+            Ok(other) => Err(StoreError::Schema {
+                path: root.to_owned(),
+                found: other.schema,
+                known: SCHEMA,
+            }),
             Err(_) => Err(StoreError::Damaged(root.join(MARK))),
         }
     }
@@ -226,7 +163,8 @@ impl Manifest {
         old: &BTreeSet<u64>,
         new: Vec<Part>,
     ) -> Result<(), StoreError> {
-        let mut changed = self.clone();
+        // New parts have the columns of today.
+        let mut changed = Manifest { schema: SCHEMA, ..self.clone() };
         changed.parts.retain(|part| !old.contains(&part.id));
         changed.parts.extend(new);
         changed.parts.sort_by_key(|part| part.id);
@@ -289,7 +227,7 @@ impl Manifest {
             .iter()
             .flat_map(|part| part.rows.keys().map(|table| part.place(table)))
             .collect();
-        let tables = super::super::Table::ALL.iter().map(|table| table.name());
+        let tables = crate::store::table::Table::ALL.iter().map(|table| table.name());
         for table in tables.chain([KEPT]) {
             let at = |path: PathBuf| move |error| StoreError::Write { path, error };
             let table = Path::new(table);

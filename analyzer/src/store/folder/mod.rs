@@ -9,10 +9,8 @@
 //! be thousands of small files. The table `kept` has the sources of what may still grow: of processes
 //! whose end was not seen or whose files are not whole.
 
-pub mod below;
 pub mod known;
-mod manifest;
-pub mod part;
+pub mod manifest;
 mod rewrite;
 mod take;
 
@@ -24,15 +22,18 @@ use std::path::{Path, PathBuf};
 
 use polars::prelude::DataFrame;
 
-use super::applications::{self, Runs};
-use super::kept::application_key;
-use super::{Added, Progress, Purged, Snapshots, Store, StoreError, Table, Taken, WritableStore};
-use crate::eventlog::Application;
+use crate::input::eventlog::Application;
+use crate::model::snapshot_policy::Snapshots;
+use crate::store::api::{Added, Progress, Purged, Store, Taken, WritableStore};
+use crate::store::below;
+use crate::store::error::StoreError;
+use crate::store::kept::application_key;
+use crate::store::parquet::{PartWriter, ROWS_PER_GROUP, scan};
+use crate::store::part::{Part, STAGING};
+use crate::store::sort_runs::{self, Runs};
+use crate::store::table::Table;
 use known::Known;
-use manifest::STAGING;
-use part::{PartWriter, ROWS_PER_GROUP, scan};
-
-pub use manifest::{Manifest, Part, SCHEMA, lock_to_read};
+use manifest::{Manifest, lock_to_read};
 
 /// Rows that a scan hands over at once.
 const ROWS_AT_ONCE: usize = 4 * ROWS_PER_GROUP;
@@ -158,7 +159,7 @@ impl WritableStore for FolderStore {
         (part.application, part.log) = (rest.id.clone(), Some(key.clone()));
         let mut writer = PartWriter::begin(&self.root, part);
         let old = self.log(&key).map(|part| (self.root.as_path(), part));
-        let is_new = applications::tables(old, runs, rest, cluster, &mut |table, mut frame| {
+        let is_new = sort_runs::tables(old, runs, rest, cluster, &mut |table, mut frame| {
             writer.write(table.name(), &mut frame)
         })?;
         if !is_new {
@@ -189,7 +190,7 @@ impl WritableStore for FolderStore {
         let mut purged = Purged { processes: gone.len() as u64, applications: 0 };
         for part in &logs {
             let mut last_ms = None;
-            for (table, column) in super::APPLICATION_TIMES {
+            for (table, column) in crate::store::api::APPLICATION_TIMES {
                 let mut take = |frame: DataFrame| {
                     last_ms = last_ms.max(frame.column(column)?.i64()?.iter().flatten().max());
                     Ok(())

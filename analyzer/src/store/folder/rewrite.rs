@@ -5,9 +5,11 @@ use std::path::Path;
 
 use polars::prelude::{BooleanChunked, DataFrame, IdxCa, IdxSize, NewChunkedArray};
 
-use super::super::{StoreError, Table};
-use super::manifest::{KEPT, Manifest, Part};
-use super::part::{PartWriter, ROWS_PER_GROUP, scan};
+use crate::store::error::StoreError;
+use crate::store::folder::manifest::Manifest;
+use crate::store::parquet::{PartWriter, ROWS_PER_GROUP, scan};
+use crate::store::part::{KEPT, Part};
+use crate::store::table::Table;
 
 /// Parts with fewer bytes are put together ...
 const SMALL_BYTES: u64 = 4 << 20;

@@ -6,13 +6,17 @@ use std::sync::{Mutex, PoisonError};
 
 use polars::prelude::{Column, DataFrame, NamedFrom, Series};
 
-use super::super::kept::PIECE_BYTES;
-use super::super::process_tables::Origin;
-use super::super::take::{Output, Plan, Source, Worker, plan, take_inventory};
-use super::super::{Progress, Snapshots, StoreError, Table, Taken};
-use super::known::{Known, unpack};
-use super::manifest::{KEPT, Manifest, Part};
-use super::part::PartWriter;
+use crate::model::snapshot_policy::Snapshots;
+use crate::store::api::{Progress, Taken};
+use crate::store::error::StoreError;
+use crate::store::folder::known::{Known, unpack};
+use crate::store::folder::manifest::Manifest;
+use crate::store::ingest::{Output, Plan, Source, Worker, plan, take_inventory};
+use crate::store::kept::PIECE_BYTES;
+use crate::store::parquet::PartWriter;
+use crate::store::part::{KEPT, Part};
+use crate::store::process_tables::Origin;
+use crate::store::table::Table;
 
 /// Input of a part, in bytes: large enough that parts are few, small enough to be rewritten at ease.
 const PART_INPUT_BYTES: std::ops::RangeInclusive<u64> = (16 << 20)..=(256 << 20);

@@ -10,13 +10,13 @@ use mysql::prelude::Queryable;
 use mysql::{AccessMode, Conn, OptsBuilder, Params, Transaction, TxOpts, Value};
 use polars::prelude::{Column, DataFrame, NamedFrom, Series};
 
-use super::super::StoreError;
-use super::super::address::Server;
-use super::super::table::{Kind, Table};
-use super::error::ServerError;
-use super::load::Loader;
-use super::schema::{VERSION, key_column};
-use super::trust;
+use crate::store::error::StoreError;
+use crate::store::server::error::ServerError;
+use crate::store::server::load::Loader;
+use crate::store::server::schema::{VERSION, key_column};
+use crate::store::server::trust;
+use crate::store::server_url::Server;
+use crate::store::table::{Kind, Table};
 
 /// How often a transaction that met another one is done again.
 const ATTEMPTS: u32 = 20;
@@ -88,7 +88,10 @@ impl Connection {
     pub fn check_schema(&mut self) -> Result<(), StoreError> {
         match self.schema_version()? {
             VERSION => Ok(()),
-            found => Err(StoreError::ServerSchema { server: self.name.clone(), found }),
+            found => {
+                let (server, known) = (self.name.clone(), VERSION);
+                Err(StoreError::ServerSchema { server, found, known })
+            }
         }
     }
 

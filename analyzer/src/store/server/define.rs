@@ -2,11 +2,12 @@
 
 use mysql::prelude::Queryable;
 
-use super::super::address::Server;
-use super::super::{Address, StoreError};
-use super::connection::{Connection, Purpose};
-use super::error::ServerError;
-use super::schema::{VERSION, VERSIONS, migration};
+use crate::store::address::Address;
+use crate::store::error::StoreError;
+use crate::store::server::connection::{Connection, Purpose};
+use crate::store::server::error::ServerError;
+use crate::store::server::schema::{VERSION, VERSIONS, migration};
+use crate::store::server_url::Server;
 
 /// What was done to a schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +35,8 @@ pub fn define(address: &Address, is_new: bool) -> Result<Definition, StoreError>
     let mut connection = Connection::open(server(address)?, Purpose::Write)?;
     let from = connection.schema_version()?;
     if from > VERSION || (from > 0 && from < VERSION && is_new) || (from == 0 && !is_new) {
-        return Err(StoreError::ServerSchema { server: connection.name, found: from });
+        let (server, found, known) = (connection.name, from, VERSION);
+        return Err(StoreError::ServerSchema { server, found, known });
     }
     connection.read(|conn| Ok(conn.query_drop(VERSIONS)?))?;
     for version in from + 1..=VERSION {

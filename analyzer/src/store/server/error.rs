@@ -3,8 +3,8 @@
 use std::fmt;
 use std::io;
 
-use crate::exit::Exit;
-use crate::shown;
+use crate::console::exit::Exit;
+use crate::text::shown;
 
 /// A server's refusal, with the server's name once it is known.
 #[derive(Debug)]

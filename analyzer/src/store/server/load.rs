@@ -11,10 +11,10 @@ use mysql::prelude::Queryable;
 use mysql::{Conn, LocalInfileHandler, Params, Row, Transaction, Value};
 use polars::prelude::{BooleanChunked, DataFrame, Int64Chunked, StringChunked, UInt64Chunked};
 
-use super::super::StoreError;
-use super::super::table::{Kind, Table};
-use super::error::ServerError;
-use super::schema::{added_columns, key_column};
+use crate::store::error::StoreError;
+use crate::store::server::error::ServerError;
+use crate::store::server::schema::{added_columns, key_column};
+use crate::store::table::{Kind, Table};
 
 /// An INSERT has at most this many values (the protocol allows 65,535) ...
 const MAX_VALUES: usize = 30_000;

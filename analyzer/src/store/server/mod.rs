@@ -9,12 +9,13 @@
 //! has grown are updated in their places, so ingest needs no right to delete.
 
 mod connection;
-mod define;
-mod error;
+pub mod define;
+pub mod error;
 mod load;
 mod process_rows;
 mod schema;
 mod trust;
+mod views;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -24,21 +25,20 @@ use mysql::prelude::Queryable;
 use mysql::{AccessMode, Transaction};
 use polars::prelude::DataFrame;
 
-use super::address::Server;
-use super::applications::{self, Run, Runs};
-use super::folder::part::{PartReader, ROWS_PER_GROUP};
-use super::kept::application_key;
-use super::table::Table;
-use super::take::{Files, Worker, plan, take_inventory};
-use super::{Added, Progress, Purged, Snapshots, Store, StoreError, Taken, WritableStore};
-use crate::eventlog::Application;
+use crate::input::eventlog::Application;
+use crate::model::snapshot_policy::Snapshots;
+use crate::store::api::{Added, Progress, Purged, Store, Taken, WritableStore};
+use crate::store::error::StoreError;
+use crate::store::ingest::{Files, Worker, plan, take_inventory};
+use crate::store::kept::application_key;
+use crate::store::parquet::{PartReader, ROWS_PER_GROUP};
+use crate::store::server::error::ServerError;
+use crate::store::server_url::Server;
+use crate::store::sort_runs::{self, Run, Runs};
+use crate::store::table::Table;
 use connection::{Connection, Purpose, read_rows};
 use load::{Loader, Rows};
 use process_rows::{Known, ProcessRows};
-
-pub use define::{define, grants};
-pub use error::ServerError;
-pub use schema::VERSION;
 
 /// Processes that are taken in by one transaction: enough that its end is no large part of the work ...
 const PROCESSES_AT_ONCE: usize = 64;
@@ -160,7 +160,7 @@ impl WritableStore for ServerStore {
             let old = (!old.rows.is_empty()).then_some((root.as_path(), &old));
             let mut is_new = false;
             let (root, new) = files.write_rows(|write| {
-                is_new = applications::tables(old, runs, rest, cluster, write)?;
+                is_new = sort_runs::tables(old, runs, rest, cluster, write)?;
                 Ok(())
             })?;
             if !is_new {
@@ -180,7 +180,7 @@ impl WritableStore for ServerStore {
                 "SELECT `process_id` FROM `processes` WHERE `last_real_ns` < ?",
                 (before_ns,),
             )?;
-            let latest = super::APPLICATION_TIMES.map(|(table, column)| {
+            let latest = crate::store::api::APPLICATION_TIMES.map(|(table, column)| {
                 let table = table.name();
                 format!(
                     "SELECT `application_key`, MAX(`{column}`) AS `ms` FROM `{table}` GROUP BY 1"

@@ -5,18 +5,19 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
-use mysql::prelude::Queryable;
+use mysql::prelude::{FromValue, Queryable};
 use mysql::{Row, Transaction};
 use polars::prelude::{BooleanChunked, DataFrame, NewChunkedArray};
 
-use super::super::claims::Claim;
-use super::super::folder::known::unpack_one;
-use super::super::process_tables::Origin;
-use super::super::table::Table;
-use super::super::take::{COUNTS, KnownProcess, Output, Plan, Source, completeness};
-use super::super::{Snapshots, StoreError};
-use super::error::ServerError;
-use super::load::{Loader, Rows};
+use crate::model::snapshot_policy::Snapshots;
+use crate::store::claims::Claim;
+use crate::store::error::StoreError;
+use crate::store::ingest::{COUNTS, KnownProcess, Output, Plan, Source, completeness};
+use crate::store::kept::unpack_one;
+use crate::store::process_tables::Origin;
+use crate::store::server::error::ServerError;
+use crate::store::server::load::{Loader, Rows};
+use crate::store::table::Table;
 
 /// What a database knows of some processes.
 pub struct Known {
@@ -41,13 +42,12 @@ impl Known {
         );
         for row in connection.exec_iter(query, ids.to_vec())? {
             let mut row: Row = row?;
-            let (Some(id), Some(segment)) = (row.take::<String, _>(0), row.take::<u32, _>(1))
-            else {
-                continue;
-            };
-            let counts =
-                std::array::from_fn(|at| row.take::<Option<u64>, _>(at + 2).flatten().unwrap_or(0));
-            let process = processes.entry(id).or_default();
+            let (id, segment) = (taken(&mut row, 0)?, taken(&mut row, 1)?);
+            let mut counts = [0; COUNTS.len()];
+            for (at, count) in counts.iter_mut().enumerate() {
+                *count = taken(&mut row, at + 2)?;
+            }
+            let process: &mut KnownProcess = processes.entry(id).or_default();
             process.segments.insert(segment, completeness(counts));
         }
         let query = format!(
@@ -96,8 +96,8 @@ impl Known {
                 (&plan.id, segment),
             )?;
             for piece in pieces {
-                let piece: Option<Vec<u8>> = piece?.take(0);
-                file.write_all(&piece.unwrap_or_default()).map_err(cannot)?;
+                let piece: Vec<u8> = taken(&mut piece?, 0).map_err(ServerError::from)?;
+                file.write_all(&piece).map_err(cannot)?;
             }
             let source = Source {
                 path: unpack_one(&packed)?,
@@ -107,6 +107,12 @@ impl Known {
         }
         Ok(())
     }
+}
+
+/// A value of a row, which must be there.
+fn taken<T: FromValue>(row: &mut Row, at: usize) -> Result<T, mysql::Error> {
+    let value = row.take(at).unwrap_or(mysql::Value::NULL);
+    mysql::from_value_opt(value).map_err(|error| mysql::Error::FromValueError(error.0))
 }
 
 /// Puts the rows of processes into the tables of a database.

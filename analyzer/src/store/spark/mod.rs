@@ -4,7 +4,9 @@
 //! Spark reads an unsigned number of 64 bits as decimal(20,0), sums it as decimal(30,0), and writes it into
 //! JSON digit by digit: nothing is a double on the way.
 
-mod session;
+pub mod error;
+pub mod row;
+pub mod session;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,22 +14,20 @@ use std::fs::File;
 use std::path::Path;
 
 use polars::prelude::{Column, DataFrame, NamedFrom, Series};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::folder::{Manifest, lock_to_read};
-use super::table::Kind;
-use super::{Store, StoreError, Table, whole};
-use session::Session;
-
-pub use session::{SparkError, Start};
+use crate::store::api::{Sql, Store, whole};
+use crate::store::error::StoreError;
+use crate::store::folder::manifest::{Manifest, lock_to_read};
+use crate::store::table::{Kind, Table};
+use error::SparkError;
+use row::SparkRow;
+use session::{Session, Start};
 
 /// Rows that a scan hands over at once.
 const ROWS_AT_ONCE: usize = 16_384;
 /// What Hadoop takes for a pattern in a path.
 const PATTERNS: [char; 8] = ['*', '?', '[', ']', '{', '}', ',', '\\'];
-
-/// A row by its columns' names; what is null is not in it.
-pub type Found = Map<String, Value>;
 
 /// A store, and the Spark that reads it.
 #[derive(Debug)]
@@ -67,12 +67,14 @@ impl SparkStore {
                 let question =
                     json!({"is": "text", "path": format!("{}/store.json", escape(&root))});
                 let mut text = None;
-                let answer = session.ask(&question, &mut |line| text = text_of(line));
+                let answer =
+                    session.ask(&question, &mut |line| text = Some(session::text_of(line)));
                 answer.map_err(|error| match error.is_missing_path() {
                     true => StoreError::Missing(place.to_owned()),
                     false => error.into(),
                 })?;
-                Manifest::parse(text.unwrap_or_default().as_bytes(), place)?
+                let text = text.ok_or_else(|| StoreError::Missing(place.to_owned()))??;
+                Manifest::parse(text.as_bytes(), place)?
             }
         };
         let mut filled = BTreeSet::new();
@@ -98,17 +100,14 @@ impl SparkStore {
         let (session, frames) = (RefCell::new(session), RefCell::default());
         Ok(SparkStore { session, frames, filled, _lock: lock })
     }
+}
 
-    /// Whether a table has rows at all.
-    pub fn has_rows(&self, table: Table) -> bool {
+impl Sql for SparkStore {
+    fn has_rows(&self, table: Table) -> bool {
         self.filled.contains(&table)
     }
 
-    /// Names rows as a table.
-    ///
-    /// # Errors
-    /// When Spark ended.
-    pub fn name_rows(
+    fn name_rows(
         &self,
         name: &str,
         columns: &[(&str, Kind)],
@@ -119,34 +118,23 @@ impl SparkStore {
         Ok(self.session.borrow_mut().ask(&question, &mut |_| {})?)
     }
 
-    /// Hands over the rows that a query finds; what is null is not in them.
-    ///
-    /// # Errors
-    /// When Spark ended or refuses, or what `each` says.
-    pub fn query(
+    fn query(
         &self,
         sql: &str,
-        each: &mut dyn FnMut(&Found) -> Result<(), StoreError>,
+        each: &mut dyn FnMut(&SparkRow) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let sql = format!("SELECT to_json(struct(*)) FROM ({sql})");
         let mut failed = Ok(());
         let question = json!({"is": "query", "sql": sql, "is_large": false});
         self.session.borrow_mut().ask(&question, &mut |line| {
-            if failed.is_ok()
-                && let Ok(row) = serde_json::from_str(line)
-            {
-                failed = each(&row);
+            if failed.is_ok() {
+                failed = SparkRow::parse(line).map_err(StoreError::from).and_then(|row| each(&row));
             }
         })?;
         failed
     }
 
-    /// Hands over rows of a table in the order of its files, piece by piece; `condition` begins with a join or
-    /// WHERE, and the table is `t` in it.
-    ///
-    /// # Errors
-    /// As [`SparkStore::query`].
-    pub fn rows(
+    fn rows(
         &self,
         table: Table,
         columns: Option<&[&str]>,
@@ -169,22 +157,21 @@ impl SparkStore {
         let question = json!({"is": "query", "sql": sql, "is_large": is_large});
         // Spark hands them over in any order, and to sort them there would cost it a second job.
         let mut rows: Vec<(String, u64, String)> = Vec::new();
-        self.session.borrow_mut().ask(&question, &mut |line| {
-            let mut parts = line.splitn(3, ' ');
-            let mut part = || parts.next().unwrap_or_default().to_owned();
-            let (file, index, row) = (part(), part(), part());
-            rows.push((file, index.parse().unwrap_or(0), row));
+        let mut failed = None;
+        self.session.borrow_mut().ask(&question, &mut |line| match placed(line) {
+            Some(row) => rows.push(row),
+            None => failed = Some(format!("a row of {} without its place", table.name())),
         })?;
+        if let Some(what) = failed {
+            return Err(SparkError::Answer { what }.into());
+        }
         rows.sort_unstable();
         for rows in rows.chunks(ROWS_AT_ONCE) {
-            let rows: Vec<Found> = rows
-                .iter()
-                .map(|(.., row)| serde_json::from_str(row).unwrap_or_default())
-                .collect();
+            let rows = rows.iter().map(|(.., row)| SparkRow::parse(row));
+            let rows = rows.collect::<Result<Vec<_>, _>>()?;
             let made = columns.iter().zip(&short);
-            let made =
-                made.map(|((name, kind), short)| column(name, *kind, short, &rows)).collect();
-            each(DataFrame::new(rows.len(), made)?)?;
+            let made = made.map(|((name, kind), short)| column(name, *kind, short, &rows));
+            each(DataFrame::new(rows.len(), made.collect::<Result<_, _>>()?)?)?;
         }
         Ok(())
     }
@@ -216,7 +203,7 @@ impl Store for SparkStore {
         Ok(frame)
     }
 
-    fn spark(&self) -> Option<&SparkStore> {
+    fn sql(&self) -> Option<&dyn Sql> {
         Some(self)
     }
 }
@@ -244,21 +231,32 @@ fn escape(path: &str) -> String {
     path.chars().map(escape).collect()
 }
 
-fn text_of(line: &str) -> Option<String> {
-    session::json_of(line).as_str().map(str::to_owned)
+/// A line of a table: its file, its place there, the row.
+fn placed(line: &str) -> Option<(String, u64, String)> {
+    let (file, rest) = line.split_once(' ')?;
+    let (index, row) = rest.split_once(' ')?;
+    Some((file.to_owned(), index.parse().ok()?, row.to_owned()))
 }
 
 /// A column of rows.
-fn column(name: &str, kind: Kind, key: &str, rows: &[Found]) -> Column {
-    let values = || rows.iter().map(|row| row.get(key));
-    let name = name.into();
+fn column(name: &str, kind: Kind, key: &str, rows: &[SparkRow]) -> Result<Column, SparkError> {
+    type Values<T> = Result<Vec<Option<T>>, SparkError>;
+    let called = name.into();
+    let rows = rows.iter();
     let series = match kind {
-        Kind::Text => Series::new(name, values().map(|one| one?.as_str()).collect::<Vec<_>>()),
-        Kind::Signed => Series::new(name, values().map(|one| one?.as_i64()).collect::<Vec<_>>()),
-        Kind::Unsigned => Series::new(name, values().map(|one| one?.as_u64()).collect::<Vec<_>>()),
-        Kind::Truth => Series::new(name, values().map(|one| one?.as_bool()).collect::<Vec<_>>()),
+        Kind::Text => Series::new(called, rows.map(|row| row.text(key)).collect::<Values<_>>()?),
+        Kind::Signed => {
+            Series::new(called, rows.map(|row| row.signed(key)).collect::<Values<_>>()?)
+        }
+        Kind::Unsigned => {
+            Series::new(called, rows.map(|row| row.unsigned(key)).collect::<Values<_>>()?)
+        }
+        Kind::Truth => Series::new(called, rows.map(|row| row.truth(key)).collect::<Values<_>>()?),
     };
-    series.into()
+    if name == "process_id" && series.null_count() > 0 {
+        return Err(SparkError::Answer { what: "a row of no process".into() });
+    }
+    Ok(series.into())
 }
 
 #[cfg(test)]
@@ -272,11 +270,21 @@ mod tests {
 
     #[test]
     fn unsigned_numbers_stay_whole() {
-        let rows: Vec<Found> = ["{\"0\":18446744073709551615}", "{}"]
-            .map(|row| serde_json::from_str(row).unwrap())
-            .to_vec();
-        let column = column("x", Kind::Unsigned, "0", &rows);
+        let rows = ["{\"0\":18446744073709551615}", "{}"].map(|row| SparkRow::parse(row).unwrap());
+        let column = column("x", Kind::Unsigned, "0", &rows).unwrap();
         let values = column.u64().unwrap();
         assert_eq!((values.get(0), values.get(1)), (Some(u64::MAX), None));
+    }
+
+    #[test]
+    fn what_is_no_row_is_an_error() {
+        assert_eq!(placed("a.parquet 7 {}"), Some(("a.parquet".into(), 7, "{}".into())));
+        for line in ["", "a.parquet", "a.parquet 7", "a.parquet x {}", "a.parquet -1 {}"] {
+            assert_eq!(placed(line), None, "{line:?}");
+        }
+        let rows = ["{\"0\":-1}"].map(|row| SparkRow::parse(row).unwrap());
+        assert!(column("x", Kind::Unsigned, "0", &rows).is_err());
+        let rows = ["{}"].map(|row| SparkRow::parse(row).unwrap());
+        assert!(column("process_id", Kind::Text, "0", &rows).is_err());
     }
 }

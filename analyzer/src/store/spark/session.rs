@@ -8,18 +8,18 @@ use std::collections::VecDeque;
 use std::fs;
 use std::io::{self, BufRead, BufReader, PipeReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::exit::Exit;
-use crate::progress::{self, Step};
-use crate::shown;
+use crate::console::progress::{self, Step};
+use crate::store::spark::error::SparkError;
+use crate::text::shown;
 
 /// The script.
 const DRIVER: &str = include_str!("driver.py");
@@ -31,74 +31,6 @@ const END: Duration = Duration::from_secs(20);
 const KEPT_LINES: usize = 400;
 /// What Spark says while nobody gives it a processor.
 const STARVING: &str = "has not accepted any resources";
-
-/// Why Spark gave no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum SparkError {
-    /// There is none here.
-    #[error(
-        "Spark: {}: {error}; set SPARK_HOME to Spark's folder, or put its spark-submit into PATH",
-        program.display()
-    )]
-    Absent {
-        /// What was to be started.
-        program: PathBuf,
-        /// Why it could not.
-        error: io::Error,
-    },
-    /// It ended before it was asked.
-    #[error("Spark did not start: {program} ended with {status}:{said}\n{WAY_OUT}")]
-    NotStarted {
-        /// The command.
-        program: String,
-        /// How.
-        status: ExitStatus,
-        /// Its last words.
-        said: String,
-    },
-    /// It ended while it was asked.
-    #[error("Spark ended in the middle of the report:{said}\n{WAY_OUT}")]
-    Ended {
-        /// Its last words.
-        said: String,
-    },
-    /// A job failed.
-    #[error("Spark: {said}\n{WAY_OUT}")]
-    Job {
-        /// What Spark says.
-        said: String,
-        /// Whether a file is missing or cannot be read.
-        is_of_input: bool,
-    },
-    /// The way to it does not work.
-    #[error("Spark: {}: {error}", path.display())]
-    Way {
-        /// The folder or socket.
-        path: PathBuf,
-        /// Why.
-        error: io::Error,
-    },
-}
-
-/// Behind every failure of Spark's.
-const WAY_OUT: &str = "Does spark-submit with this --master run a job of its own? Can all executors read the \
-                       store's path? --verbose shows all that Spark says";
-
-impl SparkError {
-    /// The exit code.
-    pub fn exit(&self) -> Exit {
-        match self {
-            SparkError::Job { is_of_input: true, .. } => Exit::BadInput,
-            _ => Exit::Environment,
-        }
-    }
-
-    /// Whether it says that a path is not there.
-    pub fn is_missing_path(&self) -> bool {
-        let SparkError::Job { said, .. } = self else { return false };
-        ["PATH_NOT_FOUND", "Path does not exist"].iter().any(|one| said.contains(one))
-    }
-}
 
 /// How to start Spark.
 #[derive(Clone, Debug, Default)]
@@ -171,15 +103,16 @@ impl Session {
         };
         stream.set_nonblocking(false).map_err(way(&socket))?;
         session.lines = Some(BufReader::new(stream));
-        let mut version = Value::Null;
-        match session.answer(&mut |line| version = json_of(line)) {
+        let mut version = None;
+        match session.answer(&mut |line| version = Some(text_of(line))) {
             Err(SparkError::Ended { .. }) => {
                 let status = session.child.wait().map_err(way(&socket))?;
                 return Err(session.not_started(start, &program, status));
             }
             other => other?,
         }
-        step.end(version.as_str().unwrap_or("?"));
+        let missing = || SparkError::Answer { what: "no version".into() };
+        step.end(&version.ok_or_else(missing)??);
         Ok(session)
     }
 
@@ -217,7 +150,8 @@ impl Session {
             match line.trim_end_matches('\n') {
                 "." => return Ok(()),
                 text => match text.strip_prefix('!') {
-                    Some(error) => return Err(failed(json_of(error).as_str().unwrap_or(error))),
+                    // A message that is no JSON is shown as it came.
+                    Some(error) => return Err(failed(&text_of(error).unwrap_or(error.to_owned()))),
                     None => each(text),
                 },
             }
@@ -311,7 +245,11 @@ fn failed(said: &str) -> SparkError {
     SparkError::Job { said: lines.join("\n  "), is_of_input }
 }
 
-/// A line of an answer; null if it is none.
-pub fn json_of(line: &str) -> Value {
-    serde_json::from_str(line).unwrap_or_else(|_| json!(null))
+/// A line of an answer that is a text in JSON.
+///
+/// # Errors
+/// When it is something else.
+pub fn text_of(line: &str) -> Result<String, SparkError> {
+    serde_json::from_str(line)
+        .map_err(|error| SparkError::Answer { what: format!("no text: {error}") })
 }

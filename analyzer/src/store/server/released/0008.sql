@@ -1,0 +1,9 @@
+ALTER TABLE `spark_jobs` ADD COLUMN `failure` MEDIUMTEXT;
+ALTER TABLE `spark_stages` ADD COLUMN `call_site` MEDIUMTEXT;
+ALTER TABLE `spark_stages` ADD COLUMN `rdds` MEDIUMTEXT;
+ALTER TABLE `spark_stages` ADD COLUMN `sql_metrics` MEDIUMTEXT;
+ALTER TABLE `spark_tasks` ADD COLUMN `failure` MEDIUMTEXT;
+ALTER TABLE `spark_sql` ADD COLUMN `progress` BIGINT;
+ALTER TABLE `spark_sql` ADD COLUMN `plan` MEDIUMTEXT;
+ALTER TABLE `spark_sql` ADD COLUMN `driver_metrics` MEDIUMTEXT;
+ALTER TABLE `spark_sql` ADD COLUMN `failure` MEDIUMTEXT;

@@ -1,0 +1,3 @@
+//! What depends on the instruction set: a folder for each.
+
+pub mod x86_64;

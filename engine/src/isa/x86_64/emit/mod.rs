@@ -1,0 +1,8 @@
+//! Machine code.
+
+pub mod buffer;
+pub mod encode;
+pub mod ibl;
+pub mod inserted;
+pub mod patchable;
+pub mod target_check;

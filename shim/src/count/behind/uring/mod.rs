@@ -1,0 +1,6 @@
+//! io_uring.
+
+mod ring;
+mod rings;
+
+pub use rings::Rings;

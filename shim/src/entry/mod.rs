@@ -1,0 +1,6 @@
+//! Where the process enters this library.
+
+mod admission;
+mod begin;
+mod constructor;
+mod panic;
