@@ -318,7 +318,7 @@ def of_version(version, tests, scratch):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="", help="run the tests whose name, with the version, contains this")
+    parser.add_argument("--only", default="", help="run the tests whose name, with the version, contains one of these (A,B)")
     parser.add_argument("--long", action="store_true", help="run all tests, with both versions of Spark")
     parser.add_argument("--keep", action="store_true", help="keep the scratch directory and say where it is")
     options = parser.parse_args()
@@ -340,7 +340,8 @@ def main():
         own_network.enter(NODES, scratch)
         for version in versions:
             tests = [test for test in (LONG if options.long else SHORT) if version == VERSIONS[0] or test not in ONLY_NEWEST]
-            tests = [test for test in tests if options.only in f"yarn {version}: {test.__name__}"]
+            parts = options.only.split(",")
+            tests = [test for test in tests if any(part in f"yarn {version}: {test.__name__}" for part in parts)]
             if tests:
                 good = of_version(version, tests, scratch) and good
     except (Skip, fetch.FetchError, own_network.Refused) as reason:
