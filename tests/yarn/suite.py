@@ -156,11 +156,10 @@ def second_attempt(yarn):
         logs = list((yarn.scratch / name / "events").glob("*_1.inprogress"))
         if not logs or "SparkListenerStageCompleted" not in logs[0].read_text(encoding="utf-8", errors="replace"):
             return None
-        masters = [pid for pid, arguments in yarn.hadoop.containers() if any("ApplicationMaster" in one for one in arguments)]
-        return masters or None
+        return [pid for pid, arguments in yarn.hadoop.containers() if any("ApplicationMaster" in one for one in arguments)]
 
-    (master,) = wait_for(counted, job, name)
-    os.kill(master, signal.SIGKILL)
+    # The library's helper process, a child, has the same arguments.
+    os.kill(wait_for(counted, job, name)[0], signal.SIGKILL)
     yarn.finish(job, name)
     return reports.check_attempts(yarn, name, folder)
 
@@ -294,9 +293,11 @@ def run(test, version, yarn):
         remark = test(yarn)
     except (AssertionError, HadoopError, subprocess.SubprocessError) as error:
         print(f"FAIL {name} ({time.monotonic() - begin:.0f} s)\n  {error}", flush=True)
+        yarn.end_jobs()
         return False
     except Exception:  # pylint: disable=broad-except
         print(f"FAIL {name}\n{traceback.format_exc()}", flush=True)
+        yarn.end_jobs()
         return False
     print(f"PASS {name} ({time.monotonic() - begin:.0f} s; {remark})", flush=True)
     return True

@@ -42,6 +42,7 @@ class Yarn:
         self.spark, self.hadoop, self.scratch = spark, hadoop, pathlib.Path(scratch)
         self.overhead = printed_overhead()
         self.expected = {}
+        self.jobs = []
 
     # -- input ---------------------------------------------------------------------------------
 
@@ -124,7 +125,7 @@ class Yarn:
         """Starts a job; returns the process, its log is in `name`/submit.log."""
         command = self.command(name, mode, settings, program, arguments, *more)
         with open(self.scratch / name / "submit.log", "wb") as log:
-            return subprocess.Popen(
+            job = subprocess.Popen(
                 command,
                 env=self.environment(),
                 cwd=self.scratch / name,
@@ -133,6 +134,17 @@ class Yarn:
                 stderr=log,
                 preexec_fn=standalone.die_with_parent,
             )
+        self.jobs.append(job)
+        return job
+
+    def end_jobs(self):
+        """Ends what a failed test has left behind, so that the next one has the cluster to itself."""
+        left = [job for job in self.jobs if job.poll() is None]
+        for job in left:
+            job.kill()
+            job.wait()
+        if left:
+            self.hadoop.restart_yarn()
 
     def finish(self, process, name, seconds=SUBMIT_SECONDS):
         """Waits for a job; it must succeed."""
