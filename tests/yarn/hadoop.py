@@ -74,6 +74,7 @@ class Hadoop:
         self.work = pathlib.Path(work)
         self.node_memory_mib = node_memory_mib
         self.daemons = {}
+        self.enforces_memory = False
 
     # -- configuration -------------------------------------------------------------------------
 
@@ -150,8 +151,10 @@ class Hadoop:
             "yarn.nodemanager.log-dirs": self.work / name / "logs",
             "yarn.nodemanager.resource.memory-mb": self.node_memory_mib,
             "yarn.nodemanager.resource.cpu-vcores": 8,
-            # A container that uses more memory than it asked for is killed. Addresses without memory are not looked
-            # at, as on most clusters: a JVM reserves more of them than twice its memory.
+            # Where this is true, YARN leaves memory to control groups. Else it adds up the resident memory of all
+            # processes of a container and kills one that has more than it asked for. Addresses without memory
+            # are not looked at, as on most clusters: a JVM reserves more of them than twice its memory.
+            "yarn.nodemanager.resource.memory.enforced": str(not self.enforces_memory).lower(),
             "yarn.nodemanager.pmem-check-enabled": "true",
             "yarn.nodemanager.vmem-check-enabled": "false",
             "yarn.nodemanager.container-monitor.interval-ms": 500,
@@ -252,8 +255,10 @@ class Hadoop:
         self._wait("resourcemanager-1", "NodeManager from node", len(NODES))
         return self
 
-    def restart_yarn(self, admin_env=None):
-        """ResourceManager and NodeManagers anew; containers get the variables of `admin_env`, beside those of the job."""
+    def restart_yarn(self, admin_env=None, enforces_memory=False):
+        """ResourceManager and NodeManagers anew; containers get the variables of `admin_env`, beside those of the job, and
+        are killed or not when their processes together have more memory than they asked for."""
+        self.enforces_memory = enforces_memory
         self._stop([name for name in self.daemons if name.startswith(("nodemanager", "resourcemanager"))])
         self._conf_dir(self.client_conf())
         for number, (_, name) in enumerate(NODES):
