@@ -109,6 +109,9 @@ pub fn when_rewritten<'a>(mut arguments: impl Iterator<Item = &'a [u8]>) -> Role
     if is_spark { Role::Other } else { Role::Program }
 }
 
+/// On YARN the driver is in it, in cluster mode.
+const APPLICATION_MASTER: &[u8] = b"org.apache.spark.deploy.yarn.ApplicationMaster";
+
 /// The role of a JVM with this main class. `spark-class` runs `launcher.Main` with the real class
 /// as an argument, so only the first name of the command line counts.
 fn of_main_class(class: &[u8]) -> Role {
@@ -118,7 +121,7 @@ fn of_main_class(class: &[u8]) -> Role {
         | b"org.apache.spark.scheduler.cluster.k8s.KubernetesExecutorBackend" => Role::Executor,
         b"org.apache.spark.deploy.SparkSubmit"
         | b"org.apache.spark.deploy.worker.DriverWrapper"
-        | b"org.apache.spark.deploy.yarn.ApplicationMaster" => Role::Driver,
+        | APPLICATION_MASTER => Role::Driver,
         _ => Role::Other,
     }
 }
@@ -133,13 +136,17 @@ pub fn spark_ids<'a>(
     environment: impl Iterator<Item = &'a [u8]>,
 ) -> SparkIds {
     let mut ids = SparkIds::default();
+    let (mut of_yarn, mut is_master) = (Vec::new(), false);
     while let Some(argument) = arguments.next() {
         let field = match argument {
             b"--app-id" => &mut ids.application,
             b"--executor-id" => &mut ids.executor,
             b"--hostname" => &mut ids.hostname,
             b"--podName" => &mut ids.pod,
-            _ => continue,
+            _ => {
+                is_master |= argument == APPLICATION_MASTER;
+                continue;
+            }
         };
         if let Some(value) = arguments.next() {
             *field = value.to_vec();
@@ -151,9 +158,10 @@ pub fn spark_ids<'a>(
             b"SPARK_EXECUTOR_ID" => &mut ids.executor,
             b"SPARK_EXECUTOR_POD_NAME" => &mut ids.pod,
             b"CONTAINER_ID" => {
-                if let Some(attempt) = yarn_attempt(value) {
-                    ids.attempt = attempt.to_vec();
+                if let Some(yarn) = of_container(value) {
+                    ids.attempt = yarn.attempt.to_vec();
                     ids.container = value.to_vec();
+                    of_yarn = [b"application_", yarn.application].concat();
                 }
                 continue;
             }
@@ -162,6 +170,11 @@ pub fn spark_ids<'a>(
         if field.is_empty() {
             *field = value.to_vec();
         }
+    }
+    // The ApplicationMaster has it in no option. A job that is submitted from within a container, by a workflow's
+    // launcher, is another application.
+    if is_master && ids.application.is_empty() {
+        ids.application = of_yarn;
     }
     ids
 }
@@ -172,16 +185,47 @@ pub fn split_variable(variable: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((&variable[..at], &variable[at + 1..]))
 }
 
-/// The attempt in `container_[e<epoch>_]<cluster>_<app>_<attempt>_<container>`, without leading
-/// zeros.
-fn yarn_attempt(container: &[u8]) -> Option<&[u8]> {
-    let mut parts = container.strip_prefix(b"container_")?.rsplit(|&byte| byte == b'_');
-    let attempt = parts.nth(1)?;
-    if attempt.is_empty() || !attempt.iter().all(u8::is_ascii_digit) {
+/// A setting's value from the environment, where it came there more than once. Spark's ApplicationMaster hands all variables
+/// on to executors that begin with SPARK, ours too, and YARN adds what `yarn.nodemanager.admin-env` says with a
+/// colon: `/records` becomes `/records:/records`.
+pub fn said_once(value: &[u8]) -> &[u8] {
+    let colons = (0..value.len()).filter(|&at| value[at] == b':');
+    let mut first = colons.map(|at| &value[..at]);
+    let repeats = |one: &&[u8]| {
+        // As many times the same, with colons between.
+        (value.len() + 1).is_multiple_of(one.len() + 1)
+            && value
+                .chunks(one.len() + 1)
+                .all(|part| part.strip_suffix(b":").unwrap_or(part) == *one)
+    };
+    first.find(repeats).unwrap_or(value)
+}
+
+/// What a container's name says.
+struct OfContainer<'a> {
+    /// `<cluster>_<app>`, as in the application's id.
+    application: &'a [u8],
+    /// The attempt, without leading zeros.
+    attempt: &'a [u8],
+}
+
+/// Reads `container_[e<epoch>_]<cluster>_<app>_<attempt>_<container>`.
+fn of_container(name: &[u8]) -> Option<OfContainer<'_>> {
+    let numbers = name.strip_prefix(b"container_")?;
+    let is_number = |part: &[u8]| !part.is_empty() && part.iter().all(u8::is_ascii_digit);
+    let mut parts = numbers.rsplitn(3, |&byte| byte == b'_').skip(1);
+    let (attempt, before) = (parts.next()?, parts.next()?);
+    let application = match before.iter().filter(|&&byte| byte == b'_').count() {
+        2 => &before[1 + before.iter().position(|&byte| byte == b'_')?..],
+        _ => before,
+    };
+    let mut of_application = application.split(|&byte| byte == b'_');
+    let is_application = of_application.clone().count() == 2 && of_application.all(is_number);
+    if !is_application || !is_number(attempt) {
         return None;
     }
     let zeros = attempt.iter().take_while(|&&byte| byte == b'0').count();
-    Some(&attempt[zeros.min(attempt.len() - 1)..])
+    Some(OfContainer { application, attempt: &attempt[zeros.min(attempt.len() - 1)..] })
 }
 
 #[cfg(test)]
@@ -259,6 +303,23 @@ mod tests {
     }
 
     #[test]
+    fn values_that_came_twice() {
+        for (value, expected) in [
+            ("/records:/records", "/records"),
+            ("all:all:all", "all"),
+            ("a:b:a:b", "a:b"),
+            ("/a:/b", "/a:/b"),
+            ("/records", "/records"),
+            ("1:11", "1:11"),
+            ("a:a:", "a:a:"),
+            ("a:", "a:"),
+            ("", ""),
+        ] {
+            assert_eq!(said_once(value.as_bytes()), expected.as_bytes(), "{value}");
+        }
+    }
+
+    #[test]
     fn ids_from_options_and_environment() {
         let line = b"java -Xmx1g org.apache.spark.executor.CoarseGrainedExecutorBackend --executor-id 7 --hostname node-3 --app-id app-1 --cores";
         let environment = [
@@ -270,6 +331,15 @@ mod tests {
         assert_eq!(ids.executor, b"7");
         assert_eq!(ids.hostname, b"node-3");
         assert_eq!(ids.attempt, b"2");
+        let master = || [b"java".as_slice(), APPLICATION_MASTER, b"--class"].into_iter();
+        let ids = spark_ids(master(), environment[1..].iter().copied());
+        assert_eq!(ids.application, b"application_1410901177871_0001");
+        let ids = spark_ids([b"java".as_slice()].into_iter(), environment[1..].iter().copied());
+        assert_eq!(ids.application, b"");
+        let without_epoch = [b"CONTAINER_ID=container_1410901177871_0012_01_000001".as_slice()];
+        let ids = spark_ids(master(), without_epoch.into_iter());
+        assert_eq!(ids.application, b"application_1410901177871_0012");
+        assert_eq!(ids.attempt, b"1");
         let pod = [
             b"SPARK_APPLICATION_ID=spark-abc".as_slice(),
             b"SPARK_EXECUTOR_ID=1",

@@ -36,7 +36,10 @@ use crate::{
 use alloc::{borrow::Cow, format, string::String, vec::Vec};
 use conf::{Settings, trust};
 use core::{ffi::CStr, str};
-use guest::{escape::Bytes, role::split_variable};
+use guest::{
+    escape::Bytes,
+    role::{said_once, split_variable},
+};
 
 /// The longest configuration file.
 const MAX_CONF_BYTES: usize = 1 << 20;
@@ -71,11 +74,15 @@ pub struct Orders {
 
 /// A variable's value.
 pub fn variable(startup: &Startup, name: impl AsRef<[u8]>) -> Option<&'static [u8]> {
-    startup
-        .environment()
-        .filter_map(|variable| split_variable(variable.to_bytes()))
-        .find(|(known, _)| *known == name.as_ref())
-        .map(|(_, value)| value)
+    variables(startup).find(|(known, _)| *known == name.as_ref()).map(|(_, value)| value)
+}
+
+/// All variables; those of ours as they were meant.
+fn variables(startup: &Startup) -> impl Iterator<Item = (&'static [u8], &'static [u8])> {
+    startup.environment().filter_map(|one| split_variable(one.to_bytes())).map(|(name, value)| {
+        let is_ours = name.starts_with(conf::ENVIRONMENT_PREFIX.as_bytes());
+        (name, if is_ours { said_once(value) } else { value })
+    })
 }
 
 impl Source {
@@ -112,7 +119,7 @@ impl Source {
             }
             Source::Trace(orders) => (Bytes(b"the trace's settings"), Some((&*orders.text).into())),
         };
-        let variables = || startup.environment().filter_map(|one| split_variable(one.to_bytes()));
+        let variables = || variables(startup);
         let unreadable =
             |(name, value): &(&[u8], &[u8])| str::from_utf8(value).is_err() && is_setting(name);
         if let (Source::Environment, Some((name, _))) = (self, variables().find(unreadable)) {
