@@ -73,6 +73,24 @@ found="$(cd "$FROM" && find . ! -type d ! -path ./SHA256SUMS | LC_ALL=C sort)"
 [ "$listed" = "$found" ] ||
     fail 3 "$FROM: SHA256SUMS does not name exactly the files that are there: fetch and unpack the tarball again"
 
+# without_end DIR: without the slashes and dots at its end, with which a link would be looked through.
+without_end() {
+    path="$1"
+    while :; do
+        case "$path" in
+            /) break ;;
+            */.) path="${path%/.}" ;;
+            */) path="${path%/}" ;;
+            *) break ;;
+        esac
+        [ -n "$path" ] || path=/
+    done
+    printf '%s\n' "$path"
+}
+PREFIX="$(without_end "$PREFIX")"
+CONF_DIR="$(without_end "$CONF_DIR")"
+RECORDS_DIR="${RECORDS_DIR:+"$(without_end "$RECORDS_DIR")"}"
+
 # ours DIR: a folder that exists must be this user's or root's, and no link: whose it is can change what lies in it.
 ours() {
     if [ -L "$1" ]; then fail 4 "$1: is a symbolic link; name the folder that it leads to"; fi
@@ -82,7 +100,8 @@ ours() {
     [ "$owner" = 0 ] || [ "$owner" = "$(id -u)" ] ||
         fail 4 "$1: belongs to user $owner, who can change what lies in it; remove it or name another one"
 }
-for folder in "$PREFIX" "$PREFIX/bin" "$PREFIX/lib" "$PREFIX/conf" "$PREFIX/docs" "$PREFIX/share" "$CONF_DIR" ${RECORDS_DIR:+"$RECORDS_DIR"}; do
+for folder in "$PREFIX" "$PREFIX/bin" "$PREFIX/lib" "$PREFIX/conf" "$PREFIX/docs" "$PREFIX/share" "$PREFIX/share/man" \
+    "$PREFIX/share/man/man1" "$PREFIX/share/completions" "$PREFIX/conf/snippets" "$CONF_DIR" ${RECORDS_DIR:+"$RECORDS_DIR"}; do
     ours "$folder"
 done
 

@@ -110,10 +110,15 @@ impl Inputs {
         let mut inputs = Inputs::default();
         for path in &args.paths {
             match record_files::find(std::slice::from_ref(path)) {
-                Ok(found) if found.is_empty() => inputs
-                    .complaints
-                    .push(format!("{}: no record file (.sar) in this folder", path.display())),
-                Ok(found) => inputs.files.extend(found),
+                Ok(found) => {
+                    if found.files.is_empty() {
+                        let none =
+                            format!("{}: no record file (.sar) in this folder", path.display());
+                        inputs.complaints.push(none);
+                    }
+                    inputs.files.extend(found.files);
+                    inputs.complaints.extend(found.left_out);
+                }
                 Err(message) => inputs.complaints.push(message),
             }
         }

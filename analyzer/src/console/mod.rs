@@ -3,5 +3,6 @@
 pub mod exit;
 pub mod new_file;
 pub mod output;
+pub mod private_folder;
 pub mod progress;
 pub mod terminal;

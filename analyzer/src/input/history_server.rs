@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use ureq::http::Uri;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
+use crate::console::private_folder;
 use crate::input::eventlog::{Source, find};
 use crate::text::shown;
 
@@ -170,6 +171,8 @@ fn agent() -> Result<ureq::Agent, String> {
         .http_status_as_error(false)
         .max_redirects(0)
         .max_redirects_will_error(false)
+        // A proxy of the environment would see the user and the password that go to a server of this machine.
+        .proxy(None)
         .tls_config(tls)
         .build()
         .into())
@@ -219,7 +222,7 @@ fn download_within(address: &Path, limits: Limits) -> Result<Download, String> {
         });
     }
     // Nobody else may look into it (0700), or read what lies in it (0600).
-    let folder = tempfile::tempdir().map_err(|error| wrong(&error))?;
+    let folder = private_folder::make().map_err(|error| wrong(&error))?;
     let mut archive = tempfile::tempfile().map_err(|error| wrong(&error))?;
     let mut body = answer.body_mut().as_reader().take(limits.archive_bytes + 1);
     let bytes = io::copy(&mut body, &mut archive).map_err(|error| wrong(&error))?;

@@ -208,36 +208,67 @@ fn explain(path: &Path, error: ReadError) -> String {
     format!("{}: {error}", path.display())
 }
 
-/// All files below the paths: a path that is a file itself is always one of them, in a folder (at any
-/// depth) only names of record files count. Sorted, without doubles.
+/// Record files below paths that somebody has named.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The files, sorted, without doubles.
+    pub files: Vec<PathBuf>,
+    /// What was not looked at, and why: everybody may put something into a folder that all write to, and it must not keep
+    /// the others' files from being read.
+    pub left_out: Vec<String>,
+}
+
+/// Folders in folders that are looked at; collectors make two or three.
+const MAX_DEPTH: usize = 16;
+
+/// All files below the paths: a path that is a file itself is always one of them, in a folder only names of record files
+/// count.
 ///
 /// # Errors
 /// The first path that does not exist or cannot be listed, and why.
-pub fn find(paths: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
-    let mut found = Vec::new();
+pub fn find(paths: &[PathBuf]) -> Result<Found, String> {
+    let mut found = Found::default();
     for path in paths {
         let at = |error: io::Error| format!("{}: {error}", path.display());
         if fs::metadata(path).map_err(at)?.is_dir() {
-            find_below(path, &mut found)?;
+            find_below(path, MAX_DEPTH, &mut found).map_err(at)?;
         } else {
-            found.push(path.clone());
+            found.files.push(path.clone());
         }
     }
-    found.sort();
-    found.dedup();
+    found.files.sort();
+    found.files.dedup();
     Ok(found)
 }
 
-fn find_below(folder: &Path, found: &mut Vec<PathBuf>) -> Result<(), String> {
-    let at = |error: io::Error| format!("{}: {error}", folder.display());
-    for entry in fs::read_dir(folder).map_err(at)? {
-        let entry = entry.map_err(at)?;
-        // Symbolic links are not followed: they could lead round in a circle.
-        let kind = entry.file_type().map_err(at)?;
+fn find_below(folder: &Path, depth: usize, found: &mut Found) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let path = entry.path();
+        let mut leave_out =
+            |why: &dyn std::fmt::Display| found.left_out.push(format!("{}: {why}", path.display()));
+        let kind = match entry.file_type() {
+            Ok(kind) => kind,
+            // Gone meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => {
+                leave_out(&error);
+                continue;
+            }
+        };
         if kind.is_dir() {
-            find_below(&entry.path(), found)?;
+            if depth == 0 {
+                leave_out(&format_args!("more than {MAX_DEPTH} folders in each other"));
+            } else if let Err(error) = find_below(&path, depth - 1, found) {
+                found.left_out.push(format!("{}: {error}", path.display()));
+            }
         } else if entry.file_name().to_str().is_some_and(|name| file_name::parse(name).is_some()) {
-            found.push(entry.path());
+            // A link leads to a file that whoever made it may not be able to read, and we are.
+            if kind.is_symlink() {
+                leave_out(&"a symbolic link; name the file that it leads to");
+            } else {
+                found.files.push(path);
+            }
         }
     }
     Ok(())

@@ -3,20 +3,20 @@
 //! # Design
 //!
 //! Everybody who may write to the folder of the records may write a file with any process's id, and the more
-//! complete one of two files would stand. So what a process id stands for is bound at its first sight: its number,
-//! start and node, as the headers tell, by what the store knows or else by the file that was there first; and the
-//! owner of the files within one ingest. A file that says otherwise is left out, and it is said. Copies that root
-//! or the user of the ingest has made are as good as the files.
+//! complete one of two files would stand. So what a process id stands for is bound when the store takes it in: its number,
+//! start and node, as the headers tell. A file that says otherwise later is left out, and it is said. Where files that come
+//! together say different things of one process, or are of different users, none of them is taken: which one is right
+//! cannot be seen from files (their order in time is anybody's to make, and copies have none). Copies that root or the user
+//! of the ingest has made are as good as the files.
 //!
 //! # Limitations
 //!
 //! Who can read a process's header and write as its user (or as root) can forge its records: a CRC finds damage, not
-//! forgery.
+//! forgery. Who can write to the folder can keep a process's records out of the first ingest, which is said.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::SystemTime;
 
 use records::Header;
 
@@ -57,18 +57,16 @@ impl Claim {
     }
 }
 
-/// Whose a file is, and since when it is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// Whose a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner {
-    since: SystemTime,
     uid: u32,
 }
 
 impl Owner {
-    /// Of a file. Where a file system does not know when it was made, the last change is all there is.
+    /// Of a file.
     pub fn of(metadata: &Metadata) -> Owner {
-        let since = metadata.created().or_else(|_| metadata.modified());
-        Owner { since: since.unwrap_or(SystemTime::UNIX_EPOCH), uid: metadata.uid() }
+        Owner { uid: metadata.uid() }
     }
 
     /// Whether a copy of anybody's file may be this one's.
@@ -78,26 +76,34 @@ impl Owner {
     }
 }
 
-/// Which of a process's files are its own, by what the store knows of it.
+/// Which of a process's files are its own, by what the store knows of it; all or none where it knows nothing.
 pub fn own<'f>(
     id: &str,
     files: impl Iterator<Item = (&'f Path, &'f Claim, Owner)> + Clone,
     stored: Option<&Claim>,
     taken: &mut Taken,
 ) -> Vec<&'f Path> {
-    let first = files.clone().min_by_key(|(path, _, owner)| (*owner, *path));
-    let Some((_, first, _)) = first else { return Vec::new() };
+    let Some((_, first, _)) = files.clone().next() else { return Vec::new() };
     let bound = stored.unwrap_or(first);
-    let same = files.clone().filter(|(_, claim, _)| bound.differs(claim).is_none());
-    let owner = same.filter(|(.., owner)| !owner.is_trusted()).map(|(.., owner)| owner).min();
+    let is_bound = |claim: &Claim| bound.differs(claim).is_none();
+    let mut owners = files.clone().filter(|(_, claim, of)| is_bound(claim) && !of.is_trusted());
+    let owner = owners.next().map(|(.., of)| of);
+    let have_owners = owners.any(|(.., of)| Some(of) != owner).then_some("another owner");
+    let agree = files.clone().find_map(|(_, claim, _)| first.differs(claim)).or(have_owners);
     let mut own = Vec::new();
     for (path, claim, of) in files {
-        let is_owners = of.is_trusted() || owner.is_none_or(|owner| owner.uid == of.uid);
-        let otherwise = bound.differs(claim).or((!is_owners).then_some("another owner"));
+        let (otherwise, stands) = match (stored, agree) {
+            (None, Some(what)) => (Some(what), "by another file"),
+            _ => {
+                let is_one_of_many = !of.is_trusted() && have_owners.is_some();
+                let what = bound.differs(claim).or(have_owners.filter(|_| is_one_of_many));
+                (what, "as is known")
+            }
+        };
         match otherwise {
             None => own.push(path),
             Some(what) => taken.left_out.push(format!(
-                "{}: says that it is of process {id}, which has {what}; left out",
+                "{}: says that it is of process {id}, which has {what} {stands}; left out",
                 path.display()
             )),
         }
@@ -107,50 +113,59 @@ pub fn own<'f>(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
+    fn claim(pid: i64, start_real_ns: i64, node: &str) -> Claim {
+        let node = Some(node.to_owned()).filter(|node| !node.is_empty());
+        Claim { pid, start_real_ns, node }
+    }
+
+    /// The files that are the process's own, and what is told. A file is a path, a claim and its owner.
+    fn run(files: &[(&str, Claim, u32)], stored: Option<&Claim>) -> (String, String) {
+        let mut taken = Taken::default();
+        let files =
+            files.iter().map(|(path, claim, uid)| (Path::new(*path), claim, Owner { uid: *uid }));
+        let own = own("id", files, stored, &mut taken);
+        let own: Vec<_> = own.iter().map(|path| path.display().to_string()).collect();
+        (own.join(" "), taken.left_out.join("\n"))
+    }
+
     #[test]
-    fn the_first_claim_stands_and_others_are_told() {
-        let claim = |pid, start, node: &str| Claim {
-            pid,
-            start_real_ns: start,
-            node: Some(node.to_owned()).filter(|node| !node.is_empty()),
-        };
-        let owner = |seconds, uid| Owner {
-            since: SystemTime::UNIX_EPOCH + Duration::from_secs(seconds),
-            uid,
-        };
+    fn files_that_agree_are_taken() {
         let real = claim(7, 100, "n");
-        let run = |files: &[(&str, Claim, Owner)], stored: Option<&Claim>| {
-            let mut taken = Taken::default();
-            let files = files.iter().map(|(path, claim, owner)| (Path::new(*path), claim, *owner));
-            let own = own("id", files, stored, &mut taken);
-            let own: Vec<_> = own.iter().map(|path| path.display().to_string()).collect();
-            (own.join(" "), taken.left_out.join("\n"))
-        };
-        let (own, told) = run(
-            &[
-                ("a", claim(7, 101, "n"), owner(9, 71)),
-                ("b", real.clone(), owner(5, 70)),
-                ("c", real.clone(), owner(6, 71)),
-                ("d", claim(8, 100, "n"), owner(8, 70)),
-                ("e", claim(7, 100, "m"), owner(8, 70)),
-                ("f", claim(7, 100, ""), owner(8, 70)),
-                ("root's copy", real.clone(), owner(1, 0)),
-            ],
-            None,
-        );
-        assert_eq!(own, "b f root's copy");
-        for told_of in ["a: says", "another start", "another owner", "number", "another node"] {
-            assert!(told.contains(told_of), "{told_of}: {told}");
+        let files =
+            [("a", real.clone(), 70), ("b", claim(7, 100, ""), 70), ("root's copy", real, 0)];
+        assert_eq!(run(&files, None), ("a b root's copy".to_owned(), String::new()));
+    }
+
+    #[test]
+    fn of_files_that_differ_none_is_taken() {
+        let real = claim(7, 100, "n");
+        for (other, uid, what) in [
+            (claim(7, 101, "n"), 71, "another start"),
+            (claim(8, 100, "n"), 70, "another process number"),
+            (claim(7, 100, "m"), 70, "another node"),
+            (real.clone(), 71, "another owner"),
+        ] {
+            for turn in [false, true] {
+                let mut files = [("real", real.clone(), 70), ("forged", other.clone(), uid)];
+                if turn {
+                    files.reverse();
+                }
+                let (own, told) = run(&files, None);
+                assert_eq!(own, "", "{what}");
+                assert!(told.contains("real: ") && told.contains("forged: "), "{told}");
+                assert!(told.contains(what), "{what}: {told}");
+            }
         }
-        // What the store knows stands, whatever was there first.
-        let (own, _) = run(
-            &[("forged", claim(7, 99, "n"), owner(1, 71)), ("real", real.clone(), owner(2, 70))],
-            Some(&real),
-        );
+    }
+
+    #[test]
+    fn what_the_store_knows_stands() {
+        let real = claim(7, 100, "n");
+        let files = [("forged", claim(7, 99, "n"), 71), ("real", real.clone(), 70)];
+        let (own, told) = run(&files, Some(&real));
         assert_eq!(own, "real");
+        assert!(told.contains("forged: ") && !told.contains("real: "), "{told}");
     }
 }

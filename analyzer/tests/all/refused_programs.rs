@@ -6,6 +6,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
+use assert_cmd::cargo::cargo_bin;
 use tempfile::TempDir;
 
 struct Place {
@@ -29,8 +30,12 @@ impl Place {
 
     /// Message, with the folder's random name replaced, and exit code of tracing a program.
     fn trace(&self, flags: &[&str], program: &Path) -> String {
-        let mut command = Command::cargo_bin("analyzer").expect("built with the tests");
-        let output = command
+        self.trace_by(&cargo_bin("analyzer"), flags, program)
+    }
+
+    /// The same by another copy of the analyzer.
+    fn trace_by(&self, analyzer: &Path, flags: &[&str], program: &Path) -> String {
+        let output = Command::new(analyzer)
             .current_dir(self.folder.path())
             .env_remove("LD_PRELOAD")
             .env_remove("SPARKANALYZER_SHIM")
@@ -230,8 +235,11 @@ fn damaged_headers() {
 #[test]
 fn a_missing_library() {
     let place = Place::new();
-    let message = place.trace(&[], Path::new("/bin/true"));
-    assert!(message.starts_with("error: libshim.so not found; looked for\n  /"), "{message}");
+    // Beside the one that was built the library may lie.
+    let alone = place.folder.path().join("analyzer");
+    tests::program_file::copy(&cargo_bin("analyzer"), &alone);
+    let message = place.trace_by(&alone, &[], Path::new("/bin/true"));
+    assert!(message.starts_with("error: libshim.so not found; looked for\n  DIR/"), "{message}");
     assert!(message.contains("--shim PATH or SPARKANALYZER_SHIM"), "{message}");
     assert!(message.ends_with("exit code 6"), "{message}");
 }

@@ -2,7 +2,7 @@
 //! streams, environment. Any shared library may be preloaded for that; these tests take libm.
 
 use std::io::{BufRead, BufReader};
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -98,7 +98,7 @@ const SIGNALS: [&str; 4] = ["grep", "-E", "^Sig(Blk|Ign|Cgt)", "/proc/self/statu
 
 #[test]
 fn signal_dispositions_and_mask_are_those_of_the_caller() {
-    for ignored in [None, Some(libc::SIGINT), Some(libc::SIGPIPE)] {
+    for ignored in [None, Some(libc::SIGINT), Some(libc::SIGPIPE), Some(libc::SIGCHLD)] {
         let prepare = move |command: &mut Command| {
             let block = move || {
                 // SAFETY: async-signal-safe calls on a local set.
@@ -151,8 +151,14 @@ fn start(script: &str, prepare: impl FnOnce(&mut Command)) -> Child {
 }
 
 #[test]
-fn sigterm_and_sighup_are_passed_on() {
-    for (name, signal) in [("TERM", libc::SIGTERM), ("HUP", libc::SIGHUP)] {
+fn signals_to_the_analyzer_are_passed_on() {
+    let signals = [
+        ("TERM", libc::SIGTERM),
+        ("HUP", libc::SIGHUP),
+        ("USR1", libc::SIGUSR1),
+        ("USR2", libc::SIGUSR2),
+    ];
+    for (name, signal) in signals {
         let script = format!("trap 'exit 7' {name}; echo ready; while :; do sleep 0.05; done");
         let child = start(&script, |_| ());
         // SAFETY: the child is ours and not yet waited for.
@@ -172,8 +178,25 @@ fn an_interrupt_from_the_terminal_ends_the_program_and_is_reported() {
     // SAFETY: the group was made for this child.
     unsafe { libc::kill(-child.id().cast_signed(), libc::SIGINT) };
     let output = child.wait_with_output().expect("ends");
-    assert_eq!(output.status.code(), Some(128 + libc::SIGINT));
+    // Killed as natively: a shell's loop ends here.
+    assert_eq!(output.status.signal(), Some(libc::SIGINT));
     assert_eq!(report(&output)["exit"]["signal"], libc::SIGINT);
+}
+
+#[test]
+fn the_exit_code_is_passed_on_where_ends_of_children_are_ignored() {
+    let mut command = trace();
+    command.args(["--", "sh", "-c", "/bin/true; exit 5"]);
+    // SAFETY: between fork and exec the closure makes one system call.
+    unsafe {
+        command.pre_exec(|| {
+            libc::signal(libc::SIGCHLD, libc::SIG_IGN);
+            Ok(())
+        });
+    }
+    let output = command.output().expect("starts");
+    assert_eq!(output.status.code(), Some(5), "{output:?}");
+    assert_eq!(report(&output)["exit"]["code"], 5);
 }
 
 #[test]

@@ -129,7 +129,7 @@ fn judge(findings: &mut Findings, seen: &Value, output_dir: &Path) {
 /// How many tasks of an application the record files tell of, and of how many instructions are known.
 fn tasks_in(folder: &Path, application: &str) -> (usize, usize) {
     let (mut tasks, mut counted) = (0, 0);
-    for path in record_files::find(&[folder.to_owned()]).unwrap_or_default() {
+    for path in record_files::find(&[folder.to_owned()]).unwrap_or_default().files {
         let Ok(file) = RecordFile::load(&path) else { continue };
         let Ok(segment) = file.segment() else { continue };
         let own = segment.header().application_id == application.as_bytes();

@@ -48,7 +48,7 @@ impl RecordFiles {
     pub fn look(&mut self, threads: &mut Threads) -> Result<(), Failure> {
         let found = record_files::find(&self.paths)
             .map_err(|message| Failure::new(Exit::BadInput, message))?;
-        for path in found {
+        for path in found.files {
             let name = path.file_name().and_then(|name| name.to_str());
             let Some((process, segment)) = name.and_then(file_name::parse) else { continue };
             let process = hex(&process);

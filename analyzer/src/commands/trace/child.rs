@@ -3,6 +3,9 @@
 //!
 //! The child has the process group in which the analyzer was started ([`crate::commands::trace::group`]): a terminal's signals reach it and not
 //! the analyzer, which reports. Signals that come for the analyzer alone are passed on.
+//!
+//! Where children are not waited for (SIGCHLD is ignored, as some launchers leave it), the kernel would forget how the child
+//! ended: the analyzer waits all the same, and the child finds the disposition as it was.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -19,15 +22,18 @@ static CHILD: AtomicI32 = AtomicI32::new(0);
 
 /// The disposition of SIGPIPE before Rust's runtime set it to ignored.
 static INHERITED_SIGPIPE: AtomicUsize = AtomicUsize::new(libc::SIG_DFL);
+/// That of SIGCHLD.
+static INHERITED_SIGCHLD: AtomicUsize = AtomicUsize::new(libc::SIG_DFL);
 
 /// Runs before Rust's runtime: constructors precede `main`.
 #[used]
 // SAFETY: .init_array holds pointers to C functions that take no notice of their arguments.
 #[unsafe(link_section = ".init_array")]
-static REMEMBER: extern "C" fn() = remember_sigpipe;
+static REMEMBER: extern "C" fn() = remember_dispositions;
 
-extern "C" fn remember_sigpipe() {
+extern "C" fn remember_dispositions() {
     INHERITED_SIGPIPE.store(disposition(libc::SIGPIPE), Ordering::Relaxed);
+    INHERITED_SIGCHLD.store(disposition(libc::SIGCHLD), Ordering::Relaxed);
 }
 
 /// A running program.
@@ -91,6 +97,9 @@ impl Child {
         let original_mask = block_signals();
         let handled = handle_signals();
         let pipe = INHERITED_SIGPIPE.load(Ordering::Relaxed);
+        let child_ends = INHERITED_SIGCHLD.load(Ordering::Relaxed);
+        // SAFETY: the default action needs no handler.
+        unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
         let mut apart = Apart::prepare();
         let join = apart.join();
         let restore = move || {
@@ -99,10 +108,11 @@ impl Child {
                 // SAFETY: the default action needs no handler.
                 unsafe { libc::signal(signal, libc::SIG_DFL) };
             }
-            // SAFETY: the disposition is the one this process was started with, default or ignored;
+            // SAFETY: the dispositions are those this process was started with, default or ignored;
             // the mask is a plain set of signals.
             unsafe {
                 libc::signal(libc::SIGPIPE, pipe);
+                libc::signal(libc::SIGCHLD, child_ends);
                 libc::pthread_sigmask(libc::SIG_SETMASK, &original_mask, std::ptr::null_mut());
             }
             Ok(())
@@ -178,13 +188,26 @@ impl Child {
     }
 }
 
+/// Ends this process as the program ended, where the caller's shell looks at that: a loop goes on after a command that exited, and
+/// stops after one that the terminal's interrupt killed.
+pub fn end_likewise(ended: &Ended) {
+    if ended.how == How::Killed(libc::SIGINT) {
+        // SAFETY: the default action needs no handler; whatever had to be put away is.
+        unsafe {
+            libc::signal(libc::SIGINT, libc::SIG_DFL);
+            libc::raise(libc::SIGINT);
+        }
+    }
+}
+
 fn duration(time: libc::timeval) -> Duration {
     let micros = time.tv_sec.saturating_mul(1_000_000).saturating_add(time.tv_usec);
     Duration::from_micros(u64::try_from(micros).unwrap_or(0))
 }
 
 /// Signals that supervisors, and people, send to one process.
-const PASSED_ON: [i32; 4] = [libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGHUP];
+const PASSED_ON: [i32; 6] =
+    [libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2];
 
 extern "C" fn pass_on(signal: i32) {
     let child = CHILD.load(Ordering::Relaxed);
@@ -212,8 +235,8 @@ fn block_signals() -> libc::sigset_t {
 
 /// Installs the handlers, except where the caller had the signal ignored (nohup, background jobs);
 /// says which. Handlers, unlike an ignored signal, do not outlive the child's exec.
-fn handle_signals() -> [Option<i32>; 4] {
-    let mut handled = [None; 4];
+fn handle_signals() -> [Option<i32>; PASSED_ON.len()] {
+    let mut handled = [None; PASSED_ON.len()];
     for (place, signal) in handled.iter_mut().zip(PASSED_ON) {
         if disposition(signal) == libc::SIG_IGN {
             continue;

@@ -143,7 +143,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     };
     let id = environment::trace_id()?;
     let (mut variables, settings) = environment::variables(&wishes, &id)?;
-    let _left = folder.leave_settings(&id, &settings)?;
+    let left = folder.leave_settings(&id, &settings)?;
     if args.force {
         variables.push(("SPARKANALYZER_GUM_FORCE", "1".into()));
     }
@@ -173,6 +173,8 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         }
         _ => anstream::stderr().write_all(&screen),
     });
+    drop((left, folder));
+    child::end_likewise(&outcome.ended);
     Ok(ExitCode::from(outcome.ended.exit_code()))
 }
 

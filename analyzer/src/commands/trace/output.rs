@@ -100,6 +100,7 @@ impl Folder {
     /// When it cannot be listed.
     pub fn list(&self) -> Result<Vec<PathBuf>, Failure> {
         record_files::find(std::slice::from_ref(&self.path))
+            .map(|found| found.files)
             .map_err(|message| Failure::new(Exit::BadInput, message))
     }
 }

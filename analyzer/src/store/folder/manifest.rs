@@ -28,6 +28,8 @@ const OLDEST_SCHEMA: u32 = 2;
 pub const SCHEMA: u32 = OLDEST_SCHEMA + EDITION - 1;
 /// The file that makes a folder a store.
 const MARK: &str = "store.json";
+/// Most bytes of it: a store of 10,000 applications with many parts each has some megabytes.
+const MAX_BYTES: u64 = 256 << 20;
 /// Locked by readers, and by a writer while it exchanges files.
 const READERS: &str = ".readers";
 
@@ -84,7 +86,11 @@ impl Manifest {
         let path = root.join(MARK);
         let text = below::open(root, Path::new(MARK)).and_then(|mut file| {
             let mut text = Vec::new();
-            file.read_to_end(&mut text)?;
+            (&mut file).take(MAX_BYTES + 1).read_to_end(&mut text)?;
+            if text.len() as u64 > MAX_BYTES {
+                let why = format!("more than {MAX_BYTES} bytes, which no store needs");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+            }
             Ok(text)
         });
         let text = match text {

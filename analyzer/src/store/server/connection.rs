@@ -13,6 +13,7 @@ use polars::prelude::{Column, DataFrame, NamedFrom, Series};
 use crate::store::error::StoreError;
 use crate::store::server::error::ServerError;
 use crate::store::server::load::Loader;
+use crate::store::server::query::rows;
 use crate::store::server::schema::{VERSION, key_column};
 use crate::store::server::trust;
 use crate::store::server_url::Server;
@@ -72,10 +73,10 @@ impl Connection {
     /// When the server fails.
     pub fn schema_version(&mut self) -> Result<u32, StoreError> {
         let version = self.read(|conn| {
-            Ok(conn.query_first::<Option<u32>, _>("SELECT MAX(`version`) FROM `schema_version`"))
+            Ok(rows::<Option<u32>>(conn, "SELECT MAX(`version`) FROM `schema_version`", ()))
         })?;
         match version.map_err(ServerError::from) {
-            Ok(version) => Ok(version.flatten().unwrap_or(0)),
+            Ok(version) => Ok(version.into_iter().next().flatten().unwrap_or(0)),
             Err(error) if error.is_missing_table() => Ok(0),
             Err(error) => Err(error.of(&self.name).into()),
         }

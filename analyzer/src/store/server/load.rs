@@ -13,6 +13,7 @@ use polars::prelude::{BooleanChunked, DataFrame, Int64Chunked, StringChunked, UI
 
 use crate::store::error::StoreError;
 use crate::store::server::error::ServerError;
+use crate::store::server::query::rows;
 use crate::store::server::schema::{added_columns, key_column};
 use crate::store::table::{Kind, Table};
 
@@ -43,8 +44,8 @@ impl Loader {
     /// # Errors
     /// When the server fails.
     pub fn of(conn: &mut Conn) -> Result<Loader, ServerError> {
-        let is_on: Option<bool> = conn.query_first("SELECT @@GLOBAL.local_infile")?;
-        if is_on != Some(true) {
+        let is_on: Vec<bool> = rows(conn, "SELECT @@GLOBAL.local_infile", ())?;
+        if is_on != [true] {
             return Ok(Loader { memory: None });
         }
         let memory = Arc::new(Mutex::new(Vec::new()));
@@ -136,9 +137,9 @@ fn warnings(connection: &mut Transaction<'_>) -> Result<Vec<String>, ServerError
     let mut texts = Vec::new();
     for row in connection.query_iter("SHOW WARNINGS")? {
         let mut row: Row = row?;
-        let code: Option<u16> = row.take(1);
+        let code: Option<u16> = row.take_opt(1).and_then(Result::ok);
         if code != Some(DEPRECATED) && texts.len() < 3 {
-            texts.extend(row.take::<String, _>(2));
+            texts.extend(row.take_opt::<String, _>(2).and_then(Result::ok));
         }
     }
     Ok(texts)

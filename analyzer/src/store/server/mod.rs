@@ -13,6 +13,7 @@ pub mod define;
 pub mod error;
 mod load;
 mod process_rows;
+mod query;
 mod schema;
 mod trust;
 mod views;
@@ -25,6 +26,7 @@ use mysql::prelude::Queryable;
 use mysql::{AccessMode, Transaction};
 use polars::prelude::DataFrame;
 
+use crate::console::private_folder;
 use crate::input::eventlog::Application;
 use crate::model::snapshot_policy::Snapshots;
 use crate::store::api::{Added, Progress, Purged, Store, Taken, WritableStore};
@@ -39,6 +41,7 @@ use crate::store::table::Table;
 use connection::{Connection, Purpose, read_rows};
 use load::{Loader, Rows};
 use process_rows::{Known, ProcessRows};
+use query::rows;
 
 /// Processes that are taken in by one transaction: enough that its end is no large part of the work ...
 const PROCESSES_AT_ONCE: usize = 64;
@@ -88,7 +91,7 @@ impl ServerStore {
             lock(connection, &ids)?;
             let known = Known::read(connection, &ids)?;
             let (mut taken, mut plans) = (Taken::default(), Vec::new());
-            let folder = tempfile::tempdir()
+            let folder = private_folder::make()
                 .map_err(|error| StoreError::Write { path: std::env::temp_dir(), error })?;
             for (id, files) in files {
                 let process = known.processes.get(id);
@@ -176,7 +179,8 @@ impl WritableStore for ServerStore {
     fn purge(&mut self, before_ns: i64) -> Result<Purged, StoreError> {
         let mut connection = self.connection.borrow_mut();
         connection.transact(AccessMode::ReadWrite, |connection| {
-            let mut processes: Vec<String> = connection.exec(
+            let mut processes: Vec<String> = rows(
+                connection,
                 "SELECT `process_id` FROM `processes` WHERE `last_real_ns` < ?",
                 (before_ns,),
             )?;
@@ -186,8 +190,9 @@ impl WritableStore for ServerStore {
                     "SELECT `application_key`, MAX(`{column}`) AS `ms` FROM `{table}` GROUP BY 1"
                 )
             });
-            let applications: Vec<String> = connection.exec(
-                format!(
+            let applications: Vec<String> = rows(
+                connection,
+                &format!(
                     "SELECT `application_key` FROM ({}) AS `times` GROUP BY `application_key` \
                      HAVING MAX(`ms`) < ?",
                     latest.join(" UNION ALL ")

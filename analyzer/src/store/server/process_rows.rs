@@ -17,6 +17,7 @@ use crate::store::kept::unpack_one;
 use crate::store::process_tables::Origin;
 use crate::store::server::error::ServerError;
 use crate::store::server::load::{Loader, Rows};
+use crate::store::server::query;
 use crate::store::table::Table;
 
 /// What a database knows of some processes.
@@ -54,7 +55,7 @@ impl Known {
             "SELECT `source`, `snapshot_interval_ns`, EXISTS (SELECT 1 FROM `kept` k WHERE \
              k.`source` = s.`source` AND k.`bytes` <> '') FROM `sources` s WHERE `source` IN ({list})"
         );
-        let sources: Vec<(String, u64, bool)> = connection.exec(query, ids.to_vec())?;
+        let sources: Vec<(String, u64, bool)> = query::rows(connection, &query, ids.to_vec())?;
         for (id, interval_ns, is_kept) in sources {
             if let Some(process) = processes.get_mut(&id) {
                 process.snapshots = Snapshots::of_interval(interval_ns);
@@ -64,7 +65,7 @@ impl Known {
         let query = format!(
             "SELECT `process_id`, `pid`, `start_real_ns`, `node` FROM `processes` WHERE `process_id` IN ({list})"
         );
-        let claims: Vec<Stored> = connection.exec(query, ids.to_vec())?;
+        let claims: Vec<Stored> = query::rows(connection, &query, ids.to_vec())?;
         for (id, pid, start, node) in claims {
             if let (Some(process), Some((pid, start_real_ns))) =
                 (processes.get_mut(&id), pid.zip(start))
@@ -183,10 +184,9 @@ impl<'c, 't> ProcessRows<'c, 't> {
     fn remove_after(&mut self, table: Table, id: &str, rows: u64) -> Result<(), ServerError> {
         let table = table.name();
         let after = format!("`{table}` WHERE `process_id` = ? AND `ordinal` >= ?");
-        let first: Option<u64> = self
-            .connection
-            .exec_first(format!("SELECT `ordinal` FROM {after} LIMIT 1"), (id, rows))?;
-        if first.is_some() {
+        let text = format!("SELECT `ordinal` FROM {after} LIMIT 1");
+        let first: Vec<u64> = query::rows(self.connection, &text, (id, rows))?;
+        if !first.is_empty() {
             self.connection.exec_drop(format!("DELETE FROM {after}"), (id, rows))?;
         }
         Ok(())

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::console::private_folder;
 use crate::console::progress::{self, Step};
 use crate::store::spark::error::SparkError;
 use crate::text::shown;
@@ -57,7 +58,7 @@ impl Session {
     /// When there is no Spark, or it does not start.
     pub fn start(start: &Start) -> Result<Session, SparkError> {
         let step = Step::begin("starting Spark");
-        let folder = tempfile::Builder::new().prefix("sparkanalyzer-").tempdir();
+        let folder = private_folder::make();
         let temporary = std::env::temp_dir();
         let folder = folder.map_err(|error| SparkError::Way { path: temporary, error })?;
         let way = |path: &Path| {
