@@ -63,7 +63,7 @@ fn crc32(bytes: &[u8]) -> u32 {
 fn record_bytes() {
     let mut values = [0; METRIC_COUNT];
     values[1] = 0x0102_0304;
-    values[93] = u64::MAX;
+    values[94] = u64::MAX; // the last one
     let task = TaskId {
         stage: 1,
         stage_attempt: 2,
@@ -90,22 +90,22 @@ fn record_bytes() {
     assert_eq!(&leader[32..38], b"app-1\0");
     assert_eq!(&leader[96..98], b"9\0");
     let engine = &bytes[256 + 32..];
-    assert_eq!(engine[..8], [0, 0, 6, 0, 0, 0, 0, 0]);
+    assert_eq!(engine[..8], [0, 0, 7, 0, 0, 0, 0, 0]);
     assert_eq!(engine[16..24], [4, 3, 2, 1, 0, 0, 0, 0]);
     let other = &bytes[512 + 32..];
-    assert_eq!(other[..8], [72, 0, 22, 0, 0, 0, 0, 0]);
+    assert_eq!(other[..8], [73, 0, 22, 0, 0, 0, 0, 0]);
     assert_eq!(other[8 + 21 * 8..8 + 22 * 8], [0xff; 8]);
 }
 
 #[test]
 fn directory_bytes() {
     let mut values = [0; METRIC_COUNT];
-    values[6] = 9; // file_open_calls
+    values[7] = 9; // file_open_calls
     let bytes = group(7, 0, &Event::Directory { number: 0x0102, path: b"/data" }, Some(&values));
     assert_eq!(bytes.len(), 2 * 256); // leader, files' chunk
     assert_eq!((bytes[4], bytes[5]), (11, 1));
     assert_eq!(bytes[32..46], *b"\x02\x01\0\0\0\0\0\0/data\0");
-    assert_eq!(bytes[256 + 32..][..16], [6, 0, 22, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(bytes[256 + 32..][..16], [7, 0, 22, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0]);
 }
 
 #[test]
