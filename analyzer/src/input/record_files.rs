@@ -210,7 +210,7 @@ fn explain(path: &Path, error: ReadError) -> String {
 
 /// Record files below paths that somebody has named.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct Listing {
     /// The files, sorted, without doubles.
     pub files: Vec<PathBuf>,
     /// What was not looked at, and why: everybody may put something into a folder that all write to, and it must not keep
@@ -226,8 +226,8 @@ const MAX_DEPTH: usize = 16;
 ///
 /// # Errors
 /// The first path that does not exist or cannot be listed, and why.
-pub fn find(paths: &[PathBuf]) -> Result<Found, String> {
-    let mut found = Found::default();
+pub fn find(paths: &[PathBuf]) -> Result<Listing, String> {
+    let mut found = Listing::default();
     for path in paths {
         let at = |error: io::Error| format!("{}: {error}", path.display());
         if fs::metadata(path).map_err(at)?.is_dir() {
@@ -241,7 +241,7 @@ pub fn find(paths: &[PathBuf]) -> Result<Found, String> {
     Ok(found)
 }
 
-fn find_below(folder: &Path, depth: usize, found: &mut Found) -> io::Result<()> {
+fn find_below(folder: &Path, depth: usize, found: &mut Listing) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let path = entry.path();
